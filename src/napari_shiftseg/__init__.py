@@ -1,0 +1,75 @@
+"""Tile-exact metric-learning instance segmentation: a napari plugin, a library and a command.
+
+Names are loaded when they are first used: importing the package imports neither torch nor napari nor zarr.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_shiftseg import synthetic as synthetic
+    from napari_shiftseg.geometry import TilePlan as TilePlan
+    from napari_shiftseg.geometry import UNetSpec as UNetSpec
+    from napari_shiftseg.geometry import plan_tiles as plan_tiles
+    from napari_shiftseg.geometry import violations as violations
+    from napari_shiftseg.instances import label_instances as label_instances
+    from napari_shiftseg.instances import match_score as match_score
+    from napari_shiftseg.instances import mean_shift as mean_shift
+    from napari_shiftseg.io import load_model as load_model
+    from napari_shiftseg.io import open_result as open_result
+    from napari_shiftseg.io import read_image as read_image
+    from napari_shiftseg.io import save_model as save_model
+    from napari_shiftseg.network import TrainSettings as TrainSettings
+    from napari_shiftseg.network import UNet as UNet
+    from napari_shiftseg.network import discriminative_loss as discriminative_loss
+    from napari_shiftseg.network import predict as predict
+    from napari_shiftseg.network import train as train
+    from napari_shiftseg.segmentation import SegmentSettings as SegmentSettings
+    from napari_shiftseg.segmentation import segment as segment
+
+_ROOMS = {
+    "UNetSpec": "geometry",
+    "TilePlan": "geometry",
+    "plan_tiles": "geometry",
+    "violations": "geometry",
+    "UNet": "network",
+    "discriminative_loss": "network",
+    "predict": "network",
+    "train": "network",
+    "TrainSettings": "network",
+    "label_instances": "instances",
+    "match_score": "instances",
+    "mean_shift": "instances",
+    "load_model": "io",
+    "save_model": "io",
+    "read_image": "io",
+    "open_result": "io",
+    "SegmentSettings": "segmentation",
+    "segment": "segmentation",
+}
+
+__all__ = [*_ROOMS, "__version__", "synthetic"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("napari-shiftseg")
+        except PackageNotFoundError:  # used from a source tree, as on a bare GPU machine
+            return "0+source"
+    if name in _ROOMS:
+        value = getattr(import_module(f"napari_shiftseg.{_ROOMS[name]}"), name)
+    elif name == "synthetic":
+        value = import_module("napari_shiftseg.synthetic")
+    else:
+        raise AttributeError(f"module 'napari_shiftseg' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,367 @@
+"""`TilePlan`: which windows of the image are read, kept and written, decided once for the whole image.
+
+Along each axis::
+
+    padded image  |---------------------- read ----------------------|
+    output                 |------------- natural ------------|
+    output                    |--------- keep ----------|             constant crop
+    result                    |--------- write ---------|             n * period, on the lattice
+
+Tiles that start at multiples of the period and lose a constant crop compute, at every pixel, the output function that a
+single pass over the whole image computes there (Rumberger et al. 2021, section 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Literal
+
+from napari_shiftseg.errors import TilingError
+from napari_shiftseg.geometry.spec import UNetSpec
+
+__all__ = ["Tile", "TilePlan", "Window", "plan_tiles"]
+
+Window = tuple[slice, ...]
+
+# Larger tiles gain little (redundancy 1.13 at 512 px, levels=3) and make progress and cancelling coarse.
+_LARGEST_DEFAULT = {1: 1 << 20, 2: 512, 3: 96}
+_DEFAULT_MEMORY = 2 << 30
+# Blocks of deterministic runs: large enough for speed, small enough for any memory.
+_CANONICAL = {1: 4096, 2: 192, 3: 48}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One pass of the network: three windows of the same tile, one slice per axis, pixels.
+
+    Attributes
+    ----------
+    read : tuple of slice
+        In the padded image (pixel 0 lies `plan.pad[axis][0]` pixels before the image).
+    keep : tuple of slice
+        In the network's output.
+    write : tuple of slice
+        In the result; the same shape as `keep`.
+    """
+
+    read: Window
+    keep: Window
+    write: Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilePlan:
+    """Windows of all tiles; iterate over it to get them in raster order.
+
+    Attributes
+    ----------
+    spec : UNetSpec
+    image_shape, result_shape : tuple of int
+        Spatial shapes, pixels.
+    write : tuple of int
+        Output edge pasted per tile, pixels per axis.
+    origin : tuple of int
+        Image pixel at which result pixel 0 lies.
+    pad : tuple of (int, int)
+        Pixels reflected before and after the image per axis.
+    border : {"reflect", "valid"}
+    """
+
+    spec: UNetSpec
+    image_shape: tuple[int, ...]
+    result_shape: tuple[int, ...]
+    write: tuple[int, ...]
+    origin: tuple[int, ...]
+    pad: tuple[tuple[int, int], ...]
+    border: Literal["reflect", "valid"]
+    axes: tuple[tuple[tuple[slice, slice, slice], ...], ...]
+
+    def __len__(self) -> int:
+        return prod(self.counts)
+
+    def __iter__(self) -> Iterator[Tile]:
+        for windows in product(*self.axes):
+            read, keep, write = zip(*windows, strict=True)
+            yield Tile(read=read, keep=keep, write=write)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of tiles per axis."""
+        return tuple(len(axis) for axis in self.axes)
+
+    @property
+    def read(self) -> tuple[int, ...]:
+        """Largest input edge of a tile per axis, pixels."""
+        return tuple(max(read.stop - read.start for read, _, _ in axis) for axis in self.axes)
+
+    def seams(self) -> tuple[tuple[int, ...], ...]:
+        """Positions per axis where two tiles meet, result pixels: `p` means between pixels `p - 1` and `p`."""
+        return tuple(tuple(write.start for _, _, write in axis[1:]) for axis in self.axes)
+
+    def grid_phase(self) -> tuple[int, ...]:
+        """First boundary of a bottleneck cell per axis, result pixels in `[0, period)`."""
+        phases = []
+        for axis, (phase, period) in enumerate(zip(self.spec.grid_phase, self.spec.period, strict=True)):
+            read, keep, write = self.axes[axis][0]
+            start = read.start if self.spec.padding == "zero" else 0
+            phases.append((phase + write.start - keep.start + start) % period)
+        return tuple(phases)
+
+    def grid(self) -> tuple[tuple[int, ...], ...]:
+        """Boundaries of the period grid per axis, result pixels; a boundary is not a seam."""
+        return tuple(
+            tuple(range(phase, size + 1, period))
+            for phase, size, period in zip(self.grid_phase(), self.result_shape, self.spec.period, strict=True)
+        )
+
+    @property
+    def redundancy(self) -> float:
+        """Arithmetic of this plan over the arithmetic of the same pixels in an infinitely large image."""
+        cost = sum(
+            self.spec.flops(tuple(s.stop - s.start for s in tile.read)) * count for tile, count in self._distinct()
+        )
+        return cost / (self.spec.flops_per_pixel * prod(self.result_shape))
+
+    def _distinct(self) -> Iterator[tuple[Tile, int]]:
+        """Tiles of different read shape, each with the number of tiles of that shape."""
+        seen: dict[tuple[int, ...], tuple[Tile, int]] = {}
+        for tile in self:
+            shape = tuple(s.stop - s.start for s in tile.read)
+            seen[shape] = (tile, seen.get(shape, (tile, 0))[1] + 1)
+        yield from seen.values()
+
+    def canonical(self) -> TilePlan:
+        """The same image on a tile size that the network alone decides: equal bits whatever tile size was wished."""
+        edge = _CANONICAL[self.spec.ndim]
+        write = tuple(max(1, edge // period) * period for period in self.spec.period)
+        return plan_tiles(self.spec, self.image_shape, write, self.border)
+
+    def describe(self) -> str:
+        """The plan in words.
+
+        >>> print(plan_tiles(UNetSpec(), (1000, 700), 200).describe())
+        5 x 4 tiles of 200 x 200 px = 25 x 25 periods of 8 px, halo 44 px, redundancy 1.5x
+        """
+        periods = [w / p for w, p in zip(self.write, self.spec.period, strict=True)]
+        halo = [_context(self.spec, axis) for axis in range(self.spec.ndim)]
+        period = self.spec.period
+        return (
+            f"{' x '.join(map(str, self.counts))} tile{'s' * (len(self) > 1)} of {' x '.join(map(str, self.write))} px = "
+            f"{' x '.join(f'{n:g}' for n in periods)} periods of "
+            f"{_per_axis(period)} px, halo {_per_axis(halo)} px, redundancy {self.redundancy:.1f}x"
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for a record: from them `plan_tiles` makes the same plan again."""
+        return {
+            "image_shape": list(self.image_shape),
+            "result_shape": list(self.result_shape),
+            "write": list(self.write),
+            "origin": list(self.origin),
+            "border": self.border,
+            "period": list(self.spec.period),
+            "grid_phase": list(self.grid_phase()),
+            "seams": [list(axis) for axis in self.seams()],
+            "tiles": list(self.counts),
+        }
+
+
+def plan_tiles(
+    spec: UNetSpec,
+    image_shape: Sequence[int],
+    write: int | Sequence[int] | None = None,
+    border: Literal["reflect", "valid"] = "reflect",
+    allow_noncompliant: bool = False,
+    *,
+    memory: int | None = None,
+) -> TilePlan:
+    """Decide the windows of all tiles for an image.
+
+    Parameters
+    ----------
+    spec : UNetSpec
+        The network.
+    image_shape : sequence of int
+        Spatial shape of the image, pixels.
+    write : int or sequence of int, optional
+        Output edge pasted per tile, a multiple of the period; larger than the image means one tile. None picks the largest
+        legal edge that fits `memory`.
+    border : {"reflect", "valid"}
+        Reflect the image at its borders so that the result has its shape, or compute only pixels whose context is real.
+    allow_noncompliant : bool
+        Accept an edge that is not a multiple of the period, to show what it does.
+    memory : int, optional
+        Bytes that one pass may take.
+
+    Returns
+    -------
+    TilePlan
+
+    Raises
+    ------
+    TilingError
+        If `write` is not a multiple of the period (`nearest` holds legal edges), or the image is too small.
+
+    Source: Rumberger et al. 2021, section 3.2.
+
+    >>> plan = plan_tiles(UNetSpec(levels=4), (100, 100), 16)
+    >>> len(plan), plan.seams()[0]
+    (49, (16, 32, 48, 64, 80, 96))
+    """
+    shape = tuple(int(size) for size in image_shape)
+    if len(shape) != spec.ndim or min(shape, default=0) < 1:
+        raise TilingError(f"the image has shape {shape}; the network wants {spec.ndim} axes of 1 pixel or more.")
+    if border not in ("reflect", "valid"):
+        raise TilingError(f"border is {border!r}; give 'reflect' or 'valid'.")
+    domain = tuple(_domain(spec, axis, size, border) for axis, size in enumerate(shape))
+    if write is None:
+        edges = _largest_write(spec, domain, memory or _DEFAULT_MEMORY)
+    else:
+        edges = _checked_write(spec, write, domain, allow_noncompliant)
+    planned = [_plan_axis(spec, k, shape[k], domain[k], edges[k], border) for k in range(spec.ndim)]
+    return TilePlan(
+        spec=spec,
+        image_shape=shape,
+        result_shape=tuple(axis.size for axis in planned),
+        write=edges,
+        origin=tuple(axis.origin for axis in planned),
+        pad=tuple(axis.pad for axis in planned),
+        border=border,
+        axes=tuple(axis.windows for axis in planned),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Axis:
+    size: int
+    origin: int
+    pad: tuple[int, int]
+    windows: tuple[tuple[slice, slice, slice], ...]
+
+
+def _domain(spec: UNetSpec, axis: int, size: int, border: str) -> int:
+    """Pixels that are computed along an axis: whole periods."""
+    period = spec.period[axis]
+    if border == "reflect" or spec.padding == "zero":
+        return -(-size // period) * period
+    periods = (size - spec.margin[axis]) // period
+    while periods > 0 and spec.input_size(periods * period, axis) > size:
+        periods -= 1
+    if periods < 1:
+        least = spec.input_size(period, axis)
+        raise TilingError(
+            f"axis {axis} of the image has {size} px; without reflection the network needs {least} px: "
+            f"use border='reflect' or a larger image.",
+            nearest=(least,),
+        )
+    return periods * period
+
+
+def _checked_write(
+    spec: UNetSpec, write: int | Sequence[int], domain: tuple[int, ...], allow_noncompliant: bool
+) -> tuple[int, ...]:
+    wanted = (write,) * spec.ndim if isinstance(write, int) else tuple(int(edge) for edge in write)
+    if len(wanted) != spec.ndim:
+        raise TilingError(f"{len(wanted)} tile edges were given for {spec.ndim} axes; give 1 or {spec.ndim}.")
+    for axis, (edge, period) in enumerate(zip(wanted, spec.period, strict=True)):
+        if edge >= domain[axis]:
+            continue  # one tile on this axis
+        if edge < 1:
+            raise TilingError(f"write window {edge} px on axis {axis} is too small; use {period}.", nearest=(period,))
+        if edge % period and not allow_noncompliant:
+            lower, upper = edge // period * period, (edge // period + 1) * period
+            nearest = (lower, upper) if lower else (upper,)
+            raise TilingError(
+                f"write window {edge} px on axis {axis} is not a multiple of the period {period} px; "
+                f"use {' or '.join(map(str, nearest))}.",
+                nearest=nearest,
+            )
+    return tuple(min(edge, size) for edge, size in zip(wanted, domain, strict=True))
+
+
+def _largest_write(spec: UNetSpec, domain: tuple[int, ...], memory: int) -> tuple[int, ...]:
+    """Largest legal edges, as equal as possible over the image, whose pass fits in `memory` bytes."""
+    periods = [
+        max(1, min(size, _LARGEST_DEFAULT[spec.ndim]) // period)
+        for size, period in zip(domain, spec.period, strict=True)
+    ]
+    while spec.peak_bytes(_read_shape(spec, periods)) > memory and max(periods) > 1:
+        axis = max(range(spec.ndim), key=lambda k: periods[k] * spec.period[k] * (periods[k] > 1))
+        periods[axis] = max(1, periods[axis] * 3 // 4)
+    edges = []
+    for size, count, period in zip(domain, periods, spec.period, strict=True):
+        tiles = -(-size // (count * period))
+        edges.append(-(-size // (tiles * period)) * period)
+    return tuple(edges)
+
+
+def _read_shape(spec: UNetSpec, periods: Sequence[int]) -> tuple[int, ...]:
+    write = tuple(n * p for n, p in zip(periods, spec.period, strict=True))
+    if spec.padding == "zero":
+        return tuple(w + 2 * _halo(spec, k) for k, w in enumerate(write))
+    return spec.input_size(write)
+
+
+def _context(spec: UNetSpec, axis: int) -> int:
+    """Pixels that a tile reads beyond each side of what it writes."""
+    return _halo(spec, axis) if spec.padding == "zero" else spec.margin[axis] // 2
+
+
+def _per_axis(values: Sequence[int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else " x ".join(map(str, values))
+
+
+def _halo(spec: UNetSpec, axis: int) -> int:
+    """Context of a zero-padded tile: whole periods that cover all that a pixel sees."""
+    period = spec.period[axis]
+    return -(-spec.reach[axis] // period) * period
+
+
+def _plan_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int, border: str) -> _Axis:
+    if spec.padding == "zero":
+        return _plan_zero_axis(spec, axis, size, domain, write)
+    read = spec.input_size(write, axis)
+    natural = spec.output_size(read, axis)
+    # the crop is constant, else tiles differ in phase (section 3.2)
+    crop = (natural - write) // 2
+    starts = range(0, domain, write)
+    lattice = write % spec.period[axis] == 0
+    if border == "valid" and not lattice:
+        domain = size - spec.margin[axis] - 2 * crop  # naive tiling goes on as long as its tiles fit
+    before = spec.margin[axis] // 2 + crop if border == "reflect" else 0
+    stop = size if border == "reflect" else domain
+    windows, reach = [], 0
+    for start in starts:
+        # the last tile moves back by whole periods, so that it does not read beyond what the image needs
+        back = max(0, start + write - domain) if lattice else 0
+        first = start - back
+        end = min(start + write, stop)
+        if end <= start:
+            continue
+        windows.append((slice(first, first + read), slice(crop + back, crop + back + end - start), slice(start, end)))
+        reach = max(reach, first + read)
+    after = max(0, reach - before - size)
+    if border == "valid" and not lattice:
+        windows = [w for w in windows if w[0].stop <= size and w[2].stop - w[2].start == write]
+        stop, after = windows[-1][2].stop, 0
+    return _Axis(
+        size=stop,
+        origin=0 if border == "reflect" else spec.margin[axis] // 2 + crop,
+        pad=(before, after),
+        windows=tuple(windows),
+    )
+
+
+def _plan_zero_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int) -> _Axis:
+    """Tiles of a zero-padded network: enough real context, and the image border where the whole image has it."""
+    halo = _halo(spec, axis)
+    windows = []
+    for start in range(0, size, write):
+        end = min(start + write, size)
+        first = max(0, (start - halo) // spec.period[axis] * spec.period[axis])
+        last = min(domain, -(-(end + halo) // spec.period[axis]) * spec.period[axis])
+        windows.append((slice(first, last), slice(start - first, end - first), slice(start, end)))
+    return _Axis(size=size, origin=0, pad=(0, domain - size), windows=tuple(windows))

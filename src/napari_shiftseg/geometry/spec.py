@@ -1,0 +1,393 @@
+"""`UNetSpec`: the integers of a U-Net, from which sizes, margin and period follow.
+
+Source of all rules: Rumberger et al. 2021, "How Shift Equivariance Impacts Metric Learning for Instance Segmentation".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Literal, overload
+
+from napari_shiftseg.errors import SettingsError, SizeError
+
+__all__ = ["UNetSpec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetSpec:
+    """Description of a U-Net: everything that its arithmetic of sizes depends on.
+
+    Parameters
+    ----------
+    ndim : {2, 3}
+        Number of spatial axes.
+    levels : int
+        Number of poolings (paper: l).
+    pool : int or tuple of tuple of int
+        Pooling factor (paper: f), the same for all levels and axes, or one tuple of `ndim` factors per level, finest level
+        first: `((1, 2, 2), (2, 2, 2))`.
+    convs : int
+        Convolutions per encoder level, and per decoder level unless `decoder_convs` says otherwise.
+    kernel : int or tuple of int
+        Odd edge of the convolution kernels, pixels; a tuple has one per axis.
+    in_channels : int
+        Channels of the image.
+    features : int
+        Channels of the finest level.
+    growth : int
+        Factor of channels from one level to the next coarser one.
+    embedding_dim : int
+        Length of the embedding vector of a pixel (E).
+    foreground : bool
+        Whether the network also predicts a foreground logit (channel E).
+    coordinates : bool
+        Whether the first `ndim` embedding channels are the pixel's coordinate plus a predicted offset (Neven et al. 2019),
+        pixels, instead of a free code.
+    upsampling : {"learnt", "fixed"}
+        Transposed convolution with ReLU, or nearest neighbour.
+    padding : {"valid", "zero"}
+        Whether convolutions shrink the image or pad it with zeros.
+    batch_norm : bool
+        Batch normalisation after each convolution (constants at test time, hence no effect on equivariance).
+    decoder_convs : int, optional
+        Convolutions per decoder level where they differ from `convs`.
+    head_kernel : int
+        Odd edge of the kernel of the last, linear convolution.
+
+    Raises
+    ------
+    SettingsError
+        If a value cannot describe a U-Net.
+    """
+
+    ndim: int = 2
+    levels: int = 3
+    pool: int | tuple[tuple[int, ...], ...] = 2
+    convs: int = 2
+    kernel: int | tuple[int, ...] = 3
+    in_channels: int = 1
+    features: int = 16
+    growth: int = 2
+    embedding_dim: int = 3
+    foreground: bool = False
+    coordinates: bool = False
+    upsampling: Literal["learnt", "fixed"] = "learnt"
+    padding: Literal["valid", "zero"] = "valid"
+    batch_norm: bool = False
+    decoder_convs: int | None = None
+    head_kernel: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    # -- per level and axis -------------------------------------------------------------------------------------------
+
+    @property
+    def factors(self) -> tuple[tuple[int, ...], ...]:
+        """Pooling factors, one tuple of `ndim` integers per level, finest level first."""
+        if isinstance(self.pool, int):
+            return ((self.pool,) * self.ndim,) * self.levels
+        return self.pool
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        """Edge of the convolution kernels per axis, pixels."""
+        return (self.kernel,) * self.ndim if isinstance(self.kernel, int) else self.kernel
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Feature channels of each level, finest first; the last is the bottleneck."""
+        return tuple(self.features * self.growth**level for level in range(self.levels + 1))
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the network's output: embedding, then the foreground logit if there is one."""
+        return self.embedding_dim + int(self.foreground)
+
+    @property
+    def period(self) -> tuple[int, ...]:
+        """Smallest shift per axis under which the network is equivariant, pixels (paper: f^l)."""
+        return tuple(prod(level[axis] for level in self.factors) for axis in range(self.ndim))
+
+    @property
+    def margin(self) -> tuple[int, ...]:
+        """Input edge minus output edge per axis, pixels; 0 with zero padding.
+
+        >>> UNetSpec(levels=4).margin
+        (184, 184)
+        """
+        return tuple(2 * self._one_sided_margin(axis) for axis in range(self.ndim))
+
+    def _one_sided_margin(self, axis: int) -> int:
+        if self.padding == "zero":
+            return 0
+        left, right, head = self._losses(axis)
+        margin = left
+        for level in reversed(self.factors):
+            margin = left + level[axis] * margin + right
+        return margin + head
+
+    def _losses(self, axis: int) -> tuple[int, int, int]:
+        """Pixels that an encoder block, a decoder block and the head take from each side."""
+        side = (self.kernels[axis] - 1) // 2
+        return self.convs * side, (self.decoder_convs or self.convs) * side, (self.head_kernel - 1) // 2
+
+    # -- sizes --------------------------------------------------------------------------------------------------------
+
+    @overload
+    def input_size(self, at_least: int, axis: int = -1) -> int: ...
+    @overload
+    def input_size(self, at_least: Sequence[int], axis: int = -1) -> tuple[int, ...]: ...
+    def input_size(self, at_least: int | Sequence[int], axis: int = -1) -> int | tuple[int, ...]:
+        """Smallest input edge whose output edge is `at_least` pixels or more.
+
+        Valid sizes are `period` pixels apart.
+
+        Parameters
+        ----------
+        at_least : int or sequence of int
+            Wanted output edge, pixels, >= 1; a sequence has one per axis.
+        axis : int
+            The axis that an integer refers to.
+
+        Raises
+        ------
+        SizeError
+            If `at_least` is below 1.
+
+        Source: Rumberger et al. 2021, section 3.2 and Fig. 3.
+
+        >>> UNetSpec(levels=4).input_size(16)
+        204
+        """
+        if not isinstance(at_least, int):
+            return tuple(self.input_size(int(size), k) for k, size in enumerate(self._per_axis(at_least)))
+        if at_least < 1:
+            raise SizeError(f"an output edge of {at_least} px was asked for; give 1 px or more.", nearest=(1,))
+        period, smallest = self.period[axis], self._smallest_input(axis)
+        missing = at_least - (smallest - self.margin[axis])
+        return smallest + max(0, -(-missing // period)) * period
+
+    @overload
+    def output_size(self, size: int, axis: int = -1) -> int: ...
+    @overload
+    def output_size(self, size: Sequence[int], axis: int = -1) -> tuple[int, ...]: ...
+    def output_size(self, size: int | Sequence[int], axis: int = -1) -> int | tuple[int, ...]:
+        """Output edge of a legal input edge, before any crop.
+
+        Parameters
+        ----------
+        size : int or sequence of int
+            Input edge, pixels; a sequence has one per axis.
+        axis : int
+            The axis that an integer refers to.
+
+        Raises
+        ------
+        SizeError
+            If a pooling would not divide evenly or nothing would be left; `nearest` holds the legal input edges.
+
+        >>> UNetSpec(levels=4).output_size(204)
+        20
+        """
+        if not isinstance(size, int):
+            return tuple(self.output_size(int(edge), k) for k, edge in enumerate(self._per_axis(size)))
+        period, smallest = self.period[axis], self._smallest_input(axis)
+        if size < smallest or (size - smallest) % period:
+            lower = max(smallest, size - (size - smallest) % period)
+            nearest = (lower,) if size < smallest else (lower, lower + period)
+            raise SizeError(
+                f"an input edge of {size} px does not pass through the network (poolings must divide evenly); "
+                f"use {' or '.join(map(str, nearest))} px.",
+                nearest=nearest,
+            )
+        return size - self.margin[axis]
+
+    def _smallest_input(self, axis: int) -> int:
+        if self.padding == "zero":
+            return self.period[axis]
+        left = 2 * self._losses(axis)[0]
+        size = left + 1  # the bottleneck must keep one pixel
+        while True:
+            edge = size
+            for level in reversed(self.factors):
+                edge = level[axis] * edge + left
+            if edge > self.margin[axis]:
+                return edge
+            size += 1
+
+    def _per_axis(self, values: Sequence[int]) -> tuple[int, ...]:
+        if len(values) != self.ndim:
+            raise SizeError(f"{len(values)} sizes were given for {self.ndim} axes; give {self.ndim}.")
+        return tuple(values)
+
+    # -- where the pooling grid lies, and how far a pixel sees -------------------------------------------------------
+
+    @property
+    def grid_phase(self) -> tuple[int, ...]:
+        """Position of a bottleneck-cell boundary in the uncropped output per axis, pixels in `[0, period)`.
+
+        >>> UNetSpec(levels=4).grid_phase
+        (2, 2)
+        """
+        return tuple(self._grid_phase(axis) for axis in range(self.ndim))
+
+    def _grid_phase(self, axis: int) -> int:
+        if self.padding == "zero":
+            return 0
+        _, right, head = self._losses(axis)
+        lost, scale = head, 1
+        for level in self.factors:
+            lost += right * scale
+            scale *= level[axis]
+        return -lost % self.period[axis]
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """Largest distance per axis at which an input pixel can change an output pixel, pixels.
+
+        It exceeds half the margin, because a pooled pixel stands for `f` pixels.
+
+        >>> UNetSpec(levels=4).reach
+        (107, 107)
+        """
+        return tuple(
+            max(max(x - lo, hi - x) for x in range(period) for lo, hi in [self._sees(axis, x)])
+            for axis, period in enumerate(self.period)
+        )
+
+    def _sees(self, axis: int, pixel: int) -> tuple[int, int]:
+        """First and last input pixel that output pixel `pixel` of a zero-padded twin depends on."""
+        left, right, head = self._losses(axis)
+        factors = [level[axis] for level in self.factors]
+
+        def below(level: int, lo: int, hi: int) -> tuple[int, int]:
+            if level == len(factors):
+                return lo - left, hi + left
+            lo, hi, f = lo - right, hi + right, factors[level]
+            up_lo, up_hi = below(level + 1, lo // f, hi // f)
+            return min(lo, up_lo * f) - left, max(hi, up_hi * f + f - 1) + left
+
+        return below(0, pixel - head, pixel + head)
+
+    # -- cost ---------------------------------------------------------------------------------------------------------
+
+    def layers(self, read: Sequence[int]) -> Iterator[tuple[int, int, int, tuple[float, ...]]]:
+        """Convolutions of one pass: kernel volume, channels in, channels out and output shape of each.
+
+        Parameters
+        ----------
+        read : sequence of int
+            Input shape, pixels per axis.
+        """
+        shape = tuple(float(size) for size in read)
+        valid = self.padding == "valid"
+        loss = tuple(2 * ((k - 1) // 2) * valid for k in self.kernels)
+        volume, channels = prod(self.kernels), self.channels
+
+        def block(count: int, source: int, target: int) -> Iterator[tuple[int, int, int, tuple[float, ...]]]:
+            nonlocal shape
+            for index in range(count):
+                shape = tuple(size - lost for size, lost in zip(shape, loss, strict=True))
+                yield volume, (target if index else source), target, shape
+
+        for level, factor in enumerate(self.factors):
+            yield from block(self.convs, channels[level - 1] if level else self.in_channels, channels[level])
+            shape = tuple(size / f for size, f in zip(shape, factor, strict=True))
+        yield from block(self.convs, channels[-2] if self.levels else self.in_channels, channels[-1])
+        for level in reversed(range(self.levels)):
+            deep, fine = channels[level + 1], channels[level]
+            factor = self.factors[level]
+            shape = tuple(size * f for size, f in zip(shape, factor, strict=True))
+            if self.upsampling == "learnt":
+                yield 1, deep, fine, shape  # each output pixel of a transposed convolution has one tap
+            yield from block(self.decoder_convs or self.convs, fine + (fine if self.upsampling == "learnt" else deep), fine)
+        head = (self.head_kernel - 1) * valid
+        shape = tuple(size - head for size in shape)
+        yield self.head_kernel**self.ndim, channels[0], self.out_channels, shape
+
+    def flops(self, read: Sequence[int]) -> float:
+        """Floating-point operations of one pass over an input of shape `read` (a multiply-add counts as two)."""
+        return sum(2.0 * volume * source * target * prod(shape) for volume, source, target, shape in self.layers(read))
+
+    @property
+    def flops_per_pixel(self) -> float:
+        """Floating-point operations per output pixel of an infinitely large image: what no tiling can go below."""
+        edge = 2**40 * prod(self.period)
+        return self.flops((edge,) * self.ndim) / float(edge) ** self.ndim
+
+    def peak_bytes(self, read: Sequence[int], itemsize: int = 4) -> float:
+        """Estimate of the memory that one pass over an input of shape `read` takes, bytes.
+
+        Skips that wait for the decoder, plus input, padding copy and output of the running convolution.
+        """
+        steps = [(source, target, prod(shape)) for _, source, target, shape in self.layers(read)]
+        waiting, peak, pixels = 0.0, 0.0, float(prod(read))
+        last_of_level = {self.convs * (level + 1) - 1 for level in range(self.levels)}
+        for index, (source, target, size) in enumerate(steps):
+            peak = max(peak, waiting + source * pixels + 2 * target * size)
+            if index in last_of_level:
+                waiting += target * size
+            pixels = size
+        return peak * itemsize
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values that JSON can hold; `from_dict` gives the same spec back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> UNetSpec:
+        """Spec from plain values, as a model file holds them.
+
+        Raises
+        ------
+        SettingsError
+            If a name is unknown or a value cannot describe a U-Net.
+        """
+        known = dict(values)
+        for name in ("pool", "kernel"):
+            value = known.get(name)
+            if isinstance(value, list | tuple):
+                known[name] = tuple(tuple(v) if isinstance(v, list | tuple) else v for v in value)
+        try:
+            return cls(**known)  # type: ignore[arg-type]
+        except TypeError as exc:
+            raise SettingsError(f"the description of the network does not fit this version ({exc}).") from exc
+
+
+def _check(spec: UNetSpec) -> None:
+    if spec.ndim not in (1, 2, 3):
+        raise SettingsError(f"ndim is {spec.ndim}; give 2 for images or 3 for stacks.")
+    for name, least in (
+        ("levels", 0), ("convs", 1), ("in_channels", 1), ("features", 1), ("growth", 1), ("embedding_dim", 1),
+        ("head_kernel", 1),
+    ):  # fmt: skip
+        value = getattr(spec, name)
+        if not isinstance(value, int) or value < least:
+            raise SettingsError(f"{name} is {value!r}; give an integer of {least} or more.")
+    if spec.decoder_convs is not None and spec.decoder_convs < 1:
+        raise SettingsError(f"decoder_convs is {spec.decoder_convs}; give 1 or more.")
+    if isinstance(spec.pool, int):
+        if spec.pool < 1:
+            raise SettingsError(f"pool is {spec.pool}; give a factor of 1 or more.")
+    elif len(spec.pool) != spec.levels or any(
+        not isinstance(level, tuple) or len(level) != spec.ndim or min(level) < 1 for level in spec.pool
+    ):
+        raise SettingsError(
+            f"pool is {spec.pool}; give one factor, or {spec.levels} tuples (one per level) of {spec.ndim} factors."
+        )
+    kernels = (spec.kernel,) if isinstance(spec.kernel, int) else spec.kernel
+    if len(kernels) not in (1, spec.ndim) or any(k < 1 or k % 2 == 0 for k in (*kernels, spec.head_kernel)):
+        raise SettingsError(f"kernel is {spec.kernel}, head {spec.head_kernel}; give odd sizes, one or one per axis.")
+    if spec.upsampling not in ("learnt", "fixed"):
+        raise SettingsError(f"upsampling is {spec.upsampling!r}; give 'learnt' or 'fixed'.")
+    if spec.padding not in ("valid", "zero"):
+        raise SettingsError(f"padding is {spec.padding!r}; give 'valid' or 'zero'.")
+    if spec.coordinates and spec.embedding_dim < spec.ndim:
+        raise SettingsError(
+            f"embedding_dim is {spec.embedding_dim}, but coordinates take {spec.ndim} channels; give {spec.ndim} or more."
+        )

@@ -1,0 +1,115 @@
+"""Labels out as TIFF, with their calibration, for Fiji and whatever else reads no OME-Zarr."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from napari_shiftseg.errors import ResultError
+from napari_shiftseg.io.label_rules import check_integers, check_label_axes, check_range
+from napari_shiftseg.io.view import ArrayLike
+
+__all__ = ["save_labels_tiff"]
+
+# Unit names of the OME schema.
+_OME_UNITS = {
+    "micrometer": "µm",
+    "nanometer": "nm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "meter": "m",
+    "angstrom": "Å",
+    "inch": "in",
+    "second": "s",
+    "millisecond": "ms",
+    "microsecond": "µs",
+    "minute": "min",
+    "hour": "h",
+    "day": "d",
+}
+
+
+def save_labels_tiff(
+    path: str | Path,
+    labels: ArrayLike,
+    axes: str,
+    scale: Sequence[float] | None = None,
+    units: Sequence[str | None] | None = None,
+) -> Path:
+    """Write labels as a calibrated TIFF; a file of that name is replaced once the new one is complete.
+
+    Up to 65535 labels become a 16-bit ImageJ TIFF. More become a 32-bit OME-TIFF, since ImageJ knows no 32-bit
+    integers; so does everything whose name ends in ".ome.tif".
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write.
+    labels : array-like of int
+        Labels >= 0; a lazy array is read plane by plane.
+    axes : str
+        Letters of "tzyx", in this order, one per axis of `labels`.
+    scale, units : sequence, optional
+        Step and OME-NGFF unit per axis.
+
+    Raises
+    ------
+    ResultError
+        If the labels are not integers in [0, 2**32), the axes do not fit, or the file cannot be written.
+    """
+    path = Path(path)
+    scale, units = check_label_axes(axes, labels.shape, scale, units)
+    largest = _largest(labels)
+    wide = largest >= 2**16
+    ome = wide or path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    dtype = np.dtype(np.uint32 if wide else np.uint16)
+    calibration = _ome_calibration(axes, scale, units) if ome else _imagej_calibration(axes, scale, units)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
+            part = Path(folder) / path.name
+            tifffile.imwrite(part, _planes(labels, dtype), shape=labels.shape, dtype=dtype, **calibration)
+            part.replace(path)
+    except OSError as exc:
+        raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another folder or make room.") from exc
+    return path
+
+
+def _planes(labels: ArrayLike, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
+    for index in itertools.product(*map(range, labels.shape[:-2])):
+        yield np.ascontiguousarray(labels[(*index, slice(None), slice(None))], dtype=dtype)
+
+
+def _largest(labels: ArrayLike) -> int:
+    check_integers(labels)
+    ends = [(int(plane.min()), int(plane.max())) for plane in _planes(labels, labels.dtype)]
+    return check_range(min(end[0] for end in ends), max(end[1] for end in ends))
+
+
+def _imagej_calibration(axes: str, scale: Sequence[float], units: Sequence[str | None]) -> dict[str, Any]:
+    step, unit = dict(zip(axes, scale, strict=True)), dict(zip(axes, units, strict=True))
+    metadata: dict[str, Any] = {"axes": axes.upper(), "mode": "grayscale"}
+    if unit["x"]:
+        metadata["unit"] = "micron" if unit["x"] == "micrometer" else unit["x"]
+    if "z" in axes:
+        metadata["spacing"] = step["z"]
+    if "t" in axes and unit["t"]:
+        metadata |= {"finterval": step["t"], "tunit": _OME_UNITS.get(unit["t"], unit["t"])}
+    return {"imagej": True, "resolution": (1 / step["x"], 1 / step["y"]), "metadata": metadata}
+
+
+def _ome_calibration(axes: str, scale: Sequence[float], units: Sequence[str | None]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"axes": axes.upper()}
+    for axis, step, unit in zip(axes, scale, units, strict=True):
+        key = "TimeIncrement" if axis == "t" else f"PhysicalSize{axis.upper()}"
+        if unit in _OME_UNITS:
+            metadata |= {key: step, f"{key}Unit": _OME_UNITS[unit]}
+        elif axis != "t" and step != 1.0:
+            metadata |= {key: step, f"{key}Unit": "pixel"}  # the schema's word for a length without a unit
+    return {"ome": True, "bigtiff": None, "compression": "zlib", "photometric": "minisblack", "metadata": metadata}

@@ -1,0 +1,238 @@
+"""A result store in the making: filled array by array, and under its name only when it is complete."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from napari_shiftseg.errors import ResultError
+from napari_shiftseg.io import store
+from napari_shiftseg.io.frames import Image
+from napari_shiftseg.io.label_rules import check_label_axes
+from napari_shiftseg.io.ome_zarr import OUR_KEY
+
+__all__ = ["FOLDERS", "STORE_VERSION", "ResultWriter", "jsonable", "our_attributes"]
+
+FOLDERS: Mapping[str, str] = {
+    "image": "",
+    "labels": "labels/instances",
+    "embedding": "embedding",
+    "foreground": "foreground",
+}
+STORE_VERSION = 1
+
+
+class ResultWriter:
+    """A result store that appears under its name only when it is complete.
+
+    Everything goes into a hidden folder beside `path`; `finish` moves it into place, and leaving the `with` block
+    removes what is left, after an error or a cancelled run as well. Arrays from `create` can be filled in any order,
+    also from several threads when no two of them write into one chunk.
+
+    Parameters
+    ----------
+    path : str or Path
+        Store to write, such as ``result.zarr``.
+    shape : sequence of int
+        Sizes of the labels.
+    axes : str
+        Letters of "tzyx", in this order, one per axis of the labels.
+    scale, units : sequence, optional
+        Step and unit per axis.
+    name : str
+        Name of the image, for viewers.
+    overwrite : bool
+        Replace a store that this package wrote; anything else is never replaced.
+
+    Raises
+    ------
+    ResultError
+        If the path is taken or cannot be written, or the axes do not fit.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        shape: Sequence[int],
+        axes: str,
+        scale: Sequence[float] | None = None,
+        units: Sequence[str | None] | None = None,
+        name: str = "image",
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._shape, self._axes, self._name = tuple(shape), axes, name
+        self._scale, self._units = check_label_axes(axes, shape, scale, units)
+        _check_free(self.path, overwrite=overwrite)
+        self._levels = store.level_count(dict(zip(axes, shape, strict=True)))
+        self._image: Image | None = None
+        self._axes_of: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent))
+        except OSError as exc:
+            raise ResultError(f"{self.path} cannot be written ({exc.strerror}); choose another folder.") from exc
+        # One folder deeper, since mkdtemp lets nobody but the owner in.
+        self._root = zarr.open_group(str(self._folder / "store"), mode="w", zarr_format=3)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def create(self, part: Literal["labels", "embedding", "foreground"], *, channels: int = 1) -> zarr.Array[Any]:
+        """Empty array at full resolution, to be filled by the caller.
+
+        Parameters
+        ----------
+        part : {"labels", "embedding", "foreground"}
+            Labels are uint32, the others float32.
+        channels : int
+            Channels of the embedding, which has axes (t) c (z) y x; the others have the axes of the labels.
+        """
+        axes, shape = self._axes, self._shape
+        if part == "embedding":
+            at = 1 if axes.startswith("t") else 0
+            axes, shape = axes[:at] + "c" + axes[at:], (*shape[:at], channels, *shape[at:])
+        dtype = np.uint32 if part == "labels" else np.float32
+        return self._create(part, shape, axes, dtype)
+
+    def copy_image(self, image: Image) -> None:
+        """Copy the input image chunk by chunk, in its own type and with its axes in the order of OME-Zarr."""
+        image = image.reordered()
+        sizes = dict(zip(self._axes, self._shape, strict=True))
+        wrong = {axis: size for axis, size in image.sizes.items() if axis != "c" and sizes.get(axis) != size}
+        if wrong or not set(sizes) <= set(image.axes):
+            raise ResultError(
+                f'labels of shape {self._shape} (axes "{self._axes}") do not belong to the image '
+                f'{image.name} of shape {tuple(image.data.shape)} (axes "{image.axes}").'
+            )
+        store.fill(self._create("image", image.data.shape, image.axes, image.data.dtype), image.data)
+        self._image = image
+
+    def finish(self, record: Mapping[str, object]) -> Path:
+        """Write pyramids, metadata and the record, and move the store to its path.
+
+        Parameters
+        ----------
+        record : mapping
+            What happened: JSON values, numpy values, paths and tuples.
+        """
+        ours = {"store": STORE_VERSION, "image": self._image is not None, "record": jsonable(record)}
+        if "labels" not in self._axes_of:
+            raise ResultError("a result without labels cannot be written; create and fill the labels first.")
+        try:
+            for part, axes in self._axes_of.items():
+                store.add_levels(self._group(part), axes, self._levels, _reduction(part))
+                self._group(part).update_attributes(self._attributes(part, axes))
+            self._root.require_group("labels").update_attributes(store.labels_attributes("instances"))
+            if self._image is None:
+                self._root.update_attributes(self._stand_in())
+            self._root.update_attributes({OUR_KEY: ours})
+            self._move()
+        except OSError as exc:
+            raise ResultError(f"{self.path} cannot be written ({exc}); choose another folder or make room.") from exc
+        return self.path
+
+    def _create(self, part: str, shape: Sequence[int], axes: str, dtype: npt.DTypeLike) -> zarr.Array[Any]:
+        self._axes_of[part] = axes
+        return store.create_level(self._group(part), "0", shape, axes, dtype)
+
+    def _group(self, part: str) -> zarr.Group:
+        return self._root.require_group(FOLDERS[part]) if FOLDERS[part] else self._root
+
+    def _attributes(self, part: str, axes: str) -> dict[str, Any]:
+        steps, units = dict(zip(self._axes, self._scale, strict=True)), dict(zip(self._axes, self._units, strict=True))
+        scale, unit = [steps.get(axis, 1.0) for axis in axes], [units.get(axis) for axis in axes]
+        if part == "labels":
+            return store.label_attributes(axes, scale, unit, name="instances", count=self._levels)
+        if part == "image" and self._image is not None:
+            scale, unit = list(self._image.scale), list(self._image.units)
+        name = self._name if part == "image" else part
+        return store.image_attributes(axes, scale, unit, name=name, count=self._levels, reduction=_reduction(part))
+
+    def _stand_in(self) -> dict[str, Any]:
+        """Root metadata without an image: they name the labels, so that any viewer opens the store."""
+        return store.image_attributes(
+            self._axes,
+            self._scale,
+            self._units,
+            name=self._name,
+            count=self._levels,
+            reduction="nearest",
+            folder=f"{FOLDERS['labels']}/",
+        )
+
+    def _move(self) -> None:
+        old = self._folder / "old"
+        if self.path.exists():
+            self.path.rename(old)
+        try:
+            (self._folder / "store").rename(self.path)
+        except OSError:
+            if old.exists():
+                old.rename(self.path)
+            raise
+
+
+def our_attributes(path: Path) -> dict[str, Any] | None:
+    """Our root attribute of the store at the path, None where there is none."""
+    try:
+        metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        ours = metadata["attributes"][OUR_KEY]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return ours if isinstance(ours, dict) else None
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if not path.exists() and not path.is_symlink():
+        return
+    if our_attributes(path) is None or path.is_symlink():
+        raise ResultError(f"{path} is there and is not a result of napari-shiftseg; choose another name.")
+    if not overwrite:
+        raise ResultError(f"{path} is there already; choose another name, or overwrite it (overwrite=True).")
+
+
+def _reduction(part: str) -> store.Reduction:
+    # Embeddings of two objects must not be mixed, and a mean of labels is no label.
+    return "mean" if part == "image" else "nearest"
+
+
+def jsonable(record: Mapping[str, object]) -> dict[str, Any]:
+    """The record as plain JSON values; `ResultError` if something in it has none."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(_plain(record), allow_nan=False))
+    except (TypeError, ValueError) as exc:
+        raise ResultError(f"the record of the run cannot be written as JSON ({exc}).") from exc
+    return plain
+
+
+def _plain(value: object) -> object:
+    """The value with numpy numbers, arrays and paths as JSON has them; nan and inf become their names."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

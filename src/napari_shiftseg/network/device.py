@@ -1,0 +1,125 @@
+"""Which device runs, in which number format; nothing falls back silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from napari_shiftseg.errors import DeviceError, OutOfMemoryError
+
+__all__ = ["Device", "choose_device", "choose_dtype", "memory_errors"]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A device that runs networks.
+
+    Attributes
+    ----------
+    kind : str
+        "cuda", "mps" or "cpu"; `torch_device` is what PyTorch wants.
+    name : str
+        The device in words.
+    free : int
+        Free memory, bytes; 0 where it is not known.
+    """
+
+    torch_device: torch.device
+    kind: str
+    name: str
+    free: int
+
+    def describe(self) -> str:
+        """One line for people: device, name and free memory."""
+        return f"{self.kind.upper()}: {self.name}" + (f", {self.free / 2**30:.1f} GiB free" if self.free else "")
+
+
+def choose_device(wanted: str = "auto") -> Device:
+    """The device that will run.
+
+    Parameters
+    ----------
+    wanted : str
+        "auto" (CUDA where there is one, else Apple's MPS, else the CPU), or a PyTorch device such as "cpu", "cuda:1".
+
+    Raises
+    ------
+    DeviceError
+        If the wanted device is not there; there is no fallback.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as exc:
+        raise DeviceError(f"device {wanted!r} is not known; give 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.") from exc
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise DeviceError(
+                f"device {wanted!r} was asked for, but PyTorch {torch.__version__} sees {count} CUDA devices; "
+                "install a CUDA build of PyTorch and a driver, or use --device cpu."
+            )
+        free, _ = torch.cuda.mem_get_info(device)
+        return Device(torch_device=device, kind="cuda", name=torch.cuda.get_device_name(device), free=free)
+    if device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("device 'mps' was asked for, but this machine has none; use --device cpu.")
+        return Device(torch_device=device, kind="mps", name="Apple GPU", free=0)
+    if device.type != "cpu":
+        raise DeviceError(f"device {wanted!r} is not supported; use 'auto', 'cpu', 'cuda' or 'mps'.")
+    threads = torch.get_num_threads()
+    return Device(torch_device=device, kind="cpu", name=f"{threads} thread{'s' * (threads > 1)}", free=_free_ram())
+
+
+def choose_dtype(name: str, device: Device) -> torch.dtype:
+    """Number format by name: "float32", "bfloat16" or "float16" (also "fp32", "bf16", "fp16").
+
+    Raises
+    ------
+    DeviceError
+        If the format is unknown or the device has no fast arithmetic for it.
+    """
+    full = _SHORT.get(name, name)
+    if full not in _DTYPES:
+        raise DeviceError(f"dtype {name!r} is not known; use float32, bfloat16 or float16.")
+    if full == "float16" and device.kind == "cpu":
+        raise DeviceError("float16 on a CPU is slow and inexact; use float32 or bfloat16.")
+    return _DTYPES[full]
+
+
+def _free_ram() -> int:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable"):
+                    return int(line.split()[1]) * 1024
+    except OSError:  # not Linux: unknown
+        pass
+    return 0
+
+
+@contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """Turn an out-of-memory error of PyTorch (a RuntimeError) or of Python into ours.
+
+    Parameters
+    ----------
+    what : str
+        What was being computed, for the message.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as exc:
+        raise OutOfMemoryError(f"memory ran out while computing {what}; use smaller tiles or another device.") from exc
+    except RuntimeError as exc:
+        # the CPU allocator has no error class of its own
+        if "can't allocate memory" in str(exc) or "not enough memory" in str(exc):
+            raise OutOfMemoryError(f"memory ran out while computing {what}; use smaller tiles.") from exc
+        raise

@@ -1,0 +1,97 @@
+"""What is known of a trained network: how it was trained, how its images were normalised, how to cluster its output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from napari_shiftseg.errors import ModelError
+from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.network.normalise import Normalisation
+from napari_shiftseg.network.unet import UNet
+
+__all__ = ["Clustering", "Model", "ModelRecord"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clustering:
+    """Defaults of `label_instances` that were calibrated for a model; fields as in `instances.LabelSettings`."""
+
+    bandwidth: float = 0.75
+    threshold: float = 0.5
+    min_size: int = 16
+    radius: float = 3.0
+    dip: float = 0.8
+    min_density: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """How a model came to be; stored in the model file as JSON.
+
+    Attributes
+    ----------
+    window : tuple of int
+        Output window of a training tile, pixels per axis.
+    neighbours : bool
+        Whether a batch held a tile and its direct neighbours under one loss.
+    steps, batch, seed : int
+    data : str
+        What it was trained on.
+    losses : dict
+        Means over the last steps.
+    settings : dict
+        All other settings of the training.
+    """
+
+    window: tuple[int, ...]
+    neighbours: bool = False
+    steps: int = 0
+    batch: int = 1
+    seed: int = 0
+    data: str = ""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    normalisation: Normalisation = field(default_factory=Normalisation)
+    clustering: Clustering = field(default_factory=Clustering)
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelRecord:
+        """Record from plain values, as a model file holds them."""
+        try:
+            known = dict(values)
+            known["window"] = tuple(int(edge) for edge in known["window"])
+            known["normalisation"] = Normalisation(**known.get("normalisation", {}))
+            known["clustering"] = Clustering(**known.get("clustering", {}))
+            return cls(**known)
+        except (TypeError, KeyError, ValueError) as exc:
+            raise ModelError(f"the training record of the model does not fit this version ({exc}).") from exc
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Model:
+    """A network with its description.
+
+    Attributes
+    ----------
+    spec : UNetSpec
+    record : ModelRecord or None
+        None for a network without a known training.
+    module : UNet
+        In evaluation mode.
+    name : str
+    hash : str
+        SHA-256 of the model file, hexadecimal; empty for a model that was never saved.
+    """
+
+    spec: UNetSpec
+    module: UNet
+    record: ModelRecord | None = None
+    name: str = "unnamed"
+    hash: str = ""

@@ -1,0 +1,344 @@
+"""Training under the rules that make tiling exact: output window > period, or directly neighbouring padded tiles."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_shiftseg.errors import ComplianceError, ModelError, SettingsError
+from napari_shiftseg.events import TrainStep, drain
+from napari_shiftseg.geometry import UNetSpec, Violation, violations
+from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
+from napari_shiftseg.network.device import choose_device, choose_dtype, memory_errors
+from napari_shiftseg.network.loss import discriminative_loss, foreground_loss
+from napari_shiftseg.network.normalise import Normalisation
+from napari_shiftseg.network.record import Clustering, Model, ModelRecord
+from napari_shiftseg.network.unet import UNet
+
+__all__ = ["TrainSettings", "train", "train_steps", "training_violations"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """A wish for a training.
+
+    Attributes
+    ----------
+    spec : UNetSpec
+    window : int or tuple of int, optional
+        Output window of a training tile, pixels; None takes the smallest legal one of three periods or more.
+    batch : int
+        Windows per step.
+    steps : int
+    learning_rate, weight_decay : float
+        Of AdamW; the rate rises over the first 200 steps and falls to 0 along a cosine.
+    delta_var, delta_dist, gamma, background_is_instance
+        Of `discriminative_loss`; embedding units (pixels for coordinates).
+    push_distance : float or None
+        `neighbours` of `discriminative_loss`, pixels.
+    embedding_weight, foreground_weight : float
+        Weights of the two losses.
+    neighbours : bool
+        Train on a tile and its direct neighbour along each axis under one loss (for zero padding).
+    average : float
+        Decay of the running mean of the weights that is returned; 0 returns the last weights.
+    checkpoint : path, optional
+        File from which an interrupted training goes on, written every `checkpoint_every` steps.
+    allow_noncompliant : bool
+        Train although a rule is broken, to show what it does.
+    """
+
+    spec: UNetSpec = field(default_factory=UNetSpec)
+    window: int | tuple[int, ...] | None = None
+    batch: int = 4
+    steps: int = 10_000
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    delta_var: float = 0.5
+    delta_dist: float = 1.5
+    gamma: float = 1e-3
+    background_is_instance: bool = False
+    push_distance: float | None = None
+    embedding_weight: float = 1.0
+    foreground_weight: float = 1.0
+    neighbours: bool = False
+    average: float = 0.999
+    normalisation: Normalisation = field(default_factory=Normalisation)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    clustering: Clustering = field(default_factory=Clustering)
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+    checkpoint: str | Path | None = None
+    checkpoint_every: int = 500
+    data: str = ""
+    allow_noncompliant: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    window: tuple[int, ...]
+    neighbours: bool
+
+
+def training_violations(settings: TrainSettings) -> tuple[Violation, ...]:
+    """Rules that a training with these settings would break."""
+    return violations(settings.spec, _Trained(window=_window(settings), neighbours=settings.neighbours))
+
+
+def train(
+    images: Sequence[TrainImage], settings: TrainSettings, on_event: Any = None, start: UNet | None = None
+) -> Model:
+    """Train a U-Net with the discriminative loss.
+
+    Parameters
+    ----------
+    images : sequence of TrainImage
+        `TrainImage.from_arrays(image, labels, settings.normalisation)` makes one.
+    settings : TrainSettings
+    on_event : callable, optional
+        Called with a `TrainStep` after each step.
+    start : UNet, optional
+        Weights to start from.
+
+    Returns
+    -------
+    Model
+        In evaluation mode, with its training record.
+
+    Raises
+    ------
+    ComplianceError
+        If a rule is broken and `settings.allow_noncompliant` is false; it names the nearest legal window.
+    SettingsError, OutOfMemoryError
+
+    Source: De Brabandere et al. 2017 (loss); Rumberger et al. 2021, section 3.2 (rules).
+    """
+    return drain(train_steps(images, settings, start), on_event)
+
+
+def train_steps(
+    images: Sequence[TrainImage], settings: TrainSettings, start: UNet | None = None
+) -> Generator[TrainStep, None, Model]:
+    """Generator form of `train`: yields a `TrainStep` per step, returns the `Model`."""
+    _check(images, settings)
+    torch.manual_seed(settings.seed)
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.dtype, device)
+    where = device.torch_device
+    net = UNet(settings.spec) if start is None else copy.deepcopy(start)
+    # on the CPU and on tensor cores, channels-last convolutions are the fast ones
+    layout = {2: torch.channels_last, 3: torch.channels_last_3d}[settings.spec.ndim]
+    net = net.to(where).to(memory_format=layout).train()
+    optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings.steps))
+    average = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average), use_buffers=True
+    )
+    state = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
+    first = _resume(settings, state)
+    recent: dict[str, float] = {}
+    for step, batch in _batches(images, settings, first):
+        with memory_errors(f"training step {step}"):
+            losses = _step(net, batch, settings, where, dtype, layout)
+            optimiser.zero_grad(set_to_none=True)
+            losses["loss"].backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimiser.step()
+        schedule.step()
+        average.update_parameters(net)
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        recent = {name: 0.98 * recent.get(name, value) + 0.02 * value for name, value in values.items()}
+        _save_checkpoint(settings, state, step + 1)
+        yield TrainStep(done=step + 1, total=settings.steps, **values)
+    final = (average.module if settings.average else net).to("cpu").to(memory_format=torch.contiguous_format).eval()
+    return Model(spec=settings.spec, module=final, record=_record(settings, images, recent))
+
+
+def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
+    if settings.spec.ndim == 1:
+        raise SettingsError("training works on 2D and 3D images; ndim is 1.")
+    if not images:
+        raise SettingsError("there are no training images; give at least one image with its labels.")
+    for image in images:
+        if image.pixels.shape[0] != settings.spec.in_channels or image.labels.ndim != settings.spec.ndim:
+            raise SettingsError(
+                f"a training image has {image.pixels.shape[0]} channels and {image.labels.ndim} axes; the network wants "
+                f"{settings.spec.in_channels} channels and {settings.spec.ndim} axes."
+            )
+    broken = training_violations(settings)
+    if broken and not settings.allow_noncompliant:
+        raise ComplianceError(" ".join(v.message for v in broken), violations=broken)
+
+
+def _window(settings: TrainSettings) -> tuple[int, ...]:
+    """Output window of one tile: as wished, else legal and larger than the period."""
+    spec = settings.spec
+    if settings.window is None:
+        sizes = tuple(3 * period for period in spec.period)
+        if spec.padding == "zero":
+            return sizes
+        return spec.output_size(spec.input_size(sizes))
+    window = (settings.window,) * spec.ndim if isinstance(settings.window, int) else tuple(settings.window)
+    if len(window) != spec.ndim:
+        raise SettingsError(f"the training window {window} does not have {spec.ndim} edges.")
+    for axis, edge in enumerate(window):
+        spec.output_size(edge + spec.margin[axis], axis)  # raises SizeError with the nearest input edges
+    return window
+
+
+def _rate(step: int, steps: int) -> float:
+    warm = min(1.0, (step + 1) / 200)
+    return float(warm * 0.5 * (1 + np.cos(np.pi * min(1.0, step / max(1, steps)))))
+
+
+# -- one step ---------------------------------------------------------------------------------------------------------
+
+Batch = tuple[Tensor, Tensor]
+
+
+def _batches(images: Sequence[TrainImage], settings: TrainSettings, first: int) -> Iterator[tuple[int, Batch]]:
+    """Batches in order; the next one is drawn while the network works, each from its own seed so that a training resumes."""
+    weights = sampling_weights(images)
+    write = _window(settings)
+    if settings.neighbours:
+        write = tuple(2 * edge for edge in write)  # a tile and its next neighbour along each axis
+    read = tuple(edge + margin for edge, margin in zip(write, settings.spec.margin, strict=True))
+
+    def draw(step: int) -> Batch:
+        rng = np.random.default_rng([settings.seed, step])
+        chosen = rng.choice(len(images), settings.batch, p=weights)
+        crops = [
+            draw_crop(images[i], rng, read=read, write=write, augmentation=settings.augmentation) for i in chosen
+        ]
+        pixels, labels = zip(*crops, strict=True)
+        return torch.stack(pixels), torch.stack(labels)
+
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(draw, first) if first < settings.steps else None
+        for step in range(first, settings.steps):
+            assert following is not None
+            batch = following.result()
+            following = pool.submit(draw, step + 1)
+            yield step, batch
+
+
+def _step(
+    net: UNet, batch: Batch, settings: TrainSettings, where: torch.device, dtype: torch.dtype, layout: torch.memory_format
+) -> dict[str, Tensor]:
+    pixels, labels = batch[0].to(where), batch[1].to(where)
+    cast = torch.autocast(where.type, dtype) if dtype != torch.float32 else nullcontext()
+    samples: list[tuple[Tensor, Tensor, Tensor]]
+    with cast:
+        if settings.neighbours:
+            samples = [_neighbouring_tiles(net, x, y, settings) for x, y in zip(pixels, labels, strict=True)]
+        else:
+            outputs = net(pixels.to(memory_format=layout)).float()
+            positions = _positions(labels.shape[1:], where)
+            samples = [(out, truth, positions) for out, truth in zip(outputs, labels, strict=True)]
+    terms = [_loss(out, truth, positions, settings) for out, truth, positions in samples]
+    return {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
+
+
+def _positions(shape: Sequence[int], where: torch.device) -> Tensor:
+    """(ndim, *shape) pixel coordinates."""
+    axes = [torch.arange(n, device=where, dtype=torch.float32) for n in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def _neighbouring_tiles(net: UNet, pixels: Tensor, labels: Tensor, settings: TrainSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs, labels and positions of a tile and its direct neighbour along each axis, as one list of pixels.
+
+    > d+1 directly neighbouring tiles
+
+    Each tile passes the network on its own, as it will at test time; the loss then compares across their borders.
+    """
+    edge, margin = _window(settings), settings.spec.margin
+    positions = _positions(labels.shape, labels.device)
+    outputs, truths, places = [], [], []
+    for corner in product((0, 1), repeat=settings.spec.ndim):
+        if sum(corner) > 1:
+            continue
+        write = tuple(slice(c * e, (c + 1) * e) for c, e in zip(corner, edge, strict=True))
+        read = tuple(slice(w.start, w.stop + m) for w, m in zip(write, margin, strict=True))
+        outputs.append(net(pixels[(slice(None), *read)][None])[0].float().flatten(1))
+        truths.append(labels[write].flatten())
+        places.append(positions[(slice(None), *write)].flatten(1))
+    return torch.cat(outputs, 1), torch.cat(truths), torch.cat(places, 1)
+
+
+def _loss(out: Tensor, labels: Tensor, positions: Tensor, settings: TrainSettings) -> dict[str, Tensor]:
+    spec = settings.spec
+    embedding = out[: spec.embedding_dim]
+    if spec.coordinates:
+        embedding = torch.cat([embedding[: spec.ndim] + positions, embedding[spec.ndim :]])
+    parts = discriminative_loss(
+        embedding,
+        labels,
+        delta_var=settings.delta_var,
+        delta_dist=settings.delta_dist,
+        gamma=0.0 if spec.coordinates else settings.gamma,  # the length of a coordinate means nothing
+        background_is_instance=settings.background_is_instance,
+        ignore=IGNORE,
+        neighbours=settings.push_distance,
+        positions=positions,
+    )
+    loss = settings.embedding_weight * parts.total
+    foreground = torch.zeros_like(loss)
+    if spec.foreground:
+        foreground = foreground_loss(out[spec.embedding_dim], labels, ignore=IGNORE)
+        loss = loss + settings.foreground_weight * foreground
+    return {"loss": loss, "pull": parts.pull, "push": parts.push, "foreground": foreground}
+
+
+# -- records ----------------------------------------------------------------------------------------------------------
+
+
+def _record(settings: TrainSettings, images: Sequence[TrainImage], losses: dict[str, float]) -> ModelRecord:
+    skip = {"spec", "checkpoint", "checkpoint_every", "normalisation", "clustering", "data", "seed", "batch", "steps"}
+    return ModelRecord(
+        window=_window(settings),
+        neighbours=settings.neighbours,
+        steps=settings.steps,
+        batch=settings.batch,
+        seed=settings.seed,
+        data=settings.data or f"{len(images)} images",
+        losses={name: round(value, 5) for name, value in losses.items()},
+        settings={k: v for k, v in asdict(settings).items() if k not in skip},
+        normalisation=settings.normalisation,
+        clustering=settings.clustering,
+    )
+
+
+def _save_checkpoint(settings: TrainSettings, state: dict[str, Any], step: int) -> None:
+    if settings.checkpoint is None or (step % settings.checkpoint_every and step != settings.steps):
+        return
+    path = Path(settings.checkpoint)
+    partial = path.with_name(path.name + ".partial")
+    torch.save({"step": step, "spec": settings.spec.to_dict(), **{k: v.state_dict() for k, v in state.items()}}, partial)
+    partial.replace(path)
+
+
+def _resume(settings: TrainSettings, state: dict[str, Any]) -> int:
+    """Step at which to go on; 0 without a checkpoint."""
+    if settings.checkpoint is None or not Path(settings.checkpoint).exists():
+        return 0
+    try:
+        saved = torch.load(settings.checkpoint, map_location="cpu", weights_only=True)
+    except Exception as exc:  # noqa: BLE001  # torch raises many kinds for a file that is not a checkpoint
+        raise ModelError(f"{settings.checkpoint} is not a checkpoint of a training; remove it or name another.") from exc
+    if UNetSpec.from_dict(saved["spec"]) != settings.spec:
+        raise ModelError(f"{settings.checkpoint} belongs to another network; remove it or name another file.")
+    for name, part in state.items():
+        part.load_state_dict(saved[name])
+    return int(saved["step"])

@@ -1,0 +1,226 @@
+"""The synthetic image with its truth, and the verbs that draw one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_shiftseg.synthetic.dense import draw_constant, draw_ramp
+from napari_shiftseg.synthetic.lattice import draw_disks
+from napari_shiftseg.synthetic.nuclei import draw_blobs
+from napari_shiftseg.synthetic.recipe import (
+    BlobRecipe,
+    ConstantRecipe,
+    DiskRecipe,
+    RampRecipe,
+    Recipe,
+    number,
+    pair,
+    per_axis,
+    recipe_from,
+    shape_tuple,
+    whole,
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Synthetic:
+    """A synthetic image, its ground truth, and the recipe that gives both again.
+
+    Attributes
+    ----------
+    image : (*shape) float32
+        Grey values; within [0, 1] except for the ramp.
+    labels : (*shape) int32
+        Objects 1, 2, 3, ...; 0 is background.
+    recipe : Recipe
+        Frozen; `dataclasses.asdict` of it is ready for JSON, and `make` takes it back.
+    """
+
+    image: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+    recipe: Recipe
+
+
+def make(recipe: Recipe | Mapping[str, object]) -> Synthetic:
+    """Draw a recipe; equal recipes give equal pixels.
+
+    Parameters
+    ----------
+    recipe : Recipe or mapping
+        A recipe, or what `dataclasses.asdict` made of one (also after JSON).
+
+    Raises
+    ------
+    SettingsError
+        If the recipe cannot be drawn.
+    """
+    if isinstance(recipe, Mapping):
+        recipe = recipe_from(recipe)
+    match recipe:
+        case DiskRecipe():
+            image, labels = draw_disks(recipe)
+        case ConstantRecipe():
+            image, labels = draw_constant(recipe)
+        case RampRecipe():
+            image, labels = draw_ramp(recipe)
+        case BlobRecipe():
+            image, labels = draw_blobs(recipe)
+    return Synthetic(image=image, labels=labels, recipe=recipe)
+
+
+def disks(
+    shape: Sequence[int],
+    spacing: int | Sequence[int],
+    radius: float,
+    *,
+    offset: int | Sequence[int] = 0,
+    noise: float = 0.0,
+    elastic: float = 0.0,
+    seed: int = 0,
+) -> Synthetic:
+    """Same-looking disks on a lattice: 1 inside, 0 outside.
+
+    A pixel is set if its squared distance to a centre is below radius^2 (radius 5: 69 pixels in 2D). Centres lie at
+    radius + offset, radius + offset + spacing, ... on every axis, and disks are clipped at the image border.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Image edges, pixels; 1 to 3 of them (line segments, disks, balls).
+    spacing : int or sequence of int
+        Distance of neighbouring centres, pixels, >= 1; one number, or one per axis.
+    radius : float
+        Disk radius, pixels, > 0. Disks that touch or overlap keep their own labels; a pixel goes to the nearest centre.
+    offset : int or sequence of int
+        Shift of the first centre, pixels; there is no disk before the first centre.
+    noise : float
+        Standard deviation of Gaussian noise; the result is clipped to [0, 1]. The paper's is 0.1.
+    elastic : float
+        Standard deviation of the steps of the elastic deformation's control points (20 px apart), pixels. The paper's
+        is 0.2. Labels follow by nearest pixel, so edge pixels that are more outside than inside stay background
+        (the paper's truth takes every pixel above 0 and is up to one pixel wider).
+    seed : int
+        Seed of deformation and noise.
+
+    Raises
+    ------
+    SettingsError
+        If a value is out of range or a tuple has not one entry per axis.
+
+    Source: Rumberger et al. 2021, Fig. 2, 3, 6 and 7.
+
+    >>> int(disks((220, 220), 15, 5, offset=4).labels.max())
+    225
+    """
+    edges = shape_tuple(shape)
+    return make(
+        DiskRecipe(
+            shape=edges,
+            spacing=per_axis(spacing, len(edges), "spacing"),
+            radius=number(radius, "radius"),
+            offset=per_axis(offset, len(edges), "offset"),
+            noise=number(noise, "noise"),
+            elastic=number(elastic, "elastic"),
+            seed=whole(seed, "seed"),
+        )
+    )
+
+
+def constant(shape: Sequence[int], *, value: float = 1.0, noise: float = 0.0, seed: int = 0) -> Synthetic:
+    """A constant image in which every pixel is its own object, numbered from 1 in raster order.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Image edges, pixels; 1 to 3 of them.
+    value : float
+        Grey value, 0 to 1.
+    noise : float
+        Standard deviation of Gaussian noise; the result is clipped to [0, 1].
+    seed : int
+        Seed of the noise.
+
+    Raises
+    ------
+    SettingsError
+        If a value is out of range.
+
+    Source: Rumberger et al. 2021, Fig. 4 and 5.
+    """
+    edges = shape_tuple(shape)
+    return make(
+        ConstantRecipe(
+            shape=edges, value=number(value, "value"), noise=number(noise, "noise"), seed=whole(seed, "seed")
+        )
+    )
+
+
+def ramp(shape: Sequence[int]) -> Synthetic:
+    """An image that grows strictly along every diagonal; every pixel is its own object.
+
+    Values are the ranks 1, 2, 3, ... of the pixels by sum of coordinates, ties in raster order; exact in float32.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Image edges, pixels; 1 to 3 of them, at most 2^24 pixels in all.
+
+    Raises
+    ------
+    SettingsError
+        If the shape is not possible.
+
+    Source: Rumberger et al. 2021, Lemma 1, part I.
+
+    >>> ramp((2, 3)).image
+    array([[1., 2., 4.],
+           [3., 5., 6.]], dtype=float32)
+    """
+    return make(RampRecipe(shape=shape_tuple(shape)))
+
+
+def blobs(
+    shape: Sequence[int],
+    count: int,
+    *,
+    radius: tuple[float, float] = (6.0, 10.0),
+    touching: float = 0.3,
+    noise: float = 0.02,
+    seed: int = 0,
+) -> Synthetic:
+    """Nuclei-like blobs: textured ellipsoids of different size, brightness and direction, under uneven light.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Image edges, pixels; 1 to 3 of them.
+    count : int
+        Number of blobs, >= 0.
+    radius : (float, float)
+        Smallest and largest mean radius, pixels, >= 1, at most half of the shortest edge.
+    touching : float
+        Share of the blobs (0 to 1) that is set against another one; all others keep 2 px clear of each other.
+    noise : float
+        Standard deviation of Gaussian noise; the result is clipped to [0, 1].
+    seed : int
+        Seed of everything.
+
+    Raises
+    ------
+    SettingsError
+        If a value is out of range, or the blobs do not find room.
+    """
+    return make(
+        BlobRecipe(
+            shape=shape_tuple(shape),
+            count=whole(count, "count"),
+            radius=pair(radius, "radius"),
+            touching=number(touching, "touching"),
+            noise=number(noise, "noise"),
+            seed=whole(seed, "seed"),
+        )
+    )
