@@ -186,6 +186,7 @@ def segment_steps(
     seconds = {"network": 0.0, "labels": 0.0}
     for number, frame in enumerate(frames):
         position = tuple(frame.index.values())
+        part: Any = (slice(None), *position)
         which = f" of frame {number + 1}/{len(frames)}" if len(frames) > 1 else ""
         yield Stage(done=0, total=len(plan), text=f"network{which}")
         before = time.perf_counter()
@@ -194,7 +195,7 @@ def segment_steps(
             frame.view,
             plan,
             device=settings.device,
-            out=None if embedding is None else embedding[(slice(None), *position)],
+            out=None if embedding is None else embedding[part],
             dtype=settings.dtype,
             limits=limits,
             deterministic=settings.deterministic,
@@ -228,9 +229,7 @@ def segment_steps(
     return result
 
 
-def plan_image(
-    spec: UNetSpec, shape: Sequence[int], settings: SegmentSettings, device: Device | None = None
-) -> TilePlan:
+def plan_image(spec: UNetSpec, shape: Sequence[int], settings: SegmentSettings, device: Device | None = None) -> TilePlan:
     """The tile plan that `segment` will use for a frame of spatial shape `shape`, pixels."""
     memory = settings.memory
     if memory is None and device is not None and device.free:
@@ -286,7 +285,7 @@ def _label_settings(model: Model, settings: SegmentSettings) -> LabelSettings:
     base = LabelSettings(coordinates=model.spec.coordinates)
     if model.record is not None:
         base = replace(base, **asdict(model.record.clustering))
-    wishes = {"bandwidth": settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
+    wishes: dict[str, Any] = {"bandwidth": settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
     return replace(base, **{name: value for name, value in wishes.items() if value is not None})
 
 
@@ -307,7 +306,8 @@ class _Series:
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         channel, which, *spatial = key
-        return np.stack([f.view[(channel, *spatial)] for f in self.frames[which]], axis=1)
+        window: Any = (channel, *spatial)
+        return np.stack([f.view[window] for f in self.frames[which]], axis=1)
 
 
 def _limits(model: Model, frames: Sequence[Frame]) -> Limits:

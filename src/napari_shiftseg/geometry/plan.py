@@ -13,10 +13,12 @@ single pass over the whole image computes there (Rumberger et al. 2021, section 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from operator import index
 from typing import Literal
 
 from napari_shiftseg.errors import TilingError
@@ -120,18 +122,13 @@ class TilePlan:
     @property
     def redundancy(self) -> float:
         """Arithmetic of this plan over the arithmetic of the same pixels in an infinitely large image."""
+        # counted per axis: a slide has millions of tiles, but a handful of edges
+        edges = [Counter(read.stop - read.start for read, _, _ in axis) for axis in self.axes]
         cost = sum(
-            self.spec.flops(tuple(s.stop - s.start for s in tile.read)) * count for tile, count in self._distinct()
+            self.spec.flops(read) * prod(count[edge] for count, edge in zip(edges, read, strict=True))
+            for read in product(*edges)
         )
         return cost / (self.spec.flops_per_pixel * prod(self.result_shape))
-
-    def _distinct(self) -> Iterator[tuple[Tile, int]]:
-        """Tiles of different read shape, each with the number of tiles of that shape."""
-        seen: dict[tuple[int, ...], tuple[Tile, int]] = {}
-        for tile in self:
-            shape = tuple(s.stop - s.start for s in tile.read)
-            seen[shape] = (tile, seen.get(shape, (tile, 0))[1] + 1)
-        yield from seen.values()
 
     def canonical(self) -> TilePlan:
         """The same image on a tile size that the network alone decides: equal bits whatever tile size was wished."""
@@ -143,7 +140,7 @@ class TilePlan:
         """The plan in words.
 
         >>> print(plan_tiles(UNetSpec(), (1000, 700), 200).describe())
-        5 x 4 tiles of 200 x 200 px = 25 x 25 periods of 8 px, halo 44 px, redundancy 1.5x
+        5 x 4 tiles of 200 x 200 px = 25 x 25 periods of 8 px, halo 44 px, redundancy 1.6x
         """
         periods = [w / p for w, p in zip(self.write, self.spec.period, strict=True)]
         halo = [_context(self.spec, axis) for axis in range(self.spec.ndim)]
@@ -191,6 +188,7 @@ def plan_tiles(
         legal edge that fits `memory`.
     border : {"reflect", "valid"}
         Reflect the image at its borders so that the result has its shape, or compute only pixels whose context is real.
+        A zero-padded network brings its own border: it computes every pixel either way.
     allow_noncompliant : bool
         Accept an edge that is not a multiple of the period, to show what it does.
     memory : int, optional
@@ -263,7 +261,10 @@ def _domain(spec: UNetSpec, axis: int, size: int, border: str) -> int:
 def _checked_write(
     spec: UNetSpec, write: int | Sequence[int], domain: tuple[int, ...], allow_noncompliant: bool
 ) -> tuple[int, ...]:
-    wanted = (write,) * spec.ndim if isinstance(write, int) else tuple(int(edge) for edge in write)
+    try:
+        wanted = tuple(map(index, write)) if isinstance(write, Sequence) else (index(write),) * spec.ndim
+    except TypeError as exc:
+        raise TilingError(f"the tile edge is {write!r}; give whole pixels, one number or one per axis.") from exc
     if len(wanted) != spec.ndim:
         raise TilingError(f"{len(wanted)} tile edges were given for {spec.ndim} axes; give 1 or {spec.ndim}.")
     for axis, (edge, period) in enumerate(zip(wanted, spec.period, strict=True)):
@@ -285,8 +286,7 @@ def _checked_write(
 def _largest_write(spec: UNetSpec, domain: tuple[int, ...], memory: int) -> tuple[int, ...]:
     """Largest legal edges, as equal as possible over the image, whose pass fits in `memory` bytes."""
     periods = [
-        max(1, min(size, _LARGEST_DEFAULT[spec.ndim]) // period)
-        for size, period in zip(domain, spec.period, strict=True)
+        max(1, min(size, _LARGEST_DEFAULT[spec.ndim]) // period) for size, period in zip(domain, spec.period, strict=True)
     ]
     while spec.peak_bytes(_read_shape(spec, periods)) > memory and max(periods) > 1:
         axis = max(range(spec.ndim), key=lambda k: periods[k] * spec.period[k] * (periods[k] > 1))
@@ -327,10 +327,10 @@ def _plan_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int, bo
     natural = spec.output_size(read, axis)
     # the crop is constant, else tiles differ in phase (section 3.2)
     crop = (natural - write) // 2
-    starts = range(0, domain, write)
     lattice = write % spec.period[axis] == 0
     if border == "valid" and not lattice:
         domain = size - spec.margin[axis] - 2 * crop  # naive tiling goes on as long as its tiles fit
+    starts = range(0, domain, write)
     before = spec.margin[axis] // 2 + crop if border == "reflect" else 0
     stop = size if border == "reflect" else domain
     windows, reach = [], 0

@@ -189,7 +189,7 @@ def _training_rules(spec: UNetSpec, trained: Trained | None) -> list[Violation]:
         # a batch of directly neighbouring tiles joins their windows along each axis
         seen = window * 2 if trained.neighbours else window
         if seen <= period:
-            legal = _next_window(spec, axis)
+            legal = _next_window(spec, axis, period // 2 + 1 if trained.neighbours else period + 1)
             found.append(
                 Violation(
                     rule="training-window",
@@ -204,6 +204,6 @@ def _training_rules(spec: UNetSpec, trained: Trained | None) -> list[Violation]:
     return found
 
 
-def _next_window(spec: UNetSpec, axis: int) -> int:
-    """Smallest uncropped output edge above the period."""
-    return spec.output_size(spec.input_size(spec.period[axis] + 1, axis), axis)
+def _next_window(spec: UNetSpec, axis: int, at_least: int) -> int:
+    """Smallest uncropped output edge of `at_least` pixels or more."""
+    return spec.output_size(spec.input_size(at_least, axis), axis)

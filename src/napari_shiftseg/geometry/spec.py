@@ -162,8 +162,8 @@ class UNetSpec:
         >>> UNetSpec(levels=4).input_size(16)
         204
         """
-        if not isinstance(at_least, int):
-            return tuple(self.input_size(int(size), k) for k, size in enumerate(self._per_axis(at_least)))
+        if isinstance(at_least, Sequence):
+            return tuple(self.input_size(size, k) for k, size in enumerate(self._per_axis(at_least)))
         if at_least < 1:
             raise SizeError(f"an output edge of {at_least} px was asked for; give 1 px or more.", nearest=(1,))
         period, smallest = self.period[axis], self._smallest_input(axis)
@@ -192,8 +192,8 @@ class UNetSpec:
         >>> UNetSpec(levels=4).output_size(204)
         20
         """
-        if not isinstance(size, int):
-            return tuple(self.output_size(int(edge), k) for k, edge in enumerate(self._per_axis(size)))
+        if isinstance(size, Sequence):
+            return tuple(self.output_size(edge, k) for k, edge in enumerate(self._per_axis(size)))
         period, smallest = self.period[axis], self._smallest_input(axis)
         if size < smallest or (size - smallest) % period:
             lower = max(smallest, size - (size - smallest) % period)
@@ -374,14 +374,20 @@ def _check(spec: UNetSpec) -> None:
     if isinstance(spec.pool, int):
         if spec.pool < 1:
             raise SettingsError(f"pool is {spec.pool}; give a factor of 1 or more.")
-    elif len(spec.pool) != spec.levels or any(
-        not isinstance(level, tuple) or len(level) != spec.ndim or min(level) < 1 for level in spec.pool
+    elif (
+        not isinstance(spec.pool, tuple)  # a list would make the spec unhashable
+        or len(spec.pool) != spec.levels
+        or any(not isinstance(level, tuple) or len(level) != spec.ndim or min(level) < 1 for level in spec.pool)
     ):
         raise SettingsError(
             f"pool is {spec.pool}; give one factor, or {spec.levels} tuples (one per level) of {spec.ndim} factors."
         )
-    kernels = (spec.kernel,) if isinstance(spec.kernel, int) else spec.kernel
-    if len(kernels) not in (1, spec.ndim) or any(k < 1 or k % 2 == 0 for k in (*kernels, spec.head_kernel)):
+    kernels = (spec.kernel,) * spec.ndim if isinstance(spec.kernel, int) else spec.kernel
+    if (
+        not isinstance(kernels, tuple)
+        or len(kernels) != spec.ndim
+        or any(k < 1 or k % 2 == 0 for k in (*kernels, spec.head_kernel))
+    ):
         raise SettingsError(f"kernel is {spec.kernel}, head {spec.head_kernel}; give odd sizes, one or one per axis.")
     if spec.upsampling not in ("learnt", "fixed"):
         raise SettingsError(f"upsampling is {spec.upsampling!r}; give 'learnt' or 'fixed'.")

@@ -68,7 +68,7 @@ class LabelSettings:
 def label_instances(
     embedding: Any,
     foreground: Any = None,
-    bandwidth: float = 0.75,
+    bandwidth: float | None = None,
     *,
     settings: LabelSettings | None = None,
     on_event: Callable[[Event], None] | None = None,
@@ -82,8 +82,8 @@ def label_instances(
         (E, *shape) floating point; read window by window.
     foreground : array-like, optional
         (*shape) probabilities or a mask; without it all pixels can belong to an instance.
-    bandwidth : float
-        Standard deviation of the mean-shift kernel, embedding units.
+    bandwidth : float, optional
+        Standard deviation of the mean-shift kernel, embedding units; None takes that of `settings`.
     settings : LabelSettings, optional
         All other settings; `bandwidth` and further keywords win over it.
     on_event : callable, optional
@@ -103,9 +103,10 @@ def label_instances(
     -----
     Windows lie at multiples of their edge from pixel 0 whatever the tile plan was, so labels depend on the embedding alone.
     """
-    base = settings or LabelSettings(bandwidth=bandwidth)
+    if bandwidth is not None:
+        wishes["bandwidth"] = bandwidth
     try:
-        chosen = replace(base, **({} if settings and bandwidth == 0.75 else {"bandwidth": bandwidth}), **wishes)
+        chosen = replace(settings or LabelSettings(), **wishes)
     except TypeError as exc:
         raise SettingsError(f"label_instances knows no such setting ({exc}).") from exc
     return drain(label_steps(embedding, foreground, chosen), on_event)
@@ -183,9 +184,7 @@ def _mask(foreground: Any, window: tuple[slice, ...], threshold: float) -> npt.N
     return block.astype(bool) if block.dtype == bool else block >= threshold
 
 
-def _join(
-    pieces: npt.NDArray[np.int64], modes: npt.NDArray[np.float64], edge: int, bandwidth: float
-) -> npt.NDArray[np.int64]:
+def _join(pieces: npt.NDArray[np.int64], modes: npt.NDArray[np.float64], edge: int, bandwidth: float) -> npt.NDArray[np.int64]:
     """Give pieces that touch across a border of two windows one number if their modes lie within a bandwidth."""
     links = [np.empty((0, 2), np.int64)]
     ndim = pieces.ndim

@@ -40,9 +40,7 @@ class TrainImage:
     centres: npt.NDArray[np.int64]
 
     @classmethod
-    def from_arrays(
-        cls, image: npt.NDArray[Any], labels: npt.NDArray[Any], normalisation: Normalisation
-    ) -> TrainImage:
+    def from_arrays(cls, image: npt.NDArray[Any], labels: npt.NDArray[Any], normalisation: Normalisation) -> TrainImage:
         """Normalise (C, *shape) or (*shape) intensities and find the instances of (*shape) labels."""
         if image.ndim == labels.ndim:
             image = image[None]
@@ -77,7 +75,7 @@ class Augmentation:
 def sampling_weights(images: Sequence[TrainImage]) -> npt.NDArray[np.float64]:
     """Probability per image: the square root of its number of instances, so that neither kind of image drowns."""
     weights = np.sqrt([max(1, len(image.centres)) for image in images])
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 def draw_crop(
@@ -123,7 +121,7 @@ def _random_matrix(ndim: int, rng: np.random.Generator, augmentation: Augmentati
             cos, sin = np.cos(turn), np.sin(turn)
             matrix[-2:, -2:] = [[cos, -sin], [sin, cos]]
         matrix = matrix @ np.diag(rng.choice([-1.0, 1.0], ndim))
-    return matrix / augmentation.scale ** rng.uniform(-1, 1)
+    return np.asarray(matrix / augmentation.scale ** rng.uniform(-1, 1))
 
 
 def _random_centre(

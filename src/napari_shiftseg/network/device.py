@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError
 
-__all__ = ["Device", "choose_device", "choose_dtype", "memory_errors"]
+__all__ = ["Device", "arranged", "channels_last", "choose_device", "choose_dtype", "memory_errors"]
+
+Net = TypeVar("Net", bound=torch.nn.Module)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -92,6 +95,18 @@ def choose_dtype(name: str, device: Device) -> torch.dtype:
     if full == "float16" and device.kind == "cpu":
         raise DeviceError("float16 on a CPU is slow and inexact; use float32 or bfloat16.")
     return _DTYPES[full]
+
+
+def channels_last(ndim: int) -> torch.memory_format:
+    """Memory layout in which convolutions are fast (2 to 3 times on CPUs; tensor cores want it too)."""
+    return {2: torch.channels_last, 3: torch.channels_last_3d}.get(ndim, torch.contiguous_format)
+
+
+def arranged(net: Net, layout: torch.memory_format) -> Net:
+    """The network with its weights in a memory layout."""
+    move: Any = net.to  # torch's types do not know this form
+    moved: Net = move(memory_format=layout)
+    return moved
 
 
 def _free_ram() -> int:

@@ -21,9 +21,13 @@ class ArrayLike(Protocol):
     """What an image must offer: a shape, a type, and slices that give numpy arrays."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Edges, pixels."""
+
     @property
-    def dtype(self) -> Any: ...
+    def dtype(self) -> Any:
+        """Type of a pixel."""
+
     def __getitem__(self, key: Any, /) -> Any: ...
 
 

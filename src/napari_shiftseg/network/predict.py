@@ -15,7 +15,7 @@ import torch
 from napari_shiftseg.errors import ImageError, ModelError
 from napari_shiftseg.events import Event, TileDone, drain
 from napari_shiftseg.geometry import TilePlan, Window
-from napari_shiftseg.network.device import Device, choose_device, choose_dtype, memory_errors
+from napari_shiftseg.network.device import Device, arranged, channels_last, choose_device, choose_dtype, memory_errors
 from napari_shiftseg.network.normalise import ArrayLike, Limits, Normalisation
 from napari_shiftseg.network.record import Model
 from napari_shiftseg.network.unet import UNet
@@ -213,8 +213,7 @@ def _prepare(module: UNet, device: Device, dtype: str) -> UNet:
     net = copy.deepcopy(module).eval().requires_grad_(False)
     net = net.to(device.torch_device, choose_dtype(dtype, device))
     net.head.float()
-    layout = {2: torch.channels_last, 3: torch.channels_last_3d}.get(module.spec.ndim)
-    return net.to(memory_format=layout) if layout is not None else net  # 2-3 times faster on CPUs
+    return arranged(net, channels_last(module.spec.ndim))
 
 
 @torch.inference_mode()
@@ -222,10 +221,7 @@ def _one_pass(
     net: UNet, block: npt.NDArray[np.float32], keep: Window, device: Device, deterministic: bool
 ) -> npt.NDArray[np.float32]:
     x = torch.from_numpy(block)[None].to(device.torch_device)
-    layout = {2: torch.channels_last, 3: torch.channels_last_3d}.get(net.spec.ndim)
-    x = x.to(next(net.parameters()).dtype)
-    if layout is not None:
-        x = x.contiguous(memory_format=layout)
+    x = x.to(next(net.parameters()).dtype).contiguous(memory_format=channels_last(net.spec.ndim))
     with _exact_convolutions(deterministic):
         y = net(x)[0]
     return np.array(y[(slice(None), *keep)].float().cpu().numpy(), order="C")

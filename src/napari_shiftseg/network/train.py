@@ -19,7 +19,7 @@ from napari_shiftseg.errors import ComplianceError, ModelError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
 from napari_shiftseg.geometry import UNetSpec, Violation, violations
 from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
-from napari_shiftseg.network.device import choose_device, choose_dtype, memory_errors
+from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_dtype, memory_errors
 from napari_shiftseg.network.loss import discriminative_loss, foreground_loss
 from napari_shiftseg.network.normalise import Normalisation
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
@@ -96,9 +96,7 @@ def training_violations(settings: TrainSettings) -> tuple[Violation, ...]:
     return violations(settings.spec, _Trained(window=_window(settings), neighbours=settings.neighbours))
 
 
-def train(
-    images: Sequence[TrainImage], settings: TrainSettings, on_event: Any = None, start: UNet | None = None
-) -> Model:
+def train(images: Sequence[TrainImage], settings: TrainSettings, on_event: Any = None, start: UNet | None = None) -> Model:
     """Train a U-Net with the discriminative loss.
 
     Parameters
@@ -138,8 +136,8 @@ def train_steps(
     where = device.torch_device
     net = UNet(settings.spec) if start is None else copy.deepcopy(start)
     # on the CPU and on tensor cores, channels-last convolutions are the fast ones
-    layout = {2: torch.channels_last, 3: torch.channels_last_3d}[settings.spec.ndim]
-    net = net.to(where).to(memory_format=layout).train()
+    layout = channels_last(settings.spec.ndim)
+    net = arranged(net.to(where), layout).train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings.steps))
     average = torch.optim.swa_utils.AveragedModel(
@@ -161,7 +159,8 @@ def train_steps(
         recent = {name: 0.98 * recent.get(name, value) + 0.02 * value for name, value in values.items()}
         _save_checkpoint(settings, state, step + 1)
         yield TrainStep(done=step + 1, total=settings.steps, **values)
-    final = (average.module if settings.average else net).to("cpu").to(memory_format=torch.contiguous_format).eval()
+    best: Any = average.module if settings.average else net
+    final: UNet = arranged(best.to("cpu"), torch.contiguous_format).eval()
     return Model(spec=settings.spec, module=final, record=_record(settings, images, recent))
 
 
@@ -218,9 +217,7 @@ def _batches(images: Sequence[TrainImage], settings: TrainSettings, first: int) 
     def draw(step: int) -> Batch:
         rng = np.random.default_rng([settings.seed, step])
         chosen = rng.choice(len(images), settings.batch, p=weights)
-        crops = [
-            draw_crop(images[i], rng, read=read, write=write, augmentation=settings.augmentation) for i in chosen
-        ]
+        crops = [draw_crop(images[i], rng, read=read, write=write, augmentation=settings.augmentation) for i in chosen]
         pixels, labels = zip(*crops, strict=True)
         return torch.stack(pixels), torch.stack(labels)
 
@@ -335,7 +332,7 @@ def _resume(settings: TrainSettings, state: dict[str, Any]) -> int:
         return 0
     try:
         saved = torch.load(settings.checkpoint, map_location="cpu", weights_only=True)
-    except Exception as exc:  # noqa: BLE001  # torch raises many kinds for a file that is not a checkpoint
+    except Exception as exc:  # torch raises many kinds for a file that is not a checkpoint
         raise ModelError(f"{settings.checkpoint} is not a checkpoint of a training; remove it or name another.") from exc
     if UNetSpec.from_dict(saved["spec"]) != settings.spec:
         raise ModelError(f"{settings.checkpoint} belongs to another network; remove it or name another file.")

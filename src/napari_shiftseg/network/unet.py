@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,11 @@ from napari_shiftseg.geometry import UNetSpec
 
 __all__ = ["UNet"]
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+# per number of axes; typed loosely, because torch types sizes per number of axes
+_CONV: Any = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: Any = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_NORM: Any = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_POOL: Any = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
 class UNet(nn.Module):
@@ -60,6 +62,7 @@ class UNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Output of the network, channels first (see the class)."""
         skips = []
         for block, factor in zip(self.encoder, self.spec.factors, strict=False):
             x = block(x)
@@ -88,8 +91,11 @@ def _block(spec: UNetSpec, source: int, target: int, convs: int) -> nn.Sequentia
 
 def _centre(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Centre crop of the spatial axes; margins of valid convolutions with odd kernels are even, so it is exact."""
-    starts = [(have - want) // 2 for have, want in zip(x.shape[2:], shape, strict=True)]
-    return x[(..., *(slice(a, a + n) for a, n in zip(starts, shape, strict=True)))]
+    window: list[Any] = [...]
+    for have, want in zip(x.shape[2:], shape, strict=True):
+        start = (have - want) // 2
+        window.append(slice(start, start + want))
+    return x[tuple(window)]
 
 
 def _initialise(layer: nn.Module) -> None:

@@ -1,0 +1,123 @@
+"""What a command says, and to whom: reports and JSON on stdout, progress and warnings on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_shiftseg.events import Event, Stage, TrainStep
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["Console", "plain"]
+
+_LABEL = 11  # width of the first column of a report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Console:
+    """Where a command speaks.
+
+    Attributes
+    ----------
+    json : bool
+        Only `document` reaches stdout.
+    quiet : bool
+        No progress.
+    """
+
+    json: bool = False
+    quiet: bool = False
+
+    def say(self, text: str = "") -> None:
+        """A line for people."""
+        if not self.json:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+
+    def field(self, name: str, text: object) -> None:
+        """A line of a report: a name and what is said of it."""
+        self.say(f"{name:{_LABEL}}{text}".rstrip())
+
+    def warn(self, text: str) -> None:
+        """A line on stderr."""
+        sys.stderr.write(" ".join(text.split()) + "\n")
+
+    def document(self, values: Mapping[str, object]) -> None:
+        """The JSON document of the command, if one was asked for."""
+        if self.json:
+            sys.stdout.write(json.dumps(plain(values), allow_nan=False, indent=1) + "\n")
+
+    @property
+    def animated(self) -> bool:
+        """Whether progress is drawn."""
+        return not self.quiet and sys.stderr.isatty()
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[Event], None]]:
+        """A function that draws events as a progress bar."""
+        if not self.animated:
+            yield lambda event: None
+            return
+        bar = _Bar()
+        try:
+            yield bar.show
+        finally:
+            bar.close()
+
+
+class _Bar:
+    """One bar per stage."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def show(self, event: Event) -> None:
+        from tqdm import tqdm
+
+        if isinstance(event, Stage):
+            self.close()
+            self._bar = tqdm(total=event.total or None, desc=event.text, leave=False, file=sys.stderr)
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=event.total, leave=False, file=sys.stderr)
+        if self._bar.total != event.total:
+            self._bar.total = event.total
+        if self._bar.n == 0 and event.done > 1:  # a resumed training: the rate counts from here
+            self._bar.initial = event.done - 1
+        if isinstance(event, TrainStep):
+            self._bar.set_postfix(loss=f"{event.loss:.3f}", pull=f"{event.pull:.3f}", push=f"{event.push:.3f}")
+        self._bar.update(event.done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def plain(value: Any) -> Any:
+    """Values that JSON can hold; NaN and infinity become None.
+
+    >>> plain({"ap": float("nan"), "shape": (2, 3)})
+    {'ap': None, 'shape': [2, 3]}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy arrays and numbers
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value

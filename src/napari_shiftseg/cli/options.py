@@ -1,0 +1,103 @@
+"""Options that several commands have, and how their values are written."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_shiftseg.segmentation import SegmentSettings
+
+__all__ = ["add_run_options", "byte_count", "edges", "indices", "pooling", "run_settings"]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def edges(text: str) -> int | tuple[int, ...]:
+    """One edge, or one per axis.
+
+    >>> edges("200"), edges("96,200")
+    (200, (96, 200))
+    """
+    values = _integers(text, "200 or 96,200")
+    return values[0] if len(values) == 1 else values
+
+
+def indices(text: str) -> tuple[int, ...]:
+    """Positions from 0, separated by commas."""
+    return _integers(text, "0 or 0,2", least=0)
+
+
+def pooling(text: str) -> int | tuple[tuple[int, ...], ...]:
+    """One factor, or factors per level (finest first) and axis.
+
+    >>> pooling("2"), pooling("1,2,2:2,2,2")
+    (2, ((1, 2, 2), (2, 2, 2)))
+    """
+    levels = [_integers(level, "2 or 1,2,2:2,2,2") for level in text.split(":")]
+    return levels[0][0] if len(levels) == 1 and len(levels[0]) == 1 else tuple(levels)
+
+
+def byte_count(text: str) -> int:
+    """Bytes, with a decimal or binary unit.
+
+    >>> byte_count("2GB"), byte_count("512 MiB")
+    (2000000000, 536870912)
+    """
+    found = re.fullmatch(r"([\d.]+)\s*([kmgt]?i?)b?", text.strip().lower())
+    try:
+        count = float(found[1]) * _UNITS[found[2]] if found else 0
+    except (KeyError, ValueError):
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory; give one such as 2GB or 512MiB")
+    return int(count)
+
+
+def _integers(text: str, example: str, least: int = 1) -> tuple[int, ...]:
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or min(values) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} was given; give integers of {least} or more such as {example}")
+    return values
+
+
+def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True) -> None:
+    """Options of all commands that run a network over an image."""
+    group = parser.add_argument_group("running")
+    group.add_argument("--tile", type=edges, metavar="N", help="edge of what a tile writes, px: one, or y,x or z,y,x")
+    group.add_argument("--memory", type=byte_count, metavar="2GB", help="what a tile may take, if --tile is not given")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
+    group.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
+    group.add_argument("--border", choices=("reflect", "valid"), default="reflect",
+                       help="reflect the image at its border, or leave the border out (default: %(default)s)")  # fmt: skip
+    group.add_argument("--deterministic", action="store_true", help="equal bits whatever the tile size")
+    group.add_argument("--allow-noncompliant", action="store_true", help="run though a rule is broken; marks the result")
+    if clustering:
+        group = parser.add_argument_group("instances (default: as the model says)")
+        group.add_argument("--bandwidth", type=float, metavar="X", help="of the mean shift, embedding units")
+        group.add_argument("--min-size", type=int, metavar="N", help="smaller instances are dissolved, px")
+        group.add_argument("--threshold", type=float, metavar="P", help="foreground probability, 0 to 1")
+
+
+def run_settings(args: argparse.Namespace) -> SegmentSettings:
+    """Settings from the options of `add_run_options`."""
+    from napari_shiftseg.segmentation import SegmentSettings
+
+    return SegmentSettings(
+        write=args.tile,
+        memory=args.memory,
+        device=args.device,
+        dtype=args.dtype,
+        border=args.border,
+        deterministic=args.deterministic,
+        allow_noncompliant=args.allow_noncompliant,
+        bandwidth=getattr(args, "bandwidth", None),
+        min_size=getattr(args, "min_size", None),
+        threshold=getattr(args, "threshold", None),
+        channels=getattr(args, "channels", None),
+        keep_embedding=not getattr(args, "no_embedding", False),
+    )
