@@ -49,8 +49,6 @@ class SegmentSettings:
         Equal labels to the last pixel whatever the tile size: the arithmetic runs in blocks that the network alone decides.
     allow_noncompliant : bool
         Run although a rule is broken; the result is stamped.
-    border : {"reflect", "valid"}
-        See `plan_tiles`.
     channels : tuple of int, optional
         Channels of the image that the network gets.
     keep_embedding : bool
@@ -67,7 +65,6 @@ class SegmentSettings:
     deterministic: bool = False
     allow_noncompliant: bool = False
     threshold: float | None = None
-    border: Literal["reflect", "valid"] = "reflect"
     channels: tuple[int, ...] | None = None
     keep_embedding: bool = True
 
@@ -235,7 +232,7 @@ def plan_image(spec: UNetSpec, shape: Sequence[int], settings: SegmentSettings, 
     if memory is None and device is not None and device.free:
         # the estimate leaves out what the libraries themselves take
         memory = device.free // (2 if device.kind == "cuda" else 8)
-    plan = plan_tiles(spec, shape, settings.write, settings.border, settings.allow_noncompliant, memory=memory)
+    plan = plan_tiles(spec, shape, settings.write, allow_noncompliant=settings.allow_noncompliant, memory=memory)
     return plan.canonical() if settings.deterministic else plan
 
 

@@ -53,11 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     try:
-        code = _run(name, arguments)
+        try:
+            code = _run(name, arguments)
+        except SystemExit as stop:  # argparse after --help and --version
+            code = int(stop.code or 0)
         sys.stdout.flush()
         return code
-    except SystemExit as stop:  # argparse after --help and --version
-        return int(stop.code or 0)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

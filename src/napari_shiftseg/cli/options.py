@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation import SegmentSettings
 
-__all__ = ["add_run_options", "byte_count", "edges", "indices", "pooling", "run_settings"]
+__all__ = ["add_run_options", "byte_count", "edges", "indices", "number", "pooling", "run_settings", "whole"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -37,6 +39,35 @@ def pooling(text: str) -> int | tuple[tuple[int, ...], ...]:
     """
     levels = [_integers(level, "2 or 1,2,2:2,2,2") for level in text.split(":")]
     return levels[0][0] if len(levels) == 1 and len(levels[0]) == 1 else tuple(levels)
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """Reader of an integer of `least` or more."""
+
+    def read(text: str) -> int:
+        values = _integers(text, str(max(least, 1)), least)
+        if len(values) > 1:
+            raise argparse.ArgumentTypeError(f"{text!r} was given; give one integer")
+        return values[0]
+
+    return read
+
+
+def number(least: float = 0.0, most: float = math.inf, *, positive: bool = False) -> Callable[[str], float]:
+    """Reader of a number from `least` to `most`."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most or not math.isfinite(value) or (positive and value == 0):
+            bound = f"from {least:g} to {most:g}" if math.isfinite(most) else f"{'above' if positive else 'of'} {least:g}"
+            more = "" if math.isfinite(most) or positive else " or more"
+            raise argparse.ArgumentTypeError(f"{text!r} was given; give a number {bound}{more}")
+        return value
+
+    return read
 
 
 def byte_count(text: str) -> int:
@@ -72,15 +103,13 @@ def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True)
     group.add_argument("--memory", type=byte_count, metavar="2GB", help="what a tile may take, if --tile is not given")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     group.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
-    group.add_argument("--border", choices=("reflect", "valid"), default="reflect",
-                       help="reflect the image at its border, or leave the border out (default: %(default)s)")  # fmt: skip
     group.add_argument("--deterministic", action="store_true", help="equal bits whatever the tile size")
     group.add_argument("--allow-noncompliant", action="store_true", help="run though a rule is broken; marks the result")
     if clustering:
         group = parser.add_argument_group("instances (default: as the model says)")
-        group.add_argument("--bandwidth", type=float, metavar="X", help="of the mean shift, embedding units")
-        group.add_argument("--min-size", type=int, metavar="N", help="smaller instances are dissolved, px")
-        group.add_argument("--threshold", type=float, metavar="P", help="foreground probability, 0 to 1")
+        group.add_argument("--bandwidth", type=number(positive=True), metavar="X", help="of the mean shift, embedding units")
+        group.add_argument("--min-size", type=whole(0), metavar="N", help="smaller instances are dissolved, px")
+        group.add_argument("--threshold", type=number(0, 1), metavar="P", help="foreground probability, 0 to 1")
 
 
 def run_settings(args: argparse.Namespace) -> SegmentSettings:
@@ -92,7 +121,6 @@ def run_settings(args: argparse.Namespace) -> SegmentSettings:
         memory=args.memory,
         device=args.device,
         dtype=args.dtype,
-        border=args.border,
         deterministic=args.deterministic,
         allow_noncompliant=args.allow_noncompliant,
         bandwidth=getattr(args, "bandwidth", None),

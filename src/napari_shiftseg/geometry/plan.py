@@ -14,7 +14,7 @@ single pass over the whole image computes there (Rumberger et al. 2021, section 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -218,7 +218,7 @@ def plan_tiles(
     if write is None:
         edges = _largest_write(spec, domain, memory or _DEFAULT_MEMORY)
     else:
-        edges = _checked_write(spec, write, domain, allow_noncompliant)
+        edges = _checked_write(spec, write, shape, domain, allow_noncompliant)
     planned = [_plan_axis(spec, k, shape[k], domain[k], edges[k], border) for k in range(spec.ndim)]
     return TilePlan(
         spec=spec,
@@ -259,17 +259,18 @@ def _domain(spec: UNetSpec, axis: int, size: int, border: str) -> int:
 
 
 def _checked_write(
-    spec: UNetSpec, write: int | Sequence[int], domain: tuple[int, ...], allow_noncompliant: bool
+    spec: UNetSpec, write: int | Sequence[int], shape: tuple[int, ...], domain: tuple[int, ...], allow_noncompliant: bool
 ) -> tuple[int, ...]:
     try:
-        wanted = tuple(map(index, write)) if isinstance(write, Sequence) else (index(write),) * spec.ndim
+        wanted = tuple(map(index, write)) if isinstance(write, Iterable) else (index(write),) * spec.ndim
     except TypeError as exc:
         raise TilingError(f"the tile edge is {write!r}; give whole pixels, one number or one per axis.") from exc
     if len(wanted) != spec.ndim:
         raise TilingError(f"{len(wanted)} tile edges were given for {spec.ndim} axes; give 1 or {spec.ndim}.")
+    single = [edge >= min(sizes) for edge, *sizes in zip(wanted, shape, domain, strict=True)]  # one tile on this axis
     for axis, (edge, period) in enumerate(zip(wanted, spec.period, strict=True)):
-        if edge >= domain[axis]:
-            continue  # one tile on this axis
+        if single[axis]:
+            continue
         if edge < 1:
             raise TilingError(f"write window {edge} px on axis {axis} is too small; use {period}.", nearest=(period,))
         if edge % period and not allow_noncompliant:
@@ -280,7 +281,7 @@ def _checked_write(
                 f"use {' or '.join(map(str, nearest))}.",
                 nearest=nearest,
             )
-    return tuple(min(edge, size) for edge, size in zip(wanted, domain, strict=True))
+    return tuple(size if one else edge for edge, size, one in zip(wanted, domain, single, strict=True))
 
 
 def _largest_write(spec: UNetSpec, domain: tuple[int, ...], memory: int) -> tuple[int, ...]:

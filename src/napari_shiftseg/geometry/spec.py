@@ -5,7 +5,7 @@ Source of all rules: Rumberger et al. 2021, "How Shift Equivariance Impacts Metr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Literal, overload
@@ -162,8 +162,8 @@ class UNetSpec:
         >>> UNetSpec(levels=4).input_size(16)
         204
         """
-        if isinstance(at_least, Sequence):
-            return tuple(self.input_size(size, k) for k, size in enumerate(self._per_axis(at_least)))
+        if isinstance(at_least, Iterable):
+            return tuple(self.input_size(int(size), k) for k, size in enumerate(self._per_axis(at_least)))
         if at_least < 1:
             raise SizeError(f"an output edge of {at_least} px was asked for; give 1 px or more.", nearest=(1,))
         period, smallest = self.period[axis], self._smallest_input(axis)
@@ -192,8 +192,8 @@ class UNetSpec:
         >>> UNetSpec(levels=4).output_size(204)
         20
         """
-        if isinstance(size, Sequence):
-            return tuple(self.output_size(edge, k) for k, edge in enumerate(self._per_axis(size)))
+        if isinstance(size, Iterable):
+            return tuple(self.output_size(int(edge), k) for k, edge in enumerate(self._per_axis(size)))
         period, smallest = self.period[axis], self._smallest_input(axis)
         if size < smallest or (size - smallest) % period:
             lower = max(smallest, size - (size - smallest) % period)

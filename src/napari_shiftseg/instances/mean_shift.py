@@ -7,7 +7,7 @@ cost follows the occupied volume of the embedding and not the number of pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from scipy.spatial import cKDTree
 from napari_shiftseg.errors import SettingsError
 
 __all__ = ["MeanShift", "mean_shift"]
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 # Edge of a cell, in bandwidths: small against the kernel, so that cells do not show in the density.
 _CELL = 0.35
@@ -39,9 +41,9 @@ class MeanShift:
         (K,) float64, kernel-weighted number of points at each mode.
     """
 
-    modes: npt.NDArray[np.float64]
+    modes: FloatArray
     assignment: npt.NDArray[np.int64]
-    density: npt.NDArray[np.float64]
+    density: FloatArray
 
     def __iter__(self) -> Any:
         return iter((self.modes, self.assignment))
@@ -118,29 +120,38 @@ def mean_shift(
     return MeanShift(modes=modes * bandwidth, assignment=assignment, density=density)
 
 
-def _cells(points: npt.NDArray[np.float64], seed: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and number of points of each occupied cell."""
-    keys = np.floor(points / _CELL).astype(np.int64)
-    keys -= keys.min(axis=0)
-    spans = keys.max(axis=0) + 1
-    if np.prod(spans.astype(float)) < 2**62:  # one integer per cell sorts far faster than rows
-        flat = np.ravel_multi_index(tuple(keys.T), tuple(spans))
-        _, index, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    else:
-        _, index, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-        index = index.ravel()
+def _cells(points: FloatArray, seed: int) -> tuple[FloatArray, FloatArray]:
+    """Mean and number of points of each occupied cell; of very many cells, a sample.
+
+    A cell's place in the sample is decided by its own position, so float noise in one point cannot redraw the others.
+    """
+    for edge in (_CELL, 0.5, 0.7):
+        ids = _mix(np.floor(points / edge).astype(np.int64), seed)
+        found, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
+        if len(found) <= _MOST_CELLS:
+            break
     weights = counts.astype(np.float64)
-    means = np.stack([np.bincount(index, column, len(counts)) for column in points.T], axis=1) / weights[:, None]
-    if len(means) > _MOST_CELLS:
-        chosen = np.sort(np.random.default_rng(seed).choice(len(means), _MOST_CELLS, False, weights / weights.sum()))
-        # cells were drawn in proportion to their weight, so each now stands for an equal share
-        return means[chosen], np.full(_MOST_CELLS, weights.sum() / _MOST_CELLS)
-    return means, weights
+    means = np.stack([np.bincount(index, column, len(found)) for column in points.T], axis=1) / weights[:, None]
+    if len(found) <= _MOST_CELLS:
+        return means, weights
+    # weighted sampling without replacement (Efraimidis and Spirakis 2006) with a hash in place of a random number
+    order = -np.log((found.astype(np.float64) + 1) / 2.0**64) / weights
+    chosen = np.sort(np.argpartition(order, _MOST_CELLS)[:_MOST_CELLS])
+    return means[chosen], np.full(_MOST_CELLS, weights.sum() / _MOST_CELLS)
 
 
-def _density(
-    at: npt.NDArray[np.float64], cells: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], tree: Any
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _mix(keys: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
+    """One well-mixed 64-bit number per row of integers (splitmix64); equal rows get equal numbers."""
+    mixed = np.full(len(keys), seed, np.uint64)
+    for column in keys.T:
+        mixed = mixed + column.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed
+
+
+def _density(at: FloatArray, cells: FloatArray, weights: FloatArray, tree: Any) -> tuple[FloatArray, FloatArray]:
     """Kernel density at each position and the kernel-weighted mean of its surroundings."""
     # in COO form, so that distances of exactly 0 stay entries
     pairs = cKDTree(at).sparse_distance_matrix(tree, _REACH, output_type="coo_matrix").tocsr()
@@ -151,14 +162,14 @@ def _density(
 
 
 def _starts(
-    points: npt.NDArray[np.float64],
-    cells: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
+    points: FloatArray,
+    cells: FloatArray,
+    weights: FloatArray,
     tree: Any,
     seeds: int | npt.ArrayLike | None,
     bandwidth: float,
     seed: int,
-) -> npt.NDArray[np.float64]:
+) -> FloatArray:
     if isinstance(seeds, int):
         chosen = np.random.default_rng(seed).choice(len(points), min(seeds, len(points)), replace=False)
         return points[np.sort(chosen)]
@@ -173,9 +184,7 @@ def _starts(
     return cells[peak]
 
 
-def _climb(
-    starts: npt.NDArray[np.float64], cells: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], tree: Any
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _climb(starts: FloatArray, cells: FloatArray, weights: FloatArray, tree: Any) -> tuple[FloatArray, FloatArray]:
     """Move each start to the mean of its surroundings until it stands still."""
     modes = starts.copy()
     moving = np.ones(len(modes), bool)
@@ -191,9 +200,7 @@ def _climb(
     return modes, density
 
 
-def _merge(
-    modes: npt.NDArray[np.float64], density: npt.NDArray[np.float64], radius: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _merge(modes: FloatArray, density: FloatArray, radius: float) -> tuple[FloatArray, FloatArray]:
     """Keep the densest of modes within `radius` of each other."""
     # densities are rounded, so that equal peaks keep their order under float noise
     order = np.lexsort((*modes.T[::-1].round(3), -density.round(3)))
@@ -208,13 +215,13 @@ def _merge(
 
 
 def _join_without_dip(
-    modes: npt.NDArray[np.float64],
-    density: npt.NDArray[np.float64],
-    cells: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
+    modes: FloatArray,
+    density: FloatArray,
+    cells: FloatArray,
+    weights: FloatArray,
     tree: Any,
     dip: float,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[FloatArray, FloatArray]:
     """Drop a mode from which a path to a denser one nearby stays high: a large object's votes have several bumps."""
     pairs = cKDTree(modes).query_pairs(2 * _REACH, output_type="ndarray")
     if len(pairs) == 0:

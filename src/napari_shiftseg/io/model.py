@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def load_model(name: str | Path) -> Model:
         record = ModelRecord.from_dict(json.loads(metadata["record"])) if "record" in metadata else None
         module = UNet(spec).eval()
         module.load_state_dict(tensors)
-    except (ShiftsegError, KeyError, ValueError, RuntimeError) as exc:
+    except (ShiftsegError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as exc:
         detail = str(exc).splitlines()[0]
         raise ModelError(f"the description in {path} does not fit its weights ({detail}); train the model again.") from exc
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -99,12 +100,23 @@ def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(save(tensors, metadata=metadata))
+        partial.write_bytes(_in_order(save(tensors, metadata=metadata)))
         partial.replace(path)
     except OSError as exc:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise ModelError(f"the model cannot be written to {path} ({exc.strerror}); choose another place.") from exc
     return path
+
+
+def _in_order(data: bytes) -> bytes:
+    """The file with its metadata sorted: safetensors writes them in random order, and equal models shall have equal hashes."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format wants the weights aligned
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def _find(name: str | Path) -> Path:

@@ -41,14 +41,15 @@ class TrainImage:
 
     @classmethod
     def from_arrays(cls, image: npt.NDArray[Any], labels: npt.NDArray[Any], normalisation: Normalisation) -> TrainImage:
-        """Normalise (C, *shape) or (*shape) intensities and find the instances of (*shape) labels."""
+        """Normalise (C, *shape) or (*shape) intensities and find the instances of (*shape) labels; negative labels are ignored."""
         if image.ndim == labels.ndim:
             image = image[None]
         if image.shape[1:] != labels.shape:
             raise ImageError(f"an image of shape {image.shape} does not fit labels of shape {labels.shape}.")
         ids, first, index = np.unique(labels, return_index=True, return_inverse=True)
-        relabelled = index.reshape(labels.shape).astype(np.int32) + (0 if len(ids) and ids[0] == 0 else 1)
-        centres = np.stack(np.unravel_index(first[ids != 0], labels.shape), axis=1)
+        numbers = np.where(ids > 0, np.cumsum(ids > 0), np.where(ids == 0, 0, IGNORE)).astype(np.int32)
+        relabelled = numbers[index.reshape(labels.shape)]
+        centres = np.stack(np.unravel_index(first[ids > 0], labels.shape), axis=1)
         pixels = normalisation.limits(image).apply(image)
         return cls(pixels=torch.from_numpy(pixels), labels=torch.from_numpy(relabelled), centres=centres)
 
@@ -133,7 +134,10 @@ def _random_centre(
     else:
         centre = rng.uniform(0, shape)
     half = np.abs(matrix) @ (write / 2)
-    return np.where(2 * half < shape, np.clip(centre, half, shape - half), shape / 2)
+    centre = np.where(2 * half < shape, np.clip(centre, half, shape - half), shape / 2)
+    # without zoom and free rotation the window falls on whole pixels, and nothing is interpolated
+    on_pixels = np.allclose(matrix, np.rint(matrix), rtol=0, atol=1e-9)
+    return np.rint(centre - half) + half if on_pixels else centre
 
 
 def _resample(

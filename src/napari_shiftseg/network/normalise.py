@@ -33,17 +33,26 @@ class ArrayLike(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Intensities that become 0 and 1, one pair per channel."""
+    """Intensities that become 0 and 1, one pair per channel.
+
+    Attributes
+    ----------
+    low, high : tuple of float
+    clip : (float, float) or None
+        Range that scaled intensities are cut to, so that no hot pixel can blow up the features.
+    """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    clip: tuple[float, float] | None = (-1.0, 4.0)
 
     def apply(self, block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Block of shape (C, *shape) as float32, scaled and clipped to a range that no hot pixel can blow up."""
+        """Block of shape (C, *shape) as float32, scaled and clipped."""
         shape = (-1,) + (1,) * (block.ndim - 1)
         low = np.asarray(self.low, np.float32).reshape(shape)
         high = np.asarray(self.high, np.float32).reshape(shape)
-        return np.clip((block.astype(np.float32) - low) / (high - low), -1.0, 4.0)
+        scaled: npt.NDArray[np.float32] = (block.astype(np.float32) - low) / (high - low)
+        return scaled if self.clip is None else np.clip(scaled, *self.clip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +78,7 @@ class Normalisation:
         """
         channels = image.shape[0]
         if self.low == self.high == 0:
-            return Limits(low=(0.0,) * channels, high=(1.0,) * channels)
+            return Limits(low=(0.0,) * channels, high=(1.0,) * channels, clip=None)
         low, high = [], []
         for channel in range(channels):
             sample = _sample(image, channel)

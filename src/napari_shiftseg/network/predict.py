@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 
 from napari_shiftseg.errors import ImageError, ModelError
 from napari_shiftseg.events import Event, TileDone, drain
@@ -110,12 +111,12 @@ def predict_steps(
     module = model.module if isinstance(model, Model) else model
     image = _with_channels(image, plan)
     _check(module, image, plan, out)
+    chosen = choose_device(device)
+    net = _prepare(module, chosen, dtype)
     if limits is None:
         record = model.record if isinstance(model, Model) else None
         normalisation = record.normalisation if record else Normalisation(low=0, high=0)
         limits = normalisation.limits(image)
-    chosen = choose_device(device)
-    net = _prepare(module, chosen, dtype)
     spec = module.spec
     embedding = np.empty((spec.embedding_dim, *plan.result_shape), np.float32) if out is None else out
     foreground = np.empty(plan.result_shape, np.float32) if spec.foreground else None
@@ -124,7 +125,7 @@ def predict_steps(
             block = _one_pass(net, limits.apply(read_window(image, tile.read, plan.pad)), tile.keep, chosen, deterministic)
         embedding[(slice(None), *tile.write)] = block[: spec.embedding_dim]
         if foreground is not None:
-            foreground[tile.write] = 1 / (1 + np.exp(-block[spec.embedding_dim]))
+            foreground[tile.write] = expit(block[spec.embedding_dim])
         yield TileDone(done=index + 1, total=len(plan), write=tile.write)
     return Prediction(embedding=embedding, foreground=foreground, device=chosen)
 

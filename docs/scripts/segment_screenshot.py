@@ -1,0 +1,72 @@
+"""Draw the pictures of docs/segment.md: open napari on the nuclei sample, click Run, save the window.
+
+    xvfb-run -a -s "-screen 0 1600x1000x24" python docs/scripts/segment_screenshot.py
+
+Needs a display (Xvfb will do) and the extra `napari`.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import napari
+from napari.layers import Layer
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_shiftseg.plugin.samples import nuclei
+from napari_shiftseg.plugin.segment_widget import SegmentWidget
+
+IMAGES = Path(__file__).resolve().parents[1] / "images"
+
+
+def wait_for(condition, seconds=300.0):
+    """Let the window live until the condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit("the window did not get there in time")
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def save_window(viewer, path):
+    """Save the window as it is on the screen."""
+    for _ in range(30):  # layouts and textures settle over a few turns
+        QApplication.processEvents()
+        time.sleep(0.02)
+    viewer.window._qt_window.grab().save(str(path))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="a model file; the bundled model by default")
+    parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
+    wishes = parser.parse_args()
+    wishes.out.mkdir(parents=True, exist_ok=True)
+    viewer = napari.Viewer(show=True)
+    viewer.window._qt_window.resize(1360, 860)
+    for data, options, kind in nuclei():
+        viewer.add_layer(Layer.create(data, options, kind))
+    viewer.layers.selection.active = viewer.layers["nuclei"]
+    widget = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Segment (napari-shiftseg)", area="right")
+    wait_for(lambda: widget.equipment is not None)
+    if wishes.model:
+        widget.form.model.choose_file(wishes.model)
+    wait_for(widget.run_button.isEnabled)
+    QTest.mouseClick(widget.run_button, Qt.MouseButton.LeftButton)
+    wait_for(lambda: not widget.running)
+    viewer.layers["nuclei instances"].opacity = 0.55
+    viewer.reset_view()
+    save_window(viewer, wishes.out / "segment.png")
+    viewer.layers["nuclei instances"].visible = False
+    viewer.layers["nuclei embedding RGB"].visible = True
+    viewer.layers.selection.active = viewer.layers["nuclei embedding RGB"]
+    viewer.screenshot(str(wishes.out / "segment_embedding.png"), canvas_only=True, size=(520, 696), scale=1, flash=False)
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()

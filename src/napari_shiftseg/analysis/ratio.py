@@ -1,0 +1,100 @@
+"""A ratio of sums over paired segments, with an interval that respects how segments hang together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+__all__ = ["Ratio", "ratio_of"]
+
+_RESAMPLES = 999
+_FEWEST_SEGMENTS = 3
+# With fewer lines their spread says little; then the segments alone decide.
+_FEWEST_LINES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """Seams over controls.
+
+    Attributes
+    ----------
+    value : float
+        Ratio of the sums; nan without segments.
+    interval : (float, float)
+        Confidence interval; nan if there are too few segments.
+    superiority : float
+        Effect size: share of segments in which the seam exceeds its controls; 0.5 if seams are like other lines.
+    lines, segments : int
+        That were compared.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    superiority: float
+    lines: int
+    segments: int
+
+    @property
+    def above_one(self) -> bool:
+        """Whether the seams exceed the controls, and do so in most places and not only in a few."""
+        return self.interval[0] > 1 and self.superiority > 0.5
+
+
+def ratio_of(lines: Sequence[npt.NDArray[np.float64]], rng: np.random.Generator, level: float) -> Ratio:
+    """Ratio of column 0 to column 1, summed over all segments of all lines.
+
+    Parameters
+    ----------
+    lines : sequence of ndarray
+        (segments, 2) per line: seam and control.
+    rng : numpy Generator
+    level : float
+        Confidence, 0 to 1.
+
+    Notes
+    -----
+    Segments of one line are alike where an image is regular, and one line may lie on a border of the image's own making
+    (the fields of a mosaic). So whole lines are resampled too, and the wider interval counts.
+    """
+    lines = [line for line in lines if len(line)]
+    segments = np.concatenate(lines) if lines else np.zeros((0, 2))
+    totals = segments.sum(axis=0)
+    nothing = Ratio(value=math.nan, interval=(math.nan, math.nan), superiority=math.nan, lines=len(lines), segments=len(segments))
+    if len(segments) == 0 or totals[1] <= 0:
+        if len(segments) and totals[0] > 0:  # flat everywhere but at the seams
+            return Ratio(value=math.inf, interval=(math.inf, math.inf), superiority=1.0, lines=len(lines), segments=len(segments))
+        return nothing
+    value = float(totals[0] / totals[1])
+    greater = np.sign(segments[:, 0] - segments[:, 1])
+    margin = max(
+        _margin(segments, rng, level, _FEWEST_SEGMENTS),
+        _margin(np.stack([line.sum(axis=0) for line in lines]), rng, level, _FEWEST_LINES),
+    )
+    interval = (math.nan, math.nan) if margin < 0 else (value * math.exp(-margin), value * math.exp(margin))
+    return Ratio(
+        value=value,
+        interval=interval,
+        superiority=float((greater.mean() + 1) / 2),
+        lines=len(lines),
+        segments=len(segments),
+    )
+
+
+def _margin(sums: npt.NDArray[np.float64], rng: np.random.Generator, level: float, fewest: int) -> float:
+    """Half width of the interval of the logarithm; -1 if there are too few rows to resample."""
+    count = len(sums)
+    if count < fewest or sums[:, 0].sum() <= 0:
+        return -1.0
+    weights = rng.multinomial(count, np.full(count, 1 / count), _RESAMPLES)
+    drawn = weights @ sums
+    drawn = drawn[(drawn > 0).all(axis=1)]
+    if len(drawn) < _RESAMPLES // 2:
+        return -1.0
+    spread = float(np.log(drawn[:, 0] / drawn[:, 1]).std(ddof=1)) * math.sqrt(count / (count - 1))
+    return float(stats.t.ppf((1 + level) / 2, count - 1)) * spread

@@ -1,0 +1,300 @@
+"""`seam_report`: does the result change at the seams of its tiles more than it changes elsewhere?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_shiftseg.analysis.cuts import CutCount, Cuts, count_cuts, summarise_cuts
+from napari_shiftseg.analysis.lines import Lines, jumps, lines_of, segment_sums, slabs
+from napari_shiftseg.analysis.ratio import Ratio, ratio_of
+from napari_shiftseg.errors import ImageError, SettingsError
+from napari_shiftseg.geometry import TilePlan
+from napari_shiftseg.instances import MatchScore, match_score
+
+__all__ = ["SeamReport", "SeamRow", "seam_report"]
+
+_NOTHING = (math.nan, math.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeamRow:
+    """One seam.
+
+    Attributes
+    ----------
+    axis, position : int
+        The seam lies between pixels `position - 1` and `position` of the axis, result pixels.
+    jump : float
+        Mean L2 distance of the embeddings on its two sides, embedding units.
+    control : float
+        The same over the lines that it is compared with.
+    ratio : float
+        jump / control.
+    interval : (float, float)
+        Of the ratio; nan for a seam of fewer than three segments.
+    touching, crossing, cut, straight : int
+        Instances with a pixel on either side, with pixels on both sides, pairs of pixels across the seam with two labels,
+        and instances that end on the seam with a straight edge; 0 without labels.
+    """
+
+    axis: int
+    position: int
+    jump: float
+    control: float
+    ratio: float
+    interval: tuple[float, float]
+    touching: int = 0
+    crossing: int = 0
+    cut: int = 0
+    straight: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeamReport:
+    """What the seams of a result look like beside other lines of it.
+
+    Attributes
+    ----------
+    ratio : float
+        Mean jump of the embedding across the seams over the mean jump across the control lines; 1 if the seams cannot be
+        seen, nan without seams or embedding.
+    interval : (float, float)
+        Confidence interval of the ratio.
+    control : {"same phase", "nearby", "none"}
+        The control that `ratio` refers to: lines a period away that are no seams, or, where there are none because tiles are
+        one period large, all lines within a period.
+    same_phase, nearby : Ratio
+        Against each of the two controls.
+    exposed : bool or None
+        Whether the seams show: the interval lies above 1 for both controls. None if this cannot be decided.
+    table : tuple of SeamRow
+        One row per measured seam.
+    cuts : Cuts or None
+        What the labels do at the seams.
+    score : MatchScore or None
+        Labels against the truth, with `.at_seams` and `.elsewhere`.
+    verdict : str
+        The finding in one sentence.
+    """
+
+    ratio: float
+    interval: tuple[float, float]
+    control: str
+    same_phase: Ratio
+    nearby: Ratio
+    exposed: bool | None
+    table: tuple[SeamRow, ...]
+    cuts: Cuts | None
+    score: MatchScore | None
+    seams: int
+    level: float
+    verdict: str
+
+    def rows(self) -> list[dict[str, float]]:
+        """The table as plain values, one dict per seam, for CSV or JSON."""
+        rows = []
+        for row in self.table:
+            values = asdict(row)
+            values["low"], values["high"] = values.pop("interval")
+            rows.append(values)
+        return rows
+
+    def worst(self, count: int = 10) -> tuple[SeamRow, ...]:
+        """The seams with the largest ratios, largest first."""
+        return tuple(sorted(self.table, key=lambda row: -row.ratio if row.ratio == row.ratio else math.inf)[:count])
+
+
+def seam_report(
+    embedding: Any,
+    plan: TilePlan | Mapping[str, Any],
+    labels: Any = None,
+    truth: Any = None,
+    *,
+    seed: int = 0,
+    level: float = 0.99,
+    most: int = 256,
+) -> SeamReport:
+    """Compare the seams of a result with other lines of it.
+
+    Parameters
+    ----------
+    embedding : array-like or None
+        (E, *shape) floating point; only slabs around the seams are read. None measures labels alone.
+    plan : TilePlan or mapping
+        The plan of the result, `TilePlan.to_dict()`, or the record that holds it.
+    labels, truth : array-like, optional
+        (*shape) int; with `truth`, both are read whole.
+    seed : int
+        Of the bootstrap.
+    level : float
+        Of the confidence intervals.
+    most : int
+        Seams measured per axis, evenly spaced.
+
+    Returns
+    -------
+    SeamReport
+
+    Raises
+    ------
+    ImageError
+        If an array does not have the shape of the plan's result.
+    SettingsError
+        If the plan is no plan, `level` is not between 0 and 1, or there is nothing to measure.
+
+    Notes
+    -----
+    Each segment of a seam is compared with lines in the same strip of the image, so both meet the same mix of objects and
+    background. Lines one period away join the same two output functions, so the period grid of a network is not taken for
+    a seam. The interval is bootstrapped over segments and over whole lines, and the wider one is reported.
+    """
+    if embedding is None and labels is None:
+        raise SettingsError("neither embedding nor labels were given; give at least one.")
+    if truth is not None and labels is None:
+        raise SettingsError("a truth was given without labels; give the labels that it belongs to.")
+    if not 0 < level < 1:
+        raise SettingsError(f"level is {level}; give a confidence between 0 and 1, such as 0.99.")
+    lines = lines_of(plan)
+    chosen = lines.chosen(most)
+    measured = [] if embedding is None else [_measure(embedding, lines, axis, p) for axis, p in chosen]
+    counted = [] if labels is None else [count_cuts(labels, lines, axis, p, seed) for axis, p in chosen]
+    rng = np.random.default_rng(seed)
+    same = ratio_of([m.against_same for m in measured], rng, level)
+    near = ratio_of([m.against_near for m in measured], rng, level)
+    cuts = None if labels is None else summarise_cuts(counted, rng, level)
+    score = None if truth is None else match_score(_whole(labels, lines), _whole(truth, lines), seams=lines.seams)
+    main = same if same.segments else near
+    exposed = _exposed(same, near)
+    return SeamReport(
+        ratio=main.value,
+        interval=main.interval,
+        control="same phase" if same.segments else "nearby" if near.segments else "none",
+        same_phase=same,
+        nearby=near,
+        exposed=exposed,
+        table=tuple(_row(k, chosen, measured, counted, rng, level) for k in range(len(chosen))),
+        cuts=cuts,
+        score=score,
+        seams=sum(map(len, lines.seams)),
+        level=level,
+        verdict=_verdict(lines, main, near, exposed, cuts, score, level, bool(same.segments)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Measured:
+    """Sums over the segments of one seam, each (segments, 2): seam and mean control."""
+
+    against_same: npt.NDArray[np.float64]
+    against_near: npt.NDArray[np.float64]
+    pixels: int
+
+
+def _measure(embedding: Any, lines: Lines, axis: int, position: int) -> _Measured:
+    same, near, pixels = [], [], 0
+    for slab in slabs(embedding, lines, axis, position):
+        if slab.pixels.ndim != len(lines.shape) + 1:
+            raise ImageError(f"the embedding has {slab.pixels.ndim} axes; give (E, *shape), channels first.")
+        values = jumps(slab)
+        pixels += int(np.prod(values.shape[1:], dtype=np.int64))
+        sums = segment_sums(values, len(lines.shape))
+        seam = sums[position - slab.first]
+        for into, controls in ((same, lines.same_phase(axis, position)), (near, lines.nearby(axis, position))):
+            if controls:
+                control = sums[[p - slab.first for p in controls]].mean(axis=0)
+                into.append(np.stack([seam, control], axis=1))
+    nothing = np.zeros((0, 2))
+    return _Measured(
+        against_same=np.concatenate(same) if same else nothing,
+        against_near=np.concatenate(near) if near else nothing,
+        pixels=pixels,
+    )
+
+
+def _row(
+    index: int,
+    chosen: Sequence[tuple[int, int]],
+    measured: Sequence[_Measured],
+    counted: Sequence[CutCount],
+    rng: np.random.Generator,
+    level: float,
+) -> SeamRow:
+    axis, position = chosen[index]
+    jump = control = math.nan
+    ratio = Ratio(value=math.nan, interval=_NOTHING, superiority=math.nan, lines=0, segments=0)
+    if measured:
+        found = measured[index]
+        sums = found.against_same if len(found.against_same) else found.against_near
+        ratio = ratio_of([sums], rng, level)
+        if len(sums):
+            jump, control = (float(v) for v in sums.sum(axis=0) / found.pixels)
+    objects = {}
+    if counted:
+        count = counted[index]
+        objects = {"touching": count.touching, "crossing": count.crossing, "cut": count.cut, "straight": count.straight}
+    return SeamRow(
+        axis=axis, position=position, jump=jump, control=control, ratio=ratio.value, interval=ratio.interval, **objects
+    )
+
+
+def _whole(labels: Any, lines: Lines) -> npt.NDArray[Any]:
+    array = np.asarray(labels[tuple(slice(None) for _ in lines.shape)])
+    if array.shape != lines.shape:
+        raise ImageError(f"labels of shape {array.shape} do not fit the plan's result of {lines.shape} px.")
+    return array
+
+
+def _exposed(same: Ratio, near: Ratio) -> bool | None:
+    if not near.segments or math.isnan(near.interval[0]):
+        return None
+    if same.segments and not math.isnan(same.interval[0]):
+        return same.above_one and near.above_one
+    # every line of this phase is a seam: a network whose grid shows cannot be told from tiles that show
+    return None if near.above_one else False
+
+
+def _verdict(
+    lines: Lines,
+    main: Ratio,
+    near: Ratio,
+    exposed: bool | None,
+    cuts: Cuts | None,
+    score: MatchScore | None,
+    level: float,
+    has_same: bool,
+) -> str:
+    if not any(lines.seams):
+        return "The plan has a single tile, so there are no seams to judge."
+    parts = []
+    if main.segments:
+        against = "lines of the same phase" if has_same else "other lines nearby"
+        found = f"the embedding jumps {main.value:.2f} times as much at the seams as at {against}"
+        if math.isnan(main.interval[0]):
+            parts.append(f"{found}, but there are too few segments to say whether that is chance")
+        else:
+            found += f" ({level:.0%} interval {main.interval[0]:.2f} to {main.interval[1]:.2f})"
+            if exposed:
+                parts.append(f"{found}: the tiles show")
+            elif exposed is None:
+                parts.append(f"{found}: the grid of the network shows, and as every line of it is a seam, "
+                             "only larger tiles can tell whether the tiles show too")  # fmt: skip
+            else:
+                parts.append(f"{found}: the tiles do not show")
+    elif near.lines == 0 and cuts is None:
+        parts.append("no line could be compared with the seams")
+    if cuts is not None:
+        parts.append(cuts.text(level))
+    if score is not None and score.at_seams is not None and score.elsewhere is not None:
+        seam, rest = score.at_seams, score.elsewhere
+        parts.append(
+            f"{seam.splits} of {seam.tp + seam.fn} true objects at seams are split, "
+            f"and {rest.splits} of {rest.tp + rest.fn} elsewhere"
+        )
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:] + "."

@@ -1,0 +1,310 @@
+"""`verify_tiling`: the tiles of a plan against one pass of the network over all that they cover."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from napari_shiftseg.analysis.foreign import Foreign
+from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.events import Event, Stage, drain
+from napari_shiftseg.geometry import Tile, TilePlan
+from napari_shiftseg.network import Limits, Model, Prediction, UNet, choose_device, predict_steps
+from napari_shiftseg.network.normalise import ArrayLike
+
+__all__ = ["TilingCheck", "verify_steps", "verify_tiling"]
+
+# Largest rounding difference between passes of different size, relative to the largest embedding value.
+_TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 8e-2}
+_SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_DEFAULT_MEMORY = 2 << 30
+
+AnyNetwork = Model | UNet | Callable[[Tensor], Tensor]
+Windows = tuple[tuple[slice, slice, slice], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilingCheck:
+    """Whether a plan's tiles give what one pass gives.
+
+    Attributes
+    ----------
+    ok : bool
+        The largest difference is within the tolerance.
+    tolerance, max_difference, mean_difference : float
+        Relative to the largest absolute value of the reference (embedding and foreground logit each have their own).
+    first : Tile or None
+        First tile in raster order that differs by more than the tolerance.
+    where : tuple of int or None
+        Result pixel of the largest difference; None if nothing differs.
+    differing : int
+        Tiles that differ by more than the tolerance.
+    compared : int
+        Tiles that were compared.
+    window : tuple of slice
+        Part of the result that was compared, pixels.
+    whole : bool
+        Whether that is all of it.
+    text : str
+        The finding in one sentence.
+    """
+
+    ok: bool
+    tolerance: float
+    max_difference: float
+    mean_difference: float
+    first: Tile | None
+    where: tuple[int, ...] | None
+    differing: int
+    compared: int
+    window: tuple[slice, ...]
+    whole: bool
+    text: str
+
+
+def verify_tiling(
+    model: AnyNetwork,
+    image: ArrayLike,
+    plan: TilePlan,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    max_pixels: int = 1 << 22,
+    normalisation: Literal["global", "none"] | Limits = "global",
+    tolerance: float | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> TilingCheck:
+    """Compute a result twice, by the plan's tiles and in one pass, and compare.
+
+    Parameters
+    ----------
+    model : Model, UNet, Module or callable
+        Another network than a `UNet` maps (1, C, *in) to (1, E, *out) with the sizes that `plan.spec` states.
+    image : array-like
+        (C, *shape), or (*shape) for a network of one channel.
+    plan : TilePlan
+        Made for the image's spatial shape.
+    device, dtype : str
+        As in `predict`.
+    max_pixels : int
+        Result pixels of the single pass. Where the result is larger, or memory smaller, a window around seams in its middle is
+        compared.
+    normalisation : "global", "none" or Limits
+        The model's own over the whole image, none, or given limits (of a series that the image is a frame of).
+    tolerance : float, optional
+        Relative; None takes 1e-5 for float32, 1e-2 for float16, 8e-2 for bfloat16.
+    on_event : callable, optional
+        Called with each `Stage` and `TileDone`.
+
+    Returns
+    -------
+    TilingCheck
+
+    Raises
+    ------
+    ShiftsegError
+        For images, devices, settings and networks that cannot work.
+
+    Notes
+    -----
+    The single pass has the phase of the plan's first tile and the tiles' own context, so a rule that is broken by tiles among
+    each other shows, and nothing else does. The paper: stitched tiles of n * f^l px equal the whole image's output.
+    """
+    steps = verify_steps(
+        model, image, plan,
+        device=device, dtype=dtype, max_pixels=max_pixels, normalisation=normalisation, tolerance=tolerance,
+    )  # fmt: skip
+    return drain(steps, on_event)
+
+
+def verify_steps(
+    model: AnyNetwork,
+    image: ArrayLike,
+    plan: TilePlan,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    max_pixels: int = 1 << 22,
+    normalisation: Literal["global", "none"] | Limits = "global",
+    tolerance: float | None = None,
+) -> Generator[Event, None, TilingCheck]:
+    """Generator form of `verify_tiling`: yields events, returns the check."""
+    allowed = _allowed(dtype, tolerance)
+    if isinstance(normalisation, str) and normalisation not in ("global", "none"):
+        raise SettingsError(f"normalisation is {normalisation!r}; give 'global', 'none' or Limits.")
+    network = model if isinstance(model, Model | UNet) else cast(UNet, Foreign(model, plan.spec))
+    if normalisation == "none" and isinstance(network, Model):
+        network = network.module  # a bare network takes intensities as they are
+    limits = normalisation if isinstance(normalisation, Limits) else None
+    window = _window(plan, max_pixels, choose_device(device).free)
+    tiles, single = _tiles_at(plan, window), _one_tile(plan, window)
+    yield Stage(done=0, total=len(tiles), text="tiles")
+    tiled = yield from predict_steps(network, image, tiles, device=device, dtype=dtype, limits=limits)
+    yield Stage(done=0, total=1, text="one pass")
+    reference = yield from predict_steps(network, image, single, device=device, dtype=dtype, limits=limits)
+    corner = tuple(axis[0][2].start for axis in _covering(plan, window))
+    part = tuple(slice(w.start - c, w.stop - c) for w, c in zip(window, corner, strict=True))
+    return _compare(plan, window, _differences(tiled, reference, part), allowed)
+
+
+def _allowed(dtype: str, tolerance: float | None) -> float:
+    if tolerance is None:
+        return _TOLERANCE.get(_SHORT.get(dtype, dtype), _TOLERANCE["float32"])
+    if not tolerance > 0:
+        raise SettingsError(f"tolerance is {tolerance}; give a positive relative difference such as 1e-5.")
+    return float(tolerance)
+
+
+# -- which part of the result, and by which windows -------------------------------------------------------------------
+
+
+def _window(plan: TilePlan, max_pixels: int, free: int) -> tuple[slice, ...]:
+    """Largest part of the result that one pass can take: all of it, or whole periods around seams in its middle."""
+    period, memory = plan.spec.period, free // 4 or _DEFAULT_MEMORY
+    if max_pixels < prod(2 * p for p in period):
+        raise SettingsError(f"max_pixels is {max_pixels}; give {prod(2 * p for p in period)} or more, two periods per axis.")
+    edges = list(plan.result_shape)
+
+    def too_large() -> bool:
+        context = plan.spec.margin if plan.spec.padding == "valid" else tuple(2 * r for r in plan.spec.reach)
+        read = [edge + around for edge, around in zip(edges, context, strict=True)]
+        return prod(edges) > max_pixels or plan.spec.peak_bytes(read) > memory
+
+    while too_large() and any(edge > 2 * p for edge, p in zip(edges, period, strict=True)):
+        axis = max(range(len(edges)), key=lambda k: edges[k] / period[k])
+        periods = math.ceil(edges[axis] / period[axis])
+        edges[axis] = max(2, min(periods - 1, periods * 7 // 8)) * period[axis]
+    return tuple(_around_seam(plan, axis, edge) for axis, edge in enumerate(edges))
+
+
+def _around_seam(plan: TilePlan, axis: int, edge: int) -> slice:
+    """Window of `edge` pixels whose middle is near a seam and whose start has the phase of a tile."""
+    size, period, windows = plan.result_shape[axis], plan.spec.period[axis], plan.axes[axis]
+    if edge >= size:
+        return slice(0, size)
+    seams = plan.seams()[axis]
+    middle = min(seams, key=lambda p: abs(p - size // 2)) if seams else size // 2
+    start = max(0, min(middle - edge // 2, size - edge))
+    tile = max((write.start for _, _, write in windows if write.start <= start), default=0)
+    start = tile + (start - tile) // period * period
+    return slice(start, start + edge)
+
+
+def _covering(plan: TilePlan, window: tuple[slice, ...]) -> tuple[Windows, ...]:
+    """Per axis the plan's tiles that write into a window."""
+    return tuple(
+        tuple(tile for tile in axis if tile[2].start < part.stop and tile[2].stop > part.start)
+        for axis, part in zip(plan.axes, window, strict=True)
+    )
+
+
+def _tiles_at(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:
+    """The plan's own tiles that write into a window; they read what they always read, and write from pixel 0 on."""
+    axes = []
+    for tiles in _covering(plan, window):
+        first = tiles[0][2].start
+        axes.append(tuple((read, keep, slice(write.start - first, write.stop - first)) for read, keep, write in tiles))
+    shape = tuple(axis[-1][2].stop for axis in axes)
+    return replace(plan, axes=tuple(axes), result_shape=shape)
+
+
+def _one_tile(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:
+    """A plan of the same image with a single tile that writes the window, in phase with the first tile that it meets."""
+    axes, pads, shape = [], [], []
+    for axis, (tiles, part) in enumerate(zip(_covering(plan, window), window, strict=True)):
+        size = part.stop - part.start
+        read, keep = _single_axis(plan, axis, tiles[0], part)
+        before = plan.pad[axis][0]
+        pads.append((before, max(plan.pad[axis][1], read.stop - before - plan.image_shape[axis])))
+        axes.append(((read, keep, slice(0, size)),))
+        shape.append(size)
+    return replace(plan, axes=tuple(axes), pad=tuple(pads), result_shape=tuple(shape), write=tuple(shape))
+
+
+def _single_axis(plan: TilePlan, axis: int, tile: tuple[slice, slice, slice], part: slice) -> tuple[slice, slice]:
+    spec, (read, keep, write) = plan.spec, tile
+    period, size = spec.period[axis], part.stop - part.start
+    if spec.padding == "zero":
+        # the border of the image is where the whole image has it, and false zeros stay out of reach
+        halo = -(-spec.reach[axis] // period) * period
+        last = plan.pad[axis][0] + plan.image_shape[axis] + plan.pad[axis][1]
+        start = max(read.start % period, (part.start - halo) // period * period + read.start % period)
+        stop = min(last, start + -(-(part.stop + halo - start) // period) * period)
+        return slice(start, stop), slice(part.start - start, part.stop - start)
+    # whole periods after the tile's own start, the same crop
+    ahead = (part.start - write.start) // period * period
+    start, crop = read.start + ahead, keep.start + (part.start - write.start - ahead)
+    back = keep.start // period * period  # a tile that was moved back is undone
+    start, crop = start + back, crop - back
+    length = spec.input_size(crop + size, axis)
+    return slice(start, start + length), slice(crop, crop + size)
+
+
+# -- comparison -------------------------------------------------------------------------------------------------------
+
+
+def _differences(tiled: Prediction, reference: Prediction, part: tuple[slice, ...]) -> npt.NDArray[np.float32]:
+    """(*window) largest difference of the channels, each kind relative to the largest value of the reference."""
+    pairs = [(tiled.embedding[(slice(None), *part)], reference.embedding)]
+    if reference.foreground is not None and tiled.foreground is not None:
+        pairs.append((tiled.foreground[part][None], reference.foreground[None]))
+    largest = []
+    for found, wanted in pairs:
+        scale = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0))
+        difference = np.abs(found - wanted).max(axis=0) / (scale or 1.0)
+        largest.append(np.where(np.isnan(difference), np.inf, difference))
+    return np.asarray(np.maximum.reduce(largest), np.float32)
+
+
+def _compare(plan: TilePlan, window: tuple[slice, ...], difference: npt.NDArray[np.float32], allowed: float) -> TilingCheck:
+    maximum = float(difference.max())
+    at = np.unravel_index(int(difference.argmax()), difference.shape)
+    tiles = list(_tiles_in(plan, window))
+    differing = [
+        tile
+        for tile in tiles
+        if difference[
+            tuple(slice(max(t.start, w.start) - w.start, min(t.stop, w.stop) - w.start)
+                  for t, w in zip(tile.write, window, strict=True))
+        ].max() > allowed
+    ]  # fmt: skip
+    whole = all(w.start == 0 and w.stop == size for w, size in zip(window, plan.result_shape, strict=True))
+    ok = not differing
+    return TilingCheck(
+        ok=ok,
+        tolerance=allowed,
+        max_difference=maximum,
+        mean_difference=float(difference.mean(dtype=np.float64)),
+        first=None if ok else differing[0],
+        where=None if maximum == 0 else tuple(int(p) + w.start for p, w in zip(at, window, strict=True)),
+        differing=len(differing),
+        compared=len(tiles),
+        window=window,
+        whole=whole,
+        text=_text(ok, maximum, allowed, len(tiles), differing, window, whole),
+    )
+
+
+def _tiles_in(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:
+    return replace(plan, axes=_covering(plan, window))
+
+
+def _text(
+    ok: bool, maximum: float, allowed: float, tiles: int, differing: list[Tile], window: tuple[slice, ...], whole: bool
+) -> str:
+    edges = " x ".join(str(w.stop - w.start) for w in window)
+    where = "the whole result" if whole else f"a window of {edges} px of the result"
+    if tiles == 1:
+        return f"A single tile covers {where}, so there was nothing to compare."
+    numbers = f"largest difference {maximum:.1e} of the largest value, tolerance {allowed:.0e}"
+    if ok:
+        return f"{tiles} tiles equal one pass over {where} ({numbers})."
+    corner = ", ".join(f"{w.start}" for w in differing[0].write)
+    return f"{len(differing)} of {tiles} tiles differ from one pass over {where} ({numbers}); the first starts at pixel ({corner})."

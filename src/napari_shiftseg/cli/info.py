@@ -1,0 +1,151 @@
+"""`shiftseg info`: what is here: versions, devices, models, images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from napari_shiftseg.cli.console import Console, plain
+from napari_shiftseg.cli.prepare import describe_image, describe_model
+from napari_shiftseg.errors import DeviceError
+
+if TYPE_CHECKING:
+    from napari_shiftseg.network import Device
+
+EXAMPLE = "shiftseg info --model nuclei --image image.tif"
+
+_PACKAGES = ["torch", "numpy", "scipy", "scikit-image", "zarr", "tifffile", "safetensors", "napari", "dask"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("--model", help="show the card of a model: bundled name or file")
+    parser.add_argument("--image", help="show axes, sizes and steps of an image")
+    parser.add_argument("--scene", type=int, metavar="N", help="which image of a file that holds several, from 0")
+    parser.add_argument("--devices", action="store_true", help="only the devices, each with its memory")
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Say what was asked for, and without a question all about the installation."""
+    values: dict[str, Any] = {}
+    if not (args.model or args.image or args.devices):
+        values |= _installation(console)
+    if args.devices or not (args.model or args.image):
+        values |= _devices(console)
+    if args.model:
+        values |= _model_card(args.model, console)
+    if args.image:
+        values |= _image_card(args.image, args.scene, console)
+    console.document(values)
+
+
+def _installation(console: Console) -> dict[str, Any]:
+    from napari_shiftseg import __version__
+    from napari_shiftseg.io import bundled_models
+
+    versions = {"napari-shiftseg": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    for name, text in versions.items():
+        console.field("version", f"{name} {text}")
+    console.field("system", platform.platform())
+    models = bundled_models()
+    console.field("models", ", ".join(models) or "none are bundled")
+    return {"versions": versions, "system": platform.platform(), "models": models}
+
+
+def _devices(console: Console) -> dict[str, Any]:
+    import torch
+
+    from napari_shiftseg.network import choose_device
+
+    chosen = choose_device("auto")
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    found: list[tuple[str, Device]] = []
+    for name in [*names, "mps", "cpu"]:
+        try:
+            found.append((name, choose_device(name)))
+        except DeviceError:
+            continue
+    for name, device in found:
+        mine = name in (chosen.kind, f"{chosen.kind}:0")
+        console.field("device", f"{name} = {device.describe()}" + "; used unless --device says otherwise" * mine)
+    reason = ""
+    if not names:
+        built = torch.version.cuda
+        reason = (
+            f"PyTorch {torch.__version__} is a build without CUDA" if built is None
+            else f"PyTorch {torch.__version__} is built for CUDA {built}, but finds no driver or no GPU"
+        )  # fmt: skip
+        console.field("no CUDA", reason)
+    listed = [{"device": name, "kind": d.kind, "name": d.name, "free_bytes": d.free} for name, d in found]
+    return {"devices": listed, "default": chosen.kind, "no_cuda": reason}
+
+
+def _model_card(name: str, console: Console) -> dict[str, Any]:
+    from napari_shiftseg.cli.check import report_rules, training_rules
+    from napari_shiftseg.io import load_model
+
+    model = load_model(name)
+    spec, record = model.spec, model.record
+    parameters = sum(p.numel() for p in model.module.parameters())
+    console.field("model", describe_model(model))
+    console.field("sha256", model.hash)
+    console.field("network", ", ".join(f"{key} {value}" for key, value in spec.to_dict().items() if value is not None))
+    console.field("sizes", f"margin {_times(spec.margin)} px, reach {_times(spec.reach)} px, {parameters} parameters")
+    if record is None:
+        console.field("training", "no record")
+    else:
+        windows = f"{record.batch} windows of {_times(record.window)} px"
+        console.field("training", f"{record.steps} steps of {windows}, seed {record.seed}")
+        console.field("data", record.data or "not recorded")
+        console.field("losses", ", ".join(f"{key} {value:.4g}" for key, value in record.losses.items()) or "not recorded")
+        console.field("settings", json.dumps(plain(record.settings)) if record.settings else "not recorded")
+        console.field("intensity", f"percentiles {record.normalisation.low:g} and {record.normalisation.high:g} become 0 and 1")
+        clustering = plain(record.clustering)
+        console.field("clustering", ", ".join(f"{key} {value:g}" for key, value in clustering.items()))
+        console.field("note", record.note or "none")
+    rules = training_rules(spec, record)
+    report_rules(rules, console)
+    return {
+        "model": {
+            "name": model.name,
+            "sha256": model.hash,
+            "spec": spec.to_dict(),
+            "period": spec.period,
+            "margin": spec.margin,
+            "reach": spec.reach,
+            "parameters": parameters,
+            "record": record.to_dict() if record else None,
+            "rules": rules,
+        }
+    }
+
+
+def _image_card(name: str, scene: int | None, console: Console) -> dict[str, Any]:
+    from napari_shiftseg.io import read_image
+
+    image = read_image(name, scene=scene)
+    console.field("image", describe_image(image))
+    return {
+        "image": {
+            "name": image.name,
+            "source": image.source,
+            "axes": image.axes,
+            "shape": image.data.shape,
+            "dtype": str(image.data.dtype),
+            "scale": image.scale,
+            "units": image.units,
+            "note": image.note,
+        }
+    }
+
+
+def _times(values: tuple[int, ...]) -> str:
+    return " x ".join(map(str, values))

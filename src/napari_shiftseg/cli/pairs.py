@@ -1,0 +1,105 @@
+"""Folders of images with masks: `images/` and `masks/` of equal names, and an optional `meta.csv`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_shiftseg.errors import ImageError, SettingsError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_shiftseg.io import Image
+
+__all__ = ["Pair", "describe_data", "find_pairs", "read_mask"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """An image file, its mask, and what `meta.csv` says of it."""
+
+    name: str
+    image: Path
+    mask: Path
+    row: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_pairs(folders: Sequence[str | Path], split: str | None = None) -> list[Pair]:
+    """Pairs of all folders: in the order of the rows of `meta.csv`, or else of the sorted names.
+
+    Parameters
+    ----------
+    folders : sequence of path
+    split : str, optional
+        Keeps the rows of `meta.csv` whose column "split" says so.
+
+    Raises
+    ------
+    ImageError, SettingsError
+        If a folder, a mask or a column is missing, or nothing is left.
+    """
+    pairs = [pair for folder in folders for pair in _pairs_of(Path(folder), split)]
+    if not pairs:
+        names = ", ".join(map(str, folders))
+        which = f" of the split {split!r}" if split is not None else ""
+        raise SettingsError(f"there are no images{which} in {names}; choose another folder or --split.")
+    return pairs
+
+
+def describe_data(pairs: Sequence[Pair], split: str | None) -> str:
+    """Data in words, for the record of a model."""
+    folders = {pair.image.parent.parent.resolve().name: None for pair in pairs}
+    which = f" ({split})" if split is not None else ""
+    return f"{', '.join(folders)}{which}: {len(pairs)} images"
+
+
+def read_mask(pair: Pair, image: Image) -> npt.NDArray[Any]:
+    """Labels of a pair, with the axes of the image except its channels."""
+    import numpy as np
+
+    from napari_shiftseg.io import read_image
+
+    mask = np.asarray(read_image(pair.mask).data[...])
+    wanted = tuple(size for axis, size in image.sizes.items() if axis != "c")
+    if mask.shape != wanted:
+        raise ImageError(f"the mask {pair.mask} has shape {mask.shape} and its image {wanted}; give masks of equal shape.")
+    if mask.dtype.kind not in "bui":
+        raise ImageError(f"the mask {pair.mask} holds {mask.dtype} values; give integers, one number per object.")
+    return mask.astype(np.uint8) if mask.dtype.kind == "b" else mask
+
+
+def _pairs_of(folder: Path, split: str | None) -> list[Pair]:
+    if not (folder / "images").is_dir() or not (folder / "masks").is_dir():
+        raise ImageError(f"{folder} has no folders images and masks; give a folder that has both, with equal names.")
+    images, masks = _by_stem(folder / "images"), _by_stem(folder / "masks")
+    table = folder / "meta.csv"
+    rows = _rows(table, split) if table.is_file() else {name: {} for name in sorted(images)}
+    if split is not None and not table.is_file():
+        raise SettingsError(f"the split {split!r} was asked for, but {folder} has no meta.csv; leave --split out.")
+    for name in rows:
+        if name not in images or name not in masks:
+            kind = "mask" if name in images else "image"
+            raise ImageError(f"{folder} has no {kind} called {name}; add it, or remove its counterpart.")
+    return [Pair(name=name, image=images[name], mask=masks[name], row=row) for name, row in rows.items()]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith("."):
+            found.setdefault(path.name.partition(".ome.")[0] if ".ome." in path.name else path.stem, path)
+    return found
+
+
+def _rows(table: Path, split: str | None) -> dict[str, dict[str, str]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = set(rows[0]) if rows else set()
+    missing = ({"id"} | ({"split"} if split is not None else set())) - columns
+    if missing:
+        raise SettingsError(f"{table} has no column {' and '.join(sorted(missing))}; add it or remove the file.")
+    return {row["id"]: row for row in rows if split is None or row["split"] == split}

@@ -1,0 +1,109 @@
+"""What is decided and checked before pixels are computed: image, device, tile plan, rules, places of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_shiftseg.errors import ComplianceError, ImageError, ResultError
+
+if TYPE_CHECKING:
+    from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation
+    from napari_shiftseg.io import Image
+    from napari_shiftseg.network import Device, Model
+    from napari_shiftseg.segmentation import SegmentSettings
+
+__all__ = ["Preparation", "check_free", "describe_image", "describe_model", "prepare", "refuse", "replace_file"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Preparation:
+    """What a run will do."""
+
+    plan: TilePlan
+    device: Device
+    broken: tuple[Violation, ...]
+
+
+def prepare(image: Image, model: Model, settings: SegmentSettings) -> Preparation:
+    """Plan a segmentation and judge it, so that nothing is computed in vain.
+
+    Raises
+    ------
+    ComplianceError
+        If a rule is broken and `settings.allow_noncompliant` is false.
+    """
+    from napari_shiftseg.geometry import violations
+    from napari_shiftseg.network import choose_device
+    from napari_shiftseg.segmentation import plan_image
+
+    shape = frame_shape(image, model.spec, settings.channels)
+    device = choose_device(settings.device)
+    # the wish itself is judged, also where `deterministic` would replace its tiles
+    wished = plan_image(model.spec, shape, replace(settings, allow_noncompliant=True, deterministic=False), device)
+    broken = violations(wished, model.record)
+    refuse(broken, allowed=settings.allow_noncompliant)
+    return Preparation(plan=plan_image(model.spec, shape, settings, device), device=device, broken=broken)
+
+
+def frame_shape(image: Image, spec: UNetSpec, channels: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Spatial shape of what the network sees, px."""
+    count, *shape = image.frames(spec.ndim, channels)[0].view.shape
+    if count != spec.in_channels:
+        raise ImageError(
+            f"{image.name} gives {count} channel{'s' * (count > 1)} and the network wants {spec.in_channels}; "
+            f"choose {spec.in_channels} with --channels (0 to {image.sizes.get('c', 1) - 1})."
+        )
+    return tuple(shape)
+
+
+def refuse(broken: tuple[Violation, ...], *, allowed: bool) -> None:
+    """Raise for the first broken rule, unless it is allowed."""
+    if not broken or allowed:
+        return
+    others = len({v.message for v in broken}) - 1
+    more = f" ({others} more: shiftseg check lists all.)" if others else ""
+    raise ComplianceError(f"{broken[0].message} To run all the same, add --allow-noncompliant.{more}", violations=broken)
+
+
+def check_free(paths: Iterable[Path], *, overwrite: bool) -> None:
+    """Refuse a place that is taken, or that has no folder, before the work begins."""
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise ResultError(f"{path} is there already; choose another name or add --overwrite.")
+        if not path.absolute().parent.is_dir():
+            raise ResultError(f"there is no folder {path.absolute().parent} for {path.name}; make it first.")
+
+
+def replace_file(path: Path, data: bytes) -> Path:
+    """Write a file completely or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as exc:
+        raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another place or make room.") from exc
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def describe_image(image: Image) -> str:
+    """An image in one line: name, axes and sizes, type, step, what was guessed."""
+    sizes = ", ".join(f"{axis} {size}" for axis, size in image.sizes.items())
+    steps = [
+        f"{axis} {step:g} {unit or ''}".strip()
+        for axis, step, unit in zip(image.axes, image.scale, image.units, strict=True)
+        if unit or step != 1
+    ]
+    parts = [f"{image.name}: {sizes}", str(image.data.dtype), *([f"step {', '.join(steps)}"] if steps else [])]
+    return "; ".join([*parts, image.note] if image.note else parts)
+
+
+def describe_model(model: Model) -> str:
+    """A model in one line: name, hash, axes, period."""
+    period = " x ".join(map(str, model.spec.period))
+    digest = f" (sha256 {model.hash[:12]})" if model.hash else ""
+    return f"{model.name}{digest}: {model.spec.ndim}D, period {period} px"

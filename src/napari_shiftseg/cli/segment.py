@@ -1,0 +1,168 @@
+"""`shiftseg segment`: images in, instances out."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_shiftseg.cli import report
+from napari_shiftseg.cli.console import Console
+from napari_shiftseg.cli.options import add_run_options, indices, run_settings
+from napari_shiftseg.cli.prepare import check_free, describe_image, describe_model, prepare, replace_file
+from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError, ShiftsegError
+
+if TYPE_CHECKING:
+    from napari_shiftseg.network import Model
+    from napari_shiftseg.segmentation import Segmentation, SegmentSettings
+
+EXAMPLE = "shiftseg segment image.tif --model nuclei --out result.ome.zarr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """Where the results of one image go."""
+
+    store: Path | None
+    labels: Path | None
+    picture: Path | None
+
+    def paths(self) -> list[Path]:
+        """All of them that were asked for."""
+        return [path for path in (self.store, self.labels, self.picture) if path is not None]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="TIFF, OME-Zarr, PNG, JPEG or .npy")
+    parser.add_argument("--model", default="nuclei", help="bundled name or file (default: %(default)s)")
+    parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")
+    parser.add_argument("--scene", type=int, metavar="N", help="which image of a file that holds several, from 0")
+    group = parser.add_argument_group("results; for several images each is a folder")
+    group.add_argument("--out", type=Path, help="OME-Zarr store to write")
+    group.add_argument("--labels-tiff", type=Path, metavar="FILE", help="labels as TIFF")
+    group.add_argument("--picture", type=Path, metavar="FILE", help="picture as PNG: image, embedding, instances, seams")
+    group.add_argument("--no-embedding", action="store_true", help="leave the embedding out: smaller results")
+    group.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    add_run_options(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Segment each image; one that fails does not stop the others."""
+    from napari_shiftseg.io import load_model
+
+    targets = _targets(args)
+    check_free((path for t in targets for path in t.paths()), overwrite=args.overwrite)
+    settings = run_settings(args)
+    model = load_model(args.model)
+    console.field("model", describe_model(model))
+    done: list[dict[str, Any]] = []
+    code = 0
+    for name, target in zip(args.images, targets, strict=True):
+        try:
+            done.append(_segment_file(name, target, model, settings, args, console))
+        except OutOfMemoryError:
+            raise
+        except ShiftsegError as exc:
+            if len(targets) == 1:
+                raise
+            done.append({"image": name, "error": str(exc)})
+            code = code or report(exc, "segment")
+    console.document(done[0] if len(done) == 1 else {"images": done})
+    return code
+
+
+def _segment_file(
+    name: str, target: Targets, model: Model, settings: SegmentSettings, args: argparse.Namespace, console: Console
+) -> dict[str, Any]:
+    from napari_shiftseg.events import drain
+    from napari_shiftseg.io import read_image
+    from napari_shiftseg.segmentation import segment_steps
+
+    image = read_image(name, scene=args.scene)
+    console.field("image", describe_image(image))
+    prepared = prepare(image, model, settings)
+    console.field("plan", prepared.plan.describe())
+    console.field("device", f"{prepared.device.describe()}; {settings.dtype}")
+    with console.progress() as show:
+        result = drain(segment_steps(image, model, settings), show)
+    written = write_results(result, target, overwrite=args.overwrite)
+    report_result(result, written, console)
+    return document(result, written)
+
+
+def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> dict[str, Path]:
+    """Write what was asked for; gives the path of each."""
+    from napari_shiftseg.io import save_labels_tiff
+
+    written = {}
+    if target.store is not None:
+        written["result"] = result.save(target.store, overwrite=overwrite)
+    if target.labels is not None:
+        written["labels"] = save_labels_tiff(target.labels, result.labels, result.axes, result.scale, result.units)
+    if target.picture is not None:
+        from napari_shiftseg.picture import draw_segmentation, encode_png
+
+        written["picture"] = replace_file(target.picture, encode_png(draw_segmentation(result)))
+    return {kind: path.absolute() for kind, path in written.items()}
+
+
+def report_result(result: Segmentation, written: dict[str, Path], console: Console) -> None:
+    """Say what a segmentation found and what can be promised of it."""
+    record = result.record
+    promise = {
+        "compliant": "tiles equal the whole image, and the training made neighbouring tiles agree",
+        "tile-exact": "tiles equal the whole image; how the network was trained is not known",
+        "non-compliant": "rules were broken; objects at seams may be split or fused",
+    }
+    console.field("status", f"{record['status']}: {promise[record['status']]}")
+    for violation in record["violations"]:
+        console.field("", f"broken: {violation['message']}")
+    counts = record["instances"]
+    console.field("instances", counts[0] if len(counts) == 1 else f"{sum(counts)} in {len(counts)} frames")
+    spent = record["seconds"]
+    console.field("seconds", ", ".join(f"{name} {value:.1f}" for name, value in spent.items()))
+    for kind, path in written.items():
+        console.field(kind, path)
+
+
+def document(result: Segmentation, written: dict[str, Path]) -> dict[str, Any]:
+    """The record of a segmentation with the places of its results, for machines."""
+    return {
+        **result.record,
+        "axes": result.axes,
+        "shape": result.labels.shape,
+        "description": result.plan.describe(),
+        "written": written,
+    }
+
+
+def _targets(args: argparse.Namespace) -> list[Targets]:
+    wished = {"store": args.out, "labels": args.labels_tiff, "picture": args.picture}
+    if not any(wished.values()):
+        raise SettingsError("no result was asked for; give --out, --labels-tiff or --picture.")
+    if len(args.images) == 1:
+        return [Targets(**wished)]
+    names = [_stem(Path(name)) for name in args.images]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(f"several images are called {', '.join(twice)}; segment them one by one.")
+    suffix = {"store": ".ome.zarr", "labels": ".tif", "picture": ".png"}
+    for folder in filter(None, wished.values()):
+        _make_folder(folder)
+    return [Targets(**{kind: folder and folder / (name + suffix[kind]) for kind, folder in wished.items()}) for name in names]
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ResultError(f"{folder} cannot be the folder of several results ({exc.strerror}); name another.") from exc
+
+
+def _stem(path: Path) -> str:
+    """Name without the suffixes of images: `a.ome.tif` gives `a`."""
+    name = path.name
+    for suffix in (path.suffix, ".ome"):
+        name = name.removesuffix(suffix) if len(name) > len(suffix) else name
+    return name

@@ -1,0 +1,245 @@
+"""`shiftseg train`: images with masks in, a model out."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_shiftseg.cli.check import report_rules, training_rules
+from napari_shiftseg.cli.console import Console
+from napari_shiftseg.cli.options import edges, indices, number, pooling, whole
+from napari_shiftseg.cli.pairs import Pair, describe_data, find_pairs, read_mask
+from napari_shiftseg.cli.prepare import check_free, refuse
+from napari_shiftseg.errors import SettingsError, SizeError
+from napari_shiftseg.events import Event, TrainStep, drain
+
+if TYPE_CHECKING:
+    from napari_shiftseg.geometry import UNetSpec
+    from napari_shiftseg.network import TrainImage, TrainSettings
+
+EXAMPLE = (
+    "shiftseg train data/nuclei --split train --coordinates --foreground --embedding-dim 2 --window 196 \\\n"
+    "    --delta-var 1 --delta-dist 4 --push-distance 8 --checkpoint nuclei.ckpt --out nuclei.safetensors"
+)
+
+# names of the options, which are those of the fields
+_SPEC = (
+    "ndim", "levels", "pool", "convs", "kernel", "features", "growth", "embedding_dim", "foreground", "coordinates",
+    "upsampling", "padding", "batch_norm",
+)  # fmt: skip
+_SETTINGS = (
+    "window", "batch", "steps", "learning_rate", "weight_decay", "delta_var", "delta_dist", "gamma",
+    "background_is_instance", "push_distance", "embedding_weight", "foreground_weight", "neighbours", "average",
+    "seed", "device", "dtype", "checkpoint", "checkpoint_every", "allow_noncompliant",
+)  # fmt: skip
+_CLUSTERING = (
+    "bandwidth", "threshold", "min_size", "radius", "dip", "min_density",
+)  # fmt: skip
+
+_POSITIVE = number(positive=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command; the defaults are those of the settings that they fill."""
+    parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folder with images/ and masks/ of equal names")
+    parser.add_argument("--out", type=Path, required=True, help="model file to write (.safetensors)")
+    parser.add_argument("--split", help="only rows of DATA/meta.csv whose column split says so")
+    parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier model")
+    parser.add_argument("--half", action="store_true", help="store float16 weights: half the size")
+    parser.add_argument("--note", default="", help="a remark for the model's record")
+    _add_network_options(parser)
+    _add_training_options(parser)
+    _add_clustering_options(parser)
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("network (values in brackets: default)")
+    flag = argparse.BooleanOptionalAction
+    group.add_argument("--ndim", type=int, default=2, choices=(2, 3), help="spatial axes [%(default)s]")
+    group.add_argument("--levels", type=whole(0), default=3, help="number of poolings, l [%(default)s]")
+    group.add_argument("--pool", type=pooling, default=2, help="factor f, or 1,2,2:2,2,2 per level and axis [%(default)s]")
+    group.add_argument("--convs", type=whole(1), default=2, help="convolutions per level [%(default)s]")
+    group.add_argument("--kernel", type=edges, default=3, help="odd edge of the convolutions [%(default)s]")
+    group.add_argument("--features", type=whole(1), default=16, help="channels of the finest level [%(default)s]")
+    group.add_argument("--growth", type=whole(1), default=2, help="factor of channels per level [%(default)s]")
+    group.add_argument("--embedding-dim", type=whole(1), default=3, help="length of the embedding, E [%(default)s]")
+    group.add_argument("--foreground", action=flag, default=False, help="predict a foreground too")
+    group.add_argument("--coordinates", action=flag, default=False, help="embedding = coordinate + offset")
+    group.add_argument("--batch-norm", action=flag, default=False, help="normalise batches")
+    group.add_argument("--upsampling", choices=("learnt", "fixed"), default="learnt", help="[%(default)s]")
+    group.add_argument("--padding", choices=("valid", "zero"), default="valid", help="[%(default)s]")
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("training (values in brackets: default)")
+    flag = argparse.BooleanOptionalAction
+    group.add_argument("--window", type=edges, help="output window, px [legal, three periods or more]")
+    group.add_argument("--batch", type=whole(1), default=4, help="windows per step [%(default)s]")
+    group.add_argument("--steps", type=whole(1), default=10_000, help="[%(default)s]")
+    group.add_argument("--learning-rate", type=_POSITIVE, default=1e-3, help="of AdamW [%(default)s]")
+    group.add_argument("--weight-decay", type=number(), default=1e-4, help="[%(default)s]")
+    group.add_argument("--delta-var", type=_POSITIVE, default=0.5, help="pull beyond this distance [%(default)s]")
+    group.add_argument("--delta-dist", type=_POSITIVE, default=1.5, help="push within twice this distance [%(default)s]")
+    group.add_argument("--gamma", type=number(), default=1e-3, help="weight of the length [%(default)s]")
+    group.add_argument("--push-distance", type=_POSITIVE, help="push only instances this near, px [all]")
+    group.add_argument("--embedding-weight", type=number(), default=1.0, help="[%(default)s]")
+    group.add_argument("--foreground-weight", type=number(), default=1.0, help="[%(default)s]")
+    group.add_argument("--background-is-instance", action=flag, default=False, help="the background has a code too")
+    group.add_argument("--neighbours", action=flag, default=False, help="tiles with their neighbours, for zero padding")
+    group.add_argument("--average", type=number(0, 1), default=0.999, help="decay of the mean of the weights [%(default)s]")
+    group.add_argument("--seed", type=whole(0), default=0, help="[%(default)s]")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps [%(default)s]")
+    group.add_argument("--dtype", default="float32", help="float32 or bfloat16 [%(default)s]")
+    group.add_argument("--checkpoint", type=Path, metavar="FILE", help="the training goes on from here if it is there")
+    group.add_argument("--checkpoint-every", type=whole(1), default=500, metavar="N", help="steps [%(default)s]")
+    group.add_argument("--allow-noncompliant", action="store_true", help="train though a rule is broken")
+
+
+def _add_clustering_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("clustering that the model will suggest (values in brackets: default)")
+    group.add_argument("--bandwidth", type=_POSITIVE, default=0.75, help="of the mean shift [%(default)s]")
+    group.add_argument("--threshold", type=number(0, 1), default=0.5, help="foreground probability [%(default)s]")
+    group.add_argument("--min-size", type=whole(0), default=16, help="px [%(default)s]")
+    group.add_argument("--radius", type=_POSITIVE, default=3.0, help="bandwidths around a mode [%(default)s]")
+    group.add_argument("--dip", type=number(0, 1), default=0.8, help="depth that parts two modes [%(default)s]")
+    group.add_argument("--min-density", type=number(), default=4.0, help="of a mode, px [%(default)s]")
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Train, or go on with a training, and write the model."""
+    from napari_shiftseg.io import save_model
+    from napari_shiftseg.network import train_steps, training_violations
+
+    out = args.out if args.out.suffix else args.out.with_suffix(".safetensors")
+    check_free([out], overwrite=args.overwrite)
+    check_free([args.checkpoint] if args.checkpoint else [], overwrite=True)
+    pairs = find_pairs(args.data, args.split)
+    settings = train_settings(args, describe_data(pairs, args.split))
+    _check_window(settings)
+    broken = training_violations(settings)
+    console.field("data", settings.data)
+    report_rules(training_rules(settings.spec, settings), console)
+    refuse(broken, allowed=args.allow_noncompliant)
+    images = read_images(pairs, settings, args.channels)
+    settings = replace(settings, spec=replace(settings.spec, in_channels=images[0].pixels.shape[0]))
+    console.field("training", f"{len(images)} images with {sum(len(i.centres) for i in images)} instances")
+    resumed = args.checkpoint is not None and args.checkpoint.exists()
+    console.field("start", f"goes on from {args.checkpoint}" if resumed else "from random weights")
+    started = time.perf_counter()
+    log = _Log(console, every=settings.checkpoint_every)
+    try:
+        with console.progress() as show:
+            model = drain(train_steps(images, settings), lambda event: log.show(event, show))
+    except KeyboardInterrupt:
+        left = args.checkpoint is not None and args.checkpoint.exists()
+        hint = f"the same command goes on from {args.checkpoint}" if left else "nothing was written"
+        raise KeyboardInterrupt(f"interrupted after step {log.step}; {hint}.") from None
+    record = replace(model.record, note=args.note) if model.record else None
+    path = save_model(out, replace(model, record=record), half=args.half).absolute()
+    seconds = time.perf_counter() - started
+    losses = dict(record.losses) if record else {}
+    console.field("losses", ", ".join(f"{name} {value:.4g}" for name, value in losses.items()) or "none: no step was left")
+    console.field("seconds", f"{seconds:.1f} for {log.count} steps")
+    console.field("model", f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
+    console.document(
+        {
+            "model": path,
+            "bytes": path.stat().st_size,
+            "record": record.to_dict() if record else None,
+            "spec": settings.spec.to_dict(),
+            "violations": broken,
+            "steps": log.count,
+            "seconds": seconds,
+        }
+    )
+
+
+def train_settings(args: argparse.Namespace, data: str = "") -> TrainSettings:
+    """Settings from the arguments, name by name."""
+    from napari_shiftseg.geometry import UNetSpec
+    from napari_shiftseg.network import Clustering, TrainSettings
+
+    given = vars(args)
+    return TrainSettings(
+        spec=UNetSpec(**{name: given[name] for name in _SPEC}),
+        clustering=Clustering(**{name: given[name] for name in _CLUSTERING}),
+        data=data,
+        **{name: given[name] for name in _SETTINGS},
+    )
+
+
+def read_images(pairs: list[Pair], settings: TrainSettings, channels: tuple[int, ...] | None) -> list[TrainImage]:
+    """Training images in the order of the pairs; a stack gives a 2D network one per plane."""
+    from napari_shiftseg.io import read_image
+    from napari_shiftseg.network import TrainImage
+
+    ndim, found = settings.spec.ndim, []
+    for pair in pairs:
+        image = read_image(pair.image)
+        truth = read_mask(pair, image)
+        order = [axis for axis in image.axes if axis != "c"]
+        truth = truth.transpose([order.index(axis) for axis in "tzyx" if axis in order])
+        for frame in image.frames(ndim, channels):
+            labels = truth[tuple(frame.index.values())]
+            found.append(TrainImage.from_arrays(frame.view[...], labels, settings.normalisation))
+            if found[-1].pixels.shape[0] != found[0].pixels.shape[0]:
+                raise SettingsError(
+                    f"{pair.image} has {found[-1].pixels.shape[0]} channels, the images before it {found[0].pixels.shape[0]}; "
+                    "choose with --channels."
+                )
+    return found
+
+
+def _check_window(settings: TrainSettings) -> None:
+    """Say in terms of the output window what its size must be."""
+    spec = settings.spec
+    for axis, edge in enumerate(_per_axis(settings.window, spec)):
+        try:
+            spec.output_size(edge + spec.margin[axis], axis)
+        except SizeError as exc:
+            legal = tuple(size - spec.margin[axis] for size in exc.nearest)
+            raise SizeError(
+                f"an output window of {edge} px does not come out of this network; "
+                f"use --window {' or '.join(map(str, legal))}.",
+                nearest=legal,
+            ) from exc
+
+
+def _per_axis(window: int | tuple[int, ...] | None, spec: UNetSpec) -> tuple[int, ...]:
+    if window is None:
+        return ()
+    edges_ = (window,) * spec.ndim if isinstance(window, int) else window
+    if len(edges_) != spec.ndim:
+        raise SettingsError(f"--window has {len(edges_)} edges; give 1 or {spec.ndim}.")
+    return edges_
+
+
+class _Log:
+    """A line of mean losses now and then, where no bar is drawn."""
+
+    def __init__(self, console: Console, *, every: int) -> None:
+        self._console, self._every = console, max(1, every)
+        self._steps: list[TrainStep] = []
+        self._since = time.perf_counter()
+        self.step = self.count = 0
+
+    def show(self, event: Event, draw: object) -> None:
+        if callable(draw):
+            draw(event)
+        if not isinstance(event, TrainStep):
+            return
+        self.step, self.count = event.done, self.count + 1
+        self._steps.append(event)
+        if self._console.quiet or self._console.animated or (event.done % self._every and event.done != event.total):
+            return
+        names = ("loss", "pull", "push", "foreground")
+        means = [sum(getattr(step, name) for step in self._steps) / len(self._steps) for name in names]
+        now = time.perf_counter()
+        pace = (now - self._since) / len(self._steps)
+        losses = ", ".join(f"{name} {mean:.4g}" for name, mean in zip(names, means, strict=True))
+        self._console.warn(f"step {event.done} of {event.total}: {losses}; {pace:.3f} s per step")
+        self._steps, self._since = [], now

@@ -1,0 +1,1 @@
+"""What napari sees: widgets, layers, samples, threads."""

@@ -1,0 +1,151 @@
+"""Small inputs of the widgets: a model, a tile size, channels, a text with a coloured dot."""
+
+from magicgui.widgets import FileEdit
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+__all__ = ["AUTOMATIC", "ChannelRow", "ModelBox", "Note", "TileBox", "offer"]
+
+AUTOMATIC = "Automatic"
+_DOTS = {"pass": "#4caf50", "warn": "#e6a117", "fail": "#e5534b"}  # readable on napari's dark and light themes
+
+
+class Note(QLabel):
+    """A text that wraps; `tell` gives it a coloured dot."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None):
+        super().__init__(text, parent)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+
+    def tell(self, level: str, text: str) -> None:
+        """Show a text with the dot of a level: "pass", "warn", "fail" or "" for none."""
+        words = text.replace("&", "&amp;").replace("<", "&lt;")
+        dot = f'<span style="color: {_DOTS[level]}">\u25cf</span> ' if level else ""
+        self.setText(dot + words)
+
+
+class ModelBox(QWidget):
+    """A bundled model, or a file."""
+
+    changed = Signal()
+    FILE = "File\u2026"
+
+    def __init__(self, parent: QWidget | None = None):
+        super().__init__(parent)
+        self.names = QComboBox()
+        self.file = FileEdit(mode="r", filter="Models (*.safetensors)", nullable=True)
+        self.file.native.setVisible(False)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.addWidget(self.names)
+        box.addWidget(self.file.native)
+        self.set_names(())
+        self.names.currentTextChanged.connect(self._on_name)
+        self.file.changed.connect(lambda _: self.changed.emit())
+
+    def set_names(self, names: tuple[str, ...]) -> None:
+        """Offer these bundled models and a file; the choice stays, else it is the first."""
+        chosen = self.names.currentText()
+        self.names.blockSignals(True)
+        self.names.clear()
+        self.names.addItems([*(names or ("",)), self.FILE])
+        if self.names.findText(chosen) > 0:
+            self.names.setCurrentText(chosen)
+        self.names.blockSignals(False)
+
+    def value(self) -> str | None:
+        """Name or path of a model, "" for the default, None while no file is chosen."""
+        if self.names.currentText() == self.FILE:
+            return str(self.file.value) if self.file.value and self.file.value.name else None
+        return self.names.currentText()
+
+    def choose_file(self, path) -> None:
+        """Choose a model file, as a user would."""
+        self.names.setCurrentText(self.FILE)
+        self.file.value = path
+
+    def _on_name(self, name: str) -> None:
+        self.file.native.setVisible(name == self.FILE)
+        self.changed.emit()
+
+
+class TileBox(QComboBox):
+    """A tile size: automatic, one of those on offer, or a typed one."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None):
+        super().__init__(parent)
+        self.setEditable(True)
+        self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.addItem(AUTOMATIC)
+        self.activated.connect(lambda _: self.changed.emit())
+        self.lineEdit().editingFinished.connect(self.changed.emit)
+
+    def offer(self, sizes: tuple[int, ...]) -> None:
+        """Offer these sizes; what is typed stays."""
+        texts = [AUTOMATIC, *map(str, sizes)]
+        if texts == [self.itemText(index) for index in range(self.count())]:
+            return
+        chosen = self.currentText()
+        self.blockSignals(True)
+        self.clear()
+        self.addItems(texts)
+        self.setCurrentText(chosen)
+        self.blockSignals(False)
+
+    def show_wish(self, wish: int | tuple[int, ...] | None) -> None:
+        """Show a size as it will be used."""
+        edges = (wish,) if isinstance(wish, int) else wish
+        text = AUTOMATIC if edges is None else " x ".join(map(str, edges))
+        if text != self.currentText():
+            self.blockSignals(True)
+            self.setCurrentText(text)
+            self.blockSignals(False)
+
+
+class ChannelRow(QWidget):
+    """Which channel of the image goes into which channel of the model; hidden where there is nothing to choose."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None):
+        super().__init__(parent)
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(0, 0, 0, 0)
+        self._state = (0, 0)
+        self.boxes: list[QComboBox] = []
+
+    def offer(self, there: int, wanted: int) -> bool:
+        """Offer `there` channels for each of `wanted`; whether there is a choice."""
+        if (there, wanted) != self._state:
+            self._state = (there, wanted)
+            for box in self.boxes:
+                self._row.removeWidget(box)
+                box.deleteLater()
+            self.boxes = [self._box(there, index) for index in range(wanted if 1 < there >= wanted else 0)]
+        return bool(self.boxes)
+
+    def value(self) -> tuple[int, ...] | None:
+        """Channels in the order of the model, None for all there are."""
+        return tuple(box.currentIndex() for box in self.boxes) or None
+
+    def _box(self, there: int, index: int) -> QComboBox:
+        box = QComboBox(self)
+        box.addItems([str(number) for number in range(there)])
+        box.setCurrentIndex(index)
+        box.currentIndexChanged.connect(lambda _: self.changed.emit())
+        self._row.addWidget(box)
+        return box
+
+
+def offer(box: QComboBox, texts: tuple[str, ...]) -> None:
+    """Offer other texts without a signal; the choice stays if it is among them."""
+    chosen = box.currentText()
+    box.blockSignals(True)
+    box.clear()
+    box.addItems(texts)
+    box.setCurrentText(chosen)
+    box.blockSignals(False)

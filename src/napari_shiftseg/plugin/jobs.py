@@ -1,0 +1,104 @@
+"""`start_job`: the one way in which this plugin runs something in a thread.
+
+No exception escapes the worker: superqt drops a RuntimeError of a generator (which is what torch raises) without a signal,
+and treats a returned exception as a raised one. So every job ends with exactly one `End`.
+"""
+
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from threading import Event as Flag
+from typing import Any, Literal
+
+from napari.qt.threading import GeneratorWorker, create_worker
+
+from napari_shiftseg.errors import ShiftsegError
+from napari_shiftseg.events import Event
+
+__all__ = ["End", "Job", "run_guarded", "sentence", "start_job"]
+
+Steps = Generator[Event, None, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class End:
+    """How a job ended.
+
+    Attributes
+    ----------
+    state : {"done", "cancelled", "error"}
+    value : object
+        The result of a job that is done, the exception of one that failed, else None.
+    """
+
+    state: Literal["done", "cancelled", "error"]
+    value: Any = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """A job in a thread; `cancel` stops it before its next step."""
+
+    worker: GeneratorWorker
+    cancelled: Flag = field(default_factory=Flag)
+
+    def cancel(self) -> None:
+        """Ask the job to stop; it ends with the state "cancelled"."""
+        self.cancelled.set()
+
+
+def start_job(
+    steps: Callable[[], Steps],
+    *,
+    on_end: Callable[[End], None],
+    on_event: Callable[[Event], None] | None = None,
+) -> Job:
+    """Run the generator that `steps` makes in a thread.
+
+    Parameters
+    ----------
+    steps : callable
+        Makes a generator of events; called in the thread as well, so that it may import and read files.
+    on_end : callable
+        Called once in the main thread with an `End`; also when napari stopped the job because its window closes, so a
+        widget has to ask first whether it is still there (`qtpy.compat.isalive`).
+    on_event : callable, optional
+        Called in the main thread with every event.
+
+    Returns
+    -------
+    Job
+    """
+    cancelled = Flag()
+    # napari's task manager knows the worker: it asks before it closes a window in which something runs
+    worker = create_worker(run_guarded, steps, cancelled, _ignore_errors=True)
+    worker.returned.connect(on_end)
+    worker.aborted.connect(lambda: on_end(End(state="cancelled")))
+    if on_event is not None:
+        worker.yielded.connect(on_event)
+    worker.start()
+    return Job(worker=worker, cancelled=cancelled)
+
+
+def run_guarded(steps: Callable[[], Steps], cancelled: Flag) -> Generator[Event, None, End]:
+    """The body of every worker: pass events on, look for cancelling before each step, turn exceptions into an `End`."""
+    try:
+        running = steps()
+        while not cancelled.is_set():
+            try:
+                event = next(running)
+            except StopIteration as stop:
+                return End(state="done", value=stop.value)
+            yield event
+        running.close()
+    except Exception as exc:  # whatever it is, the window has to hear of it
+        if not isinstance(exc, ShiftsegError):
+            logging.getLogger(__name__).error("a job of napari-shiftseg failed", exc_info=exc)
+        return End(state="error", value=exc)
+    return End(state="cancelled")
+
+
+def sentence(exc: Exception) -> str:
+    """An exception as one sentence; ours are sentences already."""
+    text = str(exc) if isinstance(exc, ShiftsegError) else f"{type(exc).__name__}: {exc}".splitlines()[0]
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,100 @@
+"""How the Segment widget looks: its inputs in rows; what they do is in `segment_widget`."""
+
+from magicgui.widgets import ComboBox
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLineEdit, QSpinBox, QWidget
+from superqt import QCollapsible
+
+from napari_shiftseg.plugin.inputs import ChannelRow, ModelBox, Note, TileBox, offer
+
+__all__ = ["SegmentForm"]
+
+_TIPS = {
+    "axes": "One letter per axis of the layer, of t (time), c (channel), z, y, x.",
+    "tile": "Pixels that one tile writes along each axis. Multiples of the network's period give the same result for every "
+    "size; a typed size is set to the nearest one, unless non-compliant runs are allowed. One edge, or one per axis: 64 x 128.",
+    "allow": "Run although a rule is broken. The layers are marked as such.",
+    "dtype": "Number format of the convolutions: float32 is exact, the others are faster on GPUs.",
+    "bandwidth": "Width of the clusters, in units of the embedding (pixels for offsets to centres).",
+    "threshold": "Foreground probability from which a pixel can belong to an instance.",
+    "min_size": "Smaller instances are dissolved, pixels.",
+    "deterministic": "Computes in blocks that the network alone decides; the tile size has no effect then.",
+    "keep_embedding": "Off: only instances are made, which saves memory with large images.",
+}
+
+
+class SegmentForm(QWidget):
+    """The inputs of the Segment widget, and the lines that explain them.
+
+    Parameters
+    ----------
+    layers : magicgui ComboBox
+        Of image layers.
+    """
+
+    def __init__(self, layers: ComboBox, parent: QWidget | None = None):
+        super().__init__(parent)
+        self.layers = layers
+        self.axes, self.channels, self.model, self.tile = QLineEdit(), ChannelRow(), ModelBox(), TileBox()
+        self.device, self.dtype = QComboBox(), QComboBox()
+        offer(self.device, ("auto", "cpu"))
+        offer(self.dtype, ("float32", "bfloat16", "float16"))
+        self.about_model, self.about_device, self.plan, self.verdict = Note(), Note(), Note(), Note()
+        self.allow = QCheckBox("Allow non-compliant")
+        self.advanced = self._build_advanced()
+        self._build_rows()
+        for name, tip in _TIPS.items():
+            getattr(self, name).setToolTip(tip)
+        self.explain_axes("")
+
+    def explain_axes(self, note: str) -> None:
+        """Say in the tooltip of the axes how they were guessed."""
+        self.axes.setToolTip(f"{_TIPS['axes']} {note}".strip())
+
+    def offer_channels(self, there: int, wanted: int) -> None:
+        """Show the choice of channels where there is one."""
+        several = self.channels.offer(there, wanted)
+        self.channels.setVisible(several)
+        self._rows.labelForField(self.channels).setVisible(several)
+
+    def _build_advanced(self) -> QCollapsible:
+        self.bandwidth, self.threshold, self.min_size = QDoubleSpinBox(), QDoubleSpinBox(), QSpinBox()
+        self.bandwidth.setRange(0.0, 1000.0)
+        self.threshold.setRange(0.0, 1.0)
+        self.threshold.setSingleStep(0.05)
+        self.min_size.setRange(-1, 10_000_000)
+        self.min_size.setValue(-1)
+        for box in (self.bandwidth, self.threshold, self.min_size):
+            box.setSpecialValueText("from the model")
+        self.deterministic = QCheckBox("Same bits for every tile size")
+        self.keep_embedding = QCheckBox("Embedding layers")
+        self.keep_embedding.setChecked(True)
+        inner = QWidget()
+        rows = QFormLayout(inner)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addRow("Bandwidth", self.bandwidth)
+        rows.addRow("Threshold", self.threshold)
+        rows.addRow("Smallest", self.min_size)
+        rows.addRow(self.deterministic)
+        rows.addRow(self.keep_embedding)
+        advanced = QCollapsible("Advanced")
+        advanced.addWidget(inner)
+        return advanced
+
+    def _build_rows(self) -> None:
+        rows = self._rows = QFormLayout(self)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        rows.addRow("Image", self.layers.native)
+        rows.addRow("Axes", self.axes)
+        rows.addRow("Channel", self.channels)
+        rows.addRow("Model", self.model)
+        rows.addRow(self.about_model)
+        rows.addRow("Device", self.device)
+        rows.addRow("Precision", self.dtype)
+        rows.addRow(self.about_device)
+        rows.addRow("Tile size", self.tile)
+        rows.addRow(self.plan)
+        rows.addRow(self.verdict)
+        rows.addRow(self.allow)
+        rows.addRow(self.advanced)
+        self.offer_channels(1, 1)

@@ -1,0 +1,365 @@
+"""The Segment widget: an image layer and a model become an embedding and instances."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from magicgui.widgets import ComboBox
+from napari.layers import Image as ImageLayer
+from napari.utils.notifications import show_error, show_info
+from qtpy.compat import isalive
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+
+from napari_shiftseg.errors import ShiftsegError
+from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.plugin.equipment import Equipment, equip_steps
+from napari_shiftseg.plugin.inputs import Note, offer
+from napari_shiftseg.plugin.jobs import End, Job, sentence, start_job
+from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, put_layers, segment_and_draw
+from napari_shiftseg.plugin.segment_form import SegmentForm
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_shiftseg.io import Image
+    from napari_shiftseg.plugin.source import Placement
+    from napari_shiftseg.plugin.verdict import Verdict
+    from napari_shiftseg.segmentation import SegmentSettings
+
+__all__ = ["SegmentWidget"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Target:
+    """The layer that a run was started on; it may be gone when the run ends."""
+
+    layer: ImageLayer
+    axes: str
+    place: "Placement"
+
+
+class SegmentWidget(QWidget):
+    """Segment an image layer; three verbs: `settings`, `run`, `show_result`.
+
+    Torch is loaded in a thread when the widget opens; until then, and while a model is being loaded, Run is off.
+    """
+
+    def __init__(self, viewer: "napari.viewer.Viewer", parent: QWidget | None = None):
+        super().__init__(parent)
+        self.viewer = viewer
+        self._request: tuple[str, str] | None = None
+        self.equipment: Equipment | None = None
+        self._verdict: Verdict | None = None
+        self._target: _Target | None = None
+        self._watched: ImageLayer | None = None
+        self._axes_typed = False
+        self.jobs: list[Job] = []  # the run, if there is one
+        self._build()
+        self._connect()
+        self._choose_active_layer()
+        self._on_layer()
+        self._equip()
+
+    @property
+    def running(self) -> bool:
+        """Whether a segmentation runs."""
+        return bool(self.jobs)
+
+    # -- what the user wants ------------------------------------------------------------------------------------------
+
+    @property
+    def layer(self) -> ImageLayer | None:
+        """The chosen image layer."""
+        return self.form.layers.value
+
+    def settings(self) -> "SegmentSettings":
+        """The wish that the form holds; SettingsError if the tile size is no number."""
+        from napari_shiftseg.segmentation import SegmentSettings
+
+        return SegmentSettings(
+            write=self._tile_wish(),
+            device=self.form.device.currentText(),
+            dtype=self.form.dtype.currentText(),
+            channels=self.form.channels.value(),
+            bandwidth=self.form.bandwidth.value() or None,
+            threshold=self.form.threshold.value() or None,
+            min_size=self.form.min_size.value() if self.form.min_size.value() >= 0 else None,
+            deterministic=self.form.deterministic.isChecked(),
+            keep_embedding=self.form.keep_embedding.isChecked(),
+            allow_noncompliant=self.form.allow.isChecked(),
+        )
+
+    def image(self) -> "Image | None":
+        """The chosen layer with the axes that the form names."""
+        from napari_shiftseg.plugin.source import image_of
+
+        return None if self.layer is None else image_of(self.layer, self.form.axes.text().strip())
+
+    def _tile_wish(self):
+        from napari_shiftseg.plugin.verdict import tile_wish
+
+        spec = self.equipment.model.spec
+        return tile_wish(self.form.tile.currentText(), spec, snap=not self.form.allow.isChecked())
+
+    # -- run ----------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Start the segmentation in a thread; nothing happens while one runs or where the verdict is "fail"."""
+        self._refresh()
+        if self.jobs or self._verdict is None or not self._verdict.can_run:
+            return
+        from napari_shiftseg.plugin.source import placement_of
+
+        image, layer = self.image(), self.layer
+        wanted = "".join(axis for axis in "tzyx" if axis in image.axes)
+        # what runs is the plan that is shown, even if the free memory has changed since
+        settings = replace(self.settings(), write=self._verdict.plan.write)
+        place = placement_of(layer, image.axes, wanted)
+        self._target = _Target(layer=layer, axes=image.axes, place=place)
+        steps = partial(segment_and_draw, image, self.equipment.source, settings)
+        self._set_running(True)
+        self.jobs.append(start_job(steps, on_event=self._on_event, on_end=self._on_end))
+
+    def cancel(self) -> None:
+        """Stop the run after the tile that is being computed."""
+        for job in self.jobs:
+            job.cancel()
+            self.status.tell("", "Cancelling\u2026")
+            self.cancel_button.setEnabled(False)
+
+    def show_result(self, drawn: Drawn) -> None:
+        """Show a result beside the layer that it was made from."""
+        target, result = self._target, drawn.result
+        place = self._place_of(target, result.axes)
+        put_layers(self.viewer, layer_tuples(drawn, place, target.layer.name, target.layer.unique_id))
+
+    def _place_of(self, target: _Target, wanted: str) -> "Placement":
+        from napari_shiftseg.plugin.source import placement_of
+
+        if target.layer in self.viewer.layers:
+            return placement_of(target.layer, target.axes, wanted)  # it may have been moved meanwhile
+        show_info(f"The layer {target.layer.name} was removed while it was segmented; its result was added all the same.")
+        return target.place
+
+    def _on_event(self, event: Event) -> None:
+        if not isalive(self):
+            return
+        if isinstance(event, Stage):
+            self._stage = event.text
+        self.progress.setRange(0, event.total)
+        self.progress.setValue(event.done)
+        steps = f" ({event.done} of {event.total})" if event.total else ""
+        if not self.jobs or not self.jobs[0].cancelled.is_set():
+            self.status.tell("", f"{self._stage[:1].upper()}{self._stage[1:]}{steps}\u2026")
+
+    def _on_end(self, end: End) -> None:
+        if not isalive(self):  # the window was closed
+            return
+        self.jobs.clear()
+        self._set_running(False)
+        if end.state == "done":
+            self.show_result(end.value)
+            self.status.tell(*_summary(end.value))
+        elif end.state == "cancelled":
+            self.status.tell("", "Cancelled; no layer was changed.")
+        else:
+            text = sentence(end.value)
+            self.status.tell("fail", text)
+            show_error(text)
+        self._target = None
+
+    def _set_running(self, running: bool) -> None:
+        self.form.setEnabled(not running)
+        self.run_button.setEnabled(not running)
+        self.cancel_button.setEnabled(running)
+        self.progress.setVisible(running)
+        self._stage = "starting"
+
+    # -- model and device ---------------------------------------------------------------------------------------------
+
+    def _equip(self) -> None:
+        """Load the chosen model in a thread; a late answer to an earlier choice is not taken."""
+        self.equipment = None
+        model, device = self.form.model.value(), self.form.device.currentText()
+        self._request = None if model is None else (model, device)
+        if self._request is not None:
+            start_job(partial(equip_steps, *self._request), on_end=self._on_equipped)
+        self._refresh()
+
+    def _on_equipped(self, end: End) -> None:
+        if not isalive(self) or end.state == "cancelled":
+            return
+        if end.state == "error":  # not even an answer: torch cannot be imported, or the like
+            self.equipment = Equipment(request=self._request or ("", ""), models=(), devices=(), error=sentence(end.value))
+        elif end.value.request == self._request:
+            self.equipment = end.value
+            self.form.model.set_names(end.value.models)
+            offer(self.form.device, end.value.devices)
+        else:
+            return
+        self._guess_axes()
+        self._refresh()
+
+    # -- layer --------------------------------------------------------------------------------------------------------
+
+    def reset_choices(self, *_: Any) -> None:
+        """Called by napari when layers come, go or are renamed; also once the dock is closed."""
+        if isalive(self):
+            self.form.layers.reset_choices()
+            if self.layer is not self._watched:  # the last one has gone: no signal comes
+                self._on_layer()
+
+    def _image_layers(self, _: Any) -> list[tuple[str, ImageLayer]]:
+        """Image layers, without the embeddings that this plugin made."""
+        return [
+            (layer.name, layer) for layer in self.viewer.layers if isinstance(layer, ImageLayer) and KEY not in layer.metadata
+        ]
+
+    def _choose_active_layer(self) -> None:
+        for _, layer in self._image_layers(None):
+            if layer == self.viewer.layers.selection.active:
+                self.form.layers.value = layer
+
+    def _on_layer(self, *_: Any) -> None:
+        if self.layer is self._watched and self.layer is not None:
+            return
+        if self._watched is not None:
+            self._watched.events.data.disconnect(self._on_layer_data)
+        self._watched = self.layer
+        if self._watched is not None:
+            self._watched.events.data.connect(self._on_layer_data)
+        self._axes_typed = False
+        self._guess_axes()
+        self._refresh()
+
+    def _on_layer_data(self, *_: Any) -> None:
+        if isalive(self):
+            self._guess_axes()
+            self._refresh()
+
+    def _guess_axes(self) -> None:
+        """Fill in the axes, unless the user has."""
+        if self.layer is None or self._axes_typed or self.equipment is None or self.equipment.model is None:
+            return
+        from napari_shiftseg.plugin.source import guess_axes
+
+        try:
+            axes, note = guess_axes(self.layer, self.equipment.model.spec.in_channels)
+        except ShiftsegError as exc:
+            axes, note = "", sentence(exc)
+        self.form.axes.setText(axes)
+        self.form.explain_axes(note)
+
+    def _on_axes_typed(self, *_: Any) -> None:
+        self._axes_typed = True
+        self._refresh()
+
+    # -- what would run -----------------------------------------------------------------------------------------------
+
+    def _refresh(self, *_: Any) -> None:
+        """Say what Run would do."""
+        self._verdict, level, text, plan, about = None, "", "", "", ""
+        equipment = self.equipment
+        if equipment is None:
+            text = "Choose a model file." if self._request is None else "Loading PyTorch and the model\u2026"
+        elif equipment.error:
+            level, text = "fail", equipment.error
+        elif self.layer is None:
+            text = "Open an image, or take one from File > Open Sample > napari-shiftseg."
+        else:
+            self._verdict = self._look()
+            level, text = self._verdict.level, self._verdict.text
+            plan = self._verdict.plan.describe() if self._verdict.plan else ""
+        if equipment is not None and equipment.model is not None:
+            from napari_shiftseg.plugin.verdict import describe_model
+
+            about = describe_model(equipment.model)
+        device = equipment.device if equipment is not None else None
+        self.form.verdict.tell(level, text)
+        _fill(self.form.plan, plan)
+        _fill(self.form.about_model, about)
+        _fill(self.form.about_device, "" if device is None else f"{device.describe()}, {self.form.dtype.currentText()}")
+        self.run_button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
+
+    def _look(self) -> "Verdict":
+        from napari_shiftseg.plugin.verdict import Verdict, judge, tile_sizes
+
+        model = self.equipment.model
+        try:
+            image = self.image()
+            self.form.offer_channels(image.sizes.get("c", 1), model.spec.in_channels)
+            verdict = judge(image, model, self.settings(), self.equipment.device)
+        except ShiftsegError as exc:
+            return Verdict(level="fail", text=sentence(exc))
+        if verdict.plan is not None:
+            self.form.tile.offer(tile_sizes(model.spec, verdict.plan.image_shape))
+        return verdict
+
+    def _on_tile(self) -> None:
+        if self.equipment is not None and self.equipment.model is not None:
+            with suppress(ShiftsegError):  # the verdict says it
+                self.form.tile.show_wish(self._tile_wish())
+        self._refresh()
+
+    # -- form ---------------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.form = SegmentForm(ComboBox(choices=self._image_layers, nullable=False))
+        self.run_button, self.cancel_button = QPushButton("Run"), QPushButton("Cancel")
+        self.progress, self.status = QProgressBar(), Note()
+        self.progress.setTextVisible(False)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.run_button, 2)
+        buttons.addWidget(self.cancel_button, 1)
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.addWidget(self.form)
+        column.addLayout(buttons)
+        column.addWidget(self.progress)
+        column.addWidget(self.status)
+        column.addStretch()
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(content)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self.setMinimumWidth(300)
+        self._set_running(False)
+
+    def _connect(self) -> None:
+        self.form.layers.changed.connect(self._on_layer)
+        self.form.axes.textEdited.connect(self._on_axes_typed)
+        self.form.model.changed.connect(self._equip)
+        self.form.device.activated.connect(lambda _: self._equip())
+        self.form.dtype.currentTextChanged.connect(self._refresh)
+        self.form.channels.changed.connect(self._refresh)
+        self.form.tile.changed.connect(self._on_tile)
+        self.form.allow.toggled.connect(lambda _: self._on_tile())
+        self.form.deterministic.toggled.connect(self._refresh)
+        self.run_button.clicked.connect(lambda _: self.run())
+        self.cancel_button.clicked.connect(lambda _: self.cancel())
+        self.destroyed.connect(partial(_cancel_all, self.jobs))
+
+
+def _cancel_all(jobs: list[Job], *_: Any) -> None:
+    for job in jobs:
+        job.cancel()
+
+
+def _fill(note: Note, text: str) -> None:
+    note.tell("", text)
+    note.setVisible(bool(text))
+
+
+def _summary(drawn: Drawn) -> tuple[str, str]:
+    """Level and text of the line under a finished run."""
+    record = drawn.result.record
+    counts, seconds = record["instances"], record["seconds"]["all"]
+    found = f"{counts[0]} instances" if len(counts) == 1 else f"{sum(counts)} instances in {len(counts)} frames"
+    level = "pass" if record["status"] == "compliant" else "warn"
+    return level, f"{found}, {record['status']}, {seconds:.1f} s on {record['device']['kind'].upper()}."

@@ -1,0 +1,137 @@
+"""`judge`: before anything runs, which tiles it would run on and whether that obeys the rules, in words."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from napari_shiftseg.errors import SettingsError, ShiftsegError
+from napari_shiftseg.geometry import TilePlan, UNetSpec, violations
+from napari_shiftseg.io import Image
+from napari_shiftseg.network import Device, Model
+from napari_shiftseg.network.device import choose_dtype
+from napari_shiftseg.segmentation import SegmentSettings, plan_image, status
+
+__all__ = ["Verdict", "describe_model", "judge", "tile_sizes", "tile_wish"]
+
+# more tiles than this are slow to plan, and nobody wants them
+_MOST_TILES = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What can be promised of a run.
+
+    Attributes
+    ----------
+    level : {"pass", "warn", "fail"}
+        "warn": it runs, and promises less; "fail": it does not run.
+    text : str
+        Why, and what to do.
+    plan : TilePlan or None
+        None where no plan can be made.
+    """
+
+    level: Literal["pass", "warn", "fail"]
+    text: str
+    plan: TilePlan | None = None
+
+    @property
+    def can_run(self) -> bool:
+        """Whether Run would start."""
+        return self.level != "fail"
+
+
+def judge(image: Image, model: Model, settings: SegmentSettings, device: Device) -> Verdict:
+    """The verdict on a run of `segment` with these values; integers only, no pixel is read."""
+    spec = model.spec
+    try:
+        choose_dtype(settings.dtype, device)
+        view = image.frames(spec.ndim, settings.channels)[0].view
+        if view.shape[0] != spec.in_channels:
+            return Verdict(level="fail", text=_channel_text(view.shape[0], spec.in_channels))
+        plan = plan_image(spec, view.shape[1:], settings, device)
+    except ShiftsegError as exc:
+        text = str(exc)
+        return Verdict(level="fail", text=text[:1].upper() + text[1:])
+    broken = violations(plan, model.record)
+    if broken:
+        first = {v.rule: v.message for v in reversed(broken)}  # one sentence per rule, not one per axis
+        reasons = " ".join(f"{message[:1].upper()}{message[1:]}" for message in reversed(first.values()))
+        if settings.allow_noncompliant:
+            word = "Tile-exact only" if status(broken, model.record) == "tile-exact" else "Non-compliant, allowed"
+            return Verdict(level="warn", text=f"{word}. {reasons}", plan=plan)
+        return Verdict(level="fail", text=f"Not compliant. {reasons}", plan=plan)
+    if status(broken, model.record) == "tile-exact":
+        text = "Tile-exact: the result equals that of a single tile. How the network was trained is not recorded."
+        return Verdict(level="warn", text=text, plan=plan)
+    assert model.record is not None
+    text = (
+        f"Compliant: tiles meet on the network's {_edges(spec.period)} px lattice, and it was trained on windows of "
+        f"{_edges(model.record.window)} px."
+    )
+    return Verdict(level="pass", text=text, plan=plan)
+
+
+def describe_model(model: Model) -> str:
+    """A model in a line: axes, channels, period, margin."""
+    spec = model.spec
+    channels = f"{spec.in_channels} channel" + "s" * (spec.in_channels > 1)
+    kind = "offsets to object centres" if spec.coordinates else f"free embedding of {spec.embedding_dim} channels"
+    return f"{spec.ndim}D, {channels}, period {_edges(spec.period)} px, {kind}"
+
+
+def tile_sizes(spec: UNetSpec, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Legal tile edges to offer for an image: the period times powers of two, up to the whole image."""
+    step = math.lcm(*spec.period)
+    sizes, size = [], step
+    while True:
+        if math.prod(-(-edge // size) for edge in image_shape) <= _MOST_TILES:
+            sizes.append(size)
+        if size >= max(image_shape):
+            return tuple(sizes)
+        size *= 2
+
+
+def tile_wish(text: str, spec: UNetSpec, *, snap: bool) -> int | tuple[int, ...] | None:
+    """What a typed tile size means: None for automatic, one edge, or one edge per axis ("64 x 128").
+
+    Parameters
+    ----------
+    text : str
+    spec : UNetSpec
+        Whose period is the step of legal edges.
+    snap : bool
+        Take the nearest legal edge.
+
+    Raises
+    ------
+    SettingsError
+        If the text is neither.
+    """
+    text = text.strip()
+    if text.lower() in {"", "automatic"}:
+        return None
+    parts = re.split(r"\s*[x×,]\s*|\s+", text.removesuffix("px").strip())
+    if not all(part.isdecimal() for part in parts) or len(parts) not in {1, spec.ndim}:
+        raise SettingsError(f'tile size "{text}" is not a number of pixels; give one edge, {spec.ndim} edges, or Automatic.')
+    edges = [int(part) for part in parts]
+    if len(edges) == 1:
+        step = math.lcm(*spec.period)
+        return _nearest(edges[0], step) if snap else edges[0]
+    return tuple(_nearest(edge, step) if snap else edge for edge, step in zip(edges, spec.period, strict=True))
+
+
+def _nearest(edge: int, step: int) -> int:
+    return max(1, round(edge / step)) * step
+
+
+def _edges(values: tuple[int, ...]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else " x ".join(map(str, values))
+
+
+def _channel_text(have: int, wanted: int) -> str:
+    return (
+        f"The model wants {wanted} channel{'s' * (wanted > 1)} and gets {have}; name the channel axis with a c in Axes, "
+        "or choose another model."
+    )

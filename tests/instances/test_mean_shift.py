@@ -1,0 +1,200 @@
+"""Mean shift finds the clusters that were put there, whatever the order of the points."""
+
+import doctest
+from importlib import import_module
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_shiftseg import mean_shift
+from napari_shiftseg.errors import SettingsError
+
+MODULE = import_module("napari_shiftseg.instances.mean_shift")
+
+
+def clusters(centres, count=50, spread=0.2, seed=0):
+    """Points around each centre, cluster after cluster, and the number of each point's cluster."""
+    rng = np.random.default_rng(seed)
+    centres = np.asarray(centres, float)
+    points = np.concatenate([c + rng.normal(0, spread, (count, len(c))) for c in centres])
+    return points, np.repeat(np.arange(len(centres)), count)
+
+
+def same_partition(a, b):
+    """Whether two assignments group the points alike, whatever the numbers."""
+    pairs = set(zip(a.tolist(), b.tolist(), strict=True))
+    return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
+
+
+@pytest.mark.parametrize("dim", range(1, 9))
+def test_well_separated_clusters_in_any_dimension(dim):
+    corners = 6.0 * np.eye(dim + 1)[:, :dim]  # the origin and one step along each axis
+    points, truth = clusters(corners, spread=0.3 / dim**0.5)
+    modes, assignment = mean_shift(points, 0.7)
+    assert modes.shape == (dim + 1, dim) and same_partition(assignment, truth)
+    for number in range(dim + 1):
+        mode = modes[assignment[truth == number][0]]
+        np.testing.assert_allclose(mode, points[truth == number].mean(axis=0), atol=0.15)
+
+
+def test_modes_come_densest_first():
+    points = np.concatenate([clusters([[0.0, 0]], 20)[0], clusters([[9.0, 9]], 80)[0], clusters([[0.0, 9]], 40)[0]])
+    found = mean_shift(points, 0.5)
+    np.testing.assert_allclose(found.modes, [[9, 9], [0, 9], [0, 0]], atol=0.2)
+    assert (np.diff(found.density) < 0).all()
+    np.testing.assert_allclose(found.density, [80, 40, 20], rtol=0.25)
+
+
+def test_a_mode_stands_where_the_gradient_of_the_density_is_zero():
+    """Against the kernel density written out, for two clusters that overlap."""
+    points, _ = clusters([[0.0, 0], [2.5, 0.4]], 60, spread=0.5, seed=2)
+    bandwidth = 0.6
+    modes, _ = mean_shift(points, bandwidth)
+    assert len(modes) == 2
+    for mode in modes:
+        weight = np.exp(-0.5 * ((points - mode) ** 2).sum(1) / bandwidth**2)
+        shift = (points * weight[:, None]).sum(0) / weight.sum() - mode
+        assert np.linalg.norm(shift) < 0.05 * bandwidth
+
+
+def test_duplicates_are_one_mode():
+    points = np.repeat([[1.0, 2.0], [5.0, 5.0]], [30, 10], axis=0)
+    found = mean_shift(points, 0.5)
+    np.testing.assert_allclose(found.modes, [[1, 2], [5, 5]])
+    np.testing.assert_allclose(found.density, [30, 10])
+    np.testing.assert_array_equal(found.assignment, np.repeat([0, 1], [30, 10]))
+
+
+def test_a_single_point_is_its_own_mode():
+    found = mean_shift([[3.0, -4.0, 5.0]], 0.1)
+    np.testing.assert_allclose(found.modes, [[3, -4, 5]])
+    assert found.assignment.tolist() == [0] and found.density.tolist() == [1]
+
+
+def test_no_points_give_no_modes():
+    modes, assignment = mean_shift(np.empty((0, 3)), 1.0)
+    assert modes.shape == (0, 3) and assignment.shape == (0,)
+
+
+def test_the_result_unpacks_as_modes_and_assignment():
+    found = mean_shift([[0.0]], 1.0)
+    modes, assignment = found
+    assert modes is found.modes and assignment is found.assignment
+
+
+@pytest.mark.parametrize("distance", [0.3, 0.9, 1.1, 3.0])
+def test_modes_within_the_merging_radius_are_one(distance):
+    """Seeds on two points that do not attract each other: only the radius decides."""
+    points = np.array([[0.0], [10.0], [10.0 + 4 * distance]])
+    found = mean_shift(points, 1.0, merge=4.0, radius=100)
+    assert len(found.modes) == (2 if distance < 1 else 3)
+    assert (found.assignment >= 0).all()
+
+
+def test_points_far_from_all_modes_belong_to_none():
+    points = np.concatenate([clusters([[0.0, 0]], 50)[0], [[2.9, 0], [3.3, 0], [40, 0]]])
+    found = mean_shift(points, 1.0, radius=3.0, min_density=5)
+    assert len(found.modes) == 1
+    assert found.assignment.tolist()[50:] == [0, -1, -1]
+    assert (found.assignment[:50] == 0).all()
+
+
+def test_sparse_modes_are_dropped():
+    points = np.concatenate([clusters([[0.0]], 50)[0], [[9.0], [9.1]]])
+    assert len(mean_shift(points, 0.5).modes) == 2
+    kept = mean_shift(points, 0.5, min_density=3)
+    assert len(kept.modes) == 1 and kept.assignment.tolist()[50:] == [-1, -1]
+    nothing = mean_shift(points, 0.5, min_density=1000)
+    assert len(nothing.modes) == 0 and set(nothing.assignment) == {-1}
+
+
+def test_a_shallow_valley_joins_two_bumps_and_a_deep_one_does_not():
+    points, _ = clusters([[0.0], [2.4]], 400, spread=0.5)
+    shallow = mean_shift(points, 0.6, dip=0.3)
+    deep = mean_shift(points, 0.6, dip=0.9)
+    assert (len(shallow.modes), len(deep.modes), len(mean_shift(points, 0.6).modes)) == (1, 2, 2)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), dim=st.integers(1, 4), bandwidth=st.sampled_from([0.3, 0.8]))
+def test_the_order_of_the_points_does_not_matter(seed, dim, bandwidth):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(0, 2, (rng.integers(1, 150), dim))
+    order = rng.permutation(len(points))
+    first, second = mean_shift(points, bandwidth), mean_shift(points[order], bandwidth)
+    np.testing.assert_allclose(first.modes, second.modes, atol=1e-6)
+    np.testing.assert_array_equal(first.assignment[order], second.assignment)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), move=st.floats(-50, 50), zoom=st.floats(0.01, 100))
+def test_the_unit_and_the_origin_do_not_matter(seed, move, zoom):
+    points, _ = clusters([[0.0, 0], [4, 0], [0, 5]], 30, seed=seed)
+    plain = mean_shift(points, 0.6)
+    changed = mean_shift(points * zoom + move, 0.6 * zoom)
+    assert same_partition(plain.assignment, changed.assignment)
+
+
+def test_noise_far_below_the_bandwidth_changes_nothing():
+    points, _ = clusters(np.random.default_rng(1).uniform(-20, 20, (12, 3)), 60)
+    noise = np.random.default_rng(2).normal(0, 1e-7, points.shape)
+    plain, moved = mean_shift(points, 0.5), mean_shift(points + noise, 0.5)
+    np.testing.assert_array_equal(plain.assignment, moved.assignment)
+    np.testing.assert_allclose(plain.modes, moved.modes, atol=1e-3)
+
+
+def test_codes_that_lie_on_an_edge_of_a_cell_stay_one_mode():
+    """Rounding splits a mode on a rounding edge; a merging radius does not."""
+    edge = MODULE._CELL
+    points = np.array([[2 * edge, 5 * edge]]) + np.random.default_rng(0).normal(0, 1e-6, (200, 2))
+    found = mean_shift(points, 1.0)
+    assert len(found.modes) == 1 and (found.assignment == 0).all()
+
+
+@pytest.mark.parametrize("seeds", [200, np.array([[0.3, 0.1], [4.1, 0.2], [0.2, 4.9]])], ids=["random", "given"])
+def test_given_seeds_find_the_same_modes(seeds):
+    points, truth = clusters([[0.0, 0], [4, 0], [0, 5]], 80)
+    found = mean_shift(points, 0.6, seeds=seeds)
+    assert len(found.modes) == 3 and same_partition(found.assignment, truth)
+
+
+def test_one_seed_finds_one_mode():
+    points, _ = clusters([[0.0, 0], [40, 0]], 30)
+    found = mean_shift(points, 0.6, seeds=[[40.0, 0.3]])
+    np.testing.assert_allclose(found.modes, [[40, 0]], atol=0.2)
+
+
+def test_a_sample_of_the_cells_finds_the_same_clusters(monkeypatch):
+    points, truth = clusters(12.0 * np.eye(4)[:, :3], 3000, spread=0.6)
+    monkeypatch.setattr(MODULE, "_MOST_CELLS", 400)
+    first, again = mean_shift(points, 0.6, dip=0.7), mean_shift(points, 0.6, dip=0.7)
+    near = first.assignment >= 0
+    assert near.mean() > 0.95
+    best = [np.bincount(first.assignment[near & (truth == k)]).argmax() for k in range(4)]
+    assert len(set(best)) == 4
+    assert np.mean([(first.assignment[near & (truth == k)] == best[k]).mean() for k in range(4)]) > 0.95
+    np.testing.assert_array_equal(first.assignment, again.assignment)
+
+
+@pytest.mark.parametrize(
+    ("points", "bandwidth", "said"),
+    [
+        ([1.0, 2.0], 1.0, r"have shape \(2,\); give \(N, E\)"),
+        ([[np.nan, 1.0]], 1.0, "finite"),
+        ([[np.inf, 1.0]], 1.0, "finite"),
+        ([[0.0]], 0.0, "bandwidth is 0.0; give a positive number"),
+        ([[0.0]], -1.0, "bandwidth is -1.0"),
+        ([[0.0]], np.nan, "bandwidth is nan"),
+    ],
+    ids=["1d", "nan", "inf", "zero", "negative", "nan-bandwidth"],
+)
+def test_what_cannot_be_clustered_is_named(points, bandwidth, said):
+    with pytest.raises(SettingsError, match=said):
+        mean_shift(points, bandwidth)
+
+
+def test_the_examples_are_true():
+    failed, tried = doctest.testmod(MODULE)
+    assert tried > 0 and failed == 0

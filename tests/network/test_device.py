@@ -1,0 +1,86 @@
+"""The device is the one that was asked for, or an error says why not."""
+
+import pytest
+import torch
+
+from napari_shiftseg.errors import DeviceError, OutOfMemoryError
+from napari_shiftseg.network import choose_device
+from napari_shiftseg.network.device import choose_dtype, memory_errors
+
+
+def test_the_cpu_is_always_there():
+    device = choose_device("cpu")
+    assert (device.kind, device.torch_device) == ("cpu", torch.device("cpu"))
+    assert device.describe().startswith("CPU: ")
+
+
+def test_auto_takes_cuda_where_there_is_one(monkeypatch):
+    if torch.cuda.is_available():
+        assert choose_device("auto").kind == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto").kind == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ("cuda", "0 CUDA devices"),
+        ("cuda:3", "use --device cpu"),
+        ("mps", "this machine has none"),
+        ("gpu", "is not known"),
+        ("", "is not known"),
+        ("meta", "is not supported"),
+    ],
+)
+def test_nothing_falls_back_silently(monkeypatch, wanted, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match=said):
+        choose_device(wanted)
+
+
+@pytest.mark.cuda
+def test_a_cuda_device_that_is_not_there():
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch sees no CUDA device")
+    with pytest.raises(DeviceError, match=f"sees {torch.cuda.device_count()} CUDA devices"):
+        choose_device("cuda:99")
+    device = choose_device("cuda")
+    assert device.free > 0 and device.name in device.describe()
+
+
+def test_number_formats():
+    cpu = choose_device("cpu")
+    assert choose_dtype("float32", cpu) == choose_dtype("fp32", cpu) == torch.float32
+    assert choose_dtype("bf16", cpu) == torch.bfloat16
+    with pytest.raises(DeviceError, match="use float32 or bfloat16"):
+        choose_dtype("float16", cpu)
+    with pytest.raises(DeviceError, match="'float64' is not known"):
+        choose_dtype("float64", cpu)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_out_of_memory_is_an_error_of_ours_and_no_runtime_error(error):
+    with pytest.raises(OutOfMemoryError, match="computing a tile; use smaller tiles") as caught, memory_errors("a tile"):
+        raise error
+    assert not isinstance(caught.value, RuntimeError) and isinstance(caught.value, MemoryError)
+
+
+def test_the_cpu_allocator_words_are_still_known():
+    with pytest.raises(OutOfMemoryError), memory_errors("a tile"):
+        torch.empty(1 << 60)
+
+
+def test_other_errors_pass():
+    with pytest.raises(RuntimeError, match="shapes"), memory_errors("a tile"):
+        raise RuntimeError("shapes do not fit")

@@ -1,0 +1,57 @@
+"""Small models, and the Segment widget in a viewer."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def save_tiny(tmp_path_factory):
+    """`save_tiny(name, window=..., **spec)`: path of a model with seeded weights; nothing of it was trained."""
+    torch = pytest.importorskip("torch")
+    from napari_shiftseg import UNet, UNetSpec, save_model
+    from napari_shiftseg.network import ModelRecord
+
+    folder = tmp_path_factory.mktemp("models")
+
+    def save(name, window=(8, 8), **spec):
+        torch.manual_seed(0)
+        net = UNet(UNetSpec(**{"levels": 1, "convs": 1, "features": 4, "foreground": True, **spec})).eval()
+        with torch.no_grad():
+            net.head.weight *= 30  # distances beyond the bandwidth: several instances
+        return save_model(folder / name, net, None if window is None else ModelRecord(window=window))
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny(save_tiny):
+    """A 2D model of one channel and period 2, compliant by its record."""
+    return save_tiny("tiny")
+
+
+@pytest.fixture
+def open_widget(request, qtbot, tiny):
+    """`open_widget(*layers, model=..., window=False, show=False)`: a viewer with these layers, and the widget, model loaded.
+
+    Without a window the viewer is a model only, which is much faster and tells the widget of layers as a window does.
+    """
+    from napari.components import ViewerModel
+
+    from napari_shiftseg.plugin.segment_widget import SegmentWidget
+
+    def open_it(*layers, model=tiny, window=False, show=False):
+        viewer = request.getfixturevalue("make_napari_viewer")(show=show) if window else ViewerModel()
+        for layer in layers:
+            viewer.add_layer(layer)
+        widget = SegmentWidget(viewer)
+        if window:
+            viewer.window.add_dock_widget(widget, name="Segment")
+        else:
+            qtbot.addWidget(widget)
+            for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.renamed):
+                event.connect(widget.reset_choices)
+        if model is not None:
+            widget.form.model.choose_file(model)
+            qtbot.waitUntil(lambda: widget.equipment is not None, timeout=30_000)
+        return viewer, widget
+
+    return open_it

@@ -1,0 +1,117 @@
+"""A job ends with one `End`, whatever happens in it."""
+
+import threading
+
+import pytest
+
+pytest.importorskip("napari")
+pytest.importorskip("pytestqt")
+
+from napari_shiftseg.errors import ImageError
+from napari_shiftseg.events import Stage
+from napari_shiftseg.plugin.jobs import End, run_guarded, sentence, start_job
+
+
+def steps(count, result="result", error=None):
+    for number in range(count):
+        yield Stage(done=number, total=count, text="counting")
+    if error is not None:
+        raise error
+    return result
+
+
+def ended(qtbot, make, **options):
+    """The `End` of a job and the events before it."""
+    ends, events = [], []
+    start_job(make, on_end=ends.append, on_event=events.append, **options)
+    qtbot.waitUntil(lambda: bool(ends), timeout=5000)
+    qtbot.wait(20)
+    assert len(ends) == 1
+    return ends[0], events
+
+
+def test_a_finished_job_gives_its_result_and_all_events(qtbot):
+    end, events = ended(qtbot, lambda: steps(3))
+    assert (end.state, end.value) == ("done", "result")
+    assert [event.done for event in events] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA error"), ValueError("no"), ImageError("the image is empty.")], ids=lambda e: type(e).__name__
+)
+def test_an_exception_is_delivered_not_swallowed(qtbot, error):
+    """A generator worker of napari drops a RuntimeError without a signal."""
+    end, events = ended(qtbot, lambda: steps(2, error=error))
+    assert (end.state, end.value, len(events)) == ("error", error, 2)
+
+
+def test_an_exception_before_the_first_step_is_delivered(qtbot):
+    def broken():
+        raise RuntimeError("no generator at all")
+
+    end, _ = ended(qtbot, broken)
+    assert end.state == "error"
+
+
+def test_a_returned_exception_is_a_result(qtbot):
+    value = ValueError("only a value")
+    assert ended(qtbot, lambda: steps(1, result=value))[0].value is value
+
+
+def test_cancelling_stops_before_the_next_step(qtbot):
+    reached, go, ends = [], threading.Event(), []
+
+    def slow():
+        for number in range(5):
+            reached.append(number)
+            yield Stage(done=number, total=5, text="counting")
+            go.wait(5)
+
+    job = start_job(slow, on_end=ends.append)
+    qtbot.waitUntil(lambda: reached == [0], timeout=5000)
+    job.cancel()
+    go.set()
+    qtbot.waitUntil(lambda: bool(ends), timeout=5000)
+    assert ends[0].state == "cancelled"
+    assert reached[-1] <= 1
+
+
+def test_cancelling_closes_the_generator():
+    closed, flag = [], threading.Event()
+
+    def careful():
+        try:
+            yield Stage(done=0, total=2, text="first")
+            yield Stage(done=1, total=2, text="second")
+        finally:
+            closed.append(True)
+
+    running = run_guarded(careful, flag)
+    next(running)
+    flag.set()
+    with pytest.raises(StopIteration) as stop:
+        next(running)
+    assert isinstance(stop.value.value, End)
+    assert stop.value.value.state == "cancelled"
+    assert closed
+
+
+def test_a_job_that_napari_stops_ends_as_cancelled(qtbot):
+    """The task manager of napari quits all workers when the window closes."""
+    go, ends = threading.Event(), []
+
+    def endless():
+        while True:
+            yield Stage(done=0, total=0, text="on")
+            go.wait(0.01)
+
+    job = start_job(endless, on_end=ends.append)
+    qtbot.waitUntil(lambda: job.worker.is_running, timeout=5000)
+    job.worker.quit()
+    qtbot.waitUntil(lambda: bool(ends), timeout=5000)
+    assert ends[0].state == "cancelled"
+
+
+def test_our_errors_are_sentences_and_others_name_their_class():
+    assert sentence(ImageError("the image is empty.")) == "The image is empty."
+    assert sentence(RuntimeError("first line\nsecond line")) == "RuntimeError: first line"

@@ -1,0 +1,78 @@
+"""What napari finds of the plugin before any of its code runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+pytest.importorskip("pytestqt")
+
+from npe2 import PluginManifest
+
+import napari_shiftseg
+
+MANIFEST = Path(napari_shiftseg.__file__).with_name("napari.yaml")
+
+
+@pytest.fixture
+def plugin(npe2pm):
+    """The plugin, alone among all installed ones."""
+    with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(MANIFEST)) as found:
+        yield found
+
+
+def test_the_manifest_names_objects_that_exist():
+    manifest = PluginManifest.from_file(MANIFEST)
+    assert (manifest.name, manifest.display_name) == ("napari-shiftseg", "napari-shiftseg")
+    manifest.validate_imports()
+
+
+def test_every_command_is_on_a_menu():
+    """A command that no contribution names cannot be reached."""
+    found = PluginManifest.from_file(MANIFEST).contributions
+    used = {item.command for item in [*found.widgets, *found.sample_data]}
+    assert {command.id for command in found.commands} == used
+    assert [item.command for item in found.menus["napari/layers/segment"]] == ["napari-shiftseg.segment"]
+
+
+SAMPLES = {
+    "nuclei": ((520, 696), 146),
+    "disks_on_period": ((256, 256), None),
+    "disks_off_period": ((256, 256), None),
+    "touching_blobs": ((256, 256), 60),
+    "touching_blobs_3d": ((48, 128, 128), 40),
+    "constant": ((128, 128), None),
+}
+
+
+@pytest.mark.parametrize("key", SAMPLES)
+def test_a_sample_opens(plugin, key):
+    from napari.components import ViewerModel
+
+    viewer = ViewerModel()
+    image, *truth = viewer.open_sample("napari-shiftseg", key)
+    shape, count = SAMPLES[key]
+    assert image.data.shape == shape
+    for labels in truth:
+        assert labels.data.shape == shape
+        assert count is None or len(np.unique(labels.data)) == count + 1
+
+
+def test_the_samples_of_the_manifest_are_those_that_are_tested():
+    assert {item.key for item in PluginManifest.from_file(MANIFEST).contributions.sample_data} == set(SAMPLES)
+
+
+def test_the_widget_opens_from_the_menu(plugin, make_napari_viewer):
+    viewer = make_napari_viewer()
+    _, widget = viewer.window.add_plugin_dock_widget("napari-shiftseg", "Segment")
+    assert type(widget).__name__ == "SegmentWidget"
+
+
+def test_opening_a_menu_imports_no_torch():
+    names = ("samples", "segment_widget", "layers", "jobs")
+    code = f"import sys, {', '.join(f'napari_shiftseg.plugin.{name}' for name in names)}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
