@@ -179,6 +179,15 @@ def test_several_images_go_into_a_folder_and_one_that_fails_stops_no_other(shift
     assert ["error" in entry for entry in json.loads(out)["images"]] == [False, True, False]
 
 
+def test_progress_goes_to_a_terminal_and_not_into_the_report(shiftseg, folder, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    common = ("segment", folder / "data/images/a.tif", "--model", folder / "model.safetensors", "--picture", "p.png")
+    code, out, err = shiftseg(*common, "--tile", 16)
+    assert code == 0 and "network:" in err and "/20 [" in err
+    assert "network:" not in out
+    assert shiftseg(*common, "--overwrite", "--quiet")[2] == ""
+
+
 BROKEN = {
     "tile": ("model.safetensors", ["--tile", "18"], "use 20 px or 16 px", "non-compliant"),
     "tile of a deterministic run": ("model.safetensors", ["--tile", "18", "--deterministic"], "use 20 px or 16 px", None),
@@ -482,6 +491,7 @@ def test_a_closed_pipe_is_no_error():
 
 
 @pytest.mark.gui
+@pytest.mark.slow
 def test_demo_opens_the_sample_its_truth_and_the_result_in_napari(shiftseg, folder, monkeypatch):
     napari = pytest.importorskip("napari", reason="napari is not installed")
     pytest.importorskip("qtpy", reason="Qt is not installed")

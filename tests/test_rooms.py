@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 INTEGERS = frozenset({"errors", "events", "geometry"})
 COMPUTE = frozenset({"network", "instances", "analysis"})
 LIBRARY = INTEGERS | {"synthetic"} | COMPUTE | {"io"}
-VERBS = frozenset({"segmentation", "paper", "cli"})
+VERBS = frozenset({"segmentation", "evaluation", "colours", "picture", "cli"})
 NOTHING: frozenset[str] = frozenset()
 
 # room -> the rooms that it may import

@@ -73,14 +73,7 @@ class Example:
 class FrameOutput:
     """What a network said of a frame, kept to cluster it again.
 
-    Attributes
-    ----------
-    embedding : ndarray
-        (E, *shape) float32.
-    foreground : ndarray or None
-        (*shape) float32.
-    truth : ndarray
-        (*shape) integers.
+    Embedding (E, *shape), foreground (*shape) where there is one, truth (*shape).
     """
 
     embedding: npt.NDArray[np.float32]
@@ -164,16 +157,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Clustering settings that were tried, and the best.
-
-    Attributes
-    ----------
-    best : Clustering
-    score : MatchScore
-        Pooled, with the best settings.
-    tried : tuple of (Clustering, MatchScore)
-        In the order of the search.
-    """
+    """Clustering settings that were `tried`, in the order of the search, and the `best` with its pooled `score`."""
 
     best: Clustering
     score: MatchScore
@@ -220,14 +204,7 @@ def evaluate_steps(
     outputs: list[FrameOutput] = []
     for index, example in enumerate(examples):
         started = time.perf_counter()
-        steps = segment_steps(example.image, model, chosen)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as stop:
-                result: Segmentation = stop.value
-                break
-            yield Event(done=index, total=count)
+        result = yield from _counted(segment_steps(example.image, model, chosen), done=index, total=count)
         seconds = time.perf_counter() - started
         for position, output in _split(result, example):
             frames.append(
@@ -367,6 +344,17 @@ def otsu_watershed(
 
 
 # -- one frame --------------------------------------------------------------------------------------------------------
+
+
+def _counted(steps: Generator[Event, None, Segmentation], *, done: int, total: int) -> Generator[Event, None, Segmentation]:
+    """The same steps, counted in images."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            result: Segmentation = stop.value
+            return result
+        yield Event(done=done, total=total)
 
 
 def _at(frame: EvaluatedFrame, iou: float) -> MatchScore:

@@ -10,10 +10,12 @@ import numpy.typing as npt
 from skimage.color import hsv2rgb
 from skimage.segmentation import find_boundaries
 
+from napari_shiftseg.colours import embedding_colours
+
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation import Segmentation
 
-__all__ = ["draw_picture", "draw_segmentation", "embedding_colours", "encode_png", "instance_colours"]
+__all__ = ["draw_picture", "draw_segmentation", "encode_png", "instance_colours"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -44,7 +46,6 @@ def draw_segmentation(result: Segmentation) -> Pixels:
         result.labels[(*position, *middle)],
         embedding,
         seams=result.plan.seams()[-2:],
-        offsets=(spec.ndim - 2, spec.ndim - 1) if spec.coordinates else None,
     )
 
 
@@ -54,7 +55,6 @@ def draw_picture(
     embedding: npt.NDArray[np.float32] | None = None,
     *,
     seams: Sequence[Sequence[int]] = ((), ()),
-    offsets: tuple[int, int] | None = None,
 ) -> Pixels:
     """Panels side by side: image, embedding where there is one, instances; seams are dashed lines.
 
@@ -66,8 +66,6 @@ def draw_picture(
         (E, y, x).
     seams : sequence of sequence of int
         Positions per axis, pixels.
-    offsets : (int, int), optional
-        Channels of the embedding that are offsets to a centre along y and x, pixels.
 
     Returns
     -------
@@ -77,7 +75,7 @@ def draw_picture(
     grey = np.repeat(_grey(raw)[..., None], 3, axis=2)
     panels = [grey]
     if embedding is not None:
-        panels.append(_darken(embedding_colours(embedding, labels > 0, offsets=offsets), labels > 0))
+        panels.append(_darken(embedding_colours(embedding, labels > 0) / 255, labels > 0))
     panels.append(_over(grey, labels))
     zoom, step = _magnification(labels.shape)
     sized = [np.kron(panel[::step, ::step], np.ones((zoom, zoom, 1))) for panel in panels]
@@ -86,46 +84,6 @@ def draw_picture(
     gap = np.ones((sized[0].shape[0], _GAP, 3))
     joined = np.concatenate([part for panel in sized for part in (gap, panel)][1:], axis=1)
     return np.asarray(np.rint(joined * 255), np.uint8)
-
-
-def embedding_colours(
-    embedding: npt.NDArray[np.float32],
-    mask: npt.NDArray[np.bool_] | None = None,
-    *,
-    offsets: tuple[int, int] | None = None,
-) -> npt.NDArray[np.float64]:
-    """Embedding as colours: the direction of offsets as hue, or else the three main components as red, green and blue.
-
-    Parameters
-    ----------
-    embedding : ndarray
-        (E, y, x).
-    mask : ndarray, optional
-        (y, x), the pixels that the colours are scaled for.
-    offsets : (int, int), optional
-        Channels that are offsets along y and x.
-
-    Returns
-    -------
-    ndarray
-        (y, x, 3), 0 to 1.
-    """
-    chosen = np.ones(embedding.shape[1:], bool) if mask is None or not mask.any() else mask
-    if offsets is not None:
-        dy, dx = embedding[list(offsets)].astype(np.float64)
-        length = np.hypot(dy, dx)
-        strength = np.clip(length / max(float(np.percentile(length[chosen], 95)), 1e-6), 0, 1)
-        hue = np.arctan2(dy, dx) / (2 * np.pi) + 0.5
-        return np.asarray(hsv2rgb(np.stack([hue, strength, np.ones_like(hue)], axis=-1)))
-    flat = embedding.reshape(len(embedding), -1).T.astype(np.float64)
-    points = flat[chosen.ravel()]
-    _, axes = np.linalg.eigh(np.atleast_2d(np.cov(points, rowvar=False)))
-    axes *= np.where(axes.sum(axis=0) < 0, -1, 1)  # an eigenvector has no sign of its own
-    scores = (flat - points.mean(axis=0)) @ axes[:, ::-1][:, :3]
-    low, high = np.percentile(scores[chosen.ravel()], (2, 98), axis=0)
-    colours = np.full((len(flat), 3), 0.5)
-    colours[:, : scores.shape[1]] = np.clip((scores - low) / np.maximum(high - low, 1e-9), 0, 1)
-    return colours.reshape(*chosen.shape, 3)
 
 
 def instance_colours(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

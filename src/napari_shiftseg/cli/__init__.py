@@ -73,7 +73,9 @@ def report(exc: BaseException, name: str) -> int:
     if isinstance(exc, ComplianceError):
         code = BROKEN_RULE
     elif isinstance(exc, OutOfMemoryError | MemoryError):
-        code, text = NO_MEMORY, text or "memory ran out; use smaller tiles (--tile) or a smaller image."
+        code = NO_MEMORY
+        if not isinstance(exc, OutOfMemoryError):
+            text = f"memory ran out{f' ({text})' * bool(text)}; use smaller tiles (--tile) or a smaller image."
     elif isinstance(exc, KeyboardInterrupt | CancelledError):
         code, text = INTERRUPTED, text or "interrupted; nothing was half written."
     sys.stderr.write(f"shiftseg{' ' * bool(name)}{name}: {text}\n")

@@ -115,7 +115,7 @@ def _report(evaluation: Evaluation, model: Model, args: argparse.Namespace, cons
     iou, pooled, mean = evaluation.iou, evaluation.pooled, evaluation.mean
     frames = len(evaluation.frames)
     seconds = sum(frame.seconds for frame in evaluation.frames)
-    console.field("images", f"{frames} with {pooled.tp + pooled.fn} objects; {seconds:.1f} s")
+    console.field("evaluated", f"{frames} images with {pooled.tp + pooled.fn} objects; {seconds:.1f} s")
     console.field(f"IoU {iou:g}", "AP     F1     PQ     SBD    splits  merges")
     console.field("objects", f"{_scores(pooled)}  {pooled.splits:6}  {pooled.merges:6}   all objects pooled")
     console.field("images", f"{_scores(mean)}  {mean.splits:6.2f}  {mean.merges:6.2f}   mean over images")

@@ -113,7 +113,7 @@ def report_result(result: Segmentation, written: dict[str, Path], console: Conso
     record = result.record
     promise = {
         "compliant": "tiles equal the whole image, and the training made neighbouring tiles agree",
-        "tile-exact": "tiles equal the whole image; how the network was trained is not known",
+        "tile-exact": "tiles equal the whole image; that neighbouring tiles agree on objects was not trained, or is not known",
         "non-compliant": "rules were broken; objects at seams may be split or fused",
     }
     console.field("status", f"{record['status']}: {promise[record['status']]}")

@@ -82,7 +82,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--steps", type=whole(1), default=10_000, help="[%(default)s]")
     group.add_argument("--learning-rate", type=_POSITIVE, default=1e-3, help="of AdamW [%(default)s]")
     group.add_argument("--weight-decay", type=number(), default=1e-4, help="[%(default)s]")
-    group.add_argument("--delta-var", type=_POSITIVE, default=0.5, help="pull beyond this distance [%(default)s]")
+    group.add_argument("--delta-var", type=number(), default=0.5, help="pull beyond this distance [%(default)s]")
     group.add_argument("--delta-dist", type=_POSITIVE, default=1.5, help="push within twice this distance [%(default)s]")
     group.add_argument("--gamma", type=number(), default=1e-3, help="weight of the length [%(default)s]")
     group.add_argument("--push-distance", type=_POSITIVE, help="push only instances this near, px [all]")

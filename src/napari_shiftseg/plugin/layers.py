@@ -10,7 +10,7 @@ from napari.layers import Layer
 from napari.types import LayerDataTuple
 
 from napari_shiftseg.events import Event, Stage
-from napari_shiftseg.plugin.colours import embedding_colours, value_range
+from napari_shiftseg.colours import embedding_colours, value_range
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image

@@ -1,6 +1,12 @@
 """An embedding as colours: pixels of one object look alike, and one scale holds for the whole image."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 from skimage.color import hsv2rgb
 
 __all__ = ["embedding_colours", "value_range"]
@@ -8,8 +14,10 @@ __all__ = ["embedding_colours", "value_range"]
 # pixels that decide axes and scale of the colours; a regular sample of them is the same in each run
 _SAMPLE = 100_000
 
+Paint: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
 
-def embedding_colours(embedding: np.ndarray, foreground: np.ndarray | None = None) -> np.ndarray:
+
+def embedding_colours(embedding: npt.NDArray[Any], foreground: npt.NDArray[Any] | None = None) -> npt.NDArray[np.uint8]:
     """Colours of an embedding.
 
     Two channels become hue (direction) and saturation (length); more are projected on their first three principal
@@ -39,14 +47,14 @@ def embedding_colours(embedding: np.ndarray, foreground: np.ndarray | None = Non
     return colours
 
 
-def value_range(embedding: np.ndarray) -> tuple[float, float]:
+def value_range(embedding: npt.NDArray[Any]) -> tuple[float, float]:
     """Lowest and highest value of a sample of the embedding, for contrast; never equal."""
     sample = _sample(embedding, None)
     low, high = float(sample.min()), float(sample.max())
     return low, high if high > low else low + 1.0
 
 
-def _sample(embedding: np.ndarray, foreground: np.ndarray | None) -> np.ndarray:
+def _sample(embedding: npt.NDArray[Any], foreground: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
     flat = embedding.reshape(embedding.shape[0], -1)
     step = max(1, flat.shape[1] // _SAMPLE)
     sample = flat[:, ::step].T.astype(np.float64)
@@ -54,32 +62,32 @@ def _sample(embedding: np.ndarray, foreground: np.ndarray | None) -> np.ndarray:
         inside = foreground.reshape(-1)[::step] > 0.5
         if inside.sum() > embedding.shape[0]:
             sample = sample[inside]
-    return sample
+    return np.asarray(sample)
 
 
-def _wheel(centre, sample):
+def _wheel(centre: npt.NDArray[np.float64], sample: npt.NDArray[np.float64]) -> Paint:
     reach = max(float(np.percentile(np.linalg.norm(sample - centre, axis=1), 99)), 1e-9)
 
-    def paint(pixels):
+    def paint(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         y, x = np.moveaxis(pixels - centre, -1, 0)
         hue = (np.arctan2(y, x) / (2 * np.pi)) % 1.0
         saturation = np.clip(np.hypot(y, x) / reach, 0, 1)
-        return hsv2rgb(np.stack([hue, saturation, np.ones_like(hue)], axis=-1))
+        return np.asarray(hsv2rgb(np.stack([hue, saturation, np.ones_like(hue)], axis=-1)))
 
     return paint
 
 
-def _components(centre, sample):
+def _components(centre: npt.NDArray[np.float64], sample: npt.NDArray[np.float64]) -> Paint:
     _, _, rows = np.linalg.svd(sample - centre, full_matrices=False)
     axes = rows[:3] * np.sign(rows[:3, np.abs(rows[:3]).argmax(axis=1)].diagonal())[:, None]  # svd leaves the sign open
     seen = (sample - centre) @ axes.T
     low, high = np.percentile(seen, (1, 99), axis=0)
     span = np.where(high > low, high - low, 1.0)
 
-    def paint(pixels):
+    def paint(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         found = ((pixels - centre) @ axes.T - low) / span
         if found.shape[-1] < 3:  # a single channel is shown in grey
             found = np.repeat(found[..., :1], 3, axis=-1)
-        return np.clip(found, 0, 1)
+        return np.asarray(np.clip(found, 0, 1))
 
     return paint

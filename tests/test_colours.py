@@ -3,10 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("skimage")
-pytest.importorskip("napari")
-
-from napari_shiftseg.plugin.colours import embedding_colours, value_range
+from napari_shiftseg.colours import embedding_colours, value_range
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 8])
