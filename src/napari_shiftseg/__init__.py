@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_shiftseg import synthetic as synthetic
+    from napari_shiftseg.analysis import probe_period as probe_period
+    from napari_shiftseg.analysis import seam_report as seam_report
+    from napari_shiftseg.analysis import verify_tiling as verify_tiling
     from napari_shiftseg.geometry import TilePlan as TilePlan
     from napari_shiftseg.geometry import UNetSpec as UNetSpec
     from napari_shiftseg.geometry import plan_tiles as plan_tiles
@@ -42,6 +45,9 @@ _ROOMS = {
     "label_instances": "instances",
     "match_score": "instances",
     "mean_shift": "instances",
+    "probe_period": "analysis",
+    "seam_report": "analysis",
+    "verify_tiling": "analysis",
     "load_model": "io",
     "save_model": "io",
     "read_image": "io",

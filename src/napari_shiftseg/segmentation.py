@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.errors import ComplianceError, ImageError, SettingsError
+from napari_shiftseg.errors import ComplianceError, ImageError, ResultError, SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation, plan_tiles, violations
 from napari_shiftseg.instances import LabelSettings, label_steps
@@ -165,6 +165,8 @@ def segment_steps(
     settings = settings or SegmentSettings()
     if settings.method not in ("auto", "tiles"):
         raise SettingsError(f"method is {settings.method!r}; give 'auto' or 'tiles'.")
+    if out is not None and Path(out).exists():
+        raise ResultError(f"{out} is there already; choose another name or remove it.")
     chosen = model if isinstance(model, Model) else load_model(model)
     picture = _as_image(image, chosen.spec)
     frames = picture.frames(chosen.spec.ndim, settings.channels or _default_channels(picture, chosen.spec))
@@ -206,6 +208,7 @@ def segment_steps(
         seconds["labels"] += time.perf_counter() - before
     record = _record(chosen, picture, plan, settings, device, broken, clustering, limits)
     record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in frames]
+    seconds["all"] = time.perf_counter() - started  # without writing, which comes after the record
     record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     scale, units = _spacing(picture, axes)
     result = Segmentation(
@@ -222,7 +225,6 @@ def segment_steps(
     if out is not None:
         yield Stage(done=0, total=0, text="writing")
         result.save(out)
-    record["seconds"]["all"] = round(time.perf_counter() - started, 3)
     return result
 
 

@@ -124,8 +124,10 @@ def test_the_training_window_must_exceed_the_period(levels):
 def test_directly_neighbouring_tiles_halve_the_window_that_is_needed():
     spec = UNetSpec(levels=4)
     assert violations(spec, Training((12, 12), neighbours=True)) == ()
-    (first, _) = violations(spec, Training((4, 4), neighbours=True))
-    assert first.nearest == (20,)
+    for window in (4, 8):
+        (first, _) = violations(spec, Training((window, window), neighbours=True))
+        assert first.nearest == (20,)
+    assert violations(spec, Training((9, 9), neighbours=True)) == ()
 
 
 def test_zero_padding_needs_a_training_that_vouches_for_it():

@@ -129,7 +129,6 @@ def test_without_a_foreground_the_background_is_one_more_cluster():
     np.testing.assert_array_equal(labels, truth + 1)
 
 
-@pytest.mark.xfail(reason="the tail of a code that 40 objects share fills the dip before the code of one", strict=True)
 def test_an_object_keeps_its_code_beside_a_code_that_many_share():
     """Codes 3 apart, the margin of the loss (2 delta_dist), at the default bandwidth."""
     truth = np.zeros((12, 42 * 12), np.int32)
@@ -306,7 +305,6 @@ def test_what_cannot_be_labelled_is_named(call, said):
         call(np.zeros((2, 8, 8), np.float32))
 
 
-@pytest.mark.xfail(reason="the edges of clustering windows are not checked: -5 labels nothing at all", strict=True)
 @pytest.mark.parametrize("wish", [{"window": -5}, {"halo": -5}], ids=str)
 def test_windows_that_cannot_be_are_named(wish):
     with pytest.raises(SettingsError, match=r"window|halo"):

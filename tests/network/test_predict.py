@@ -162,6 +162,8 @@ def test_bfloat16_is_close_to_float32(seeded_net):
     assert rough.dtype == np.float32
     difference = np.abs(exact - rough).max() / np.ptp(exact)
     assert 0 < difference < 0.03
+    coarse = torch.from_numpy(rough).bfloat16().float().numpy()
+    assert (rough != coarse).mean() > 0.9, "the head runs in full precision"
     assert next(net.parameters()).dtype == torch.float32, "the model itself stays as it is"
 
 

@@ -164,21 +164,24 @@ def test_a_few_steps_of_every_kind(spec):
     assert not torch.equal(weights(model), weights(replace(model, module=UNet(spec))))
 
 
-def test_neighbouring_tiles_are_one_label_image(disks, monkeypatch):
+def test_neighbouring_tiles_are_one_label_image(monkeypatch):
     """> d+1 directly neighbouring tiles: instance means span them, each tile passes the network with its own padding."""
     seen, passes = [], []
     original, forward = TRAIN.discriminative_loss, UNet.forward
     monkeypatch.setattr(
-        TRAIN, "discriminative_loss", lambda *a, **k: seen.append((a[0].shape, a[1].shape, k["positions"])) or original(*a, **k)
+        TRAIN, "discriminative_loss", lambda *a, **k: seen.append((a[0], a[1], k["positions"])) or original(*a, **k)
     )
     monkeypatch.setattr(UNet, "forward", lambda self, x: passes.append(tuple(x.shape)) or forward(self, x))
-    train(disks, replace(TINY, spec=replace(SPEC, padding="zero"), neighbours=True, steps=1, batch=2))
-    assert passes == [(1, 1, 8, 8)] * 6
+    coded = np.arange(1, 1601).reshape(40, 40)
+    images = [TrainImage.from_arrays(coded / 1600, coded, Normalisation())]
+    settings = replace(TINY, spec=replace(SPEC, padding="zero"), neighbours=True, steps=1)
+    train(images, replace(settings, augmentation=Augmentation(scale=1, rotate=False, intensity=0)))
+    assert passes == [(1, 1, 8, 8)] * 6 and len(seen) == 2
     for embedding, labels, positions in seen:
-        assert (tuple(embedding), tuple(labels)) == ((3, 3 * 64), (3 * 64,))
-        corners = {tuple(positions[:, k * 64].int().tolist()) for k in range(3)}
-        assert corners == {(0, 0), (0, 8), (8, 0)}
-    assert len(seen) == 2
+        assert (tuple(embedding.shape), tuple(labels.shape)) == ((3, 3 * 64), (3 * 64,))
+        assert {tuple(positions[:, k * 64].int().tolist()) for k in range(3)} == {(0, 0), (0, 8), (8, 0)}
+        # 40 labels per row: a label tells where its pixel lies
+        np.testing.assert_array_equal(labels - labels[0], positions[0] * 40 + positions[1])
 
 
 def test_offsets_become_coordinates_in_the_loss(monkeypatch, disks):

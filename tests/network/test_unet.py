@@ -94,6 +94,39 @@ def test_an_output_pixel_sees_exactly_as_far_as_reach_says(name):
     assert seen == reach
 
 
+def copying_net(spec, source):
+    """Every convolution copies one channel: of the skip (0) or of the deep path (-1)."""
+    net = UNet(replace(spec, upsampling="fixed", features=1, growth=1, batch_norm=False, in_channels=1)).requires_grad_(False)
+    for layer in net.modules():
+        if hasattr(layer, "weight"):
+            layer.weight.zero_()
+            layer.weight[(slice(None), source, *((k - 1) // 2 for k in layer.weight.shape[2:]))] = 1
+    return net
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if SPECS[name].levels])
+def test_skips_lie_on_the_pixels_that_they_show(name):
+    """A skip that is cropped off its centre would still have the right size."""
+    spec = SPECS[name]
+    size = spec.input_size(tuple(2 * p + 1 for p in spec.period))
+    image = torch.rand(1, 1, *size)
+    inner = tuple(slice(m // 2, n - m // 2) for m, n in zip(spec.margin, size, strict=True))
+    assert torch.equal(copying_net(spec, 0)(image)[0, 0], image[(0, 0, *inner)])
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_bottleneck_cells_lie_where_grid_phase_says(name):
+    spec = SPECS[name]
+    net = copying_net(spec, -1)
+    shape = spec.input_size(tuple(2 * p + 1 for p in spec.period))
+    for axis, (period, phase) in enumerate(zip(spec.period, spec.grid_phase, strict=True)):
+        ramp = torch.arange(1.0, shape[axis] + 1).reshape(-1, *[1] * (spec.ndim - 1 - axis))
+        out = net(ramp.expand(shape)[None, None])[0, 0].movedim(axis, 0)
+        line = out.reshape(len(out), -1)[:, 0]
+        steps = torch.nonzero(line[1:] != line[:-1]).ravel() + 1
+        assert len(steps) and {int(s) % period for s in steps} == {phase}
+
+
 @pytest.mark.parametrize(("upsampling", "values"), [("learnt", 16), ("fixed", 1)])
 def test_a_constant_image_gets_one_output_per_function_with_learnt_upsampling_only(upsampling, values, seeded_net):
     """Fig. 4: up to f^(d l) different outputs with learnt upsampling, one with nearest neighbours."""

@@ -33,9 +33,10 @@ def test_the_manifest_names_objects_that_exist():
 def test_every_command_is_on_a_menu():
     """A command that no contribution names cannot be reached."""
     found = PluginManifest.from_file(MANIFEST).contributions
-    used = {item.command for item in [*found.widgets, *found.sample_data]}
+    used = {item.command for item in [*found.widgets, *found.sample_data, *found.readers]}
     assert {command.id for command in found.commands} == used
     assert [item.command for item in found.menus["napari/layers/segment"]] == ["napari-shiftseg.segment"]
+    assert [item.command for item in found.menus["napari/layers/visualize"]] == ["napari-shiftseg.inspect"]
 
 
 SAMPLES = {
@@ -65,14 +66,15 @@ def test_the_samples_of_the_manifest_are_those_that_are_tested():
     assert {item.key for item in PluginManifest.from_file(MANIFEST).contributions.sample_data} == set(SAMPLES)
 
 
-def test_the_widget_opens_from_the_menu(plugin, make_napari_viewer):
+def test_the_widgets_open_from_the_menu(plugin, make_napari_viewer):
     viewer = make_napari_viewer()
-    _, widget = viewer.window.add_plugin_dock_widget("napari-shiftseg", "Segment")
-    assert type(widget).__name__ == "SegmentWidget"
+    for name in ("Segment", "Inspect"):
+        _, widget = viewer.window.add_plugin_dock_widget("napari-shiftseg", name)
+        assert type(widget).__name__ == f"{name}Widget"
 
 
 def test_opening_a_menu_imports_no_torch():
-    names = ("samples", "segment_widget", "layers", "jobs")
+    names = ("samples", "segment_widget", "inspect_widget", "layers", "jobs", "reader")
     code = f"import sys, {', '.join(f'napari_shiftseg.plugin.{name}' for name in names)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr

@@ -1,14 +1,22 @@
 """What the paper measures: the period of a network, jumps at the seams of tiles, tiles against one pass."""
 
+from napari_shiftseg.analysis.constructions import passing_network, prime_network
+from napari_shiftseg.analysis.cuts import Cuts
+from napari_shiftseg.analysis.probe import PeriodProbe, probe_period
 from napari_shiftseg.analysis.ratio import Ratio
 from napari_shiftseg.analysis.seams import SeamReport, SeamRow, seam_report
 from napari_shiftseg.analysis.verify import TilingCheck, verify_steps, verify_tiling
 
 __all__ = [
+    "Cuts",
+    "PeriodProbe",
     "Ratio",
     "SeamReport",
     "SeamRow",
     "TilingCheck",
+    "passing_network",
+    "prime_network",
+    "probe_period",
     "seam_report",
     "verify_steps",
     "verify_tiling",

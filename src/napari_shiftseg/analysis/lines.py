@@ -36,14 +36,20 @@ class Lines:
         """(axis, position) of up to `most` seams per axis, evenly spaced."""
         picked: list[tuple[int, int]] = []
         for axis, seams in enumerate(self.seams):
-            index = np.unique(np.linspace(0, len(seams) - 1, min(most, len(seams))).round().astype(int)) if seams else []
-            picked += [(axis, seams[i]) for i in index]
+            count = min(most, len(seams))
+            picked += [(axis, seams[i * len(seams) // count]) for i in range(count)]
         return tuple(picked)
 
     def same_phase(self, axis: int, position: int) -> tuple[int, ...]:
         """Lines one period away that are no seams: the same two output functions meet there."""
         period = self.period[axis]
         return self._no_seams(axis, (position - period, position + period))
+
+    def next_phase(self, axis: int, position: int) -> tuple[int, ...]:
+        """Lines where only the deepest pooling has no boundary: the most alike where every line of this phase is a seam."""
+        period = self.period[axis]
+        factor = next((n for n in range(2, period + 1) if period % n == 0), 1)
+        return self._no_seams(axis, (position - period // factor, position + period // factor))
 
     def nearby(self, axis: int, position: int) -> tuple[int, ...]:
         """Lines of all phases within a period, that are no seams and do not touch this one."""
@@ -71,7 +77,7 @@ def lines_of(plan: TilePlan | Mapping[str, Any]) -> Lines:
     if isinstance(plan, TilePlan):
         return Lines(shape=plan.result_shape, period=plan.spec.period, seams=plan.seams())
     try:
-        values = plan["plan"] if "plan" in plan else plan
+        values = plan.get("plan", plan)
         lines = Lines(
             shape=tuple(map(int, values["result_shape"])),
             period=tuple(map(int, values["period"])),

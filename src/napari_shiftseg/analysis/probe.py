@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -14,20 +12,14 @@ import numpy.typing as npt
 import torch
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-from torch import Tensor, nn
+from torch import Tensor
 
-from napari_shiftseg.errors import ModelError, SettingsError
+from napari_shiftseg.analysis.bench import SHIFTS, Bench, Network, scale
+from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network import Model
 
 __all__ = ["PeriodProbe", "probe_period"]
-
-# Below this share of the largest output two outputs are equal; rounding is 1e-16 and 1e-7, real differences 1e-6 and more.
-_EQUAL = {torch.float64: 1e-10, torch.float32: 2e-6}
-_SHIFTS = (*range(1, 17), 18, 20, 24, 25, 27, 32)
-_SIZES = range(8, 320)
-
-Network = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +101,7 @@ def probe_period(
     ModelError
         If the network takes no size that was tried.
     SettingsError
-        If `size` is too small or a shift is below 1.
+        If `size` has the wrong number of edges or a shift is below 1.
 
     Source: Rumberger et al. 2021, Definitions 1 and 2, Lemma 1.
     """
@@ -119,11 +111,11 @@ def probe_period(
         ndim, channels = declared.ndim, declared.in_channels
     if shifts is not None and (not shifts or min(shifts) < 1):
         raise SettingsError(f"shifts are {tuple(shifts)}; give whole pixels, 1 or more.")
-    bench = _Bench.of(module, ndim, channels, declared, size, seed)
+    bench = Bench.of(module, ndim, channels, declared, size, seed)
     return _probe(bench, declared, shifts)
 
 
-def _probe(bench: _Bench, declared: UNetSpec | None, shifts: Sequence[int] | None) -> PeriodProbe:
+def _probe(bench: Bench, declared: UNetSpec | None, shifts: Sequence[int] | None) -> PeriodProbe:
     axes = range(bench.ndim)
     reach = tuple(_reach(bench, axis) for axis in axes)
     sensitivity: list[dict[int, float]] = []
@@ -151,152 +143,23 @@ def _probe(bench: _Bench, declared: UNetSpec | None, shifts: Sequence[int] | Non
     )
 
 
-# -- running the network ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Bench:
-    """A network ready to be probed: along one axis a long input, along the others a short one.
-
-    `room` is the longest shift plus the stretch on which outputs are compared, pixels.
-    """
-
-    network: Network
-    dtype: torch.dtype
-    channels: int
-    short: tuple[int, ...]
-    long: tuple[int, ...]
-    margin: tuple[int, ...]
-    room: tuple[int, ...]
-    seed: int
-
-    @property
-    def ndim(self) -> int:
-        return len(self.short)
-
-    @property
-    def equal(self) -> float:
-        return _EQUAL[self.dtype]
-
-    @classmethod
-    def of(
-        cls,
-        module: Network,
-        ndim: int,
-        channels: int,
-        declared: UNetSpec | None,
-        size: int | Sequence[int] | None,
-        seed: int,
-    ) -> _Bench:
-        network, dtype = _copy(module)
-
-        def passes(shape: Sequence[int]) -> tuple[int, ...] | None:
-            return _output_shape(network, torch.zeros((1, channels, *shape), dtype=dtype))
-
-        if size is not None:
-            edges = (size,) * ndim if isinstance(size, int) else tuple(size)
-            short = long = edges
-        elif declared is not None:
-            short, long = _declared_sizes(declared)
-        else:
-            short, long = _search(passes, ndim)
-        out = passes(short)
-        if out is None or len(out) != ndim:
-            raise ModelError(f"the network does not take an image of shape {(channels, *short)}; give a size that it takes.")
-        margin = tuple(a - b for a, b in zip(short, out, strict=True))
-        for axis in range(ndim):
-            if passes(_stretched(short, long, axis)) is None:
-                raise ModelError(f"the network takes {short} px but not {long[axis]} px on axis {axis}; give a size.")
-        room = tuple(edge - lost for edge, lost in zip(long, margin, strict=True))
-        return cls(
-            network=network, dtype=dtype, channels=channels, short=short, long=long, margin=margin, room=room, seed=seed
-        )
-
-    def shape(self, axis: int) -> tuple[int, ...]:
-        return _stretched(self.short, self.long, axis)
-
-    def noise(self, shape: Sequence[int], salt: int) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed * 1000 + salt)
-        return torch.rand((1, self.channels, *shape), generator=generator, dtype=torch.float64).to(self.dtype)
-
-    def run(self, x: Tensor) -> Tensor:
-        """(E, *out) of (1, C, *in)."""
-        with torch.inference_mode():
-            return self.network(x)[0]
-
-
-def _stretched(short: Sequence[int], long: Sequence[int], axis: int) -> tuple[int, ...]:
-    return tuple(long[k] if k == axis else edge for k, edge in enumerate(short))
-
-
-def _copy(module: Network) -> tuple[Network, torch.dtype]:
-    """A private copy in evaluation mode and the most precise number format that it takes."""
-    if isinstance(module, nn.Module):
-        return copy.deepcopy(module).cpu().eval().requires_grad_(False).double(), torch.float64
-    if not callable(module):
-        raise ModelError(f"a {type(module).__name__} was given as the network; give a Model, a Module or a callable.")
-    return module, torch.float32
-
-
-def _output_shape(network: Network, x: Tensor) -> tuple[int, ...] | None:
-    try:
-        with torch.inference_mode():
-            y = network(x)
-    except (RuntimeError, ValueError, AssertionError):  # how networks refuse a size
-        return None
-    shape = tuple(y.shape[2:])
-    return shape if shape and min(shape) > 0 and y.shape[0] == 1 else None
-
-
-def _declared_sizes(spec: UNetSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if spec.padding == "zero":
-        # both borders out of reach, and three periods between them
-        edges = tuple(
-            -(-(2 * reach) // period) * period + 4 * period for reach, period in zip(spec.reach, spec.period, strict=True)
-        )
-        return edges, edges
-    short = spec.input_size((1,) * spec.ndim)
-    long = tuple(
-        spec.input_size(spec.margin[axis] // 2 + 4 * period, axis) for axis, period in enumerate(spec.period)
-    )  # half a margin more than the shifts need, so that the reach shows
-    return short, long
-
-
-def _search(passes: Callable[[Sequence[int]], tuple[int, ...] | None], ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The first edges that pass and leave room for shifts, the same on all axes."""
-    short = next((edge for edge in _SIZES if passes((edge,) * ndim)), None)
-    if short is None:
-        raise ModelError(
-            f"the network takes no image of {_SIZES.start} to {_SIZES.stop - 1} px; give a size that it takes."
-        )
-    out = passes((short,) * ndim)
-    margin = max(0, short - min(out or (short,)))
-    wanted = short + margin + 2 * _SHIFTS[-1] if margin else 4 * _SHIFTS[-1]
-    for edge in range(wanted, wanted + 256):
-        if passes((edge, *(short,) * (ndim - 1))):
-            edges = (edge,) * ndim
-            # a padded network sees its borders on every axis, so all have to be long
-            return (edges if margin == 0 and passes(edges) else (short,) * ndim), edges
-    raise ModelError(f"the network takes {short} px but no size from {wanted} px on; give a size that it takes.")
-
-
 # -- experiments ------------------------------------------------------------------------------------------------------
 
 
-def _reach(bench: _Bench, axis: int) -> int | None:
+def _reach(bench: Bench, axis: int) -> int | None:
     """Change everything beyond a position, and see how far away the output changes."""
     shape = bench.shape(axis)
     edge, lost = shape[axis], bench.margin[axis]
-    image, other = bench.noise(shape, 1), 8 * bench.noise(shape, 2)
+    image = bench.noise(shape, 1)
+    # strong, of either sign, so that it gets past ReLU and maximum
+    others = [16 * bench.noise(shape, salt) - 8 for salt in (2, 4)]
     before = bench.run(image)
-    tolerance = bench.equal * 1e-2 * _scale(before)
+    tolerance = bench.equal * 1e-2 * scale(before)
     farthest = 0
-    for position in _positions(edge, lost):
+    # positions of all phases, so near the end of the image that what they reach lies within the output
+    for position in range(max(1, edge - 1 - bench.phases[axis]), edge - 1):
         for side in (slice(position, None), slice(None, edge - position)):
-            changed = image.clone()
-            window = (slice(None),) * (2 + axis) + (side,)
-            changed[window] = other[window]
-            moved = (bench.run(changed) - before).abs().movedim(axis + 1, 0).flatten(1).amax(1)
+            moved = torch.stack([_change(bench, image, other, axis, side, before) for other in others]).amax(0)
             if side.start is None:
                 moved = moved.flip(0)  # seen from the other end, the changed part begins at `position` too
             first = int(torch.nonzero(moved > tolerance)[0]) if bool((moved > tolerance).any()) else None
@@ -307,13 +170,15 @@ def _reach(bench: _Bench, axis: int) -> int | None:
     return farthest
 
 
-def _positions(edge: int, lost: int) -> range:
-    """Positions of all phases, so near the end of the image that what they reach lies within the output."""
-    last = edge - max(1, lost // 4) if lost else edge // 2 + 16
-    return range(max(1, last - 32), last)
+def _change(bench: Bench, image: Tensor, other: Tensor, axis: int, side: slice, before: Tensor) -> Tensor:
+    """Largest change of the output along an axis if one side of the image is replaced."""
+    changed = image.clone()
+    window = (slice(None),) * (2 + axis) + (side,)
+    changed[window] = other[window]
+    return (bench.run(changed) - before).abs().movedim(axis + 1, 0).flatten(1).amax(1)
 
 
-def _sensitivity(bench: _Bench, axis: int, shift: int, reach: tuple[int | None, ...]) -> float:
+def _sensitivity(bench: Bench, axis: int, shift: int, reach: tuple[int | None, ...]) -> float:
     """Largest |F(T_t I) - T_t F(I)| over the largest |F(I)|, on a random and on a constant image."""
     shape = list(bench.shape(axis))
     shape[axis] += shift
@@ -324,11 +189,11 @@ def _sensitivity(bench: _Bench, axis: int, shift: int, reach: tuple[int | None, 
         length = still.shape[axis + 1] - shift
         a, b = still.narrow(axis + 1, shift, length), moved.narrow(axis + 1, 0, length)
         inside = _interior(bench, a.shape[1:], reach, axis, shift)
-        worst = max(worst, float((a - b)[(slice(None), *inside)].abs().max()) / _scale(still))
+        worst = max(worst, float((a - b)[(slice(None), *inside)].abs().max()) / scale(still))
     return worst
 
 
-def _interior(bench: _Bench, shape: Sequence[int], reach: tuple[int | None, ...], axis: int, shift: int) -> tuple[slice, ...]:
+def _interior(bench: Bench, shape: Sequence[int], reach: tuple[int | None, ...], axis: int, shift: int) -> tuple[slice, ...]:
     """Where the false zeros beyond a padded network's borders cannot be felt; everything for a valid network."""
     inside = []
     for k, size in enumerate(shape):
@@ -340,28 +205,26 @@ def _interior(bench: _Bench, shape: Sequence[int], reach: tuple[int | None, ...]
     return tuple(inside)
 
 
-def _constant(bench: _Bench, period: tuple[int, ...], reach: tuple[int | None, ...]) -> tuple[int, bool]:
+def _constant(bench: Bench, period: tuple[int, ...], reach: tuple[int | None, ...]) -> tuple[int, bool]:
     """Distinct vectors within a period of a constant image's output, and whether its borders show."""
     # long on every axis only where the network pads; a valid one gives a period from the shortest input that does
-    shape = tuple(
-        bench.long[k] if not bench.margin[k] else _at_least(bench, k, period[k]) for k in range(bench.ndim)
-    )
+    shape = tuple(bench.long[k] if not bench.margin[k] else _at_least(bench, k, period[k]) for k in range(bench.ndim))
     out = bench.run(torch.ones((1, bench.channels, *shape), dtype=bench.dtype))
-    scale = _scale(out)
+    largest = scale(out)
     middle = tuple(
         slice((n - min(p, n)) // 2, (n - min(p, n)) // 2 + min(p, n)) for n, p in zip(out.shape[1:], period, strict=True)
     )
-    vectors = out[(slice(None), *middle)].flatten(1).T.numpy() / scale
+    vectors = out[(slice(None), *middle)].flatten(1).T.numpy() / largest
     aware = False
     for axis, p in enumerate(period):
         length = out.shape[axis + 1] - p
         if length > 0:
             step = (out.narrow(axis + 1, p, length) - out.narrow(axis + 1, 0, length)).abs().max()
-            aware = aware or float(step) / scale > bench.equal
+            aware = aware or float(step) / largest > bench.equal
     return _count_distinct(vectors, bench.equal), aware
 
 
-def _at_least(bench: _Bench, axis: int, output: int) -> int:
+def _at_least(bench: Bench, axis: int, output: int) -> int:
     """Short edge of an axis if its output is long enough, else the long one."""
     return bench.short[axis] if bench.short[axis] - bench.margin[axis] >= output else bench.long[axis]
 
@@ -373,15 +236,8 @@ def _count_distinct(vectors: npt.NDArray[Any], tolerance: float) -> int:
     return int(connected_components(pairs, directed=False)[0])
 
 
-def _scale(values: Tensor) -> float:
-    largest = float(values.abs().max())
-    if not math.isfinite(largest):
-        raise ModelError("the output of the network is not finite on a random image; check its weights.")
-    return largest or 1.0
-
-
 def _shifts(
-    bench: _Bench, axis: int, declared: UNetSpec | None, wanted: Sequence[int] | None, found: Mapping[int, float]
+    bench: Bench, axis: int, declared: UNetSpec | None, wanted: Sequence[int] | None, found: Mapping[int, float]
 ) -> Iterator[int]:
     """Shifts worth testing: those that hold form a group, so the smallest divides every other one."""
     if wanted is not None:
@@ -392,7 +248,7 @@ def _shifts(
         yield from (t for t in range(1, period + 1) if period % t == 0)
         if found[period] <= bench.equal:
             return
-    for shift in _SHIFTS:
+    for shift in SHIFTS:
         if shift not in found and shift < bench.room[axis]:
             yield shift
             if found[shift] <= bench.equal:
@@ -435,6 +291,7 @@ def _text(
     if aware:
         text += ", and others near its border"
     if agrees is not None and declared is not None:
-        claim = f"period {listed(declared.period, '')}, margin {listed(declared.margin, '')}, reach {listed(declared.reach, '')} px"
-        text += f"; this {'keeps' if agrees else 'breaks'} what is declared ({claim})"
+        stated = (declared.period, declared.margin, declared.reach)
+        claim = ", ".join(f"{name} {listed(v, '')}" for name, v in zip(("period", "margin", "reach"), stated, strict=True))
+        text += f"; this {'keeps' if agrees else 'breaks'} what is declared ({claim} px)"
     return text + "."

@@ -65,11 +65,10 @@ def ratio_of(lines: Sequence[npt.NDArray[np.float64]], rng: np.random.Generator,
     lines = [line for line in lines if len(line)]
     segments = np.concatenate(lines) if lines else np.zeros((0, 2))
     totals = segments.sum(axis=0)
-    nothing = Ratio(value=math.nan, interval=(math.nan, math.nan), superiority=math.nan, lines=len(lines), segments=len(segments))
-    if len(segments) == 0 or totals[1] <= 0:
-        if len(segments) and totals[0] > 0:  # flat everywhere but at the seams
-            return Ratio(value=math.inf, interval=(math.inf, math.inf), superiority=1.0, lines=len(lines), segments=len(segments))
-        return nothing
+    if totals[1] <= 0:
+        # flat everywhere but at the seams is the worst there is; flat everywhere says nothing
+        flat, share = (math.inf, 1.0) if totals[0] > 0 else (math.nan, math.nan)
+        return Ratio(value=flat, interval=(flat, flat), superiority=share, lines=len(lines), segments=len(segments))
     value = float(totals[0] / totals[1])
     greater = np.sign(segments[:, 0] - segments[:, 1])
     margin = max(

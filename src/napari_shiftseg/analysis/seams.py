@@ -1,4 +1,4 @@
-"""`seam_report`: does the result change at the seams of its tiles more than it changes elsewhere?"""
+"""`seam_report`: whether a result changes more at the seams of its tiles than elsewhere."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class SeamReport:
         seen, nan without seams or embedding.
     interval : (float, float)
         Confidence interval of the ratio.
-    control : {"same phase", "nearby", "none"}
-        The control that `ratio` refers to: lines a period away that are no seams, or, where there are none because tiles are
-        one period large, all lines within a period.
-    same_phase, nearby : Ratio
-        Against each of the two controls.
+    control : {"same phase", "next phase", "none"}
+        The control that `ratio` refers to: lines a period away that are no seams; or, where tiles are one period large and
+        every such line is a seam, lines half a period away, which only the deepest pooling tells from them.
+    alike, nearby : Ratio
+        Against that control, and against lines of all phases within a period.
     exposed : bool or None
         Whether the seams show: the interval lies above 1 for both controls. None if this cannot be decided.
     table : tuple of SeamRow
@@ -86,7 +86,7 @@ class SeamReport:
     ratio: float
     interval: tuple[float, float]
     control: str
-    same_phase: Ratio
+    alike: Ratio
     nearby: Ratio
     exposed: bool | None
     table: tuple[SeamRow, ...]
@@ -165,17 +165,17 @@ def seam_report(
     measured = [] if embedding is None else [_measure(embedding, lines, axis, p) for axis, p in chosen]
     counted = [] if labels is None else [count_cuts(labels, lines, axis, p, seed) for axis, p in chosen]
     rng = np.random.default_rng(seed)
-    same = ratio_of([m.against_same for m in measured], rng, level)
+    alike = ratio_of([m.against_alike for m in measured], rng, level)
     near = ratio_of([m.against_near for m in measured], rng, level)
     cuts = None if labels is None else summarise_cuts(counted, rng, level)
     score = None if truth is None else match_score(_whole(labels, lines), _whole(truth, lines), seams=lines.seams)
-    main = same if same.segments else near
-    exposed = _exposed(same, near)
+    same = all(m.same_phase for m in measured)
+    exposed = _exposed(alike, near, same)
     return SeamReport(
-        ratio=main.value,
-        interval=main.interval,
-        control="same phase" if same.segments else "nearby" if near.segments else "none",
-        same_phase=same,
+        ratio=alike.value,
+        interval=alike.interval,
+        control="none" if not alike.segments else "same phase" if same else "next phase",
+        alike=alike,
         nearby=near,
         exposed=exposed,
         table=tuple(_row(k, chosen, measured, counted, rng, level) for k in range(len(chosen))),
@@ -183,7 +183,7 @@ def seam_report(
         score=score,
         seams=sum(map(len, lines.seams)),
         level=level,
-        verdict=_verdict(lines, main, near, exposed, cuts, score, level, bool(same.segments)),
+        verdict=_verdict(lines, alike, same, exposed, cuts, score, level),
     )
 
 
@@ -191,13 +191,18 @@ def seam_report(
 class _Measured:
     """Sums over the segments of one seam, each (segments, 2): seam and mean control."""
 
-    against_same: npt.NDArray[np.float64]
+    against_alike: npt.NDArray[np.float64]
     against_near: npt.NDArray[np.float64]
+    same_phase: bool
     pixels: int
 
 
 def _measure(embedding: Any, lines: Lines, axis: int, position: int) -> _Measured:
-    same, near, pixels = [], [], 0
+    same_phase = lines.same_phase(axis, position)
+    most_alike = same_phase or lines.next_phase(axis, position)
+    alike: list[npt.NDArray[np.float64]] = []
+    near: list[npt.NDArray[np.float64]] = []
+    pixels = 0
     for slab in slabs(embedding, lines, axis, position):
         if slab.pixels.ndim != len(lines.shape) + 1:
             raise ImageError(f"the embedding has {slab.pixels.ndim} axes; give (E, *shape), channels first.")
@@ -205,14 +210,15 @@ def _measure(embedding: Any, lines: Lines, axis: int, position: int) -> _Measure
         pixels += int(np.prod(values.shape[1:], dtype=np.int64))
         sums = segment_sums(values, len(lines.shape))
         seam = sums[position - slab.first]
-        for into, controls in ((same, lines.same_phase(axis, position)), (near, lines.nearby(axis, position))):
+        for into, controls in ((alike, most_alike), (near, lines.nearby(axis, position))):
             if controls:
                 control = sums[[p - slab.first for p in controls]].mean(axis=0)
                 into.append(np.stack([seam, control], axis=1))
     nothing = np.zeros((0, 2))
     return _Measured(
-        against_same=np.concatenate(same) if same else nothing,
+        against_alike=np.concatenate(alike) if alike else nothing,
         against_near=np.concatenate(near) if near else nothing,
+        same_phase=bool(same_phase),
         pixels=pixels,
     )
 
@@ -230,10 +236,9 @@ def _row(
     ratio = Ratio(value=math.nan, interval=_NOTHING, superiority=math.nan, lines=0, segments=0)
     if measured:
         found = measured[index]
-        sums = found.against_same if len(found.against_same) else found.against_near
-        ratio = ratio_of([sums], rng, level)
-        if len(sums):
-            jump, control = (float(v) for v in sums.sum(axis=0) / found.pixels)
+        ratio = ratio_of([found.against_alike], rng, level)
+        if len(found.against_alike):
+            jump, control = (float(v) for v in found.against_alike.sum(axis=0) / found.pixels)
     objects = {}
     if counted:
         count = counted[index]
@@ -250,43 +255,42 @@ def _whole(labels: Any, lines: Lines) -> npt.NDArray[Any]:
     return array
 
 
-def _exposed(same: Ratio, near: Ratio) -> bool | None:
-    if not near.segments or math.isnan(near.interval[0]):
+def _exposed(alike: Ratio, near: Ratio, same_phase: bool) -> bool | None:
+    if math.isnan(alike.interval[0]) or math.isnan(near.interval[0]):
         return None
-    if same.segments and not math.isnan(same.interval[0]):
-        return same.above_one and near.above_one
-    # every line of this phase is a seam: a network whose grid shows cannot be told from tiles that show
-    return None if near.above_one else False
+    if not (alike.above_one and near.above_one):
+        return False
+    # where every line of this phase is a seam, a network whose grid shows cannot be told from tiles that show
+    return True if same_phase else None
 
 
 def _verdict(
     lines: Lines,
-    main: Ratio,
-    near: Ratio,
+    alike: Ratio,
+    same_phase: bool,
     exposed: bool | None,
     cuts: Cuts | None,
     score: MatchScore | None,
     level: float,
-    has_same: bool,
 ) -> str:
     if not any(lines.seams):
         return "The plan has a single tile, so there are no seams to judge."
     parts = []
-    if main.segments:
-        against = "lines of the same phase" if has_same else "other lines nearby"
-        found = f"the embedding jumps {main.value:.2f} times as much at the seams as at {against}"
-        if math.isnan(main.interval[0]):
+    if alike.segments:
+        against = f"lines {'a period' if same_phase else 'half a period'} away"
+        found = f"the embedding jumps {alike.value:.2f} times as much at the seams as at {against}"
+        if math.isnan(alike.interval[0]):
             parts.append(f"{found}, but there are too few segments to say whether that is chance")
         else:
-            found += f" ({level:.0%} interval {main.interval[0]:.2f} to {main.interval[1]:.2f})"
+            found += f" ({level:.0%} interval {alike.interval[0]:.2f} to {alike.interval[1]:.2f})"
             if exposed:
                 parts.append(f"{found}: the tiles show")
             elif exposed is None:
-                parts.append(f"{found}: the grid of the network shows, and as every line of it is a seam, "
-                             "only larger tiles can tell whether the tiles show too")  # fmt: skip
+                parts.append(f"{found}: either the tiles show or the period grid of the network does, whose every line is a "
+                             "seam here; larger tiles would tell")  # fmt: skip
             else:
                 parts.append(f"{found}: the tiles do not show")
-    elif near.lines == 0 and cuts is None:
+    elif cuts is None:
         parts.append("no line could be compared with the seams")
     if cuts is not None:
         parts.append(cuts.text(level))

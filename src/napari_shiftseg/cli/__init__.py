@@ -24,6 +24,9 @@ COMMANDS = {
     "segment": "segment images",
     "train": "train a network on images with masks",
     "check": "which rules of exact tiling a model, a tile size or an image keeps or breaks",
+    "verify": "compare the tiles of an image with one pass of the network",
+    "seams": "whether the tiles of a result show at its seams",
+    "probe": "find the period, the margin and the reach of a network by experiment",
     "evaluate": "score a model against ground truth, and calibrate its clustering",
     "info": "versions, devices, models, images",
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
-from napari_shiftseg.cli.options import add_run_options, indices, number, run_settings
+from napari_shiftseg.cli.options import add_run_options, indices, number, run_settings, whole
 from napari_shiftseg.cli.pairs import Pair, describe_data, find_pairs, read_mask
 from napari_shiftseg.cli.prepare import check_free, describe_model, prepare, replace_file
 from napari_shiftseg.errors import SettingsError
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folder with images/ and masks/ of equal names")
     parser.add_argument("--model", default="nuclei", help="bundled name or file (default: %(default)s)")
     parser.add_argument("--split", help="only rows of DATA/meta.csv whose column split says so")
+    parser.add_argument("--every", type=whole(1), default=1, metavar="N", help="only every Nth image")
     parser.add_argument("--by", metavar="COLUMN", help="scores per value of a column of DATA/meta.csv, such as dtype")
     parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")
     parser.add_argument("--iou", type=number(0.01, 1), default=0.5, help="overlap of a match (default: %(default)s)")
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.whole and args.tile is not None:
         raise SettingsError("--whole and --tile exclude each other; give one of them.")
     check_free(filter(None, (args.csv, args.write_model)), overwrite=args.overwrite)
-    pairs = find_pairs(args.data, args.split)
+    pairs = find_pairs(args.data, args.split)[:: args.every]
     if args.by is not None and any(args.by not in pair.row for pair in pairs):
         raise SettingsError(f"--by {args.by}: not every DATA/meta.csv has this column; choose one that is there.")
     settings = run_settings(args)

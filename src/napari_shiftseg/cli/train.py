@@ -105,7 +105,7 @@ def _add_clustering_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threshold", type=number(0, 1), default=0.5, help="foreground probability [%(default)s]")
     group.add_argument("--min-size", type=whole(0), default=16, help="px [%(default)s]")
     group.add_argument("--radius", type=_POSITIVE, default=3.0, help="bandwidths around a mode [%(default)s]")
-    group.add_argument("--dip", type=number(0, 1), default=0.8, help="depth that parts two modes [%(default)s]")
+    group.add_argument("--dip", type=number(0, 1), default=0.95, help="depth that parts two modes [%(default)s]")
     group.add_argument("--min-density", type=number(), default=4.0, help="of a mode, px [%(default)s]")
 
 

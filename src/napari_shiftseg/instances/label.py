@@ -59,7 +59,7 @@ class LabelSettings:
     min_size: int = 16
     coordinates: bool = False
     radius: float = 3.0
-    dip: float = 0.8
+    dip: float = 0.95
     min_density: float = 4.0
     window: int | None = None
     halo: int | None = None
@@ -147,6 +147,8 @@ def _check(shape: Sequence[int], foreground: Any, settings: LabelSettings) -> No
         )
     if not settings.bandwidth > 0 or not settings.radius > 0:
         raise SettingsError(f"bandwidth is {settings.bandwidth}, radius {settings.radius}; give positive numbers.")
+    if (settings.window is not None and settings.window < 1) or (settings.halo is not None and settings.halo < 0):
+        raise SettingsError(f"window is {settings.window}, halo {settings.halo}; give a window of 1 px and a halo of 0 px or more.")
 
 
 def _cluster_window(

@@ -41,7 +41,7 @@ class TrainImage:
 
     @classmethod
     def from_arrays(cls, image: npt.NDArray[Any], labels: npt.NDArray[Any], normalisation: Normalisation) -> TrainImage:
-        """Normalise (C, *shape) or (*shape) intensities and find the instances of (*shape) labels; those below 0 are ignored."""
+        """Normalise (C, *shape) or (*shape) intensities and find the instances of (*shape) labels; below 0 none counts."""
         if image.ndim == labels.ndim:
             image = image[None]
         if image.shape[1:] != labels.shape:

@@ -207,6 +207,8 @@ def _check(module: UNet, image: ArrayLike, plan: TilePlan, out: Any) -> None:
     wanted = (spec.embedding_dim, *plan.result_shape)
     if out is not None and tuple(out.shape) != wanted:
         raise ImageError(f"the array to fill has shape {tuple(out.shape)}; give {wanted}.")
+    if out is not None and np.dtype(out.dtype).kind != "f":
+        raise ImageError(f"the array to fill has type {out.dtype}, which would cut off decimals; give float32.")
 
 
 def _prepare(module: UNet, device: Device, dtype: str) -> UNet:

@@ -22,7 +22,7 @@ class Clustering:
     threshold: float = 0.5
     min_size: int = 16
     radius: float = 3.0
-    dip: float = 0.8
+    dip: float = 0.95
     min_density: float = 4.0
 
 

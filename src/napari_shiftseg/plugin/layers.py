@@ -9,18 +9,18 @@ import numpy as np
 from napari.layers import Layer
 from napari.types import LayerDataTuple
 
-from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.colours import embedding_colours, value_range
+from napari_shiftseg.events import Event, Stage
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.segmentation import Segmentation, SegmentSettings
 
-__all__ = ["KEY", "Drawn", "draw", "layer_tuples", "put_layers", "segment_and_draw"]
+__all__ = ["KEY", "Drawn", "areas", "draw", "layer_tuples", "put_layers", "segment_and_draw"]
 
 KEY = "napari-shiftseg"
-"""Key of this plugin in the metadata of a layer; the value has role, source_id, source, axes, plan, status, record."""
+"""Key of this plugin in the metadata of a layer; the value has role, source_id, source, axes, plan, status, record, model."""
 
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
@@ -37,12 +37,15 @@ class Drawn:
         Range of the embedding.
     features : dict
         "index" and "area" (pixels) of each instance; empty for a series, where a number means another object in each frame.
+    model : str
+        Name or path that the model was loaded from.
     """
 
     result: "Segmentation"
     colours: np.ndarray | None
     limits: tuple[float, float] | None
     features: dict[str, np.ndarray]
+    model: str = ""
 
 
 def segment_and_draw(image: "Image", model: str | Path, settings: "SegmentSettings") -> Generator[Event, None, Drawn]:
@@ -52,24 +55,28 @@ def segment_and_draw(image: "Image", model: str | Path, settings: "SegmentSettin
     yield Stage(done=0, total=0, text="reading")
     result = yield from segment_steps(image, model, settings)
     yield Stage(done=0, total=0, text="drawing")
-    return draw(result)
+    return draw(result, str(model))
 
 
-def draw(result: "Segmentation") -> Drawn:
+def draw(result: "Segmentation", model: str = "") -> Drawn:
     """Colours and sizes of a segmentation."""
     embedding = result.embedding
-    features: dict[str, np.ndarray] = {}
-    if result.labels.ndim == result.plan.spec.ndim:
-        area = np.bincount(result.labels.ravel())
-        index = np.flatnonzero(area)
-        index = index[index > 0]
-        features = {"index": index, "area": area[index]}
+    features = areas(result.labels) if result.labels.ndim == result.plan.spec.ndim else {}
     return Drawn(
         result=result,
         colours=None if embedding is None else embedding_colours(embedding, result.foreground),
         limits=None if embedding is None else value_range(embedding),
         features=features,
+        model=model,
     )
+
+
+def areas(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Features of a labels layer: "index" and "area" (pixels) of each instance."""
+    area = np.bincount(labels.ravel())
+    index = np.flatnonzero(area)
+    index = index[index > 0]
+    return {"index": index, "area": area[index]}
 
 
 def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = None) -> list[LayerDataTuple]:
@@ -89,7 +96,7 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = N
     offset = len(result.axes) - len(result.plan.origin)
     place = place.shifted((0,) * offset + result.plan.origin)
     known = {"source_id": source_id, "source": name, "axes": result.axes, "plan": result.plan}
-    known |= {"status": result.record["status"], "record": result.record}
+    known |= {"status": result.record["status"], "record": result.record, "model": drawn.model}
 
     def tuple_of(data, role, kind, where, **options) -> LayerDataTuple:
         placed = {attribute: getattr(where, attribute) for attribute in _PLACE}

@@ -1,0 +1,147 @@
+"""Draw the pictures of docs/inspect.md: segment the nuclei sample by legal and by illegal tiles, inspect both, save the window.
+
+    xvfb-run -a -s "-screen 0 1600x1100x24" python docs/scripts/inspect_screenshot.py
+
+Needs a display (Xvfb will do) and the extra `napari`.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import napari
+import numpy as np
+from napari.layers import Layer
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_shiftseg import SegmentSettings, UNetSpec, plan_tiles
+from napari_shiftseg.events import drain
+from napari_shiftseg.plugin.inspect_widget import InspectWidget
+from napari_shiftseg.plugin.layers import KEY, layer_tuples, put_layers, segment_and_draw
+from napari_shiftseg.plugin.samples import nuclei, touching_blobs_3d
+from napari_shiftseg.plugin.source import image_of, placement_of
+
+IMAGES = Path(__file__).resolve().parents[1] / "images"
+
+
+def settle(turns=30):
+    """Let layouts and textures come to rest."""
+    for _ in range(turns):
+        QApplication.processEvents()
+        time.sleep(0.02)
+
+
+def press(widget, button, seconds=300.0):
+    """Click, and wait for the end of what it starts."""
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    end = time.monotonic() + seconds
+    while widget.running:
+        if time.monotonic() > end:
+            raise SystemExit("the widget did not get there in time")
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def open_viewer():
+    viewer = napari.Viewer(show=True)
+    viewer.window._qt_window.resize(1480, 1000)
+    return viewer
+
+
+def segmented(viewer, model, write, **options):
+    """The nuclei sample and its result, as the Segment widget shows them."""
+    data, known, kind = nuclei()[0]
+    layer = viewer.add_layer(Layer.create(data, {**known, **options}, kind))
+    settings = SegmentSettings(write=write, allow_noncompliant=True)
+    drawn = drain(segment_and_draw(image_of(layer, "yx"), model, settings))
+    put_layers(viewer, layer_tuples(drawn, placement_of(layer, "yx", "yx"), "nuclei", layer.unique_id))
+    viewer.layers["nuclei instances"].opacity = 0.45
+    viewer.reset_view()
+
+
+def inspect(viewer):
+    widget = InspectWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Inspect (napari-shiftseg)", area="right")
+    viewer.window._qt_window.resizeDocks([viewer.window.dock_widgets["Inspect (napari-shiftseg)"].parent()], [430],
+                                         Qt.Orientation.Horizontal)  # fmt: skip
+    widget.form.seams.setChecked(True)
+    return widget
+
+
+def window_with(model, write, path):
+    viewer = open_viewer()
+    segmented(viewer, model, write)
+    widget = inspect(viewer)
+    press(widget, widget.form.measure)
+    press(widget, widget.form.verify)
+    if path.stem.endswith("bad"):
+        widget.form.table.selectRow(0)
+        widget.form.table.cellClicked.emit(0, 0)
+        press(widget, widget.form.highlight)
+        widget.form.grid.setChecked(True)
+    else:
+        viewer.scene.camera.zoom *= 0.95
+    viewer.layers.selection.active = viewer.layers["nuclei instances"]
+    settle()
+    viewer.window._qt_window.grab().save(str(path))
+    print(path.name, "|", widget.form.finding.text(), "|", widget.form.answer.text())
+    viewer.close()
+
+
+def canvas(viewer, path):
+    settle()
+    viewer.screenshot(str(path), canvas_only=True, size=(520, 696), scale=1, flash=False)
+    viewer.close()
+
+
+def turned(model, path):
+    """A rotated layer, close up, so that pixels can be counted."""
+    viewer = open_viewer()
+    segmented(viewer, model, 64, rotate=30, scale=(0.5, 0.5), translate=(10, 20))
+    widget = inspect(viewer)
+    widget.form.grid.setChecked(True)
+    viewer.layers["nuclei instances"].opacity = 0.3
+    layer = viewer.layers["nuclei"]
+    layer.interpolation2d = "nearest"
+    layer.contrast_limits = (0, 80)
+    viewer.scene.camera.center = (0, *layer.data_to_world((191.5, 255.5)))  # two seams cross here
+    viewer.scene.camera.zoom = 20
+    canvas(viewer, path)
+
+
+def volume(path):
+    """The tiles of an anisotropic volume as boxes; the plan alone decides them, so no network runs."""
+    viewer = open_viewer()
+    image, truth = touching_blobs_3d()
+    spec = UNetSpec(ndim=3, levels=2, pool=((1, 2, 2), (2, 2, 2)))
+    plan = plan_tiles(spec, image[0].shape, (16, 64, 64))
+    place = {"scale": (3.0, 1.0, 1.0)}
+    viewer.add_layer(Layer.create(image[0], {**image[1], **place}, image[2]))
+    known = {"role": "instances", "source": "blobs", "source_id": 1, "axes": "zyx", "plan": plan, "record": {}}
+    labels = np.asarray(truth[0])
+    viewer.add_layer(Layer.create(labels, {"name": "blobs instances", "metadata": {KEY: known}, **place}, "labels"))
+    inspect(viewer)
+    viewer.layers[0].visible = False
+    viewer.dims.ndisplay = 3
+    viewer.reset_view()
+    viewer.scene.camera.angles = (8, 28, 62)
+    viewer.scene.camera.zoom *= 0.45
+    canvas(viewer, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="nuclei", help="a model file; the bundled model by default")
+    parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
+    wishes = parser.parse_args()
+    wishes.out.mkdir(parents=True, exist_ok=True)
+    window_with(wishes.model, 64, wishes.out / "inspect.png")
+    window_with(wishes.model, 61, wishes.out / "inspect_bad.png")
+    turned(wishes.model, wishes.out / "inspect_turned.png")
+    volume(wishes.out / "inspect_3d.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""A network on the bench: a private copy, the sizes that it takes, and images to run it on."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from napari_shiftseg.errors import ModelError, SettingsError
+from napari_shiftseg.geometry import UNetSpec
+
+__all__ = ["SHIFTS", "Bench", "Network", "scale"]
+
+# Below this share of the largest output two outputs are equal; rounding is 1e-16 and 1e-7, real differences 1e-6 and more.
+_EQUAL = {torch.float64: 1e-10, torch.float32: 2e-6}
+# Shifts to try on a network that declares nothing, pixels.
+SHIFTS = (*range(1, 17), 18, 20, 24, 25, 27, 32)
+_SIZES = range(8, 320)
+
+Network = Callable[[Tensor], Tensor]
+Edges = tuple[int, ...]
+Passes = Callable[[Sequence[int]], Edges | None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """A network ready to be probed: along one axis a long input, along the others a short one.
+
+    `room` is the longest output, pixels; `phases` how many neighbouring pixels may differ in what they reach.
+    """
+
+    network: Network
+    dtype: torch.dtype
+    channels: int
+    short: tuple[int, ...]
+    long: tuple[int, ...]
+    margin: tuple[int, ...]
+    room: tuple[int, ...]
+    phases: tuple[int, ...]
+    seed: int
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.short)
+
+    @property
+    def equal(self) -> float:
+        """Relative difference up to which two outputs are equal."""
+        return _EQUAL[self.dtype]
+
+    @classmethod
+    def of(
+        cls,
+        module: Network,
+        ndim: int,
+        channels: int,
+        declared: UNetSpec | None,
+        size: int | Sequence[int] | None,
+        seed: int,
+    ) -> Bench:
+        """Find sizes that the network takes, and measure its margin."""
+        network, dtype = _copy(module)
+
+        def passes(shape: Sequence[int]) -> tuple[int, ...] | None:
+            return _output_shape(network, torch.zeros((1, channels, *shape), dtype=dtype))
+
+        short, long = _sizes(passes, ndim, declared, size)
+        out = passes(short)
+        if out is None or len(out) != ndim:
+            raise ModelError(f"the network does not take an image of shape {(channels, *short)}; give a size that it takes.")
+        margin = tuple(a - b for a, b in zip(short, out, strict=True))
+        for axis in range(ndim):
+            if passes(_stretched(short, long, axis)) is None:
+                raise ModelError(f"the network takes {short} px but not {long[axis]} px on axis {axis}; give a size.")
+        room = tuple(edge - lost for edge, lost in zip(long, margin, strict=True))
+        return cls(
+            network=network,
+            dtype=dtype,
+            channels=channels,
+            short=short,
+            long=long,
+            margin=margin,
+            room=room,
+            phases=declared.period if declared is not None else (SHIFTS[-1],) * ndim,
+            seed=seed,
+        )
+
+    def shape(self, axis: int) -> tuple[int, ...]:
+        """Input shape that is long along an axis, pixels."""
+        return _stretched(self.short, self.long, axis)
+
+    def noise(self, shape: Sequence[int], salt: int) -> Tensor:
+        """(1, C, *shape) uniform in [0, 1), the same for the same salt."""
+        generator = torch.Generator().manual_seed(self.seed * 1000 + salt)
+        return torch.rand((1, self.channels, *shape), generator=generator, dtype=torch.float64).to(self.dtype)
+
+    def run(self, x: Tensor) -> Tensor:
+        """(E, *out) of (1, C, *in)."""
+        with torch.inference_mode():
+            return self.network(x)[0]
+
+
+def _stretched(short: Sequence[int], long: Sequence[int], axis: int) -> tuple[int, ...]:
+    return tuple(long[k] if k == axis else edge for k, edge in enumerate(short))
+
+
+def _copy(module: Network) -> tuple[Network, torch.dtype]:
+    """A private copy in evaluation mode and the most precise number format that it takes."""
+    if isinstance(module, nn.Module):
+        return copy.deepcopy(module).cpu().eval().requires_grad_(False).double(), torch.float64
+    if not callable(module):
+        raise ModelError(f"a {type(module).__name__} was given as the network; give a Model, a Module or a callable.")
+    return module, torch.float32
+
+
+def _output_shape(network: Network, x: Tensor) -> tuple[int, ...] | None:
+    try:
+        with torch.inference_mode():
+            y = network(x)
+    except (RuntimeError, ValueError, AssertionError):  # how networks refuse a size
+        return None
+    shape = tuple(y.shape[2:])
+    return shape if shape and min(shape) > 0 and y.shape[0] == 1 else None
+
+
+def _sizes(passes: Passes, ndim: int, declared: UNetSpec | None, size: int | Sequence[int] | None) -> tuple[Edges, Edges]:
+    """Short and long edges: as wished, else as declared if the network takes those, else found by trying."""
+    if size is not None:
+        edges = (size,) * ndim if isinstance(size, int) else tuple(size)
+        if len(edges) != ndim:
+            raise SettingsError(f"size has {len(edges)} edges for {ndim} axes; give 1 or {ndim}.")
+        return edges, edges
+    if declared is not None:
+        short, long = _declared_sizes(declared)
+        if all(passes(shape) is not None for shape in (short, *(_stretched(short, long, k) for k in range(ndim)))):
+            return short, long
+    return _search(passes, ndim)
+
+
+def _declared_sizes(spec: UNetSpec) -> tuple[Edges, Edges]:
+    if spec.padding == "zero":
+        # both borders out of reach, and three periods between them
+        edges = tuple(
+            -(-(2 * reach) // period) * period + 4 * period for reach, period in zip(spec.reach, spec.period, strict=True)
+        )
+        return edges, edges
+    short = spec.input_size((1,) * spec.ndim)
+    # a valid network sees at most half its margin and one period far, so this shows the reach of every phase
+    return short, tuple(spec.input_size(2 * period + 2, axis) for axis, period in enumerate(spec.period))
+
+
+def _search(passes: Passes, ndim: int) -> tuple[Edges, Edges]:
+    """The first edges that pass and leave room for shifts, the same on all axes."""
+    short = next((edge for edge in _SIZES if passes((edge,) * ndim)), None)
+    if short is None:
+        raise ModelError(f"the network takes no image of {_SIZES.start} to {_SIZES.stop - 1} px; give a size that it takes.")
+    out = passes((short,) * ndim)
+    margin = max(0, short - min(out or (short,)))
+    wanted = short + margin + 2 * SHIFTS[-1] if margin else 4 * SHIFTS[-1]
+    for edge in range(wanted, wanted + 256):
+        if passes((edge, *(short,) * (ndim - 1))):
+            edges = (edge,) * ndim
+            # a padded network sees its borders on every axis, so all have to be long
+            return (edges if margin == 0 and passes(edges) else (short,) * ndim), edges
+    raise ModelError(f"the network takes {short} px but no size from {wanted} px on; give a size that it takes.")
+
+
+def scale(values: Tensor) -> float:
+    """Largest absolute value of an output; 1 for an output of zeros."""
+    largest = float(values.abs().max())
+    if not math.isfinite(largest):
+        raise ModelError("the output of the network is not finite on a random image; check its weights.")
+    return largest or 1.0

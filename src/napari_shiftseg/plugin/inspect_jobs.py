@@ -1,0 +1,142 @@
+"""What the Inspect widget computes, each a generator for `start_job`; nothing here knows Qt."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_shiftseg.errors import ResultError
+from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.plugin.subject import Subject, find_model
+
+if TYPE_CHECKING:
+    from napari_shiftseg.analysis import PeriodProbe, SeamReport, TilingCheck
+
+__all__ = ["KINDS", "Findings", "highlight_steps", "measure_steps", "probe_steps", "verify_steps"]
+
+KINDS = ("seam", "period line", "elsewhere")
+"""What a line between two rows of pixels can be."""
+
+_BLOCK = 64 << 20  # bytes of embedding read at once
+_VERIFIED = 1 << 20  # pixels of the single pass: a minute on a laptop
+_MOST_HIGHLIGHTED = 1 << 30  # bytes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Findings:
+    """What the seams of a result look like.
+
+    Attributes
+    ----------
+    report : SeamReport
+    lines : ndarray
+        Of every line between two rows of pixels (axis, position, mean jump, kind as an index of KINDS); empty without
+        embedding.
+    subject : Subject
+        What was measured.
+    """
+
+    report: "SeamReport"
+    lines: np.ndarray
+    subject: Subject
+
+    def jumps(self, kind: str) -> np.ndarray:
+        """Mean jump across each line of a kind."""
+        return self.lines["jump"][self.lines["kind"] == KINDS.index(kind)]
+
+
+def measure_steps(subject: Subject) -> Generator[Event, None, Findings]:
+    """Seams beside other lines: the report of `analysis.seam_report`, and the mean jump across every line."""
+    yield Stage(done=0, total=0, text="loading")
+    from napari_shiftseg.analysis import seam_report
+
+    embedding, labels = subject.frame("embedding"), subject.frame("labels")
+    yield Stage(done=0, total=0, text="measuring the seams")
+    report = seam_report(embedding, subject.plan_values, labels)
+    lines = np.zeros(0, _LINE)
+    if embedding is not None:
+        lines = yield from _profile_steps(embedding, subject.plan_values)
+    return Findings(report=report, lines=lines, subject=subject)
+
+
+def verify_steps(subject: Subject, model_file: str) -> Generator[Event, None, "TilingCheck"]:
+    """Compute the image of a result by its tiles and in one pass, and compare."""
+    yield Stage(done=0, total=0, text="loading the model")
+    from napari_shiftseg import analysis
+    from napari_shiftseg.network import Limits
+
+    model, plan, pixels = find_model(subject, model_file), subject.tile_plan(), subject.pixels()
+    if tuple(pixels.shape[1:]) != plan.image_shape:
+        raise ResultError(
+            f"the image of {subject.name} has {pixels.shape[1:]} px now, and {plan.image_shape} px were segmented; "
+            "segment it again."
+        )
+    known = {name: value and tuple(value) for name, value in subject.record["limits"].items()}
+    dtype = subject.record["settings"].get("dtype", "float32")
+    return (
+        yield from analysis.verify_steps(model, pixels, plan, dtype=dtype, max_pixels=_VERIFIED, normalisation=Limits(**known))
+    )
+
+
+def probe_steps(subject: Subject, model_file: str) -> Generator[Event, None, "PeriodProbe"]:
+    """Find the period of the network by moving its input."""
+    yield Stage(done=0, total=0, text="loading the model")
+    from napari_shiftseg.analysis import probe_period
+
+    model = find_model(subject, model_file)
+    yield Stage(done=0, total=0, text="moving the input of the network")
+    return probe_period(model)
+
+
+def highlight_steps(subject: Subject) -> Generator[Event, None, np.ndarray]:
+    """Labels of those instances only that have a pixel beside a seam, in all frames."""
+    labels = subject.labels
+    if labels is None:
+        raise ResultError(f"{subject.name} has no instances layer; segment it again.")
+    size = prod(labels.shape) * 4
+    if size > _MOST_HIGHLIGHTED:
+        raise ResultError(f"the labels take {size / 2**30:.1f} GiB, more than 1 GiB; open a part of the result.")
+    yield Stage(done=0, total=0, text="looking for instances on seams")
+    whole = np.asarray(labels).astype(np.int32, copy=False)
+    found = np.zeros_like(whole)
+    for index in np.ndindex(whole.shape[: len(subject.index)]):
+        frame = whole[index]
+        beside = [
+            np.unique(np.take(frame, (position - 1, position), axis=axis))
+            for axis, seams in enumerate(subject.plan_values["seams"])
+            for position in seams
+        ]
+        numbers = np.unique(np.concatenate(beside)) if beside else np.zeros(0, int)
+        found[index] = np.where(np.isin(frame, numbers[numbers > 0]), frame, 0)
+    return found
+
+
+_LINE = np.dtype([("axis", int), ("position", int), ("jump", float), ("kind", int)])
+
+
+def _profile_steps(embedding: Any, plan: Any) -> Generator[Event, None, np.ndarray]:
+    """Mean L2 distance of the two pixels across each line of each axis."""
+    shape, parts = tuple(embedding.shape[1:]), []
+    for axis, size in enumerate(shape):
+        row = prod(embedding.shape) // size * 4
+        block = max(1, _BLOCK // row)
+        for first in range(1, size, block):
+            yield Stage(done=0, total=0, text="measuring all lines")
+            last = min(first + block, size)
+            window = (slice(None), *(slice(first - 1, last) if k == axis else slice(None) for k in range(len(shape))))
+            values = np.moveaxis(np.asarray(embedding[window], np.float32), axis + 1, 0)
+            step = np.linalg.norm(np.diff(values, axis=0), axis=1)
+            part = np.zeros(last - first, _LINE)
+            part["axis"], part["position"] = axis, np.arange(first, last)
+            part["jump"] = step.reshape(len(step), -1).mean(axis=1)
+            part["kind"] = _kinds(part["position"], plan, axis)
+            parts.append(part)
+    return np.concatenate(parts) if parts else np.zeros(0, _LINE)
+
+
+def _kinds(positions: np.ndarray, plan: Any, axis: int) -> np.ndarray:
+    on_grid = (positions - plan["grid_phase"][axis]) % plan["period"][axis] == 0
+    kinds = np.where(on_grid, KINDS.index("period line"), KINDS.index("elsewhere"))
+    return np.where(np.isin(positions, plan["seams"][axis]), KINDS.index("seam"), kinds)

@@ -1,0 +1,381 @@
+"""The Inspect widget: whether a result is cut at the borders of its tiles."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from magicgui.widgets import ComboBox
+from napari.layers import Layer
+from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.notifications import show_error
+from qtpy.compat import isalive
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+
+from napari_shiftseg.errors import ShiftsegError
+from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.plugin.inputs import Note
+from napari_shiftseg.plugin.inspect_form import InspectForm
+from napari_shiftseg.plugin.inspect_jobs import KINDS, Findings, highlight_steps, measure_steps, probe_steps, verify_steps
+from napari_shiftseg.plugin.jobs import End, Job, sentence, start_job
+from napari_shiftseg.plugin.layers import KEY, put_layers
+from napari_shiftseg.plugin.overlays import Overlays
+from napari_shiftseg.plugin.seam_table import save_csv
+from napari_shiftseg.plugin.subject import Subject, is_result, subject_of
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_shiftseg.analysis import PeriodProbe, SeamRow, TilingCheck
+
+__all__ = ["InspectWidget"]
+
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+_CLOSE = 3.0  # screen pixels per pixel at which a seam can be judged
+
+
+class InspectWidget(QWidget):
+    """Show the lines of a result, measure its seams, and check the network that made it."""
+
+    def __init__(self, viewer: "napari.viewer.Viewer", parent: QWidget | None = None):
+        super().__init__(parent)
+        self.viewer = viewer
+        self.findings: Findings | None = None
+        self.jobs: list[Job] = []  # the computation, if there is one
+        self.overlays = Overlays(viewer, self._on_lines)
+        self._watched: Layer | None = None
+        self._build()
+        self._connect()
+        self._choose_active_layer()
+        self._on_layer()
+
+    @property
+    def layer(self) -> Layer | None:
+        """The chosen result layer."""
+        return self.form.layers.value
+
+    @property
+    def running(self) -> bool:
+        """Whether something is computed."""
+        return bool(self.jobs)
+
+    def subject(self) -> Subject | None:
+        """The chosen result, at the frame that the viewer shows."""
+        return None if self.layer is None else subject_of(self.viewer, self.layer)
+
+    # -- verbs --------------------------------------------------------------------------------------------------------
+
+    def measure(self) -> None:
+        """Measure the seams of the frame that is shown."""
+        self._start(measure_steps, self.show_findings)
+
+    def highlight(self) -> None:
+        """Outline the instances on seams."""
+        self._start(highlight_steps, self._show_highlight)
+
+    def verify(self) -> None:
+        """Compute by tiles and in one pass, and compare."""
+        self._start(partial(verify_steps, model_file=self._model_file()), self._show_check)
+
+    def probe(self) -> None:
+        """Find the period of the network."""
+        self._start(partial(probe_steps, model_file=self._model_file()), self._show_probe)
+
+    def cancel(self) -> None:
+        """Stop what is computed, at its next step."""
+        for job in self.jobs:
+            job.cancel()
+            self.status.tell("", "Cancelling\u2026")
+            self.cancel_button.setEnabled(False)
+
+    def open_result(self, path: str | Path) -> None:
+        """Open a saved result, and inspect it."""
+        from napari_shiftseg.plugin.reader import get_reader
+
+        reader = get_reader(str(path))
+        if reader is None:
+            show_error(f"{Path(path).name} is not a result of napari-shiftseg; choose a .zarr folder that it saved.")
+            return
+        tuples = [made for made in reader(str(path)) if made[0] is not None]
+        if tuples:
+            layers = [self.viewer.add_layer(Layer.create(*made)) for made in tuples]
+            self.form.layers.value = next((layer for layer in layers[::-1] if is_result(layer)), self.layer)
+
+    def go_to(self, row: "SeamRow") -> None:
+        """Move the camera to a seam; the other axes stay as they are."""
+        if self.layer is None or self.findings is None:
+            return
+        axes = self.layer.metadata[KEY]["axes"]
+        axis = axes.index(self.findings.subject.spatial[row.axis])
+        dims, camera = self.viewer.dims, self.viewer.scene.camera
+        first = dims.ndim - self.layer.ndim
+        world = np.asarray(dims.point, float)
+        centre = np.asarray(camera.center, float)[-len(dims.displayed) :]
+        world[list(dims.displayed)] = centre
+        shape = np.shape(self.layer.data[0] if self.layer.multiscale else self.layer.data)
+        at = np.clip(self.layer.world_to_data(world[first:]), 0, np.asarray(shape) - 1)
+        displayed = first + axis in dims.displayed
+        at[axis] = row.position - 0.5 if displayed else row.position  # a slice is a pixel, never a border
+        world[first:] = self.layer.data_to_world(at)
+        if not displayed:
+            dims.set_point(first + axis, world[first + axis])
+        camera.center = (*np.asarray(camera.center)[: 3 - len(dims.displayed)], *world[list(dims.displayed)])
+        view = self.overlays.view()
+        if len(dims.displayed) == 2 and view is not None:
+            camera.zoom *= max(1.0, _CLOSE / min(view.pixel[k] for k in view.displayed))
+
+    # -- results ------------------------------------------------------------------------------------------------------
+
+    def show_findings(self, findings: Findings) -> None:
+        """Show what was measured."""
+        self.findings = findings
+        report, axes = findings.report, findings.subject.spatial
+        level = {True: "fail", None: "warn" if report.seams else "", False: "pass"}[report.exposed]
+        where = f" ({findings.subject.where})" if findings.subject.where else ""
+        self.form.finding.tell(level, f"{report.verdict}{where}")
+        self.form.plot.tell({kind: findings.jumps(kind) for kind in KINDS} if len(findings.lines) else {})
+        self.form.table.tell(report.worst(len(report.table)), axes)
+        self._enable()
+        self.status.tell("", f"{report.seams} seams." if report.seams else "")
+
+    def _show_highlight(self, found: np.ndarray) -> None:
+        from napari_shiftseg.plugin.source import placement_of  # loads torch, which made the result
+
+        layer, subject = self.layer, self.subject()
+        known = layer.metadata[KEY]
+        place = placement_of(layer, known["axes"], subject.axes)
+        options = {name: getattr(place, name) for name in _PLACE}
+        metadata = {KEY: {"role": "on seams", "source_id": known["source_id"], "source": subject.name, "axes": subject.axes}}
+        colours = DirectLabelColormap(color_dict={None: "yellow", 0: "transparent"})
+        options |= {"name": f"{subject.name} on seams", "metadata": metadata, "colormap": colours, "opacity": 1.0}
+        shown = put_layers(self.viewer, [(found, options, "labels")])
+        shown[0].contour = 2
+        looped = np.ndindex(found.shape[: len(subject.index)])
+        count = sum(np.count_nonzero(np.unique(found[index])) for index in looped)
+        self.viewer.layers.selection.active = layer
+        self.status.tell("", f"{count} instances have a pixel beside a seam.")
+
+    def _show_check(self, check: "TilingCheck") -> None:
+        self.form.answer.tell("pass" if check.ok else "fail", check.text)
+        self.status.tell("", "")
+
+    def _show_probe(self, probe: "PeriodProbe") -> None:
+        self.form.answer.tell({True: "pass", False: "fail", None: ""}[probe.agrees], probe.text)
+        self.status.tell("", "")
+
+    # -- jobs ---------------------------------------------------------------------------------------------------------
+
+    def _start(self, steps: Callable[[Subject], Any], show: Callable[[Any], None]) -> None:
+        subject = self.subject()
+        if self.jobs or subject is None:
+            return
+        self._stage = "starting"
+        on_end = partial(self._on_end, self.layer, show)
+        self.jobs.append(start_job(partial(steps, subject), on_event=self._on_event, on_end=on_end))
+        self._enable()
+
+    def _on_event(self, event: Event) -> None:
+        if not isalive(self):
+            return
+        if isinstance(event, Stage):
+            self._stage = event.text
+        self.progress.setRange(0, event.total)
+        self.progress.setValue(event.done)
+        if self.jobs and not self.jobs[0].cancelled.is_set():
+            self.status.tell("", f"{self._stage[:1].upper()}{self._stage[1:]}\u2026")
+
+    def _on_end(self, asked: Layer, show: Callable[[Any], None], end: End) -> None:
+        if not isalive(self):  # the window was closed
+            return
+        self.jobs.clear()
+        self._enable()
+        if end.state == "done" and self.layer is asked:
+            show(end.value)
+        elif end.state == "error":
+            self.status.tell("fail", sentence(end.value))
+            show_error(sentence(end.value))
+        else:
+            self.status.tell("", "Cancelled." if end.state == "cancelled" else "The result is not there any more.")
+
+    def _enable(self) -> None:
+        form, busy, chosen = self.form, bool(self.jobs), self.layer is not None
+        for button in (form.measure, form.highlight, form.verify, form.probe):
+            button.setEnabled(chosen and not busy)
+        form.layers.enabled = not busy
+        form.open_button.setEnabled(not busy)
+        form.table_button.setEnabled(self.findings is not None and bool(self.findings.report.table))
+        form.plot_button.setEnabled(self.findings is not None and len(self.findings.lines) > 0)
+        form.plot.setVisible(self.findings is not None and len(self.findings.lines) > 0)
+        form.table.setVisible(self.findings is not None and bool(self.findings.report.table))
+        self.cancel_button.setEnabled(busy)
+        self.cancel_button.setVisible(busy)
+        self.progress.setVisible(busy)
+
+    def _model_file(self) -> str:
+        chosen = self.form.model.value
+        return str(chosen) if chosen and chosen.name else ""
+
+    # -- layers and lines ---------------------------------------------------------------------------------------------
+
+    def reset_choices(self, *_: Any) -> None:
+        """Called by napari when layers come, go or are renamed; also once the dock is closed."""
+        if isalive(self):
+            self.form.layers.reset_choices()
+            if self.layer is not self._watched:
+                self._on_layer()
+
+    def _result_layers(self, _: Any) -> list[tuple[str, Layer]]:
+        return [(layer.name, layer) for layer in self.viewer.layers if is_result(layer)]
+
+    def _choose_active_layer(self) -> None:
+        results = [layer for _, layer in self._result_layers(None)]
+        active = self.viewer.layers.selection.active
+        if results:
+            self.form.layers.value = active if active in results else results[-1]
+
+    def _on_layer(self, *_: Any) -> None:
+        """Another result was chosen, or the one there was computed anew."""
+        if self._watched is not None:
+            self._watched.events.metadata.disconnect(self._on_computed)
+        self._watched = self.layer
+        if self._watched is not None:
+            self._watched.events.metadata.connect(self._on_computed)
+        wanted = self.form.seams.isChecked(), self.form.grid.isChecked()
+        self.overlays.look_at(self.layer)
+        for kind, on in zip(("seams", "grid"), wanted, strict=True):
+            self.overlays.show(kind, on and self.layer is not None)
+        self._forget()
+
+    def _on_computed(self, _: Any) -> None:
+        if isalive(self):
+            self._forget()
+            self._on_lines()
+
+    def _forget(self) -> None:
+        """Nothing is known of this result yet."""
+        self.findings = None
+        self.form.plot.tell({})
+        self.form.table.tell((), "")
+        self.form.finding.tell("", "")
+        self.form.answer.tell("", "")
+        hint = "" if self.layer is not None else "Segment an image, or open a saved result."
+        self.status.tell("", hint)
+        self._enable()
+
+    def _on_check(self, kind: str, on: bool) -> None:
+        try:
+            self.overlays.show(kind, on)
+        except ShiftsegError as exc:
+            self.status.tell("fail", sentence(exc))
+
+    def _on_lines(self) -> None:
+        """What is drawn has changed: by a box, in the layer list, or by zooming."""
+        if not isalive(self):
+            return
+        for kind in ("seams", "grid"):
+            box = getattr(self.form, kind)
+            if self.layer is not None and self.overlays.target is self.layer:
+                box.blockSignals(True)
+                box.setChecked(self.overlays.shown(kind))
+                box.blockSignals(False)
+        if self.layer is None:
+            self.form.explain_lines("", [])
+            return
+        period = self.subject().plan_values["period"]
+        edges = str(period[0]) if len(set(period)) == 1 else " x ".join(map(str, period))
+        self.form.explain_lines(f" of {edges} px", self._line_notes())
+
+    def _line_notes(self) -> list[str]:
+        notes = []
+        if not self.overlays.has("seams"):
+            notes.append("This result has one tile, so no seams.")
+        elif self._own_grids():
+            notes.append(
+                "These tiles are no multiples of the period, so each has a grid of its own; that of the first is drawn."
+            )
+        for kind, name in (("seams", "seam"), ("grid", "line of the period grid")):
+            every = self.overlays.every.get(kind, 1)
+            if every > 1 and self.overlays.shown(kind):
+                notes.append(f"At this zoom one {name} in {every} is drawn.")
+        if len(self.viewer.dims.displayed) == 3 and self.overlays.shown("grid"):
+            notes.append("The period grid is drawn in 2D views only.")
+        return notes
+
+    def _own_grids(self) -> bool:
+        values = self.subject().plan_values
+        seams = zip(values["seams"], values["period"], strict=True)
+        return any(position % period for axis, period in seams for position in axis)
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _ask_for_result(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "A result saved as .zarr")
+        if path:
+            self.open_result(path)
+
+    def _ask_and_save(self, what: str, save: Callable[[str], None]) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save", f"seams.{what}", f"*.{what}")
+        if not path:
+            return
+        try:
+            save(path)
+        except OSError as exc:
+            show_error(f"{path} cannot be written ({exc.strerror or exc}); choose another folder.")
+
+    def save_table(self, path: str | Path) -> None:
+        """Write the table as CSV."""
+        save_csv(path, self.findings.report, self.findings.subject.spatial)
+
+    def save_plot(self, path: str | Path) -> None:
+        """Write the plot as PNG."""
+        self.form.plot.save(str(path), f"{self.findings.subject.name}. {self.findings.report.verdict}")
+
+    # -- form ---------------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.form = InspectForm(ComboBox(choices=self._result_layers, nullable=False))
+        self.cancel_button, self.progress, self.status = QPushButton("Cancel"), QProgressBar(), Note()
+        self.progress.setTextVisible(False)
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.addWidget(self.form)
+        row = QHBoxLayout()
+        row.addWidget(self.progress, 2)
+        row.addWidget(self.cancel_button, 1)
+        column.addLayout(row)
+        column.addWidget(self.status)
+        column.addStretch()
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(content)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self.setMinimumWidth(320)
+
+    def _connect(self) -> None:
+        form = self.form
+        form.layers.changed.connect(self._on_layer)
+        form.open_button.clicked.connect(lambda _: self._ask_for_result())
+        form.seams.toggled.connect(lambda on: self._on_check("seams", on))
+        form.grid.toggled.connect(lambda on: self._on_check("grid", on))
+        form.measure.clicked.connect(lambda _: self.measure())
+        form.highlight.clicked.connect(lambda _: self.highlight())
+        form.verify.clicked.connect(lambda _: self.verify())
+        form.probe.clicked.connect(lambda _: self.probe())
+        form.table.picked.connect(self.go_to)
+        form.table_button.clicked.connect(lambda _: self._ask_and_save("csv", self.save_table))
+        form.plot_button.clicked.connect(lambda _: self._ask_and_save("png", self.save_plot))
+        self.cancel_button.clicked.connect(lambda _: self.cancel())
+        self.destroyed.connect(partial(_let_go, self.jobs, self.overlays))
+
+
+def _let_go(jobs: list[Job], overlays: Overlays, *_: Any) -> None:
+    """The dock is closed: nobody waits for the jobs or moves the lines any more."""
+    for job in jobs:
+        job.cancel()
+    overlays.close()

@@ -1,0 +1,224 @@
+"""A result in the viewer as the arrays, the plan and the record that measurements need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Layer
+
+from napari_shiftseg.errors import ModelError, ResultError, ShiftsegError
+from napari_shiftseg.geometry import TilePlan, UNetSpec, plan_tiles
+from napari_shiftseg.plugin.layers import KEY
+
+if TYPE_CHECKING:
+    from napari_shiftseg.io import View
+    from napari_shiftseg.network import Model
+
+__all__ = ["ROLES", "Subject", "find_model", "is_result", "plan_of_record", "subject_of"]
+
+ROLES = ("instances", "embedding")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subject:
+    """A result, and the frame of it that is looked at.
+
+    Attributes
+    ----------
+    name : str
+        Of the segmented image.
+    embedding, labels : array-like or None
+        (E, *axes) and (*axes), as the layers hold them.
+    axes : str
+        Of the labels; those before the axes of the plan are looped over.
+    index : tuple of int
+        Position on the looped axes.
+    plan : TilePlan or mapping
+    record : mapping
+    image : Layer, Path or None
+        Where the image is: a layer, or the store that the result was opened from.
+    model : str
+        Name or path of the model, "" where it is not known.
+    """
+
+    name: str
+    embedding: Any
+    labels: Any
+    axes: str
+    index: tuple[int, ...]
+    plan: Any
+    record: Mapping[str, Any]
+    image: Layer | Path | None
+    model: str
+
+    @property
+    def plan_values(self) -> Mapping[str, Any]:
+        """The plan as plain values."""
+        return self.plan if isinstance(self.plan, Mapping) else self.plan.to_dict()
+
+    @property
+    def spatial(self) -> str:
+        """Axes of the plan."""
+        return self.axes[len(self.index) :]
+
+    @property
+    def where(self) -> str:
+        """The frame in words, "" where there is only one."""
+        return ", ".join(f"{axis} = {position}" for axis, position in zip(self.axes, self.index, strict=False))
+
+    def frame(self, part: str) -> "View | None":
+        """The embedding or the labels of the frame, not read yet."""
+        from napari_shiftseg.io import View
+
+        array, lead = getattr(self, part), int(part == "embedding")
+        if array is None:
+            return None
+        shape = tuple(array.shape)
+        looped = range(lead, lead + len(self.index))
+        picks = [self.index[axis - lead] if axis in looped else range(size) for axis, size in enumerate(shape)]
+        return View(array, picks, [axis for axis in range(len(shape)) if axis not in looped], name=f"the {part}")
+
+    def pixels(self) -> "View":
+        """The image of the frame, (C, *shape), not read yet.
+
+        Raises
+        ------
+        ResultError
+            If the image is not there any more.
+        """
+        if self.image is None:
+            raise ResultError(f"the image of {self.name} is not in the viewer; open it, and segment it again.")
+        wanted = dict(zip(self.axes, self.index, strict=False))
+        channels = self.record["settings"].get("channels")
+        frames = _image(self.image, self.record).frames(len(self.spatial), tuple(channels) if channels else None)
+        return next(frame.view for frame in frames if frame.index == wanted)
+
+    def tile_plan(self) -> TilePlan:
+        """The plan with its windows; ResultError if the record does not hold enough to make it again."""
+        if isinstance(self.plan, TilePlan):
+            return self.plan
+        plan = plan_of_record(self.record)
+        if plan is None:
+            raise ResultError(f"the record of {self.name} does not say how it was tiled; segment the image again.")
+        return plan
+
+
+def is_result(layer: Layer) -> bool:
+    """Whether a layer is a result that can be inspected."""
+    known = layer.metadata.get(KEY, {})
+    return known.get("role") in ROLES and "plan" in known
+
+
+def subject_of(viewer: Any, layer: Layer) -> Subject:
+    """The result that a layer belongs to; its other layers are found by their source."""
+    known = layer.metadata[KEY]
+    layers = {role: _partner(viewer, layer, role) for role in ROLES}
+    axes = known["axes"].removeprefix("c")
+    plan = known["plan"]
+    looped = len(axes) - len(plan["result_shape"] if isinstance(plan, Mapping) else plan.result_shape)
+    image = next((other for other in viewer.layers if other.unique_id == known["source_id"]), None)
+    if image is None and known.get("store"):
+        image = Path(known["store"])
+    return Subject(
+        name=known["source"],
+        embedding=_data(layers["embedding"]),
+        labels=_data(layers["instances"]),
+        axes=axes,
+        index=_position(viewer, layer, known["axes"])[:looped],
+        plan=plan,
+        record=known["record"],
+        image=image,
+        model=str(known.get("model") or ""),
+    )
+
+
+def plan_of_record(record: Mapping[str, Any]) -> TilePlan | None:
+    """The plan of a run, made again from its record; None where the record does not give the same plan."""
+    try:
+        spec, values = UNetSpec.from_dict(record["model"]["spec"]), record["plan"]
+        plan = plan_tiles(spec, values["image_shape"], values["write"], values["border"], allow_noncompliant=True)
+    except (ShiftsegError, KeyError, TypeError, ValueError):
+        return None
+    made = plan.to_dict()
+    return plan if all(made[key] == values.get(key) for key in ("result_shape", "seams", "grid_phase", "period")) else None
+
+
+def find_model(subject: Subject, chosen: str) -> "Model":
+    """The model that made a result.
+
+    Parameters
+    ----------
+    subject : Subject
+    chosen : str
+        A file that the user chose, "" for none.
+
+    Raises
+    ------
+    ModelError
+        If it is not found, or the file holds another model.
+    """
+    from napari_shiftseg.io import bundled_models, load_model
+
+    made_by = subject.record["model"]
+    if chosen:
+        model = load_model(chosen)
+        if made_by["sha256"] and model.hash != made_by["sha256"]:
+            raise ModelError(
+                f"{Path(chosen).name} is not the model that made this result ({made_by['name']}, {made_by['sha256'][:8]}…); "
+                "choose that one."
+            )
+        return model
+    for name in (subject.model, made_by["name"]):
+        if name and (name in bundled_models() or Path(name).is_file()):
+            model = load_model(name)
+            if model.hash == made_by["sha256"]:
+                return model
+    raise ModelError(
+        f"the model that made this result ({made_by['name']}, {made_by['sha256'][:8]}…) does not come with this installation; "
+        "choose its file under Model file."
+    )
+
+
+def _partner(viewer: Any, layer: Layer, role: str) -> Layer | None:
+    """The layer of a role that came from the same run; a layer stands for itself."""
+    known = layer.metadata[KEY]
+    if known["role"] == role:
+        return layer
+    for other in viewer.layers:
+        theirs = other.metadata.get(KEY, {})
+        same = theirs.get("role") == role and theirs.get("source_id") == known["source_id"]
+        if same and theirs.get("axes", "").removeprefix("c") == known["axes"].removeprefix("c"):
+            return other
+    return None
+
+
+def _data(layer: Layer | None) -> Any:
+    if layer is None:
+        return None
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def _position(viewer: Any, layer: Layer, axes: str) -> tuple[int, ...]:
+    """Pixel per axis of the labels at which the viewer's sliders stand."""
+    shape = np.shape(_data(layer))
+    at = layer.world_to_data(np.asarray(viewer.dims.point, float)[-layer.ndim :])
+    at = np.clip(np.rint(at), 0, np.asarray(shape[: layer.ndim]) - 1).astype(int)
+    return tuple(int(p) for p in at[len(axes) - len(axes.removeprefix("c")) :])
+
+
+def _image(where: Layer | Path, record: Mapping[str, Any]) -> Any:
+    if isinstance(where, Path):
+        from napari_shiftseg.io import Image, open_result
+
+        stored = open_result(where)
+        if stored.image is None:
+            raise ResultError(f"{where.name} was saved without its image, so it cannot be computed again.")
+        return Image.from_array(stored.image, axes=stored.image_axes, name=where.stem)
+    if not isinstance(where, ImageLayer):
+        raise ResultError(f"the layer {where.name} is no image any more; segment it again.")
+    from napari_shiftseg.plugin.source import image_of
+
+    return image_of(where, record["image"]["axes"])

@@ -1,0 +1,290 @@
+"""The Inspect widget, operated as a user does."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+pytest.importorskip("pytestqt")
+
+from napari.components import ViewerModel
+from napari.utils.notifications import notification_manager
+from npe2 import PluginManifest
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QImage
+
+import napari_shiftseg
+from napari_shiftseg.analysis import seam_report
+from napari_shiftseg.plugin.inspect_jobs import KINDS
+from napari_shiftseg.plugin.inspect_widget import InspectWidget
+from napari_shiftseg.plugin.layers import KEY
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def inspect(qtbot, put_result):
+    """`inspect(shape, **options)`: a viewer with a result, the widget on it, and the `Segmentation`."""
+
+    def open_it(shape=(40, 48), **options):
+        viewer = ViewerModel()
+        result = put_result(viewer, shape, **options)
+        widget = InspectWidget(viewer)
+        qtbot.addWidget(widget)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.renamed):
+            event.connect(widget.reset_choices)
+        return viewer, widget, result
+
+    yield open_it
+    notification_manager.records.clear()
+
+
+def click(qtbot, widget, name):
+    button = getattr(widget.form, name)
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+
+
+def column(widget, name):
+    table = widget.form.table
+    names = [table.horizontalHeaderItem(k).text() for k in range(table.columnCount())]
+    return [table.item(row, names.index(name)).data(Qt.ItemDataRole.DisplayRole) for row in range(table.rowCount())]
+
+
+# -- seams ------------------------------------------------------------------------------------------------------------
+
+
+def test_it_shows_what_the_library_reports(inspect, qtbot):
+    _, widget, result = inspect()
+    click(qtbot, widget, "measure")
+    report = seam_report(result.embedding, result.plan, result.labels)
+    assert report.verdict in widget.form.finding.text()
+    found = list(zip(column(widget, "axis"), column(widget, "pixel"), strict=True))
+    assert found == [("yx"[row.axis], row.position) for row in report.worst(99)]
+    assert len(found) == sum(map(len, result.plan.seams()))
+    assert column(widget, "cut") == [row.straight for row in report.worst(99)]
+
+
+def test_each_line_of_the_plot_is_of_its_kind(inspect, qtbot):
+    _, widget, result = inspect()
+    click(qtbot, widget, "measure")
+    groups = widget.form.plot.groups
+    plan = result.plan
+    seams = [set(axis) for axis in plan.seams()]
+    lines = [{p for p in axis if 0 < p < size} for axis, size in zip(plan.grid(), plan.result_shape, strict=True)]
+    period = sum(len(of_grid - of_tiles) for of_grid, of_tiles in zip(lines, seams, strict=True))
+    count = sum(map(len, seams))
+    assert [len(groups[kind]) for kind in KINDS] == [count, period, 39 + 47 - count - period]
+    (row,) = widget.findings.lines[(widget.findings.lines["axis"] == 1) & (widget.findings.lines["position"] == 16)]
+    jump = np.linalg.norm(result.embedding[:, :, 16] - result.embedding[:, :, 15], axis=0).mean()
+    assert row["jump"] == pytest.approx(float(jump), rel=1e-5)
+
+
+def test_a_click_on_a_row_moves_the_camera_to_the_seam(inspect, qtbot):
+    viewer, widget, _ = inspect(scale=(0.5, 0.25), translate=(3, 4), rotate=20)
+    click(qtbot, widget, "measure")
+    for row in range(widget.form.table.rowCount()):
+        widget.form.table.cellClicked.emit(row, 0)
+        at = viewer.layers["cells instances"].world_to_data(viewer.scene.camera.center[-2:])
+        axis = "yx".index(column(widget, "axis")[row])
+        assert at[axis] == pytest.approx(column(widget, "pixel")[row] - 0.5)
+
+
+def test_a_seam_between_planes_is_a_step_of_the_slider(inspect, qtbot, save_tiny):
+    model = save_tiny("deep", ndim=3, window=(8, 8, 8))
+    viewer, widget, _ = inspect((12, 16, 18), write=8, model=model, scale=(4, 1, 1))
+    click(qtbot, widget, "measure")
+    row = column(widget, "axis").index("z")
+    widget.form.table.cellClicked.emit(row, 0)
+    assert viewer.dims.current_step[-3] == column(widget, "pixel")[row] == 8
+
+
+def test_a_series_is_measured_at_the_frame_that_is_shown(inspect, qtbot):
+    viewer, widget, result = inspect((2, 40, 48), axes="tyx")
+    viewer.dims.set_current_step(1, 1)  # axis 0 is the channel of the embedding
+    click(qtbot, widget, "measure")
+    assert "(t = 1)" in widget.form.finding.text()
+    report = seam_report(result.embedding[:, 1], result.plan, result.labels[1])
+    assert column(widget, "jump")[0] == pytest.approx(report.worst(1)[0].jump, rel=5e-3)
+
+
+def test_table_and_plot_are_saved(inspect, qtbot, tmp_path):
+    _, widget, _ = inspect()
+    click(qtbot, widget, "measure")
+    widget.save_table(tmp_path / "seams.csv")
+    with open(tmp_path / "seams.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["axis_name"], int(row["position"])) for row in rows] == list(
+        zip(column(widget, "axis"), column(widget, "pixel"), strict=True)
+    )
+    widget.save_plot(tmp_path / "seams.png")
+    picture = QImage(str(tmp_path / "seams.png"))
+    seen = {picture.pixelColor(x, y).name() for x in range(0, picture.width(), 2) for y in range(0, picture.height(), 2)}
+    assert len(seen) > 10
+
+
+def test_highlight_keeps_the_instances_beside_seams(inspect, qtbot):
+    viewer, widget, result = inspect()
+    click(qtbot, widget, "highlight")
+    beside = set()
+    for axis, seams in enumerate(result.plan.seams()):
+        for position in seams:
+            beside |= set(np.unique(np.take(result.labels, (position - 1, position), axis=axis)).tolist()) - {0}
+    assert 0 < len(beside) < result.labels.max()
+    found = viewer.layers["cells on seams"].data
+    assert set(np.unique(found).tolist()) - {0} == beside
+    assert np.array_equal(found[found > 0], result.labels[found > 0])
+    click(qtbot, widget, "highlight")
+    assert sum("on seams" in layer.name for layer in viewer.layers) == 1
+
+
+# -- network ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("write", "ok"), [(16, True), (15, False)], ids=["on the lattice", "off the lattice"])
+def test_verify_tells_legal_tiles_from_others(inspect, qtbot, write, ok):
+    _, widget, _ = inspect(write=write, bad=not ok)
+    click(qtbot, widget, "verify")
+    assert ("equal one pass" in widget.form.answer.text()) == ok, widget.status.text()
+    assert ("differ from one pass" in widget.form.answer.text()) == (not ok)
+
+
+def test_probe_finds_the_period(inspect, qtbot):
+    _, widget, _ = inspect()
+    click(qtbot, widget, "probe")
+    assert "period of 2 px" in widget.form.answer.text()
+
+
+def test_another_model_is_refused(inspect, qtbot, save_tiny):
+    _, widget, _ = inspect()
+    widget.form.model.value = save_tiny("other", features=2)
+    click(qtbot, widget, "verify")
+    assert "is not the model" in widget.status.text()
+
+
+def test_a_model_that_is_gone_is_asked_for(inspect, qtbot, tiny, monkeypatch):
+    viewer, widget, _ = inspect()
+    for layer in viewer.layers:
+        if KEY in layer.metadata:
+            layer.metadata = {KEY: layer.metadata[KEY] | {"model": "gone.safetensors"}}
+    click(qtbot, widget, "verify")
+    assert "Model file" in widget.status.text()
+    widget.form.model.value = tiny
+    click(qtbot, widget, "verify")
+    assert "equal one pass" in widget.form.answer.text()
+
+
+def test_an_image_that_is_gone_is_asked_for(inspect, qtbot):
+    viewer, widget, _ = inspect()
+    viewer.layers.remove("cells")
+    click(qtbot, widget, "verify")
+    assert "open it" in widget.status.text()
+
+
+# -- layers and lines -------------------------------------------------------------------------------------------------
+
+
+def test_the_boxes_show_and_hide_lines_and_follow_the_layer_list(inspect):
+    viewer, widget, _ = inspect()
+    widget.form.seams.setChecked(True)
+    widget.form.grid.setChecked(True)
+    assert [layer.name for layer in viewer.layers][-2:] == ["cells period grid", "cells tile seams"]
+    assert "not borders of tiles" in widget.form.legend.text()
+    viewer.layers["cells tile seams"].visible = False
+    assert not widget.form.seams.isChecked()
+    viewer.layers.remove("cells period grid")
+    assert not widget.form.grid.isChecked()
+
+
+def test_it_opens_on_nothing_and_takes_the_first_result(qtbot, put_result):
+    viewer = ViewerModel()
+    widget = InspectWidget(viewer)
+    qtbot.addWidget(widget)
+    assert not widget.form.measure.isEnabled()
+    put_result(viewer)
+    widget.reset_choices()
+    assert widget.form.measure.isEnabled()
+    viewer.layers.clear()
+    widget.reset_choices()
+    assert not widget.form.measure.isEnabled()
+
+
+def test_a_new_run_clears_what_was_found(inspect, qtbot):
+    _, widget, _ = inspect()
+    click(qtbot, widget, "measure")
+    assert widget.findings is not None
+    layer = widget.layer
+    layer.metadata = dict(layer.metadata)
+    assert widget.findings is None
+    assert widget.form.table.rowCount() == 0
+
+
+def test_one_tile_has_no_seams(inspect, qtbot):
+    _, widget, _ = inspect(write=64)
+    click(qtbot, widget, "measure")
+    assert "single tile" in widget.form.finding.text()
+    assert "no seams" in widget.form.legend.text()
+    assert not widget.form.table_button.isEnabled()
+
+
+def test_it_is_said_that_illegal_tiles_have_grids_of_their_own(inspect):
+    _, legal, _ = inspect()
+    _, illegal, _ = inspect(write=15, bad=True)
+    assert "grid of its own" not in legal.form.legend.text()
+    assert "grid of its own" in illegal.form.legend.text()
+
+
+def test_it_works_in_a_viewer_that_hides_its_private_side(make_napari_viewer, qtbot, put_result, npe2pm):
+    """napari hands such a viewer to a plugin that a script docks."""
+    viewer = make_napari_viewer()
+    result = put_result(viewer)
+    with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(Path(napari_shiftseg.__file__).with_name("napari.yaml"))):
+        _, widget = viewer.window.add_plugin_dock_widget("napari-shiftseg", "Inspect")
+    assert widget.viewer is not viewer
+    widget.form.seams.setChecked(True)
+    assert len(viewer.layers["cells tile seams"].data) == sum(map(len, result.plan.seams()))
+    for name in ("measure", "highlight", "verify"):
+        click(qtbot, widget, name)
+    widget.form.table.cellClicked.emit(0, 0)
+    assert "equal one pass" in widget.form.answer.text()
+    viewer.layers.remove("cells tile seams")
+    assert not widget.form.seams.isChecked()
+    widget.form.seams.setChecked(True)
+    viewer.layers.remove("cells instances")
+    viewer.layers.remove("cells embedding")
+    assert not any("seams" in layer.name for layer in viewer.layers if "on seams" not in layer.name)
+    assert not widget.form.measure.isEnabled()
+
+
+def test_a_closed_dock_takes_its_lines_with_it(make_napari_viewer, qtbot, put_result):
+    viewer = make_napari_viewer()
+    put_result(viewer)
+    widget = InspectWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Inspect")
+    widget.form.seams.setChecked(True)
+    assert any("seams" in layer.name for layer in viewer.layers)
+    with qtbot.capture_exceptions() as raised:
+        viewer.window.remove_dock_widget(widget)
+        widget.deleteLater()
+        qtbot.waitUntil(lambda: not any("seams" in layer.name for layer in viewer.layers), timeout=3000)
+        viewer.scene.camera.zoom = 3
+        viewer.layers.remove(viewer.layers[-1])
+    assert not raised
+
+
+def test_a_closed_window_raises_nothing(make_napari_viewer, qtbot, put_result):
+    viewer = make_napari_viewer()
+    put_result(viewer)
+    widget = InspectWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Inspect")
+    widget.form.seams.setChecked(True)
+    widget.measure()
+    (job,) = widget.jobs
+    with qtbot.capture_exceptions() as raised:
+        viewer.close()
+        qtbot.waitUntil(lambda: not job.worker.is_running, timeout=10_000)
+        qtbot.wait(50)
+    assert not raised
