@@ -64,6 +64,10 @@ class LabelSettings:
     window: int | None = None
     halo: int | None = None
 
+    def lattice(self, ndim: int) -> tuple[int, int]:
+        """Core edge of the clustering windows, which start at multiples of it, and the margin that each sees, pixels."""
+        return self.window or _WINDOW[ndim], _HALO[ndim] if self.halo is None else self.halo
+
 
 def label_instances(
     embedding: Any,
@@ -119,7 +123,7 @@ def label_steps(
     shape = tuple(embedding.shape[1:])
     _check(shape, foreground, settings)
     ndim = len(shape)
-    edge, halo = settings.window or _WINDOW[ndim], _HALO[ndim] if settings.halo is None else settings.halo
+    edge, halo = settings.lattice(ndim)
     corners = list(product(*(range(0, size, edge) for size in shape)))
     pieces = np.zeros(shape, np.int64)  # touching pixels of one mode of one window
     modes = [np.zeros((1, embedding.shape[0]))]  # the mode of each piece; piece 0 is the background
@@ -148,7 +152,9 @@ def _check(shape: Sequence[int], foreground: Any, settings: LabelSettings) -> No
     if not settings.bandwidth > 0 or not settings.radius > 0:
         raise SettingsError(f"bandwidth is {settings.bandwidth}, radius {settings.radius}; give positive numbers.")
     if (settings.window is not None and settings.window < 1) or (settings.halo is not None and settings.halo < 0):
-        raise SettingsError(f"window is {settings.window}, halo {settings.halo}; give a window of 1 px and a halo of 0 px or more.")
+        raise SettingsError(
+            f"window is {settings.window}, halo {settings.halo}; give a window of 1 px and a halo of 0 px or more."
+        )
 
 
 def _cluster_window(
