@@ -258,6 +258,8 @@ def _whole(labels: Any, lines: Lines) -> npt.NDArray[Any]:
 def _exposed(alike: Ratio, near: Ratio, same_phase: bool) -> bool | None:
     if math.isnan(alike.interval[0]) or math.isnan(near.interval[0]):
         return None
+    if alike.interval[1] < 1 and near.interval[1] < 1:
+        return None  # objects that happen to lie off the seams do this, and so can tiles off the lattice
     if not (alike.above_one and near.above_one):
         return False
     # where every line of this phase is a seam, a network whose grid shows cannot be told from tiles that show
@@ -285,6 +287,9 @@ def _verdict(
             found += f" ({level:.0%} interval {alike.interval[0]:.2f} to {alike.interval[1]:.2f})"
             if exposed:
                 parts.append(f"{found}: the tiles show")
+            elif exposed is None and alike.value < 1:
+                parts.append(f"{found}: less than elsewhere, which misplaced tiles can cause and so can the place of the "
+                             "objects; the check against one pass over the whole image tells")  # fmt: skip
             elif exposed is None:
                 parts.append(f"{found}: either the tiles show or the period grid of the network does, whose every line is a "
                              "seam here; larger tiles would tell")  # fmt: skip
