@@ -67,7 +67,7 @@ def read_mask(pair: Pair, image: Image) -> npt.NDArray[Any]:
     wanted = tuple(size for axis, size in image.sizes.items() if axis != "c")
     if mask.shape != wanted:
         raise ImageError(f"the mask {pair.mask} has shape {mask.shape} and its image {wanted}; give masks of equal shape.")
-    if mask.dtype.kind not in "bui":
+    if mask.dtype.kind not in "iub":
         raise ImageError(f"the mask {pair.mask} holds {mask.dtype} values; give integers, one number per object.")
     return mask.astype(np.uint8) if mask.dtype.kind == "b" else mask
 
