@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 INTEGERS = frozenset({"errors", "events", "geometry"})
 COMPUTE = frozenset({"network", "instances", "analysis"})
 LIBRARY = INTEGERS | {"synthetic"} | COMPUTE | {"io"}
-VERBS = frozenset({"segmentation", "evaluation", "colours", "picture", "cli"})
+VERBS = frozenset({"segmentation", "evaluation", "colours", "picture", "paper", "cli"})
 NOTHING: frozenset[str] = frozenset()
 
 # room -> the rooms that it may import
@@ -143,9 +143,7 @@ def declared_modules(*extras: str) -> set[str]:
 
 
 def test_whatever_is_imported_is_declared_as_a_dependency():
-    library = (
-        sys.stdlib_module_names | declared_modules("distributed", "bioimageio") | {"napari_shiftseg", "distributed"}
-    )
+    library = sys.stdlib_module_names | declared_modules("distributed", "bioimageio") | {"napari_shiftseg", "distributed"}
     with_napari = library | declared_modules("napari")
     undeclared = [
         found

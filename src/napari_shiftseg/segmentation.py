@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from skimage.segmentation import relabel_sequential
 
 from napari_shiftseg.errors import ComplianceError, ImageError, ResultError, SettingsError
 from napari_shiftseg.events import Event, Stage, drain
@@ -20,7 +21,17 @@ from napari_shiftseg.instances import LabelSettings, label_steps
 from napari_shiftseg.io import Frame, Image, load_model, read_image, save_result
 from napari_shiftseg.network import Device, Limits, Model, ModelRecord, Normalisation, choose_device, predict_steps
 
-__all__ = ["SegmentSettings", "Segmentation", "Status", "plan_image", "segment", "segment_steps", "status"]
+__all__ = [
+    "Preview",
+    "SegmentSettings",
+    "Segmentation",
+    "Status",
+    "plan_image",
+    "preview_steps",
+    "segment",
+    "segment_steps",
+    "status",
+]
 
 Status = Literal["compliant", "tile-exact", "non-compliant"]
 
@@ -167,16 +178,8 @@ def segment_steps(
         raise SettingsError(f"method is {settings.method!r}; give 'auto' or 'tiles'.")
     if out is not None and Path(out).exists():
         raise ResultError(f"{out} is there already; choose another name or remove it.")
-    chosen = model if isinstance(model, Model) else load_model(model)
-    picture = _as_image(image, chosen.spec)
-    frames = picture.frames(chosen.spec.ndim, settings.channels or _default_channels(picture, chosen.spec))
-    device = choose_device(settings.device)
-    plan = plan_image(chosen.spec, frames[0].view.shape[1:], settings, device)
-    broken = violations(plan, chosen.record)
-    if broken and not settings.allow_noncompliant:
-        raise ComplianceError(" ".join(v.message for v in broken), violations=broken)
-    clustering = _label_settings(chosen, settings)
-    limits = _limits(chosen, frames)
+    task = _prepare(image, model, settings)
+    chosen, picture, frames, plan = task.model, task.image, task.frames, task.plan
     axes, lengths = _loop_axes(picture, chosen.spec.ndim)
     shape = (*lengths, *plan.result_shape)
     labels = np.zeros(shape, np.uint32)
@@ -196,7 +199,7 @@ def segment_steps(
             device=settings.device,
             out=None if embedding is None else embedding[part],
             dtype=settings.dtype,
-            limits=limits,
+            limits=task.limits,
             deterministic=settings.deterministic,
         )
         seconds["network"] += time.perf_counter() - before
@@ -204,9 +207,9 @@ def segment_steps(
             foreground[position] = prediction.foreground
         yield Stage(done=0, total=0, text=f"instances{which}")
         before = time.perf_counter()
-        labels[position] = yield from label_steps(prediction.embedding, prediction.foreground, clustering)
+        labels[position] = yield from label_steps(prediction.embedding, prediction.foreground, task.clustering)
         seconds["labels"] += time.perf_counter() - before
-    record = _record(chosen, picture, plan, settings, device, broken, clustering, limits)
+    record = _record(task, plan, settings)
     record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in frames]
     seconds["all"] = time.perf_counter() - started  # without writing, which comes after the record
     record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
@@ -249,7 +252,152 @@ def status(broken: Sequence[Violation], record: ModelRecord | None) -> Status:
     return "compliant" if record is not None and not broken else "tile-exact"
 
 
+# -- a part of it -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Preview:
+    """Labels of a part of an image.
+
+    Attributes
+    ----------
+    labels : ndarray
+        uint32, along `axes`; one pixel long on axes that are looped over.
+    axes : str
+    origin : tuple of int
+        Image pixel of the first label, one per axis.
+    plan : TilePlan
+        The tiles that ran.
+    record : dict
+        What happened, JSON values.
+    """
+
+    labels: npt.NDArray[np.uint32]
+    axes: str
+    origin: tuple[int, ...]
+    plan: TilePlan
+    record: dict[str, Any]
+
+
+def preview_steps(
+    image: Any, model: Model | str | Path, settings: SegmentSettings | None, window: Mapping[str, slice]
+) -> Generator[Event, None, Preview]:
+    """Segment what is in a window as `segment_steps` would: the same tiles, limits and clustering windows, but few of them.
+
+    Parameters
+    ----------
+    image, model, settings
+        As in `segment`.
+    window : mapping of axis to slice
+        Wanted pixels of the image, such as `{"t": slice(3, 4), "y": slice(0, 200), "x": slice(50, 90)}`; an axis that is
+        left out is taken whole. Of an axis that is looped over (t, or z with a 2D network), the first position is taken.
+
+    Returns
+    -------
+    Preview
+        Of all clustering windows that the window meets. Instances that stay 4 px inside it are those of the whole run, with
+        other numbers.
+
+    Raises
+    ------
+    ShiftsegError
+        As `segment`.
+    """
+    settings = settings or SegmentSettings()
+    task = _prepare(image, model, settings)
+    spec, plan = task.model.spec, task.plan
+    axes, lengths = _loop_axes(task.image, spec.ndim)
+    looped = [min(max(0, window.get(axis, slice(0, 1)).start), size - 1) for axis, size in zip(axes, lengths, strict=False)]
+    wanted = dict(zip(axes, looped, strict=False))
+    frame = next(frame for frame in task.frames if frame.index == wanted)
+    sides = [window.get(axis, slice(0, size)) for axis, size in zip(axes[len(looped) :], plan.result_shape, strict=True)]
+    lattice = task.clustering.lattice(spec.ndim)
+    spans = [_span(side, size, *lattice, spec.foreground) for side, size in zip(sides, plan.result_shape, strict=True)]
+    part = plan.within([span.seen for span in spans])
+    yield Stage(done=0, total=len(part), text="network")
+    options: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype, "deterministic": settings.deterministic}
+    prediction = yield from predict_steps(task.model, frame.view, part, limits=task.limits, **options)
+    yield Stage(done=0, total=0, text="instances")
+    embedding = _laid_out(prediction.embedding, spans, part.origin)
+    foreground = None if prediction.foreground is None else _laid_out(prediction.foreground[None], spans, part.origin)[0]
+    if spec.coordinates:  # in float64 the sum with whole pixels is exact
+        embedding = embedding.astype(np.float64)
+        for axis, span in enumerate(spans):
+            embedding[axis] += span.start
+    labels = yield from label_steps(embedding, foreground, task.clustering)
+    inner = labels[tuple(slice(span.core.start - span.start, span.core.stop - span.start) for span in spans)]
+    numbered = relabel_sequential(inner)[0].astype(np.uint32)
+    return Preview(
+        labels=numbered[(None,) * len(looped)],
+        axes=axes,
+        origin=(*looped, *(span.core.start for span in spans)),
+        plan=part,
+        record=_record(task, part, settings),
+    )
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One axis of a preview, result pixels: where the labels start, what they need to be right, where they are right."""
+
+    start: int
+    seen: slice
+    core: slice
+
+
+def _span(side: slice, size: int, edge: int, halo: int, masked: bool) -> _Span:
+    first = min(max(0, side.start), size - 1) // edge * edge
+    stop = min(size, -(-max(side.stop, first + 1) // edge) * edge)
+    start = max(0, first - edge)  # on the lattice of the clustering windows
+    # a mask can leave the rest of that window empty; without one it has to be computed
+    return _Span(start, slice(max(0, first - halo) if masked else start, min(size, stop + halo)), slice(first, stop))
+
+
+def _laid_out(block: npt.NDArray[Any], spans: Sequence[_Span], origin: Sequence[int]) -> npt.NDArray[Any]:
+    """What the spans see of a block (C, *part), in an array from their starts on, 0 elsewhere."""
+    laid = np.zeros((len(block), *(span.seen.stop - span.start for span in spans)), block.dtype)
+    into = tuple(slice(span.seen.start - span.start, None) for span in spans)
+    seen = tuple(slice(s.seen.start - o, s.seen.stop - o) for s, o in zip(spans, origin, strict=True))
+    laid[(slice(None), *into)] = block[(slice(None), *seen)]
+    return laid
+
+
 # -- preparation ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Task:
+    """All that is decided before the first pass of the network."""
+
+    model: Model
+    image: Image
+    frames: Sequence[Frame]
+    device: Device
+    plan: TilePlan
+    broken: tuple[Violation, ...]
+    clustering: LabelSettings
+    limits: Limits
+
+
+def _prepare(image: Any, model: Model | str | Path, settings: SegmentSettings) -> _Task:
+    chosen = model if isinstance(model, Model) else load_model(model)
+    picture = _as_image(image, chosen.spec)
+    frames = picture.frames(chosen.spec.ndim, settings.channels or _default_channels(picture, chosen.spec))
+    device = choose_device(settings.device)
+    plan = plan_image(chosen.spec, frames[0].view.shape[1:], settings, device)
+    broken = violations(plan, chosen.record)
+    if broken and not settings.allow_noncompliant:
+        raise ComplianceError(" ".join(v.message for v in broken), violations=broken)
+    return _Task(
+        model=chosen,
+        image=picture,
+        frames=frames,
+        device=device,
+        plan=plan,
+        broken=broken,
+        clustering=_label_settings(chosen, settings),
+        limits=_limits(chosen, frames),
+    )
 
 
 def _as_image(image: Any, spec: UNetSpec) -> Image:
@@ -328,16 +476,8 @@ def _spacing(image: Image, axes: str) -> tuple[tuple[float, ...], tuple[str | No
 # -- record -----------------------------------------------------------------------------------------------------------
 
 
-def _record(
-    model: Model,
-    image: Image,
-    plan: TilePlan,
-    settings: SegmentSettings,
-    device: Device,
-    broken: Sequence[Violation],
-    clustering: LabelSettings,
-    limits: Limits,
-) -> dict[str, Any]:
+def _record(task: _Task, plan: TilePlan, settings: SegmentSettings) -> dict[str, Any]:
+    model, image, device = task.model, task.image, task.device
     return {
         "model": {
             "name": model.name,
@@ -347,11 +487,11 @@ def _record(
         },
         "image": {"name": image.name, "source": image.source, "axes": image.axes, "note": image.note},
         "plan": plan.to_dict(),
-        "status": status(broken, model.record),
-        "violations": [asdict(v) for v in broken],
+        "status": status(task.broken, model.record),
+        "violations": [asdict(v) for v in task.broken],
         "settings": asdict(settings),
-        "clustering": asdict(clustering),
-        "limits": asdict(limits),
+        "clustering": asdict(task.clustering),
+        "limits": asdict(task.limits),
         "device": {"kind": device.kind, "name": device.name},
         "versions": _versions(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

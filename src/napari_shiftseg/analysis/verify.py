@@ -145,7 +145,7 @@ def verify_steps(
         network = network.module  # a bare network takes intensities as they are
     limits = normalisation if isinstance(normalisation, Limits) else None
     window = _window(plan, max_pixels, choose_device(device).free)
-    tiles, single = _tiles_at(plan, window), _one_tile(plan, window)
+    tiles, single = plan.within(window), _one_tile(plan, window)
     yield Stage(done=0, total=len(tiles), text="tiles")
     tiled = yield from predict_steps(network, image, tiles, device=device, dtype=dtype, limits=limits)
     yield Stage(done=0, total=1, text="one pass")
@@ -204,16 +204,6 @@ def _covering(plan: TilePlan, window: tuple[slice, ...]) -> tuple[Windows, ...]:
         tuple(tile for tile in axis if tile[2].start < part.stop and tile[2].stop > part.start)
         for axis, part in zip(plan.axes, window, strict=True)
     )
-
-
-def _tiles_at(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:
-    """The plan's own tiles that write into a window; they read what they always read, and write from pixel 0 on."""
-    axes = []
-    for tiles in _covering(plan, window):
-        first = tiles[0][2].start
-        axes.append(tuple((read, keep, slice(write.start - first, write.stop - first)) for read, keep, write in tiles))
-    shape = tuple(axis[-1][2].stop for axis in axes)
-    return replace(plan, axes=tuple(axes), result_shape=shape)
 
 
 def _one_tile(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:

@@ -25,9 +25,11 @@ COMMANDS = {
     "train": "train a network on images with masks",
     "check": "which rules of exact tiling a model, a tile size or an image keeps or breaks",
     "verify": "compare the tiles of an image with one pass of the network",
+    "synth": "draw a synthetic image with its truth",
     "seams": "whether the tiles of a result show at its seams",
     "probe": "find the period, the margin and the reach of a network by experiment",
     "evaluate": "score a model against ground truth, and calibrate its clustering",
+    "paper": "run the experiments of the paper, each with its expected outcome",
     "info": "versions, devices, models, images",
 }
 BAD_INPUT, BROKEN_RULE, NO_MEMORY, INTERRUPTED = 2, 3, 4, 130

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from operator import index
@@ -135,6 +135,30 @@ class TilePlan:
         edge = _CANONICAL[self.spec.ndim]
         write = tuple(max(1, edge // period) * period for period in self.spec.period)
         return plan_tiles(self.spec, self.image_shape, write, self.border)
+
+    def within(self, window: Sequence[slice]) -> TilePlan:
+        """The tiles that write into a window, and no others; each reads, keeps and so computes what it does in the whole plan.
+
+        Parameters
+        ----------
+        window : sequence of slice
+            Result pixels per axis, not empty.
+
+        Raises
+        ------
+        TilingError
+            If no tile writes there.
+        """
+        axes, origin = [], []
+        for tiles, part, first in zip(self.axes, window, self.origin, strict=True):
+            met = [tile for tile in tiles if tile[2].start < part.stop and tile[2].stop > part.start]
+            if not met or part.stop <= part.start:
+                raise TilingError(f"the window {part.start} to {part.stop} px has no pixel of the result; give another one.")
+            start = met[0][2].start
+            axes.append(tuple((read, keep, slice(write.start - start, write.stop - start)) for read, keep, write in met))
+            origin.append(first + start)
+        shape = tuple(axis[-1][2].stop for axis in axes)
+        return replace(self, axes=tuple(axes), result_shape=shape, origin=tuple(origin))
 
     def describe(self) -> str:
         """The plan in words.

@@ -4,10 +4,10 @@ from magicgui.widgets import FileEdit
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-__all__ = ["AUTOMATIC", "ChannelRow", "ModelBox", "Note", "TileBox", "offer"]
+__all__ = ["AUTOMATIC", "DOTS", "ChannelRow", "ModelBox", "Note", "TileBox", "offer"]
 
 AUTOMATIC = "Automatic"
-_DOTS = {"pass": "#4caf50", "warn": "#e6a117", "fail": "#e5534b"}  # readable on napari's dark and light themes
+DOTS = {"pass": "#4caf50", "warn": "#e6a117", "fail": "#e5534b"}  # readable on napari's dark and light themes
 
 
 class Note(QLabel):
@@ -22,7 +22,7 @@ class Note(QLabel):
     def tell(self, level: str, text: str) -> None:
         """Show a text with the dot of a level: "pass", "warn", "fail" or "" for none."""
         words = text.replace("&", "&amp;").replace("<", "&lt;")
-        dot = f'<span style="color: {_DOTS[level]}">\u25cf</span> ' if level else ""
+        dot = f'<span style="color: {DOTS[level]}">\u25cf</span> ' if level else ""
         self.setText(dot + words)
 
 

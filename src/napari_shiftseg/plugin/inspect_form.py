@@ -19,6 +19,8 @@ _TIPS = {
     "plot_button": "Save the plot and the finding.",
     "verify": "Compute the image again, by tiles and in one pass, and compare the outputs.",
     "probe": "Move the input of the network and see which shifts merely shift its output.",
+    "compare": "Compute the image again by tiles that break the rules, and show both results and where they differ.",
+    "beside": "Show the layers of both results beside each other; off hides those of the naive tiles.",
     "model": "The model that made the result; needed if it does not come with this installation.",
 }
 
@@ -43,6 +45,7 @@ class InspectForm(QWidget):
         self.highlight = QPushButton("Highlight instances on seams")
         self.model = FileEdit(mode="r", filter="Models (*.safetensors)", nullable=True)
         self.verify, self.probe, self.answer = QPushButton("Verify tiling"), QPushButton("Probe period"), Note()
+        self.compare, self.beside = QPushButton("Compare with naive tiling"), QCheckBox("Side by side")
         for name, tip in _TIPS.items():
             widget = getattr(self, name)
             getattr(widget, "native", widget).setToolTip(tip)
@@ -87,6 +90,7 @@ class InspectForm(QWidget):
         rows.addRow("Model file", self.model.native)
         inner.addLayout(rows)
         inner.addWidget(_side_by_side(self.verify, self.probe))
+        inner.addWidget(_side_by_side(self.compare, self.beside))
         inner.addWidget(self.answer)
         column.addWidget(network)
 

@@ -13,8 +13,9 @@ from napari_shiftseg.plugin.subject import Subject, find_model
 
 if TYPE_CHECKING:
     from napari_shiftseg.analysis import PeriodProbe, SeamReport, TilingCheck
+    from napari_shiftseg.analysis.naive import Comparison
 
-__all__ = ["KINDS", "Findings", "highlight_steps", "measure_steps", "probe_steps", "verify_steps"]
+__all__ = ["KINDS", "Findings", "compare_steps", "highlight_steps", "measure_steps", "probe_steps", "verify_steps"]
 
 KINDS = ("seam", "period line", "elsewhere")
 """What a line between two rows of pixels can be."""
@@ -67,17 +68,47 @@ def verify_steps(subject: Subject, model_file: str) -> Generator[Event, None, "T
     from napari_shiftseg import analysis
     from napari_shiftseg.network import Limits
 
-    model, plan, pixels = find_model(subject, model_file), subject.tile_plan(), subject.pixels()
+    model, plan = find_model(subject, model_file), subject.tile_plan()
+    pixels = _same_pixels(subject, plan)
+    known = _tuples(subject.record["limits"])
+    dtype = subject.record["settings"].get("dtype", "float32")
+    return (
+        yield from analysis.verify_steps(model, pixels, plan, dtype=dtype, max_pixels=_VERIFIED, normalisation=Limits(**known))
+    )
+
+
+def compare_steps(subject: Subject, model_file: str) -> Generator[Event, None, tuple[Subject, "Comparison", np.ndarray]]:
+    """Compute the image of a result by naive tiles; returns the result, the comparison and the colours of its embedding."""
+    yield Stage(done=0, total=0, text="loading the model")
+    from napari_shiftseg.analysis import naive
+    from napari_shiftseg.instances import LabelSettings
+    from napari_shiftseg.network import Limits
+    from napari_shiftseg.plugin.comparison import paint_comparison
+
+    if subject.embedding is None or subject.labels is None:
+        raise ResultError(f"{subject.name} was segmented without embedding layers; segment it with them.")
+    model, plan, record = find_model(subject, model_file), subject.tile_plan(), subject.record
+    pixels = _same_pixels(subject, plan)
+    result = np.asarray(subject.frame("embedding")), np.asarray(subject.frame("labels"))
+    options = {"limits": Limits(**_tuples(record["limits"])), "clustering": LabelSettings(**record["clustering"])}
+    options["dtype"] = record["settings"].get("dtype", "float32")
+    comparison = yield from naive.compare_steps(model, pixels, plan, *result, **options)
+    yield Stage(done=0, total=0, text="drawing")
+    return subject, comparison, paint_comparison(subject, comparison)
+
+
+def _same_pixels(subject: Subject, plan: Any) -> Any:
+    pixels = subject.pixels()
     if tuple(pixels.shape[1:]) != plan.image_shape:
         raise ResultError(
             f"the image of {subject.name} has {pixels.shape[1:]} px now, and {plan.image_shape} px were segmented; "
             "segment it again."
         )
-    known = {name: value and tuple(value) for name, value in subject.record["limits"].items()}
-    dtype = subject.record["settings"].get("dtype", "float32")
-    return (
-        yield from analysis.verify_steps(model, pixels, plan, dtype=dtype, max_pixels=_VERIFIED, normalisation=Limits(**known))
-    )
+    return pixels
+
+
+def _tuples(limits: Any) -> dict[str, Any]:
+    return {name: value and tuple(value) for name, value in limits.items()}
 
 
 def probe_steps(subject: Subject, model_file: str) -> Generator[Event, None, "PeriodProbe"]:

@@ -16,9 +16,18 @@ from qtpy.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QProgressBar, QPush
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.plugin.comparison import COMPARED, comparison_layers
 from napari_shiftseg.plugin.inputs import Note
 from napari_shiftseg.plugin.inspect_form import InspectForm
-from napari_shiftseg.plugin.inspect_jobs import KINDS, Findings, highlight_steps, measure_steps, probe_steps, verify_steps
+from napari_shiftseg.plugin.inspect_jobs import (
+    KINDS,
+    Findings,
+    compare_steps,
+    highlight_steps,
+    measure_steps,
+    probe_steps,
+    verify_steps,
+)
 from napari_shiftseg.plugin.jobs import End, Job, sentence, start_job
 from napari_shiftseg.plugin.layers import KEY, put_layers
 from napari_shiftseg.plugin.overlays import Overlays
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
     import napari
 
     from napari_shiftseg.analysis import PeriodProbe, SeamRow, TilingCheck
+    from napari_shiftseg.analysis.naive import Comparison
 
 __all__ = ["InspectWidget"]
 
@@ -78,6 +88,10 @@ class InspectWidget(QWidget):
     def verify(self) -> None:
         """Compute by tiles and in one pass, and compare."""
         self._start(partial(verify_steps, model_file=self._model_file()), self._show_check)
+
+    def compare(self) -> None:
+        """Compute by naive tiles, and show both."""
+        self._start(partial(compare_steps, model_file=self._model_file()), self._show_comparison)
 
     def probe(self) -> None:
         """Find the period of the network."""
@@ -161,6 +175,33 @@ class InspectWidget(QWidget):
         self.form.answer.tell("pass" if check.ok else "fail", check.text)
         self.status.tell("", "")
 
+    def _show_comparison(self, made: "tuple[Subject, Comparison, np.ndarray]") -> None:
+        from napari_shiftseg.plugin.source import placement_of
+
+        layer, (subject, comparison, colours) = self.layer, made
+        known = layer.metadata[KEY]
+        place = placement_of(layer, known["axes"], subject.axes)
+        put_layers(self.viewer, comparison_layers(subject, comparison, colours, place, known["source_id"]))
+        self.viewer.layers.selection.active = layer
+        self.form.answer.tell("fail" if comparison.changed.any() else "", comparison.text)
+        self.form.beside.setChecked(True)
+        self._on_beside(True)
+        self.status.tell("", "")
+
+    def _on_beside(self, on: bool) -> None:
+        """Both results in a grid of views, or only the compliant one."""
+        if self.layer is None:
+            return
+        for other in self.viewer.layers:
+            theirs = other.metadata.get(KEY, {})
+            if theirs.get("source_id") == self.layer.metadata[KEY]["source_id"]:
+                role = theirs["role"]
+                if role in COMPARED:
+                    other.visible = on
+                elif on and role in ("embedding RGB", "instances"):
+                    other.visible = True
+        self.viewer.canvas.grid.enabled = on
+
     def _show_probe(self, probe: "PeriodProbe") -> None:
         self.form.answer.tell({True: "pass", False: "fail", None: ""}[probe.agrees], probe.text)
         self.status.tell("", "")
@@ -201,7 +242,7 @@ class InspectWidget(QWidget):
 
     def _enable(self) -> None:
         form, busy, chosen = self.form, bool(self.jobs), self.layer is not None
-        for button in (form.measure, form.highlight, form.verify, form.probe):
+        for button in (form.measure, form.highlight, form.verify, form.probe, form.compare):
             button.setEnabled(chosen and not busy)
         form.layers.enabled = not busy
         form.open_button.setEnabled(not busy)
@@ -367,6 +408,8 @@ class InspectWidget(QWidget):
         form.highlight.clicked.connect(lambda _: self.highlight())
         form.verify.clicked.connect(lambda _: self.verify())
         form.probe.clicked.connect(lambda _: self.probe())
+        form.compare.clicked.connect(lambda _: self.compare())
+        form.beside.clicked.connect(self._on_beside)
         form.table.picked.connect(self.go_to)
         form.table_button.clicked.connect(lambda _: self._ask_and_save("csv", self.save_table))
         form.plot_button.clicked.connect(lambda _: self._ask_and_save("png", self.save_plot))

@@ -1,5 +1,6 @@
 """Sample images of the File > Open Sample menu; none of them needs torch."""
 
+from functools import partial
 from importlib.resources import as_file, files
 
 import numpy as np
@@ -7,8 +8,38 @@ from napari.types import LayerDataTuple
 from tifffile import imread
 
 from napari_shiftseg import synthetic
+from napari_shiftseg.plugin.synth_layers import preset_layers
 
-__all__ = ["constant", "disks_off_period", "disks_on_period", "nuclei", "touching_blobs", "touching_blobs_3d"]
+__all__ = [
+    "constant",
+    "disks_off_period",
+    "disks_on_period",
+    "fig2a",
+    "fig2b",
+    "fig3",
+    "fig4",
+    "fig5a",
+    "fig5b",
+    "fig6_elastic",
+    "fig6_noise",
+    "fig7a",
+    "fig7b",
+    "nuclei",
+    "touching_blobs",
+    "touching_blobs_3d",
+]
+
+# the images of the paper's figures; the manifest names them one by one
+fig2a = partial(preset_layers, "fig2a")
+fig2b = partial(preset_layers, "fig2b")
+fig3 = partial(preset_layers, "fig3")
+fig4 = partial(preset_layers, "fig4")
+fig5a = partial(preset_layers, "fig5a")
+fig5b = partial(preset_layers, "fig5b")
+fig6_noise = partial(preset_layers, "fig6_noise")
+fig6_elastic = partial(preset_layers, "fig6_elastic")
+fig7a = partial(preset_layers, "fig7a")
+fig7b = partial(preset_layers, "fig7b")
 
 
 def nuclei() -> list[LayerDataTuple]:

@@ -5,6 +5,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QL
 from superqt import QCollapsible
 
 from napari_shiftseg.plugin.inputs import ChannelRow, ModelBox, Note, TileBox, offer
+from napari_shiftseg.plugin.rules_panel import RulesPanel
 
 __all__ = ["SegmentForm"]
 
@@ -41,6 +42,7 @@ class SegmentForm(QWidget):
         self.about_model, self.about_device, self.plan, self.verdict = Note(), Note(), Note(), Note()
         self.allow = QCheckBox("Allow non-compliant")
         self.advanced = self._build_advanced()
+        self.rules = RulesPanel()
         self._build_rows()
         for name, tip in _TIPS.items():
             getattr(self, name).setToolTip(tip)
@@ -97,4 +99,5 @@ class SegmentForm(QWidget):
         rows.addRow(self.verdict)
         rows.addRow(self.allow)
         rows.addRow(self.advanced)
+        rows.addRow(self.rules)
         self.offer_channels(1, 1)

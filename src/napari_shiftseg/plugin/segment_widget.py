@@ -1,10 +1,12 @@
 """The Segment widget: an image layer and a model become an embedding and instances."""
 
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from magicgui.widgets import ComboBox
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info
@@ -18,6 +20,7 @@ from napari_shiftseg.plugin.equipment import Equipment, equip_steps
 from napari_shiftseg.plugin.inputs import Note, offer
 from napari_shiftseg.plugin.jobs import End, Job, sentence, start_job
 from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, put_layers, segment_and_draw
+from napari_shiftseg.plugin.preview import preview_layer, window_in_view
 from napari_shiftseg.plugin.segment_form import SegmentForm
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.io import Image
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.plugin.verdict import Verdict
-    from napari_shiftseg.segmentation import SegmentSettings
+    from napari_shiftseg.segmentation import Preview, SegmentSettings
 
 __all__ = ["SegmentWidget"]
 
@@ -55,6 +58,7 @@ class SegmentWidget(QWidget):
         self._target: _Target | None = None
         self._watched: ImageLayer | None = None
         self._axes_typed = False
+        self._spacing: tuple[Any, tuple[int, ...] | None] | None = None  # what was looked at, and the lattice seen there
         self.jobs: list[Job] = []  # the run, if there is one
         self._build()
         self._connect()
@@ -107,6 +111,16 @@ class SegmentWidget(QWidget):
 
     def run(self) -> None:
         """Start the segmentation in a thread; nothing happens while one runs or where the verdict is "fail"."""
+        self._start(segment_and_draw, self._show_and_sum_up)
+
+    def preview(self) -> None:
+        """Start the segmentation of what is in view, in a thread."""
+        if self.layer is None:
+            return
+        window = window_in_view(self.viewer, self.layer, self.form.axes.text().strip())
+        self._start(partial(_preview_steps, window=window), self.show_preview)
+
+    def _start(self, steps: Callable[..., Any], show: Callable[[Any], None]) -> None:
         self._refresh()
         if self.jobs or self._verdict is None or not self._verdict.can_run:
             return
@@ -118,9 +132,9 @@ class SegmentWidget(QWidget):
         settings = replace(self.settings(), write=self._verdict.plan.write)
         place = placement_of(layer, image.axes, wanted)
         self._target = _Target(layer=layer, axes=image.axes, place=place)
-        steps = partial(segment_and_draw, image, self.equipment.source, settings)
         self._set_running(True)
-        self.jobs.append(start_job(steps, on_event=self._on_event, on_end=self._on_end))
+        job = partial(steps, image, self.equipment.source, settings)
+        self.jobs.append(start_job(job, on_event=self._on_event, on_end=partial(self._on_end, show)))
 
     def cancel(self) -> None:
         """Stop the run after the tile that is being computed."""
@@ -134,6 +148,19 @@ class SegmentWidget(QWidget):
         target, result = self._target, drawn.result
         place = self._place_of(target, result.axes)
         put_layers(self.viewer, layer_tuples(drawn, place, target.layer.name, target.layer.unique_id))
+
+    def show_preview(self, preview: "Preview") -> None:
+        """Show the instances of what was in view."""
+        target = self._target
+        place = self._place_of(target, preview.axes)
+        put_layers(self.viewer, [preview_layer(preview, place, target.layer.name, target.layer.unique_id)])
+        self.viewer.layers.selection.active = target.layer if target.layer in self.viewer.layers else None
+        found = np.count_nonzero(np.unique(preview.labels))
+        self.status.tell("", f"Preview: {found} instances in {len(preview.plan)} of the tiles; Run segments the whole image.")
+
+    def _show_and_sum_up(self, drawn: Drawn) -> None:
+        self.show_result(drawn)
+        self.status.tell(*_summary(drawn))
 
     def _place_of(self, target: _Target, wanted: str) -> "Placement":
         from napari_shiftseg.plugin.source import placement_of
@@ -154,14 +181,13 @@ class SegmentWidget(QWidget):
         if not self.jobs or not self.jobs[0].cancelled.is_set():
             self.status.tell("", f"{self._stage[:1].upper()}{self._stage[1:]}{steps}\u2026")
 
-    def _on_end(self, end: End) -> None:
+    def _on_end(self, show: Callable[[Any], None], end: End) -> None:
         if not isalive(self):  # the window was closed
             return
         self.jobs.clear()
         self._set_running(False)
         if end.state == "done":
-            self.show_result(end.value)
-            self.status.tell(*_summary(end.value))
+            show(end.value)
         elif end.state == "cancelled":
             self.status.tell("", "Cancelled; no layer was changed.")
         else:
@@ -173,6 +199,7 @@ class SegmentWidget(QWidget):
     def _set_running(self, running: bool) -> None:
         self.form.setEnabled(not running)
         self.run_button.setEnabled(not running)
+        self.preview_button.setEnabled(not running)
         self.cancel_button.setEnabled(running)
         self.progress.setVisible(running)
         self._stage = "starting"
@@ -236,6 +263,7 @@ class SegmentWidget(QWidget):
 
     def _on_layer_data(self, *_: Any) -> None:
         if isalive(self):
+            self._spacing = None
             self._guess_axes()
             self._refresh()
 
@@ -281,7 +309,9 @@ class SegmentWidget(QWidget):
         _fill(self.form.plan, plan)
         _fill(self.form.about_model, about)
         _fill(self.form.about_device, "" if device is None else f"{device.describe()}, {self.form.dtype.currentText()}")
-        self.run_button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
+        self._explain_rules()
+        for button in (self.run_button, self.preview_button):
+            button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
 
     def _look(self) -> "Verdict":
         from napari_shiftseg.plugin.verdict import Verdict, judge, tile_sizes
@@ -297,6 +327,36 @@ class SegmentWidget(QWidget):
             self.form.tile.offer(tile_sizes(model.spec, verdict.plan.image_shape))
         return verdict
 
+    def _explain_rules(self) -> None:
+        """Fill the panel of rules, if it is open."""
+        panel, verdict = self.form.rules, self._verdict
+        if not panel.is_open or verdict is None or verdict.plan is None:
+            panel.tell(())
+            return
+        from napari_shiftseg.geometry.rule_table import rulings
+        from napari_shiftseg.plugin.verdict import capacity_text, spacing_steps
+
+        model = self.equipment.model
+        panel.tell(rulings(verdict.plan, model.record))
+        image, channels = self.image(), self.form.channels.value()
+        seen = (self.layer, image.axes, channels, model.hash)
+        if self._spacing is None or self._spacing[0] != seen:  # the image decides, so each is looked at once
+            self._spacing = (seen, None)
+            start_job(partial(spacing_steps, image, model.spec, channels), on_end=partial(self._on_spacing, seen))
+        panel.tell_capacity(*capacity_text(model.spec, self._spacing[1]))
+
+    def _on_spacing(self, seen: Any, end: End) -> None:
+        if isalive(self) and end.state == "done" and self._spacing is not None and self._spacing[0] == seen:
+            self._spacing = (seen, end.value)
+            self._explain_rules()
+
+    def fix_tiles(self) -> None:
+        """Set the tile size to the nearest one that obeys the rules."""
+        from napari_shiftseg.plugin.verdict import tile_wish
+
+        self.form.tile.show_wish(tile_wish(self.form.tile.currentText(), self.equipment.model.spec, snap=True))
+        self._refresh()
+
     def _on_tile(self) -> None:
         if self.equipment is not None and self.equipment.model is not None:
             with suppress(ShiftsegError):  # the verdict says it
@@ -308,10 +368,13 @@ class SegmentWidget(QWidget):
     def _build(self) -> None:
         self.form = SegmentForm(ComboBox(choices=self._image_layers, nullable=False))
         self.run_button, self.cancel_button = QPushButton("Run"), QPushButton("Cancel")
+        self.preview_button = QPushButton("Preview view")
+        self.preview_button.setToolTip("Segment only what is in view, with the tiles of the whole image.")
         self.progress, self.status = QProgressBar(), Note()
         self.progress.setTextVisible(False)
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 2)
+        buttons.addWidget(self.preview_button, 1)
         buttons.addWidget(self.cancel_button, 1)
         content = QWidget()
         column = QVBoxLayout(content)
@@ -340,10 +403,21 @@ class SegmentWidget(QWidget):
         self.form.channels.changed.connect(self._refresh)
         self.form.tile.changed.connect(self._on_tile)
         self.form.allow.toggled.connect(lambda _: self._on_tile())
+        self.form.rules.toggled.connect(self._refresh)
+        self.form.rules.fix.clicked.connect(lambda _: self.fix_tiles())
         self.form.deterministic.toggled.connect(self._refresh)
         self.run_button.clicked.connect(lambda _: self.run())
+        self.preview_button.clicked.connect(lambda _: self.preview())
         self.cancel_button.clicked.connect(lambda _: self.cancel())
         self.destroyed.connect(partial(_cancel_all, self.jobs))
+
+
+def _preview_steps(
+    image: "Image", model: str, settings: "SegmentSettings", window: dict[str, slice]
+) -> Generator[Event, None, "Preview"]:
+    from napari_shiftseg.segmentation import preview_steps  # torch is loaded in the thread
+
+    return preview_steps(image, model, settings, window)
 
 
 def _cancel_all(jobs: list[Job], *_: Any) -> None:

@@ -2,17 +2,23 @@
 
 import math
 import re
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from napari_shiftseg.analysis.spacing import lattice_spacing, middle
 from napari_shiftseg.errors import SettingsError, ShiftsegError
+from napari_shiftseg.events import Event
 from napari_shiftseg.geometry import TilePlan, UNetSpec, violations
 from napari_shiftseg.io import Image
 from napari_shiftseg.network import Device, Model
 from napari_shiftseg.network.device import choose_dtype
 from napari_shiftseg.segmentation import SegmentSettings, plan_image, status
+from napari_shiftseg.synthetic import capacity
 
-__all__ = ["Verdict", "describe_model", "judge", "tile_sizes", "tile_wish"]
+__all__ = ["Verdict", "capacity_text", "describe_model", "judge", "spacing_steps", "tile_sizes", "tile_wish"]
 
 # more tiles than this are slow to plan, and nobody wants them
 _MOST_TILES = 20_000
@@ -79,6 +85,41 @@ def describe_model(model: Model) -> str:
     channels = f"{spec.in_channels} channel" + "s" * (spec.in_channels > 1)
     kind = "offsets to object centres" if spec.coordinates else f"free embedding of {spec.embedding_dim} channels"
     return f"{spec.ndim}D, {channels}, period {_edges(spec.period)} px, {kind}"
+
+
+def capacity_text(spec: UNetSpec, spacing: tuple[int, ...] | None) -> tuple[Literal["pass", "warn"], str]:
+    """How many same-looking objects the network can tell apart; "warn" if the spacing of the image makes them fewer.
+
+    Parameters
+    ----------
+    spec : UNetSpec
+    spacing : tuple of int or None
+        Of a lattice that the image shows, pixels per axis.
+
+    Source: Rumberger et al. 2021, Corollary 2.
+    """
+    if spec.coordinates:
+        return "pass", "The embedding holds each pixel's position, so same-looking objects differ wherever they lie."
+    most = math.prod(spec.period)
+    text = (
+        f"The embeddings of at most {most} same-looking objects differ (period {_edges(spec.period)} px; "
+        "Rumberger et al. 2021, Corollary 2)."
+    )
+    if spacing is None:
+        return "pass", text
+    count = capacity(spacing, spec.period)
+    text += f" The image repeats every {_edges(spacing)} px: of objects on that lattice {count} differ."
+    return ("warn" if count < most else "pass"), text
+
+
+def spacing_steps(
+    image: Image, spec: UNetSpec, channels: tuple[int, ...] | None
+) -> Generator[Event, None, tuple[int, ...] | None]:
+    """Spacing of a lattice in the first frame and channel of an image; ShiftsegError if it has no such frame."""
+    view = image.frames(spec.ndim, channels)[0].view
+    pixels = np.asarray(view[(slice(0, 1), *middle(view.shape[1:]))])[0]
+    return lattice_spacing(pixels)
+    yield  # a generator without steps: jobs are generators
 
 
 def tile_sizes(spec: UNetSpec, image_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What breaks the sameness of objects: noise and elastic deformation."""
+"""What breaks the sameness of objects: uneven light, noise and elastic deformation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ import numpy.typing as npt
 from scipy import ndimage
 
 CONTROL_SPACING = 20  # pixels between control points, as in the paper's elastic experiment
+
+
+def shade(
+    image: npt.NDArray[np.float32], light: float, along: tuple[npt.NDArray[np.int64], ...], shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """`image` under light that falls linearly from 1 at the first corner of `shape` to 1 - `light` at the last one.
+
+    `along` holds the positions of the pixels of `image` in `shape`, one array per axis.
+    """
+    if light == 0:
+        return image
+    factor = np.ones((1,) * len(shape), dtype=np.float64)
+    for axis, (positions, size) in enumerate(zip(along, shape, strict=True)):
+        fall = positions * (light / len(shape) / max(size - 1, 1))
+        factor = factor - fall.reshape(tuple(-1 if k == axis else 1 for k in range(len(shape))))
+    return np.asarray(image * factor, dtype=np.float32)
 
 
 def add_noise(image: npt.NDArray[np.float32], sigma: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:

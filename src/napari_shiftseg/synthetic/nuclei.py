@@ -31,9 +31,7 @@ class _Ellipsoid:
     def window(self, shape: tuple[int, ...], extra: int = 0) -> tuple[slice, ...]:
         middle = np.rint(self.centre).astype(int)
         reach = self.reach + 1 + extra
-        return tuple(
-            slice(max(0, int(m) - reach), min(n, int(m) + reach + 1)) for m, n in zip(middle, shape, strict=True)
-        )
+        return tuple(slice(max(0, int(m) - reach), min(n, int(m) + reach + 1)) for m, n in zip(middle, shape, strict=True))
 
     def level(self, window: tuple[slice, ...]) -> npt.NDArray[np.float64]:
         """Squared radius on the unit ball for every pixel of the window: below 1 inside."""

@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeAlias
+from typing import Literal, SupportsIndex, TypeAlias
 
 from napari_shiftseg.errors import SettingsError
 
@@ -16,14 +16,15 @@ LARGEST_RADIUS = 10_000  # squared distances then fit 32-bit integers in three d
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiskRecipe:
-    """Equal disks (balls) on a lattice; every tuple has one entry per axis, pixels."""
+class LatticeRecipe:
+    """Equal objects on a lattice; every tuple has one entry per axis, pixels. Its kinds are disks and squares."""
 
-    kind: Literal["disks"] = field(default="disks", init=False)
     shape: tuple[int, ...]
     spacing: tuple[int, ...]
     radius: float
     offset: tuple[int, ...]
+    jitter: int = 0
+    light: float = 0.0
     noise: float = 0.0
     elastic: float = 0.0
     seed: int = 0
@@ -36,9 +37,32 @@ class DiskRecipe:
             raise SettingsError(f"spacing {self.spacing} is below 1 px; give whole pixels, 1 or more, per axis.")
         if not 0 < self.radius <= LARGEST_RADIUS:
             raise SettingsError(f"radius {self.radius} px is out of range; give more than 0, at most {LARGEST_RADIUS}.")
+        _check_whole((self.jitter,), "jitter")
+        if self.jitter < 0:
+            raise SettingsError(f"jitter {self.jitter} px is negative; give 0 or more whole pixels.")
+        if self.jitter and max(self.jitter, self.radius / 2) > min(self.spacing):
+            raise SettingsError(
+                f"jitter {self.jitter} px does not suit radius {self.radius:g} px and spacing {self.spacing}; give a jitter "
+                "of at most the spacing, and a radius of at most twice the spacing."
+            )
+        _check_share(self.light, "light")
         _check_amount(self.noise, "noise")
         _check_amount(self.elastic, "elastic")
         _check_seed(self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskRecipe(LatticeRecipe):
+    """Disks (balls) on a lattice."""
+
+    kind: Literal["disks"] = field(default="disks", init=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquareRecipe(LatticeRecipe):
+    """Squares (cubes) on a lattice; `radius` is half of an edge."""
+
+    kind: Literal["squares"] = field(default="squares", init=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +72,7 @@ class ConstantRecipe:
     kind: Literal["constant"] = field(default="constant", init=False)
     shape: tuple[int, ...]
     value: float = 1.0
+    light: float = 0.0
     noise: float = 0.0
     seed: int = 0
 
@@ -55,6 +80,7 @@ class ConstantRecipe:
         check_shape(self.shape)
         if not 0 <= self.value <= 1:
             raise SettingsError(f"value {self.value} is not between 0 and 1; give a grey value in that range.")
+        _check_share(self.light, "light")
         _check_amount(self.noise, "noise")
         _check_seed(self.seed)
 
@@ -99,15 +125,15 @@ class BlobRecipe:
                 f"radius {self.radius} px is out of range for shape {self.shape}; give (smallest, largest), "
                 f"1 or more each and at most half of the shortest edge ({min(self.shape) / 2:g} px)."
             )
-        if not 0 <= self.touching <= 1:
-            raise SettingsError(f"touching {self.touching} is not a fraction; give a number from 0 to 1.")
+        _check_share(self.touching, "touching")
         _check_amount(self.noise, "noise")
         _check_seed(self.seed)
 
 
-Recipe: TypeAlias = DiskRecipe | ConstantRecipe | RampRecipe | BlobRecipe
+Recipe: TypeAlias = DiskRecipe | SquareRecipe | ConstantRecipe | RampRecipe | BlobRecipe
 KINDS: dict[str, type[Recipe]] = {
     "disks": DiskRecipe,
+    "squares": SquareRecipe,
     "constant": ConstantRecipe,
     "ramp": RampRecipe,
     "blobs": BlobRecipe,
@@ -134,6 +160,32 @@ def recipe_from(stored: Mapping[str, object]) -> Recipe:
         return recipe(**values)  # type: ignore[arg-type]  # stored values are checked by the recipe itself
     except TypeError as error:
         raise SettingsError(f"the stored {kind} recipe lacks a field or has one of a wrong type: {error}") from error
+
+
+def recipe_of(kind: str, shape: Sequence[int], **values: object) -> Recipe:
+    """Recipe from plain values: one number for `spacing` or `offset` means the same on every axis.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    shape : sequence of int
+        Image edges, pixels.
+    **values
+        Fields of the recipe.
+
+    Raises
+    ------
+    SettingsError
+        If the kind or a field is unknown, or a value is bad.
+
+    >>> recipe_of("disks", (64, 64), spacing=15, radius=5, offset=0).spacing
+    (15, 15)
+    """
+    edges = shape_tuple(shape)
+    for name in {"spacing", "offset"} & set(values):
+        values[name] = per_axis(values[name], len(edges), name)  # type: ignore[arg-type]  # checked there
+    return recipe_from({**values, "kind": kind, "shape": edges})
 
 
 def per_axis(value: int | Sequence[int], ndim: int, name: str) -> tuple[int, ...]:
@@ -174,10 +226,10 @@ def pair(values: tuple[float, float], name: str) -> tuple[float, float]:
     return number(lowest, name), number(highest, name)
 
 
-def whole(value: int, name: str) -> int:
+def whole(value: SupportsIndex | float, name: str) -> int:
     """`value` as a plain int."""
     try:
-        return operator.index(value)
+        return operator.index(value)  # type: ignore[arg-type]  # a float is refused below
     except TypeError:
         raise SettingsError(f"{name} {value!r} is not a whole number; give a whole number.") from None
 
@@ -202,6 +254,11 @@ def _check_axes(values: tuple[int, ...], name: str, ndim: int) -> None:
     _check_whole(values, name)
     if len(values) != ndim:
         raise SettingsError(f"{name} {values} has {len(values)} entries for {ndim} axes; give one number or {ndim}.")
+
+
+def _check_share(share: float, name: str) -> None:
+    if not 0 <= share <= 1:
+        raise SettingsError(f"{name} {share} is not a fraction; give a number from 0 to 1.")
 
 
 def _check_amount(sigma: float, name: str) -> None:

@@ -9,14 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.synthetic.dense import draw_constant, draw_ramp
-from napari_shiftseg.synthetic.lattice import draw_disks
+from napari_shiftseg.synthetic.lattice import draw_lattice
 from napari_shiftseg.synthetic.nuclei import draw_blobs
 from napari_shiftseg.synthetic.recipe import (
     BlobRecipe,
     ConstantRecipe,
     DiskRecipe,
+    LatticeRecipe,
     RampRecipe,
     Recipe,
+    SquareRecipe,
     number,
     pair,
     per_axis,
@@ -61,8 +63,8 @@ def make(recipe: Recipe | Mapping[str, object]) -> Synthetic:
     if isinstance(recipe, Mapping):
         recipe = recipe_from(recipe)
     match recipe:
-        case DiskRecipe():
-            image, labels = draw_disks(recipe)
+        case LatticeRecipe():
+            image, labels = draw_lattice(recipe)
         case ConstantRecipe():
             image, labels = draw_constant(recipe)
         case RampRecipe():
@@ -78,6 +80,8 @@ def disks(
     radius: float,
     *,
     offset: int | Sequence[int] = 0,
+    jitter: int = 0,
+    light: float = 0.0,
     noise: float = 0.0,
     elastic: float = 0.0,
     seed: int = 0,
@@ -97,6 +101,10 @@ def disks(
         Disk radius, pixels, > 0. Disks that touch or overlap keep their own labels; a pixel goes to the nearest centre.
     offset : int or sequence of int
         Shift of the first centre, pixels; there is no disk before the first centre.
+    jitter : int
+        Each disk is moved by a random whole number of pixels from -jitter to jitter per axis.
+    light : float
+        Share of the brightness (0 to 1) that is lost linearly from the first corner of the image to the last.
     noise : float
         Standard deviation of Gaussian noise; the result is clipped to [0, 1]. The paper's is 0.1.
     elastic : float
@@ -104,7 +112,7 @@ def disks(
         is 0.2. Labels follow by nearest pixel, so edge pixels that are more outside than inside stay background
         (the paper's truth takes every pixel above 0 and is up to one pixel wider).
     seed : int
-        Seed of deformation and noise.
+        Seed of jitter, deformation and noise.
 
     Raises
     ------
@@ -116,21 +124,57 @@ def disks(
     >>> int(disks((220, 220), 15, 5, offset=4).labels.max())
     225
     """
+    amounts = {"jitter": jitter, "light": light, "noise": noise, "elastic": elastic, "seed": seed}
+    return make(_lattice(DiskRecipe, shape, spacing, radius, offset, amounts))
+
+
+def squares(
+    shape: Sequence[int],
+    spacing: int | Sequence[int],
+    radius: float,
+    *,
+    offset: int | Sequence[int] = 0,
+    jitter: int = 0,
+    light: float = 0.0,
+    noise: float = 0.0,
+    elastic: float = 0.0,
+    seed: int = 0,
+) -> Synthetic:
+    """Same-looking squares (cubes) on a lattice, without texture: 1 inside, 0 outside.
+
+    A pixel is set if its distance to a centre is below `radius` along every axis (radius 5: 9 pixels wide, as a disk of
+    that radius). All parameters are those of `disks`.
+
+    >>> int(squares((16, 16), 20, 5).image.sum())
+    81
+    """
+    amounts = {"jitter": jitter, "light": light, "noise": noise, "elastic": elastic, "seed": seed}
+    return make(_lattice(SquareRecipe, shape, spacing, radius, offset, amounts))
+
+
+def _lattice(
+    kind: type[DiskRecipe] | type[SquareRecipe],
+    shape: Sequence[int],
+    spacing: int | Sequence[int],
+    radius: float,
+    offset: int | Sequence[int],
+    amounts: Mapping[str, float],
+) -> Recipe:
     edges = shape_tuple(shape)
-    return make(
-        DiskRecipe(
-            shape=edges,
-            spacing=per_axis(spacing, len(edges), "spacing"),
-            radius=number(radius, "radius"),
-            offset=per_axis(offset, len(edges), "offset"),
-            noise=number(noise, "noise"),
-            elastic=number(elastic, "elastic"),
-            seed=whole(seed, "seed"),
-        )
+    return kind(
+        shape=edges,
+        spacing=per_axis(spacing, len(edges), "spacing"),
+        radius=number(radius, "radius"),
+        offset=per_axis(offset, len(edges), "offset"),
+        jitter=whole(amounts["jitter"], "jitter"),
+        light=number(amounts["light"], "light"),
+        noise=number(amounts["noise"], "noise"),
+        elastic=number(amounts["elastic"], "elastic"),
+        seed=whole(amounts["seed"], "seed"),
     )
 
 
-def constant(shape: Sequence[int], *, value: float = 1.0, noise: float = 0.0, seed: int = 0) -> Synthetic:
+def constant(shape: Sequence[int], *, value: float = 1.0, light: float = 0.0, noise: float = 0.0, seed: int = 0) -> Synthetic:
     """A constant image in which every pixel is its own object, numbered from 1 in raster order.
 
     Parameters
@@ -139,6 +183,8 @@ def constant(shape: Sequence[int], *, value: float = 1.0, noise: float = 0.0, se
         Image edges, pixels; 1 to 3 of them.
     value : float
         Grey value, 0 to 1.
+    light : float
+        Share of the brightness (0 to 1) that is lost linearly from the first corner of the image to the last.
     noise : float
         Standard deviation of Gaussian noise; the result is clipped to [0, 1].
     seed : int
@@ -154,7 +200,11 @@ def constant(shape: Sequence[int], *, value: float = 1.0, noise: float = 0.0, se
     edges = shape_tuple(shape)
     return make(
         ConstantRecipe(
-            shape=edges, value=number(value, "value"), noise=number(noise, "noise"), seed=whole(seed, "seed")
+            shape=edges,
+            value=number(value, "value"),
+            light=number(light, "light"),
+            noise=number(noise, "noise"),
+            seed=whole(seed, "seed"),
         )
     )
 

@@ -1,0 +1,101 @@
+"""`shiftseg paper`: the experiments of the paper, each with its expected outcome."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from napari_shiftseg.cli.console import Console
+from napari_shiftseg.cli.options import whole
+from napari_shiftseg.errors import SettingsError
+
+if TYPE_CHECKING:
+    from napari_shiftseg.paper import Experiment, Finding
+
+EXAMPLE = "shiftseg paper fig5a"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help="names as the command without any lists them, or all")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", dest="size", action="store_const", const="quick", default="quick",
+                      help="small networks, up to three minutes each (default)")  # fmt: skip
+    size.add_argument("--full", dest="size", action="store_const", const="full", help="networks of the paper's size: hours")
+    parser.add_argument("--seed", type=whole(0), nargs="+", default=[0], metavar="N", help="one run each (default: 0)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the trainings there, so that they can go on")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Run the experiments; 3 if an expectation is not met."""
+    from napari_shiftseg.paper import EXPERIMENTS
+
+    if not args.figures:
+        return _list(console)
+    unknown = [name for name in args.figures if name not in EXPERIMENTS and name != "all"]
+    if unknown:
+        raise SettingsError(f"there is no experiment {unknown[0]}; give all, or some of {', '.join(EXPERIMENTS)}.")
+    chosen = list(EXPERIMENTS) if "all" in args.figures else list(dict.fromkeys(args.figures))
+    findings = []
+    with ExitStack() as stack:
+        # even without --out, experiments that share a network train it once
+        folder = args.out or Path(stack.enter_context(TemporaryDirectory(prefix="shiftseg-paper-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in chosen:
+            for seed in args.seed:
+                finding = _run_one(EXPERIMENTS[name], args.size, seed, folder, console)
+                findings.append(finding)
+                _say(EXPERIMENTS[name], finding, console)
+    console.document({**_machine(), "size": args.size, "findings": [_row(EXPERIMENTS[f.name], f) for f in findings]})
+    return 0 if all(finding.met for finding in findings) else 3
+
+
+def _machine() -> dict[str, object]:
+    import platform
+    import time
+
+    import torch
+
+    return {"date": time.strftime("%Y-%m-%d"), "machine": f"{platform.machine()}, torch {torch.__version__}"}
+
+
+def _list(console: Console) -> int:
+    from napari_shiftseg.paper import EXPERIMENTS
+
+    for name, experiment in EXPERIMENTS.items():
+        console.say(f"{name:13} {experiment.claim}")
+    console.document({"experiments": {name: one.claim for name, one in EXPERIMENTS.items()}})
+    return 0
+
+
+def _run_one(experiment: Experiment, size: str, seed: int, folder: Path, console: Console) -> Finding:
+    from napari_shiftseg.events import drain
+    from napari_shiftseg.paper import run_steps
+
+    with console.progress() as show:
+        return drain(run_steps(experiment, size, seed, folder), show)  # type: ignore[arg-type]
+
+
+def _say(experiment: Experiment, finding: Finding, console: Console) -> None:
+    measured = ", ".join(f"{name} {value}" for name, value in finding.measured.items())
+    console.say(f"{finding.name}, seed {finding.seed}: {'met' if finding.met else 'NOT MET'} ({finding.seconds:g} s)")
+    console.field("  claim", experiment.claim)
+    console.field("  expected", finding.expected)
+    console.field("  measured", measured)
+
+
+def _row(experiment: Experiment, finding: Finding) -> dict[str, object]:
+    return {
+        "name": finding.name,
+        "source": experiment.source,
+        "claim": experiment.claim,
+        "expected": finding.expected,
+        "measured": finding.measured,
+        "met": finding.met,
+        "seed": finding.seed,
+        "size": finding.size,
+        "seconds": finding.seconds,
+    }

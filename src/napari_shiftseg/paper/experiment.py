@@ -1,0 +1,243 @@
+"""An experiment of the paper as a value, and the verb that runs it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from napari_shiftseg.analysis import passing_network, prime_network
+from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.network import Augmentation, Normalisation, TrainImage, TrainSettings, UNet, train_steps
+from napari_shiftseg.synthetic import DiskRecipe, Recipe, make
+
+__all__ = ["Experiment", "Finding", "Measured", "Setup", "Training", "run_steps"]
+
+Measured: TypeAlias = dict[str, Any]
+Size: TypeAlias = Literal["quick", "full"]
+
+# Images that are trained on never share their noise with the one that is measured.
+_TEST_SEED = 1_000_000
+# Narrow networks are often born dead: one unit in the way is 0 for all pixels, and no gradient passes.
+_STARTS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a network is trained for an experiment, with the paper's loss.
+
+    Attributes
+    ----------
+    image : Recipe
+    window : int
+        Output window, pixels.
+    steps : int
+    learning_rate : float
+    realisations : int
+        Images that differ in their noise and deformation.
+    neighbours : bool
+        A tile and its direct neighbours under one loss (zero padding).
+    """
+
+    image: Recipe
+    window: int
+    steps: int
+    learning_rate: float = 5e-4
+    realisations: int = 1
+    neighbours: bool = False
+
+    def settings(self, spec: UNetSpec, seed: int, checkpoint: Path | None) -> TrainSettings:
+        """Settings of `network.train`: one window per step, no augmentation, background as an instance, margin 6."""
+        return TrainSettings(
+            spec=spec,
+            window=self.window,
+            batch=1,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            delta_var=0.0,
+            delta_dist=3.0,
+            gamma=1e-4,
+            background_is_instance=True,
+            neighbours=self.neighbours,
+            average=min(0.999, 1 - 20 / max(21, self.steps)),
+            normalisation=Normalisation(low=0, high=0),
+            augmentation=Augmentation(scale=1, rotate=False, intensity=0),
+            seed=seed,
+            device="auto",
+            checkpoint=checkpoint,
+            data=self.image.kind,
+            allow_noncompliant=True,
+        )
+
+    def images(self, seed: int) -> list[TrainImage]:
+        """The images to train on."""
+        drawn = [make(_seeded(self.image, seed * 1000 + k)) for k in range(self.realisations)]
+        return [TrainImage.from_arrays(one.image, one.labels, Normalisation(low=0, high=0)) for one in drawn]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """One size of an experiment.
+
+    Attributes
+    ----------
+    spec : UNetSpec
+    test : Recipe
+        Image that the network is measured on.
+    weights : {"primes", "passing", "random"} or Training
+        Constructed as in the proofs, initialised and left so, or trained.
+    write : int, optional
+        Edge that a tile pastes, pixels.
+    """
+
+    spec: UNetSpec
+    test: Recipe
+    weights: Literal["primes", "passing", "random"] | Training
+    write: int | None = None
+
+    def network_steps(self, seed: int, folder: Path | None) -> Generator[Event, None, UNet]:
+        """The network of this setup; a training in `folder` goes on where it stopped."""
+        if isinstance(self.weights, Training):
+            checkpoint = None if folder is None else folder / f"{self.key()}-seed{seed}.pt"
+            yield Stage(done=0, total=self.weights.steps, text="training")
+            settings = self.weights.settings(self.spec, seed, checkpoint)
+            model = yield from train_steps(self.weights.images(seed), settings, self._start(seed))
+            return model.module
+        torch.manual_seed(seed)
+        kinds: Mapping[str, Callable[[UNetSpec], UNet]] = {
+            "primes": prime_network,
+            "passing": passing_network,
+            "random": UNet,
+        }
+        return kinds[self.weights](self.spec).eval()
+
+    def _start(self, seed: int) -> UNet:
+        """The first of a few initialisations whose output is not constant on the test image; else the first."""
+        image = torch.from_numpy(make(self.test_recipe(seed)).image)[None, None].double()
+        nets = []
+        for index in range(_STARTS if self.spec.padding == "valid" else 1):
+            torch.manual_seed(_STARTS * seed + index)
+            nets.append(UNet(self.spec))
+            with torch.inference_mode():
+                out = copy.deepcopy(nets[-1]).double()(image)[0].flatten(1)
+            if float((out - out[:, :1]).abs().max()) > 0:
+                return nets[-1]
+        return nets[0]
+
+    def key(self) -> str:
+        """Name of the weights: equal for experiments that share their network, another for any other training."""
+        training = asdict(self.weights) if isinstance(self.weights, Training) else self.weights
+        text = json.dumps({"spec": self.spec.to_dict(), "weights": training}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def test_recipe(self, seed: int) -> Recipe:
+        """The image to measure, with noise of its own."""
+        return _seeded(self.test, _TEST_SEED + seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What an experiment found.
+
+    Attributes
+    ----------
+    name : str
+    seed : int
+    measured : dict
+        JSON values.
+    expected : str
+        The expectation, with its numbers.
+    met : bool
+    seconds : float
+    size : {"quick", "full"}
+    """
+
+    name: str
+    seed: int
+    measured: Measured
+    expected: str
+    met: bool
+    seconds: float
+    size: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A claim of the paper and how it is put to the test.
+
+    Attributes
+    ----------
+    name : str
+    source : str
+        Where the paper makes the claim.
+    claim : str
+        One sentence.
+    measure : callable
+        (network, setup, seed) to the measured values.
+    expected : str
+        A sentence; `{name}` stands for a measured value.
+    met : callable
+        Whether measured values meet the expectation.
+    setups : mapping
+        "quick" for minutes, "full" for the size in the paper.
+    """
+
+    name: str
+    source: str
+    claim: str
+    measure: Callable[[UNet, Setup, int], Measured]
+    expected: str
+    met: Callable[[Measured], bool]
+    setups: Mapping[Size, Setup]
+
+
+def run_steps(
+    experiment: Experiment, size: Size = "quick", seed: int = 0, folder: str | Path | None = None
+) -> Generator[Event, None, Finding]:
+    """Run an experiment: yields events, returns its `Finding`.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    size : {"quick", "full"}
+    seed : int
+        Of the weights, the crops and the noise.
+    folder : path, optional
+        Where trainings keep their checkpoints, so that they go on and are shared; it must exist.
+
+    Raises
+    ------
+    SettingsError
+        If the size is unknown or the seed negative.
+    """
+    if size not in experiment.setups:
+        raise SettingsError(f"size is {size!r}; give 'quick' or 'full'.")
+    if seed < 0:
+        raise SettingsError(f"seed is {seed}; give 0 or a positive whole number.")
+    started = time.perf_counter()
+    setup = experiment.setups[size]
+    network = yield from setup.network_steps(seed, None if folder is None else Path(folder))
+    yield Stage(done=0, total=0, text="measuring")
+    measured = experiment.measure(network, setup, seed)
+    return Finding(
+        name=experiment.name,
+        seed=seed,
+        measured=measured,
+        expected=experiment.expected.format(**measured),
+        met=bool(experiment.met(measured)),
+        seconds=round(time.perf_counter() - started, 1),
+        size=size,
+    )
+
+
+def _seeded(recipe: Recipe, seed: int) -> Recipe:
+    return replace(recipe, seed=seed) if isinstance(recipe, DiskRecipe) else recipe

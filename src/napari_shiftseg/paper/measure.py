@@ -1,0 +1,260 @@
+"""What the experiments measure: how many codes a network gives, and what its tiles do at their seams."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from napari_shiftseg.analysis import seam_report, verify_tiling
+from napari_shiftseg.analysis.naive import naive_plan
+from napari_shiftseg.geometry import TilePlan, plan_tiles
+from napari_shiftseg.network import UNet, predict
+from napari_shiftseg.paper.experiment import Measured, Setup
+from napari_shiftseg.synthetic import DiskRecipe, Synthetic, capacity, make
+
+__all__ = [
+    "GAP",
+    "constant_codes",
+    "count_codes",
+    "disk_codes",
+    "grid_jumps",
+    "noisy_disk_codes",
+    "padded_codes",
+    "ramp_codes",
+    "seam_jumps",
+    "stitching",
+]
+
+# Trained codes nearer than this are one, embedding units; the loss wants 6 between instances.
+GAP = 0.5
+# Outputs nearer than this share of the largest are equal; double precision rounds at 1e-16.
+EQUAL = 1e-10
+# Networks of three features often start with dead units, so the best of several is reported.
+_STARTS = 8
+
+Array = npt.NDArray[Any]
+
+
+def count_codes(points: Array, gap: float) -> int:
+    """Number of groups of points (N, E) that chains of steps of at most `gap` connect."""
+    pairs = cKDTree(points).query_pairs(gap, output_type="ndarray")
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(points),) * 2)
+    return int(connected_components(graph, directed=False)[0])
+
+
+def ramp_codes(network: UNet, setup: Setup, seed: int) -> Measured:
+    """Distinct outputs at one place of the image while the image moves under the network (Lemma 1)."""
+    period = setup.spec.period
+    image, net = make(setup.test_recipe(seed)).image, _double(network)
+    size = tuple(edge - p + 1 for edge, p in zip(image.shape, period, strict=True))
+    values = []
+    for shift in np.ndindex(*period):
+        window = tuple(slice(s, s + n) for s, n in zip(shift, size, strict=True))
+        place = tuple(p - 1 - s for p, s in zip(period, shift, strict=True))
+        values.append(_one_pass(net, image[window])[(slice(None), *place)])
+    return {"codes": _exact_codes(np.array(values)), "wanted": prod(period), "shifts": len(values)}
+
+
+def constant_codes(network: UNet, setup: Setup, seed: int) -> Measured:
+    """Distinct outputs on a constant image, of the trained network by their gap, else exactly."""
+    out = _one_pass(_double(network), make(setup.test_recipe(seed)).image)
+    points = out.reshape(len(out), -1).T
+    gap = GAP if not isinstance(setup.weights, str) else None
+    found: Measured = {
+        "codes": _exact_codes(points) if gap is None else count_codes(points, gap),
+        "exact": _exact_codes(points),
+        "pixels": len(points),
+        "wanted": prod(setup.spec.period),
+    }
+    period = setup.spec.period
+    repeats = [out - np.roll(out, p, axis) for axis, p in enumerate(period, start=1)]
+    inner = (slice(None), *(slice(p, None) for p in period))
+    found["period_error"] = float(max(np.abs(r[inner]).max() for r in repeats) / _scale(out))
+    return found
+
+
+def padded_codes(network: UNet, setup: Setup, seed: int) -> Measured:
+    """Distinct outputs of a zero-padded network on a constant image; the best of several random starts."""
+    image = make(setup.test_recipe(seed)).image
+    counts = []
+    for start in range(_STARTS):
+        torch.manual_seed(_STARTS * seed + start)
+        out = _one_pass(_double(UNet(network.spec)), image)
+        counts.append(_exact_codes(out.reshape(len(out), -1).T))
+    reach = min(network.spec.reach)
+    return {"codes": max(counts), "counts": counts, "pixels": image.size, "edge": image.shape[0], "reach": reach}
+
+
+def disk_codes(network: UNet, setup: Setup, seed: int) -> Measured:
+    """Codes of the disks that lie inside the output of one pass."""
+    drawn = make(setup.test_recipe(seed))
+    means, spread = _means(_one_pass(_double(network), drawn.image), _inner_labels(drawn, setup))
+    assert isinstance(drawn.recipe, DiskRecipe)
+    return {
+        "codes": count_codes(means, GAP),
+        "disks": len(means),
+        "capacity": capacity(drawn.recipe.spacing, setup.spec.period),
+        "spread": round(float(spread.mean()), 3),
+    }
+
+
+def noisy_disk_codes(network: UNet, setup: Setup, seed: int) -> Measured:
+    """As `disk_codes`, on the image with its noise or deformation and on the perfect lattice."""
+    out = disk_codes(network, setup, seed)
+    drawn = make(setup.test_recipe(seed))
+    assert isinstance(drawn.recipe, DiskRecipe)
+    means, _ = _means(_one_pass(_double(network), drawn.image), _inner_labels(drawn, setup))
+    nearest = cKDTree(means).query(means, k=2)[0][:, 1]
+    out["apart"] = round(float((nearest > GAP).mean()), 3)
+    perfect = make(_without_noise(drawn.recipe))
+    means, _ = _means(_one_pass(_double(network), perfect.image), _inner_labels(perfect, setup))
+    out["perfect_codes"] = count_codes(means, GAP)
+    return out
+
+
+def stitching(network: UNet, setup: Setup, seed: int) -> Measured:
+    """Largest difference between tiles and one pass, relative to the largest output, off and on the lattice."""
+    image = make(setup.test_recipe(seed)).image
+    off, on = (verify_tiling(network, image, plan, device="cpu") for plan in _plans(setup, image.shape))
+    return {
+        "off_lattice": off.max_difference,
+        "on_lattice": on.max_difference,
+        "tolerance": on.tolerance,
+        "differing": off.differing,
+        "tiles": off.compared,
+    }
+
+
+def seam_jumps(network: UNet, setup: Setup, seed: int) -> Measured:
+    """What the seams of tiles of `setup.write` pixels do to embeddings and to the disks that they cross."""
+    drawn = make(setup.test_recipe(seed))
+    assert setup.write is not None
+    plan = plan_tiles(setup.spec, drawn.image.shape, setup.write, "valid", allow_noncompliant=True)
+    if setup.spec.padding == "zero":
+        plan = naive_plan(plan)  # as in training, a tile gets zeros where its context would be
+    embedding = predict(network, drawn.image, plan, device="cpu")
+    report = seam_report(embedding, plan)
+    truth = drawn.labels[tuple(slice(o, o + n) for o, n in zip(plan.origin, plan.result_shape, strict=True))]
+    crossing, split = _halves(embedding, truth, plan.seams())
+    return {
+        "ratio": round(report.ratio, 3),
+        "interval": [round(value, 3) for value in report.interval],
+        "exposed": report.exposed,
+        "crossing": crossing,
+        "split": split,
+        "share": round(split / max(1, crossing), 3),
+    }
+
+
+def grid_jumps(network: UNet, setup: Setup, seed: int) -> Measured:
+    """Jumps inside the disks of one pass: across boundaries of bottleneck cells over those across all other lines."""
+    drawn = make(setup.test_recipe(seed))
+    plan = plan_tiles(setup.spec, drawn.image.shape, max(drawn.image.shape), "valid")
+    embedding = predict(network, drawn.image, plan, device="cpu")
+    truth = drawn.labels[tuple(slice(o, o + n) for o, n in zip(plan.origin, plan.result_shape, strict=True))]
+    crossing, split = _halves(embedding, truth, plan.grid())
+    other = tuple(tuple(p + period // 2 for p in grid) for grid, period in zip(plan.grid(), setup.spec.period, strict=True))
+    crossing_other, split_other = _halves(embedding, truth, other)
+    sums = {True: [0.0, 0], False: [0.0, 0]}
+    for axis, grid in enumerate(plan.grid()):
+        inside = np.diff(truth, axis=axis) == 0
+        inside &= np.take(truth, range(truth.shape[axis] - 1), axis) > 0
+        jump = np.linalg.norm(np.diff(embedding, axis=axis + 1), axis=0)
+        for line in range(truth.shape[axis] - 1):
+            part = np.take(jump, line, axis)[np.take(inside, line, axis)]
+            total = sums[line + 1 in grid]
+            total[0] += float(part.sum())
+            total[1] += len(part)
+    at, elsewhere = (sums[key][0] / max(1, sums[key][1]) for key in (True, False))
+    return {
+        "ratio": round(at / elsewhere, 3) if elsewhere else 0.0,
+        "at_grid": round(at, 4),
+        "elsewhere": round(elsewhere, 4),
+        "share": round(split / max(1, crossing), 3),
+        "share_elsewhere": round(split_other / max(1, crossing_other), 3),
+    }
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _plans(setup: Setup, shape: tuple[int, ...]) -> tuple[TilePlan, TilePlan]:
+    """Tiles of the wished edge, and of the largest multiple of the period below it."""
+    assert setup.write is not None
+    on = tuple(setup.write // period * period for period in setup.spec.period)
+    return (
+        plan_tiles(setup.spec, shape, setup.write, "valid", allow_noncompliant=True),
+        plan_tiles(setup.spec, shape, on, "valid"),
+    )
+
+
+def _double(network: UNet) -> UNet:
+    return copy.deepcopy(network).double().eval()
+
+
+def _one_pass(network: UNet, image: Array) -> Array:
+    """(E, *out) float64 of an image of a size that the network takes."""
+    with torch.inference_mode():
+        out: Array = network(torch.from_numpy(image.astype(np.float64))[None, None])[0].numpy()
+    return out
+
+
+def _scale(values: Array) -> float:
+    return float(np.abs(values).max()) or 1.0
+
+
+def _exact_codes(points: Array) -> int:
+    """Distinct rows beyond rounding."""
+    return count_codes(points / _scale(points), EQUAL)
+
+
+def _inner_labels(drawn: Synthetic, setup: Setup) -> Array:
+    """Labels of the output of one pass, without the disks that its border cuts."""
+    out = setup.spec.output_size(drawn.image.shape)
+    starts = [(have - want) // 2 for have, want in zip(drawn.image.shape, out, strict=True)]
+    inner = drawn.labels[tuple(slice(s, s + n) for s, n in zip(starts, out, strict=True))]
+    cut = np.bincount(inner.ravel(), minlength=drawn.labels.max() + 1) != np.bincount(drawn.labels.ravel())
+    return np.where(cut[inner], 0, inner)
+
+
+def _means(embedding: Array, labels: Array) -> tuple[Array, Array]:
+    """Mean embedding (K, E) of each object and the mean distance of its pixels from it (K,)."""
+    ids = np.unique(labels[labels > 0])
+    means = np.stack([ndimage.mean(channel, labels, ids) for channel in embedding], axis=1)
+    lookup = np.zeros((int(ids.max()) + 1, len(embedding)))
+    lookup[ids] = means
+    away = np.linalg.norm(embedding - np.moveaxis(lookup[labels], -1, 0), axis=0)
+    return means, np.asarray(ndimage.mean(away, labels, ids))
+
+
+def _halves(embedding: Array, truth: Array, lines: tuple[tuple[int, ...], ...]) -> tuple[int, int]:
+    """Disks with two rows or more on both sides of a line, and those whose halves get different codes."""
+    crossing = split = 0
+    for axis, positions in enumerate(lines):
+        for line in positions:
+            sides = [np.take(truth, range(*edges), axis) for edges in ((max(0, line - 4), line), (line, line + 4))
+                     if edges[1] <= truth.shape[axis] and edges[1] - edges[0] == 4]  # fmt: skip
+            if len(sides) < 2:
+                continue
+            below = np.take(embedding, range(line - 4, line), axis + 1)
+            above = np.take(embedding, range(line, line + 4), axis + 1)
+            rows = [{i for i in np.unique(side) if i > 0 and np.ptp(np.nonzero(side == i)[axis]) >= 1} for side in sides]
+            for name in rows[0] & rows[1]:
+                halves = [part[:, side == name].mean(axis=1) for part, side in ((below, sides[0]), (above, sides[1]))]
+                crossing += 1
+                split += int(np.linalg.norm(halves[0] - halves[1]) > 3 * GAP)
+    return crossing, split
+
+
+def _without_noise(recipe: DiskRecipe) -> DiskRecipe:
+    return replace(recipe, noise=0.0, elastic=0.0)

@@ -1,0 +1,70 @@
+"""A comparison with naive tiles as layers, marked for what they are."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.types import LayerDataTuple
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_shiftseg.colours import embedding_colours
+from napari_shiftseg.plugin.layers import KEY, areas
+
+if TYPE_CHECKING:
+    from napari_shiftseg.analysis.naive import Comparison
+    from napari_shiftseg.plugin.source import Placement
+    from napari_shiftseg.plugin.subject import Subject
+
+__all__ = ["COMPARED", "comparison_layers", "paint_comparison"]
+
+COMPARED = ("naive embedding RGB", "difference", "naive instances", "labels differing")
+"""Roles of the layers."""
+
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+_FLOOR = 1e-6  # rounding of float32 in embeddings of about 1 to 10
+
+
+def paint_comparison(subject: "Subject", comparison: "Comparison") -> np.ndarray:
+    """(*shape, 3) colours of the naive embedding, on the scale of both results, so that equal pixels look alike."""
+    embedding = np.concatenate([np.asarray(subject.frame("embedding")), comparison.embedding], axis=1)
+    foreground = comparison.foreground
+    both = None if foreground is None else np.concatenate([foreground, foreground])
+    return embedding_colours(embedding, both)[len(comparison.labels) :]
+
+
+def comparison_layers(
+    subject: "Subject", comparison: "Comparison", colours: np.ndarray, place: "Placement", source_id
+) -> list[LayerDataTuple]:
+    """Layers of a comparison, the lowest first.
+
+    Parameters
+    ----------
+    subject : Subject
+        The result that was compared.
+    comparison : Comparison
+    colours : ndarray
+        (*shape, 3) of the naive embedding.
+    place : Placement
+        Of the axes `subject.axes`.
+    source_id : hashable
+        Of the layer that was segmented.
+    """
+    looped = len(subject.index)
+    place = place.shifted((*subject.index, *(0,) * len(subject.spatial)))
+    known = {"source_id": source_id, "source": subject.name, "axes": subject.axes, "plan": comparison.plan}
+    known |= {"status": "non-compliant", "violations": [v.message for v in comparison.broken]}
+    placed = {attribute: getattr(place, attribute) for attribute in _PLACE}
+
+    def tuple_of(role, data, kind, **options) -> LayerDataTuple:
+        metadata = {KEY: {"role": role, **known}}
+        return data[(None,) * looped], {"name": f"{subject.name} {role}", "metadata": metadata, **placed, **options}, kind
+
+    logarithm = np.log10(np.maximum(comparison.difference, _FLOOR))
+    limits = (float(np.log10(_FLOOR)), max(0.0, float(logarithm.max())))
+    red = DirectLabelColormap(color_dict={None: "red", 0: "transparent"})
+    labels = comparison.labels.view(np.int32)
+    return [
+        tuple_of(COMPARED[0], colours, "image", rgb=True),
+        tuple_of(COMPARED[1], logarithm, "image", rgb=False, colormap="inferno", contrast_limits=limits),
+        tuple_of(COMPARED[2], labels, "labels", features=areas(labels)),
+        tuple_of(COMPARED[3], comparison.changed.astype(np.uint8), "labels", colormap=red),
+    ]

@@ -1,0 +1,75 @@
+"""A panel that lists every rule, whether it is kept, why, and what can be told apart."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+
+from napari_shiftseg.plugin.inputs import DOTS, Note
+
+if TYPE_CHECKING:
+    from napari_shiftseg.geometry.rule_table import Ruling
+
+__all__ = ["RulesPanel"]
+
+_BY = "Sections and figures are those of Rumberger et al. 2021."
+_LEVELS = {"pass": "pass", "not known": "warn", "FAIL": "fail"}
+
+
+class RulesPanel(QWidget):
+    """A table of rules, a button that repairs the tile size, and a line on same-looking objects; closed at first.
+
+    QCollapsible would cut texts off that get longer while it is open.
+    """
+
+    toggled = Signal(bool)
+
+    def __init__(self, parent: QWidget | None = None):
+        super().__init__(parent)
+        self.head, self.fix = QToolButton(), QPushButton("Use the nearest legal tile size")
+        self.table, self.capacity = Note(), Note()
+        self.head.setText("Rules")
+        self.head.setCheckable(True)
+        self.head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.head.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._inner = QWidget()
+        column = QVBoxLayout(self._inner)
+        column.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.fix, self.table, self.capacity):
+            column.addWidget(widget)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(self.head)
+        outer.addWidget(self._inner)
+        self.head.toggled.connect(self._on_head)
+        self._on_head(False)
+        self.tell(())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it shows more than its head."""
+        return self.head.isChecked()
+
+    def _on_head(self, on: bool) -> None:
+        self.head.setArrowType(Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow)
+        self._inner.setVisible(on)
+        self.toggled.emit(on)
+
+    def tell(self, rulings: "Sequence[Ruling]") -> None:
+        """Show these rulings; nothing is said of the capacity until `tell_capacity`."""
+        self.table.setText(f"<table cellspacing=0 cellpadding=2>{''.join(map(_row, rulings))}</table>{_BY}" if rulings else "")
+        self.fix.setVisible(any(r.rule == "write-multiple" and r.verdict == "FAIL" for r in rulings))
+        self.capacity.tell("", "")
+
+    def tell_capacity(self, level: str, text: str) -> None:
+        """Say how many same-looking objects can be told apart."""
+        self.capacity.tell(level, text)
+
+
+def _row(ruling: "Ruling") -> str:
+    dot = f'<span style="color: {DOTS[_LEVELS[ruling.verdict]]}">\u25cf</span>'
+    wanted = "" if ruling.verdict == "pass" else f"; wanted: {ruling.wanted}"
+    why = escape(f"{ruling.found}{wanted} ({ruling.source.removeprefix('Rumberger et al. 2021, ')}).")
+    return f"<tr><td>{dot}</td><td><b>{escape(ruling.rule)}</b>: {why}</td></tr>"

@@ -1,0 +1,118 @@
+"""The paper's experiments: their declarations, and those that need no training."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_shiftseg import UNetSpec, cli
+from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.events import TrainStep, drain
+from napari_shiftseg.geometry import violations
+from napari_shiftseg.network import training_violations
+from napari_shiftseg.paper import EXPERIMENTS, Training, run_steps
+from napari_shiftseg.paper.measure import count_codes
+from napari_shiftseg.synthetic import ConstantRecipe, DiskRecipe, capacity
+
+UNTRAINED = [name for name, one in EXPERIMENTS.items() if isinstance(one.setups["quick"].weights, str)]
+SETUPS = [(name, size) for name, one in EXPERIMENTS.items() for size in one.setups]
+
+
+@pytest.mark.parametrize("name", UNTRAINED)
+def test_what_needs_no_training_comes_out_as_the_paper_says(name):
+    finding = drain(run_steps(EXPERIMENTS[name], "quick", seed=0))
+    assert finding.met, f"{finding.expected}; found {finding.measured}"
+    json.dumps(finding.measured, allow_nan=False)
+
+
+@pytest.mark.parametrize(("name", "size"), SETUPS)
+def test_a_training_has_legal_sizes_and_breaks_a_rule_only_where_that_is_the_point(name, size):
+    setup = EXPERIMENTS[name].setups[size]
+    if isinstance(setup.weights, Training):
+        broken = {v.rule for v in training_violations(setup.weights.settings(setup.spec, 0, None))}
+        assert bool(broken) == (name in {"fig3a", "padding-single"}), broken
+    assert setup.spec.ndim == len(setup.test.shape)
+
+
+@pytest.mark.parametrize("size", ["quick", "full"])
+def test_tiles_of_the_seam_experiments_differ_only_in_the_crop(size):
+    """> Fig. 3b and 3c: one network, stitched without and with the crop"""
+    off, on = (EXPERIMENTS[name].setups[size] for name in ("fig3b", "fig3c"))
+    assert off.weights == on.weights and off.spec == on.spec and off.test == on.test
+    assert off.write % off.spec.period[0] != 0 and on.write % on.spec.period[0] == 0
+    assert not violations(on.spec)
+
+
+@pytest.mark.parametrize("size", ["quick", "full"])
+@pytest.mark.parametrize(("name", "codes"), [("fig2a", 1), ("fig2b", None), ("fig6-noise", 1), ("fig6-elastic", 1)])
+def test_the_lattice_decides_how_many_disks_look_different(name, size, codes):
+    """> Corollary 2"""
+    setup = EXPERIMENTS[name].setups[size]
+    assert isinstance(setup.test, DiskRecipe)
+    assert capacity(setup.test.spacing, setup.spec.period) == (codes or math.prod(setup.spec.period))
+
+
+def test_the_full_size_is_the_paper_s():
+    assert EXPERIMENTS["fig4"].setups["full"].spec == UNetSpec(levels=4, features=3)
+    assert EXPERIMENTS["fig2b"].setups["full"].spec == UNetSpec(levels=3, features=16)
+    assert EXPERIMENTS["fig3b"].setups["full"].write == 20
+
+
+def test_a_training_stops_and_goes_on_from_its_folder(tmp_path):
+    experiment = EXPERIMENTS["fig4-fixed"]
+    quick = experiment.setups["quick"]
+    setup = replace(quick, weights=replace(quick.weights, steps=3))
+    short = replace(experiment, setups={"quick": setup})
+    steps = [event for event in run_steps(short, "quick", folder=tmp_path) if isinstance(event, TrainStep)]
+    assert [event.done for event in steps] == [1, 2, 3]
+    again = [event for event in run_steps(short, "quick", folder=tmp_path) if isinstance(event, TrainStep)]
+    assert not again, "the training began anew"
+    assert drain(run_steps(short, "quick", folder=tmp_path)).met
+
+
+def test_codes_are_groups_of_near_points():
+    points = np.array([[0.0], [0.3], [0.6], [5.0]])
+    assert [count_codes(points, gap) for gap in (0.1, 0.4, 9.0)] == [4, 2, 1]
+
+
+def test_a_constant_image_shares_its_network_between_experiments_only_if_it_is_the_same_training():
+    setup = EXPERIMENTS["fig4"].setups["quick"]
+    other = replace(setup, weights=replace(setup.weights, image=ConstantRecipe(shape=(9, 9))))
+    assert setup.key() != other.key()
+    assert EXPERIMENTS["fig3b"].setups["quick"].key() == EXPERIMENTS["fig3c"].setups["quick"].key()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_training_does_not_start_from_a_network_that_is_born_dead(seed):
+    setup = replace(EXPERIMENTS["fig4"].setups["quick"], spec=UNetSpec(levels=2, features=3))
+    start = setup._start(seed)
+    assert EXPERIMENTS["fig4"].measure(start, setup, seed)["exact"] == 16
+
+
+@pytest.mark.parametrize("bad", [{"size": "huge"}, {"seed": -1}], ids=["size", "seed"])
+def test_bad_wishes_are_refused(bad):
+    with pytest.raises(SettingsError, match="give"):
+        drain(run_steps(EXPERIMENTS["fig5a"], **bad))
+
+
+def test_the_command_prints_a_row_per_experiment_and_seed(capsys):
+    assert cli.main(["paper", "cor4-l2", "fig1-l2", "--seed", "0", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.count(": met (") == 4 and "16 distinct outputs" in out
+
+
+def test_the_command_tells_by_its_exit_code_that_an_expectation_was_not_met(capsys, monkeypatch):
+    never = replace(EXPERIMENTS["cor4-l2"], met=lambda found: False)
+    monkeypatch.setattr("napari_shiftseg.paper.EXPERIMENTS", {"cor4-l2": never})
+    assert cli.main(["paper", "all", "--json"]) == 3
+    (row,) = json.loads(capsys.readouterr().out)["findings"]
+    assert row["met"] is False and row["measured"]["codes"] == 16
+
+
+def test_the_command_names_the_experiments_there_are(capsys):
+    assert cli.main(["paper", "fig99"]) == 2
+    assert "fig5a" in capsys.readouterr().err
+    assert cli.main(["paper"]) == 0
+    assert all(name in capsys.readouterr().out for name in ["fig2a"])
