@@ -24,9 +24,7 @@ def sets(labels):
 
 
 def across(pixels, seams):
-    return any(
-        min(p[k] for p in pixels) < seam <= max(p[k] for p in pixels) for k, ps in enumerate(seams) for seam in ps
-    )
+    return any(min(p[k] for p in pixels) < seam <= max(p[k] for p in pixels) for k, ps in enumerate(seams) for seam in ps)
 
 
 def best_matching(predicted, true, threshold):
@@ -49,9 +47,7 @@ def small_labels(side):
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(
-    labels=small_labels((3, 4)), truth=small_labels((3, 4)), threshold=st.sampled_from([0.1, 0.25, 0.4, 0.5, 0.6, 1.0])
-)
+@given(labels=small_labels((3, 4)), truth=small_labels((3, 4)), threshold=st.sampled_from([0.1, 0.25, 0.4, 0.5, 0.6, 1.0]))
 def test_scores_equal_those_of_a_brute_force_matcher(labels, truth, threshold):
     predicted, true = sets(labels), sets(truth)
     score = match_score(labels, truth, threshold)

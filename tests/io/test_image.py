@@ -335,9 +335,7 @@ def write_zarr(path: Path, data: np.ndarray, version: str, axes: str, scale: lis
     types = {"t": "time", "c": "channel"}
     units = {"t": "second", "c": None}
     entry = {
-        "axes": [
-            {"name": axis, "type": types.get(axis, "space"), "unit": units.get(axis, "micrometer")} for axis in axes
-        ],
+        "axes": [{"name": axis, "type": types.get(axis, "space"), "unit": units.get(axis, "micrometer")} for axis in axes],
         "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}],
     }
     if name:
@@ -399,9 +397,9 @@ def test_broken_or_foreign_zarr_stores_are_refused_with_one_sentence(tmp_path):
     cases = {
         store("old.zarr", version="0.2"): "version 0.2",
         store("no_axes.zarr", axes=[]): "broken OME-Zarr metadata",
-        store(
-            "no_level.zarr", datasets=[{"path": "7", "coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]}]
-        ): ("array 7, which is not there"),
+        store("no_level.zarr", datasets=[{"path": "7", "coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]}]): (
+            "array 7, which is not there"
+        ),
         tmp_path / "plate.zarr": "plate",
         tmp_path / "folder": "without zarr metadata",
     }
@@ -519,9 +517,7 @@ def test_pixel_sizes_of_real_files_are_kept(shared_data):
     assert golgi.units == ("second", "micrometer", "micrometer")
     slide = read_image(folder / "instanseg__HE_example.tif")
     assert slide.scale[:2] == pytest.approx((0.50008, 0.50008), rel=1e-4)
-    assert read_image(folder / "axondeepseg__test3-TRITC_2_(560).ndpi").scale[:2] == pytest.approx(
-        (0.2282, 0.2282), rel=1e-3
-    )
+    assert read_image(folder / "axondeepseg__test3-TRITC_2_(560).ndpi").scale[:2] == pytest.approx((0.2282, 0.2282), rel=1e-3)
 
 
 def test_read_image_leaves_no_file_open(tmp_path, loading):

@@ -43,9 +43,7 @@ def written(request, tmp_path_factory):
     axes, shape, image_axes, image_shape, embedding_shape = CASES[request.param]
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 4000, image_shape).astype(np.uint16)
-    image = Image.from_array(
-        pixels, axes=image_axes, scale=[2.0 if a == "z" else 0.5 for a in image_axes], name="cells"
-    )
+    image = Image.from_array(pixels, axes=image_axes, scale=[2.0 if a == "z" else 0.5 for a in image_axes], name="cells")
     given = {
         "labels": blobs(shape),
         "embedding": rng.normal(size=embedding_shape).astype(np.float32),

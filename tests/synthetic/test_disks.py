@@ -37,9 +37,7 @@ def test_the_papers_images_have_the_papers_number_of_disks(size, spacing, offset
     ],
     ids=["1d", "2d", "2d-per-axis", "3d-per-axis", "2d-far-offset"],
 )
-def test_disks_follow_the_rule_and_separate_disks_are_numbered_like_connected_components(
-    shape, spacing, radius, offset
-):
+def test_disks_follow_the_rule_and_separate_disks_are_numbered_like_connected_components(shape, spacing, radius, offset):
     sample = synthetic.disks(shape, spacing, radius, offset=offset)
     spacings, offsets = np.broadcast_to(spacing, len(shape)), np.broadcast_to(offset, len(shape))
     first = int(np.ceil(radius))
@@ -70,9 +68,7 @@ def test_noise_is_clipped_so_background_only_gets_brighter_and_disks_only_darker
     assert noisy.image.min() == 0 and noisy.image.max() == 1
     background = noisy.image[clean.labels == 0]
     assert np.mean(background == 0) == pytest.approx(0.5, abs=0.02)
-    assert np.std(np.concatenate([background[background > 0], -background[background > 0]])) == pytest.approx(
-        0.1, rel=0.05
-    )
+    assert np.std(np.concatenate([background[background > 0], -background[background > 0]])) == pytest.approx(0.1, rel=0.05)
 
 
 @pytest.mark.parametrize("shape", [(59,), (95, 71), (35, 47, 47)], ids=["1d", "2d", "3d"])

@@ -187,8 +187,7 @@ class Image:
 
     def _view(self, ndim: int, channels: tuple[int, ...], index: dict[str, int]) -> View:
         picks: list[Pick] = [
-            index[axis] if axis in index else channels if axis == "c" else range(size)
-            for axis, size in self.sizes.items()
+            index[axis] if axis in index else channels if axis == "c" else range(size) for axis, size in self.sizes.items()
         ]
         order = [self.axes.index(axis) for axis in SPATIAL[-ndim:]]
         channel = self.axes.index("c") if "c" in self.axes else None

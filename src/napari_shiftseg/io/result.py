@@ -174,9 +174,7 @@ def _array(path: Path) -> zarr.Array[Any] | None:
     return read_levels(path)[0] if path.is_dir() else None
 
 
-def _fill(
-    writer: ResultWriter, part: Literal["embedding", "foreground"], source: ArrayLike, *, channels: int = 1
-) -> None:
+def _fill(writer: ResultWriter, part: Literal["embedding", "foreground"], source: ArrayLike, *, channels: int = 1) -> None:
     target = writer.create(part, channels=max(channels, 1))
     if target.shape != tuple(source.shape):
         raise ResultError(

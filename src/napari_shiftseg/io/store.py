@@ -50,9 +50,7 @@ def level_count(sizes: dict[str, int]) -> int:
     return count
 
 
-def create_level(
-    group: zarr.Group, path: str, shape: Sequence[int], axes: str, dtype: npt.DTypeLike
-) -> zarr.Array[Any]:
+def create_level(group: zarr.Group, path: str, shape: Sequence[int], axes: str, dtype: npt.DTypeLike) -> zarr.Array[Any]:
     """Empty array with one time point and channel per chunk.
 
     A chunk is 512 x 512 pixels of one plane, or 64 x 128 x 128 of a stack of 16 planes and more.
@@ -61,9 +59,7 @@ def create_level(
     edge = 128 if depth >= _DEEP else 512
     edges = {"t": 1, "c": 1, "z": 64 if depth >= _DEEP else 1, "y": edge, "x": edge}
     chunks = tuple(min(size, edges[axis]) for axis, size in zip(axes, shape, strict=True))
-    return group.create_array(
-        path, shape=tuple(shape), chunks=chunks, dtype=np.dtype(dtype), dimension_names=tuple(axes)
-    )
+    return group.create_array(path, shape=tuple(shape), chunks=chunks, dtype=np.dtype(dtype), dimension_names=tuple(axes))
 
 
 def windows(array: zarr.Array[Any]) -> Iterator[tuple[slice, ...]]:

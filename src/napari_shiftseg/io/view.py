@@ -62,9 +62,7 @@ class View:
     ((2, 1, 2), [[1, 4]])
     """
 
-    def __init__(
-        self, source: ArrayLike, picks: Sequence[Pick], order: Sequence[int | None], *, name: str = "image"
-    ) -> None:
+    def __init__(self, source: ArrayLike, picks: Sequence[Pick], order: Sequence[int | None], *, name: str = "image") -> None:
         self._source = source
         self._picks = tuple(picks)
         self._order = tuple(order)

@@ -88,9 +88,7 @@ class ResultWriter:
         self._root = zarr.open_group(str(self._folder / "store"), mode="w", zarr_format=3)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def create(self, part: Literal["labels", "embedding", "foreground"], *, channels: int = 1) -> zarr.Array[Any]:
