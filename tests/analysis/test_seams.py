@@ -213,14 +213,52 @@ def test_many_seams_are_sampled_evenly():
     [
         (lambda: seam_report(np.zeros((2, 9, 9)), plan_of()), ImageError, "does not fit"),
         (lambda: seam_report(None, plan_of()), SettingsError, "at least one"),
-        (lambda: seam_report(noise_field(), plan_of(), truth=np.zeros((160, 160), int)), SettingsError, "without labels"),
+        (lambda: seam_report(None, plan_of(), truth=np.zeros((160, 160), int)), SettingsError, "at least one"),
+        (lambda: seam_report(noise_field(), plan_of(), truth=np.zeros((160, 9), int)), ImageError, "a truth of shape"),
         (lambda: seam_report(noise_field(), {"seams": []}), SettingsError, "give a TilePlan"),
         (lambda: seam_report(noise_field(), plan_of(), level=99), SettingsError, "between 0 and 1"),
         (lambda: seam_report(noise_field() * np.nan, plan_of()), ImageError, "NaN"),
         (lambda: seam_report(noise_field()[0], plan_of()), ImageError, "channels first"),
     ],
-    ids=["shape", "nothing", "truth alone", "no plan", "level", "NaN", "no channels"],
+    ids=["shape", "nothing", "truth alone", "truth of another shape", "no plan", "level", "NaN", "no channels"],
 )
 def test_bad_input_gets_one_sentence(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+# -- with a truth -----------------------------------------------------------------------------------------------------
+
+
+def disks_with_borders(shift):
+    """An embedding that jumps at the borders of disks, and by `shift` inside the disks that lie across seams of 32 px."""
+    made = synthetic.disks((160, 160), 20, 8, offset=4)
+    field = noise_field() * 0.05 + 6 * (made.labels > 0)
+    tile = np.add.outer(np.arange(160) // 32 * 5, np.arange(160) // 32)
+    return (field + shift * (tile % 3) * (made.labels > 0)).astype(np.float32), made.labels
+
+
+@pytest.mark.parametrize(("shift", "exposed"), [(0.0, False), (0.3, True)])
+def test_with_a_truth_the_borders_of_objects_do_not_count(shift, exposed):
+    field, truth = disks_with_borders(shift)
+    blunt, sharp = seam_report(field, plan_of()), seam_report(field, plan_of(), truth=truth)
+    assert sharp.exposed is exposed
+    assert (sharp.interval[0] > 1.5) == exposed
+    assert blunt.exposed is False, "borders of disks drown a small jump"
+    assert "inside true objects" in sharp.verdict.lower() and sharp.score is None
+    widths = [report.interval[1] / report.interval[0] for report in (blunt, sharp)]
+    assert widths[1] < widths[0]
+
+
+def test_jumps_inside_objects_are_means_over_their_pairs():
+    field, truth = disks_with_borders(0.3)
+    row = next(row for row in seam_report(field, plan_of(), truth=truth).table if (row.axis, row.position) == (0, 32))
+    inside = (truth[31] == truth[32]) & (truth[32] > 0)
+    jump = np.linalg.norm(field[:, 32] - field[:, 31], axis=0)[inside].mean()
+    assert inside.any() and row.jump == pytest.approx(float(jump), rel=1e-5)
+
+
+def test_a_truth_without_objects_at_seams_says_so():
+    report = seam_report(noise_field(), plan_of(), truth=np.zeros((160, 160), int))
+    assert math.isnan(report.ratio) and report.exposed is None
+    assert "no true object lies across" in report.verdict.lower()

@@ -50,6 +50,18 @@ def test_windows_come_in_every_phase():
     assert len(phases) == 16
 
 
+def test_windows_with_real_context_read_nothing_beyond_the_image_and_come_from_everywhere():
+    image, labels = coded((31, 40))
+    rng, starts = np.random.default_rng(0), set()
+    for _ in range(200):
+        pixels, truth = draw_crop(image, rng, read=(26, 26), write=(6, 6), augmentation=STILL, real_context=True)
+        row, column = np.unravel_index(int(truth.min()) - 1, (31, 40))
+        starts.add((int(row) - 10, int(column) - 10))
+        np.testing.assert_allclose(pixels[0], labels[row - 10 : row + 16, column - 10 : column + 16], rtol=1e-3)
+    rows, columns = map(set, zip(*starts, strict=True))
+    assert rows == set(range(6)) and columns == set(range(15))
+
+
 @pytest.mark.parametrize("rotate", [False, True])
 def test_what_lies_beyond_the_image_counts_nowhere(rotate):
     image, labels = coded((6, 20))

@@ -141,6 +141,44 @@ def test_highlight_keeps_the_instances_beside_seams(inspect, qtbot):
     assert sum("on seams" in layer.name for layer in viewer.layers) == 1
 
 
+# -- truth ------------------------------------------------------------------------------------------------------------
+
+
+def truth_of(result):
+    """A truth in which all that lies left of column 24 is one object, and the rest another."""
+    truth = np.ones(result.labels.shape, np.int32)
+    truth[..., 24:] = 2
+    return truth
+
+
+def test_with_a_truth_jumps_inside_objects_are_measured(inspect, qtbot):
+    viewer, widget, result = inspect()
+    viewer.add_image(np.zeros((40, 48)), name="no labels")
+    viewer.add_labels(np.zeros((4, 4), int), name="of another shape")
+    viewer.add_labels(truth_of(result), name="outlines")
+    assert [str(choice) for choice in widget.form.truth.choices] == ["None", "outlines"]
+    assert widget.form.truth.value is None, "a truth is used only when it is chosen"
+    widget.form.truth.value = viewer.layers["outlines"]
+    click(qtbot, widget, "measure")
+    report = seam_report(result.embedding, result.plan, result.labels, truth_of(result))
+    assert report.verdict in widget.form.finding.text() and "true objects at seams" in report.verdict
+    widget.form.truth.value = None
+    assert widget.findings is None, "what was measured with a truth does not stay without it"
+
+
+def test_true_objects_that_are_split_are_outlined(inspect, qtbot):
+    viewer, widget, _ = inspect(write=16)
+    halves = np.where(np.arange(48) < 16, 1, 2) * np.ones((40, 1), int)  # cut at a seam, and elsewhere whole
+    viewer.layers["cells instances"].data = np.where(np.arange(48) < 32, halves, 3).astype(np.int32)
+    truth = np.where(np.arange(48) < 32, 7, 9) * np.ones((40, 1), np.int32)
+    viewer.add_labels(truth, name="outlines")
+    widget.form.truth.value = viewer.layers["outlines"]
+    click(qtbot, widget, "highlight")
+    found = viewer.layers["cells split objects"].data
+    assert np.array_equal(found, np.where(truth == 7, 7, 0))
+    assert "1 true objects are split, 1 of them across seams" in widget.status.text()
+
+
 # -- network ----------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
 
-__all__ = ["Lines", "Slab", "jumps", "lines_of", "segment_sums", "slabs"]
+__all__ = ["Lines", "Slab", "counted", "jumps", "lines_of", "segment_sums", "slabs"]
 
 # Length of a line segment: longer than most objects, so that segments are nearly independent of each other.
 _SEGMENT = {1: 1, 2: 64, 3: 32}
@@ -100,19 +100,24 @@ class Slab:
         Line of `pixels[..., 1, ...]`'s lower border: line `p` lies between entries `p - first` and `p - first + 1`.
     pixels : ndarray
         (E, lines + 1, *other axes) for an embedding, (lines + 1, *other axes) for labels.
+    truth : ndarray or None
+        (lines + 1, *other axes) int, true objects at the same place.
     """
 
     first: int
     pixels: npt.NDArray[Any]
+    truth: npt.NDArray[Any] | None = None
 
 
-def slabs(array: Any, lines: Lines, axis: int, position: int) -> Iterator[Slab]:
+def slabs(array: Any, lines: Lines, axis: int, position: int, truth: Any = None) -> Iterator[Slab]:
     """Read the surroundings of a seam in pieces of bounded memory; a piece holds whole segments.
 
     Parameters
     ----------
     array : array-like
         (E, *shape) or (*shape), anything that slices to numpy arrays.
+    truth : array-like, optional
+        (*shape) int, read beside it.
     """
     lead = len(array.shape) - len(lines.shape)
     if tuple(array.shape[lead:]) != lines.shape or lead not in (0, 1):
@@ -120,15 +125,21 @@ def slabs(array: Any, lines: Lines, axis: int, position: int) -> Iterator[Slab]:
             f"an array of shape {tuple(array.shape)} does not fit the plan's result of {lines.shape} px; "
             "give the result that was computed with this plan, channels first."
         )
+    if truth is not None and tuple(truth.shape) != lines.shape:
+        raise ImageError(f"a truth of shape {tuple(truth.shape)} does not fit the plan's result of {lines.shape} px.")
     across = lines.extent(axis, position)
     others = [k for k in range(len(lines.shape)) if k != axis]
     for piece in _pieces(array, lines, others, across.stop - across.start):
-        window: list[slice] = [slice(None)] * lead + [slice(None)] * len(lines.shape)
-        window[lead + axis] = across
+        window = [slice(None)] * len(lines.shape)
+        window[axis] = across
         if others:
-            window[lead + others[0]] = piece
-        block = np.asarray(array[tuple(window)])
-        yield Slab(first=across.start + 1, pixels=np.moveaxis(block, lead + axis, lead))
+            window[others[0]] = piece
+        block = np.asarray(array[(*[slice(None)] * lead, *window)])
+        yield Slab(
+            first=across.start + 1,
+            pixels=np.moveaxis(block, lead + axis, lead),
+            truth=None if truth is None else np.moveaxis(np.asarray(truth[tuple(window)]), axis, 0),
+        )
 
 
 def _pieces(array: Any, lines: Lines, others: Sequence[int], depth: int) -> Iterator[slice]:
@@ -150,6 +161,14 @@ def jumps(slab: Slab) -> npt.NDArray[np.float64]:
     if not np.isfinite(lengths).all():
         raise ImageError("the embedding holds NaN or infinite values beside a seam; compute it again from a finite image.")
     return lengths
+
+
+def counted(slab: Slab) -> npt.NDArray[np.bool_]:
+    """Which jumps count, (lines, *other axes): all, or with a truth those inside one of its objects."""
+    if slab.truth is None:
+        return np.ones((slab.pixels.shape[1] - 1, *slab.pixels.shape[2:]), bool)
+    below, above = slab.truth[:-1], slab.truth[1:]
+    return np.asarray((below == above) & (below > 0))
 
 
 def segment_sums(values: npt.NDArray[Any], ndim: int) -> npt.NDArray[np.float64]:

@@ -47,12 +47,13 @@ class Ratio:
 
 
 def ratio_of(lines: Sequence[npt.NDArray[np.float64]], rng: np.random.Generator, level: float) -> Ratio:
-    """Ratio of column 0 to column 1, summed over all segments of all lines.
+    """Ratio of the mean at the seams to the mean at the controls, over all segments of all lines.
 
     Parameters
     ----------
     lines : sequence of ndarray
-        (segments, 2) per line: seam and control.
+        (segments, 4) per line: sum at the seam, sum at its controls, and the numbers of values in these sums; or (segments, 2)
+        of sums over equally many values.
     rng : numpy Generator
     level : float
         Confidence, 0 to 1.
@@ -62,15 +63,18 @@ def ratio_of(lines: Sequence[npt.NDArray[np.float64]], rng: np.random.Generator,
     Segments of one line are alike where an image is regular, and one line may lie on a border of the image's own making
     (the fields of a mosaic). So whole lines are resampled too, and the wider interval counts.
     """
-    lines = [line for line in lines if len(line)]
-    segments = np.concatenate(lines) if lines else np.zeros((0, 2))
+    lines = [_with_counts(line) for line in lines if len(line)]
+    segments = np.concatenate(lines) if lines else np.zeros((0, 4))
     totals = segments.sum(axis=0)
-    if totals[1] <= 0:
+    if totals[1] <= 0 or totals[2] == 0:
         # flat everywhere but at the seams is the worst there is; flat everywhere says nothing
-        flat, share = (math.inf, 1.0) if totals[0] > 0 else (math.nan, math.nan)
+        flat, share = (math.inf, 1.0) if totals[0] > 0 and totals[3] > 0 else (math.nan, math.nan)
         return Ratio(value=flat, interval=(flat, flat), superiority=share, lines=len(lines), segments=len(segments))
-    value = float(totals[0] / totals[1])
-    greater = np.sign(segments[:, 0] - segments[:, 1])
+    value = float(_quotient(totals))
+    seam, control, seam_count, control_count = segments[segments[:, 2] > 0].T
+    typical = np.full_like(control, totals[1] / totals[3])  # for segments whose own controls hold nothing
+    beside = np.divide(control, control_count, out=typical, where=control_count > 0)
+    greater = np.sign(seam / seam_count - beside)
     margin = max(
         _margin(segments, rng, level, _FEWEST_SEGMENTS),
         _margin(np.stack([line.sum(axis=0) for line in lines]), rng, level, _FEWEST_LINES),
@@ -95,5 +99,14 @@ def _margin(sums: npt.NDArray[np.float64], rng: np.random.Generator, level: floa
     drawn = drawn[(drawn > 0).all(axis=1)]
     if len(drawn) < _RESAMPLES // 2:
         return -1.0
-    spread = float(np.log(drawn[:, 0] / drawn[:, 1]).std(ddof=1)) * math.sqrt(count / (count - 1))
+    spread = float(np.log(_quotient(drawn.T)).std(ddof=1)) * math.sqrt(count / (count - 1))
     return float(stats.t.ppf((1 + level) / 2, count - 1)) * spread
+
+
+def _quotient(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    seam, control, seam_count, control_count = columns
+    return np.asarray(seam / seam_count / (control / control_count))
+
+
+def _with_counts(line: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.concatenate([line, np.ones_like(line)], axis=1) if line.shape[1] == 2 else line

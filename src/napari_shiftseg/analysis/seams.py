@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.analysis.cuts import CutCount, Cuts, count_cuts, summarise_cuts
-from napari_shiftseg.analysis.lines import Lines, jumps, lines_of, segment_sums, slabs
+from napari_shiftseg.analysis.lines import Lines, counted, jumps, lines_of, segment_sums, slabs
 from napari_shiftseg.analysis.ratio import Ratio, ratio_of
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
@@ -63,7 +63,7 @@ class SeamReport:
     ----------
     ratio : float
         Mean jump of the embedding across the seams over the mean jump across the control lines; 1 if the seams cannot be
-        seen, nan without seams or embedding.
+        seen, nan without seams or embedding. With a truth, of jumps inside its objects.
     interval : (float, float)
         Confidence interval of the ratio.
     control : {"same phase", "next phase", "none"}
@@ -128,8 +128,11 @@ def seam_report(
         (E, *shape) floating point; only slabs around the seams are read. None measures labels alone.
     plan : TilePlan or mapping
         The plan of the result, `TilePlan.to_dict()`, or the record that holds it.
-    labels, truth : array-like, optional
-        (*shape) int; with `truth`, both are read whole.
+    labels : array-like, optional
+        (*shape) int.
+    truth : array-like, optional
+        (*shape) int, true objects. Jumps then count inside an object only: an embedding must jump at the borders of
+        objects, but nowhere inside one. With labels, they are scored against it, and both are read whole.
     seed : int
         Of the bootstrap.
     level : float
@@ -156,19 +159,18 @@ def seam_report(
     """
     if embedding is None and labels is None:
         raise SettingsError("neither embedding nor labels were given; give at least one.")
-    if truth is not None and labels is None:
-        raise SettingsError("a truth was given without labels; give the labels that it belongs to.")
     if not 0 < level < 1:
         raise SettingsError(f"level is {level}; give a confidence between 0 and 1, such as 0.99.")
     lines = lines_of(plan)
     chosen = lines.chosen(most)
-    measured = [] if embedding is None else [_measure(embedding, lines, axis, p) for axis, p in chosen]
-    counted = [] if labels is None else [count_cuts(labels, lines, axis, p, seed) for axis, p in chosen]
+    measured = [] if embedding is None else [_measure(embedding, lines, axis, p, truth) for axis, p in chosen]
+    counts = [] if labels is None else [count_cuts(labels, lines, axis, p, seed) for axis, p in chosen]
     rng = np.random.default_rng(seed)
     alike = ratio_of([m.against_alike for m in measured], rng, level)
     near = ratio_of([m.against_near for m in measured], rng, level)
-    cuts = None if labels is None else summarise_cuts(counted, rng, level)
-    score = None if truth is None else match_score(_whole(labels, lines), _whole(truth, lines), seams=lines.seams)
+    cuts = None if labels is None else summarise_cuts(counts, rng, level)
+    scored = truth is not None and labels is not None
+    score = None if not scored else match_score(_whole(labels, lines), _whole(truth, lines), seams=lines.seams)
     same = all(m.same_phase for m in measured)
     exposed = _exposed(alike, near, same)
     return SeamReport(
@@ -178,48 +180,45 @@ def seam_report(
         alike=alike,
         nearby=near,
         exposed=exposed,
-        table=tuple(_row(k, chosen, measured, counted, rng, level) for k in range(len(chosen))),
+        table=tuple(_row(k, chosen, measured, counts, rng, level) for k in range(len(chosen))),
         cuts=cuts,
         score=score,
         seams=sum(map(len, lines.seams)),
         level=level,
-        verdict=_verdict(lines, alike, same, exposed, cuts, score, level),
+        verdict=_verdict(lines, alike, same, exposed, cuts, score, level, truth is not None),
     )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Measured:
-    """Sums over the segments of one seam, each (segments, 2): seam and mean control."""
+    """Sums over the segments of one seam, each (segments, 4): jumps at the seam and at its controls, and how many."""
 
     against_alike: npt.NDArray[np.float64]
     against_near: npt.NDArray[np.float64]
     same_phase: bool
-    pixels: int
 
 
-def _measure(embedding: Any, lines: Lines, axis: int, position: int) -> _Measured:
+def _measure(embedding: Any, lines: Lines, axis: int, position: int, truth: Any) -> _Measured:
     same_phase = lines.same_phase(axis, position)
     most_alike = same_phase or lines.next_phase(axis, position)
     alike: list[npt.NDArray[np.float64]] = []
     near: list[npt.NDArray[np.float64]] = []
-    pixels = 0
-    for slab in slabs(embedding, lines, axis, position):
+    for slab in slabs(embedding, lines, axis, position, truth):
         if slab.pixels.ndim != len(lines.shape) + 1:
             raise ImageError(f"the embedding has {slab.pixels.ndim} axes; give (E, *shape), channels first.")
-        values = jumps(slab)
-        pixels += int(np.prod(values.shape[1:], dtype=np.int64))
-        sums = segment_sums(values, len(lines.shape))
-        seam = sums[position - slab.first]
+        inside = counted(slab)
+        sums = segment_sums(np.where(inside, jumps(slab), 0), len(lines.shape))
+        counts = segment_sums(inside, len(lines.shape))
+        seam = position - slab.first
         for into, controls in ((alike, most_alike), (near, lines.nearby(axis, position))):
             if controls:
-                control = sums[[p - slab.first for p in controls]].mean(axis=0)
-                into.append(np.stack([seam, control], axis=1))
-    nothing = np.zeros((0, 2))
+                rows = [p - slab.first for p in controls]
+                into.append(np.stack([sums[seam], sums[rows].sum(axis=0), counts[seam], counts[rows].sum(axis=0)], axis=1))
+    nothing = np.zeros((0, 4))
     return _Measured(
         against_alike=np.concatenate(alike) if alike else nothing,
         against_near=np.concatenate(near) if near else nothing,
         same_phase=bool(same_phase),
-        pixels=pixels,
     )
 
 
@@ -227,7 +226,7 @@ def _row(
     index: int,
     chosen: Sequence[tuple[int, int]],
     measured: Sequence[_Measured],
-    counted: Sequence[CutCount],
+    counts: Sequence[CutCount],
     rng: np.random.Generator,
     level: float,
 ) -> SeamRow:
@@ -237,11 +236,13 @@ def _row(
     if measured:
         found = measured[index]
         ratio = ratio_of([found.against_alike], rng, level)
-        if len(found.against_alike):
-            jump, control = (float(v) for v in found.against_alike.sum(axis=0) / found.pixels)
+        totals = found.against_alike.sum(axis=0)
+        jump, control = (
+            float(total / count) if count else math.nan for total, count in zip(totals[:2], totals[2:], strict=True)
+        )
     objects = {}
-    if counted:
-        count = counted[index]
+    if counts:
+        count = counts[index]
         objects = {"touching": count.touching, "crossing": count.crossing, "cut": count.cut, "straight": count.straight}
     return SeamRow(
         axis=axis, position=position, jump=jump, control=control, ratio=ratio.value, interval=ratio.interval, **objects
@@ -274,13 +275,15 @@ def _verdict(
     cuts: Cuts | None,
     score: MatchScore | None,
     level: float,
+    inside: bool,
 ) -> str:
     if not any(lines.seams):
         return "The plan has a single tile, so there are no seams to judge."
     parts = []
-    if alike.segments:
+    if alike.segments and not (inside and math.isnan(alike.value)):
         against = f"lines {'a period' if same_phase else 'half a period'} away"
-        found = f"the embedding jumps {alike.value:.2f} times as much at the seams as at {against}"
+        where = "inside true objects " if inside else ""
+        found = f"{where}the embedding jumps {alike.value:.2f} times as much at the seams as at {against}"
         if math.isnan(alike.interval[0]):
             parts.append(f"{found}, but there are too few segments to say whether that is chance")
         else:
@@ -295,6 +298,8 @@ def _verdict(
                              "seam here; larger tiles would tell")  # fmt: skip
             else:
                 parts.append(f"{found}: the tiles do not show")
+    elif alike.segments:
+        parts.append("no true object lies across both a seam and a line that it could be compared with")
     elif cuts is None:
         parts.append("no line could be compared with the seams")
     if cuts is not None:

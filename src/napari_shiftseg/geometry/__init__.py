@@ -1,7 +1,20 @@
 """Integers only: sizes of a U-Net, windows of tiles, and the rules that they must obey."""
 
+from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_tiles
 from napari_shiftseg.geometry.rules import Trained, Violation, violations
 from napari_shiftseg.geometry.spec import UNetSpec
 
-__all__ = ["Tile", "TilePlan", "Trained", "UNetSpec", "Violation", "Window", "plan_tiles", "violations"]
+__all__ = [
+    "NAIVE",
+    "Naive",
+    "Tile",
+    "TilePlan",
+    "Trained",
+    "UNetSpec",
+    "Violation",
+    "Window",
+    "naive_plan",
+    "plan_tiles",
+    "violations",
+]

@@ -184,6 +184,36 @@ def match_score(
     return scores if wanted is iou else scores[0]
 
 
+def split_objects(labels: npt.ArrayLike, truth: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Numbers of the true objects that are split, by the rule of `MatchScore.splits`.
+
+    Parameters
+    ----------
+    labels, truth : (*shape) int
+        Predicted and true objects, 0 is background.
+
+    Returns
+    -------
+    (K,) int
+        Ascending.
+
+    Raises
+    ------
+    ImageError
+        As `match_score`.
+
+    >>> split_objects([[1, 2, 3, 3]], [[5, 5, 7, 7]]).tolist()
+    [5]
+    """
+    predicted, true = _checked(labels, "labels"), _checked(truth, "truth")
+    if predicted.shape != true.shape:
+        raise ImageError(
+            f"labels have shape {predicted.shape} and truth has shape {true.shape}; give two label images of one shape."
+        )
+    numbers = np.unique(true[true > 0]).astype(np.int64)
+    return np.asarray(numbers[_split(_count_overlaps(_compact(predicted), _compact(true)))])
+
+
 def pool_scores(scores: Iterable[MatchScore]) -> MatchScore:
     """One score over the objects of several images: all sums added up; seam parts too, if every score has them.
 
@@ -367,10 +397,7 @@ def _count(
     best_label, best_truth = np.zeros(labels.size), np.zeros(truth.size)
     np.maximum.at(best_label, overlaps.label, dice)
     np.maximum.at(best_truth, overlaps.truth, dice)
-    label_area, truth_area = overlaps.label_area[overlaps.label], overlaps.truth_area[overlaps.truth]
-    piece = (overlaps.shared >= SPLIT_SHARE * truth_area) & (2 * overlaps.shared > label_area)
-    swallowed = 2 * overlaps.shared > truth_area
-    split = np.bincount(overlaps.truth[piece], minlength=truth.size) > 1
+    swallowed = 2 * overlaps.shared > overlaps.truth_area[overlaps.truth]
     merge = np.bincount(overlaps.label[swallowed], minlength=labels.size) > 1
     return MatchScore(
         iou=threshold,
@@ -380,9 +407,16 @@ def _count(
         iou_sum=float(overlaps.iou()[inside].sum()),
         dice_labels=float(best_label[labels].sum()),
         dice_truth=float(best_truth[truth].sum()),
-        splits=int((split & truth).sum()),
+        splits=int((_split(overlaps) & truth).sum()),
         merges=int((merge & merging).sum()),
     )
+
+
+def _split(overlaps: _Overlaps) -> Mask:
+    """Which true objects consist of two predicted ones or more."""
+    label_area, truth_area = overlaps.label_area[overlaps.label], overlaps.truth_area[overlaps.truth]
+    piece = (overlaps.shared >= SPLIT_SHARE * truth_area) & (2 * overlaps.shared > label_area)
+    return np.asarray(np.bincount(overlaps.truth[piece], minlength=overlaps.truth_area.size) > 1)
 
 
 def _crossing(labels: IntArray, seams: Sequence[Sequence[int]]) -> Mask:

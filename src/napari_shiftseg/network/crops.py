@@ -86,6 +86,7 @@ def draw_crop(
     read: Sequence[int],
     write: Sequence[int],
     augmentation: Augmentation,
+    real_context: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """One random window: the pixels that the network reads and the labels of those it predicts.
 
@@ -95,6 +96,10 @@ def draw_crop(
     rng : numpy Generator
     read, write : sequence of int
         Input and output edges, pixels; the output lies in the centre of the input.
+    augmentation : Augmentation
+    real_context : bool
+        Anywhere with equal chance, as long as the image holds all that is read; else mostly around instances, and what lies
+        beyond the image is its reflection.
 
     Returns
     -------
@@ -105,7 +110,7 @@ def draw_crop(
     """
     shape = np.array(image.labels.shape)
     matrix = _random_matrix(len(shape), rng, augmentation)
-    centre = _random_centre(image, rng, matrix, np.array(write))
+    centre = _anywhere(shape, rng, matrix, read) if real_context else _random_centre(image, rng, matrix, np.array(write))
     pixels = _resample(image.pixels, matrix, centre, read, "bilinear", "reflection")
     # labels move up by one, so that the zeros beyond the image can be told from the background
     moved = _resample(image.labels[None] + 1, matrix, centre, write, "nearest", "zeros")[0]
@@ -135,9 +140,23 @@ def _random_centre(
         centre = rng.uniform(0, shape)
     half = np.abs(matrix) @ (write / 2)
     centre = np.where(2 * half < shape, np.clip(centre, half, shape - half), shape / 2)
-    # without zoom and free rotation the window falls on whole pixels, and nothing is interpolated
-    on_pixels = np.allclose(matrix, np.rint(matrix), rtol=0, atol=1e-9)
-    return np.rint(centre - half) + half if on_pixels else centre
+    return np.rint(centre - half) + half if _on_pixels(matrix) else centre
+
+
+def _anywhere(
+    shape: npt.NDArray[np.int64], rng: np.random.Generator, matrix: npt.NDArray[np.float64], read: Sequence[int]
+) -> npt.NDArray[np.float64]:
+    """Centre of a window that lies in the image whole, or in its middle where it is too large for that."""
+    half = np.abs(matrix) @ (np.array(read) / 2)
+    room = np.maximum(shape - 2 * half, 0)
+    if _on_pixels(matrix):
+        return np.asarray(rng.integers(0, room, endpoint=True) + np.where(room > 0, half, shape / 2))
+    return np.asarray(rng.uniform(0, 1, len(shape)) * room + np.where(room > 0, half, shape / 2))
+
+
+def _on_pixels(matrix: npt.NDArray[np.float64]) -> bool:
+    """Without zoom and free rotation a window falls on whole pixels, and nothing is interpolated."""
+    return np.allclose(matrix, np.rint(matrix), rtol=0, atol=1e-9)
 
 
 def _resample(

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,9 @@ class TrainSettings:
         Train on a tile and its direct neighbour along each axis under one loss (for zero padding).
     average : float
         Decay of the running mean of the weights that is returned; 0 returns the last weights.
+    real_context : bool
+        Draw windows evenly from where an image holds all that they read, as for regular synthetic images, whose reflection
+        is another image; else mostly around instances, with reflection beyond the image.
     checkpoint : path, optional
         File from which an interrupted training goes on, written every `checkpoint_every` steps.
     allow_noncompliant : bool
@@ -73,6 +77,7 @@ class TrainSettings:
     foreground_weight: float = 1.0
     neighbours: bool = False
     average: float = 0.999
+    real_context: bool = False
     normalisation: Normalisation = field(default_factory=Normalisation)
     augmentation: Augmentation = field(default_factory=Augmentation)
     clustering: Clustering = field(default_factory=Clustering)
@@ -217,7 +222,8 @@ def _batches(images: Sequence[TrainImage], settings: TrainSettings, first: int) 
     def draw(step: int) -> Batch:
         rng = np.random.default_rng([settings.seed, step])
         chosen = rng.choice(len(images), settings.batch, p=weights)
-        crops = [draw_crop(images[i], rng, read=read, write=write, augmentation=settings.augmentation) for i in chosen]
+        draw_one = partial(draw_crop, rng=rng, read=read, write=write, augmentation=settings.augmentation)
+        crops = [draw_one(images[i], real_context=settings.real_context) for i in chosen]
         pixels, labels = zip(*crops, strict=True)
         return torch.stack(pixels), torch.stack(labels)
 

@@ -69,6 +69,7 @@ class Training:
             background_is_instance=True,
             neighbours=self.neighbours,
             average=min(0.999, 1 - 20 / max(21, self.steps)),
+            real_context=True,
             normalisation=Normalisation(low=0, high=0),
             augmentation=Augmentation(scale=1, rotate=False, intensity=0),
             seed=seed,

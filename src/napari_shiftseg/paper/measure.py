@@ -16,8 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from napari_shiftseg.analysis import seam_report, verify_tiling
-from napari_shiftseg.analysis.naive import naive_plan
-from napari_shiftseg.geometry import TilePlan, plan_tiles
+from napari_shiftseg.geometry import TilePlan, naive_plan, plan_tiles
 from napari_shiftseg.network import UNet, predict
 from napari_shiftseg.paper.experiment import Measured, Setup
 from napari_shiftseg.synthetic import DiskRecipe, Synthetic, capacity, make
@@ -143,8 +142,8 @@ def seam_jumps(network: UNet, setup: Setup, seed: int) -> Measured:
     if setup.spec.padding == "zero":
         plan = naive_plan(plan)  # as in training, a tile gets zeros where its context would be
     embedding = predict(network, drawn.image, plan, device="cpu")
-    report = seam_report(embedding, plan)
     truth = drawn.labels[tuple(slice(o, o + n) for o, n in zip(plan.origin, plan.result_shape, strict=True))]
+    report = seam_report(embedding, plan, truth=truth)
     crossing, split = _halves(embedding, truth, plan.seams())
     return {
         "ratio": round(report.ratio, 3),

@@ -10,7 +10,7 @@ from napari_shiftseg.colours import embedding_colours
 from napari_shiftseg.plugin.layers import KEY, areas
 
 if TYPE_CHECKING:
-    from napari_shiftseg.analysis.naive import Comparison
+    from napari_shiftseg.analysis.compare import Comparison
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.plugin.subject import Subject
 

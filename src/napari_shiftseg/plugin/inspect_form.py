@@ -1,8 +1,19 @@
 """How the Inspect widget looks; what it does is in `inspect_widget`."""
 
 from magicgui.widgets import ComboBox, FileEdit
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QGridLayout, QGroupBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
+from napari_shiftseg.geometry import NAIVE
 from napari_shiftseg.plugin.inputs import Note
 from napari_shiftseg.plugin.jump_plot import JumpPlot
 from napari_shiftseg.plugin.overlays import COLOURS
@@ -14,7 +25,9 @@ _TIPS = {
     "seams": "Lines where two tiles meet; in a 3D view, the tiles as boxes.",
     "grid": "Lines between the cells of the network's bottleneck. They are no borders of tiles.",
     "measure": "Compare the embedding and the instances at the seams with those at other lines.",
-    "highlight": "Outline the instances that have a pixel beside a seam, in a layer of their own.",
+    "highlight": "Outline the instances that have a pixel beside a seam, and in red the true objects that are split.",
+    "truth": "Labels of the true objects, where you have them: jumps then count inside an object only, and splits are found.",
+    "how": "How the rules are broken: what tiles without a crop give, the smallest such tiles, or tiles off the lattice.",
     "table_button": "Save the table, with all its columns.",
     "plot_button": "Save the plot and the finding.",
     "verify": "Compute the image again, by tiles and in one pass, and compare the outputs.",
@@ -30,13 +43,13 @@ class InspectForm(QWidget):
 
     Parameters
     ----------
-    layers : magicgui ComboBox
-        Of result layers.
+    layers, truth : magicgui ComboBox
+        Of result layers, and of layers that may be their truth.
     """
 
-    def __init__(self, layers: ComboBox, parent: QWidget | None = None):
+    def __init__(self, layers: ComboBox, truth: ComboBox, parent: QWidget | None = None):
         super().__init__(parent)
-        self.layers = layers
+        self.layers, self.truth = layers, truth
         self.open_button = QPushButton("Open\u2026")
         self.seams, self.grid, self.legend = QCheckBox("Tile seams"), QCheckBox("Period grid"), Note()
         self.measure, self.finding = QPushButton("Measure seams"), Note()
@@ -46,6 +59,9 @@ class InspectForm(QWidget):
         self.model = FileEdit(mode="r", filter="Models (*.safetensors)", nullable=True)
         self.verify, self.probe, self.answer = QPushButton("Verify tiling"), QPushButton("Probe period"), Note()
         self.compare, self.beside = QPushButton("Compare with naive tiling"), QCheckBox("Side by side")
+        self.how = QComboBox()
+        for how, words in NAIVE.items():
+            self.how.addItem(words, how)
         for name, tip in _TIPS.items():
             widget = getattr(self, name)
             getattr(widget, "native", widget).setToolTip(tip)
@@ -67,6 +83,7 @@ class InspectForm(QWidget):
         rows = QFormLayout()
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         rows.addRow("Result", _side_by_side(self.layers.native, self.open_button))
+        rows.addRow("Truth", self.truth.native)
         column.addLayout(rows)
         lines = QGroupBox("Lines")
         inner = QVBoxLayout(lines)
@@ -90,6 +107,10 @@ class InspectForm(QWidget):
         rows.addRow("Model file", self.model.native)
         inner.addLayout(rows)
         inner.addWidget(_side_by_side(self.verify, self.probe))
+        rows = QFormLayout()
+        rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        rows.addRow("Naive", self.how)
+        inner.addLayout(rows)
         inner.addWidget(_side_by_side(self.compare, self.beside))
         inner.addWidget(self.answer)
         column.addWidget(network)

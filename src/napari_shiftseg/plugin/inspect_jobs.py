@@ -13,9 +13,19 @@ from napari_shiftseg.plugin.subject import Subject, find_model
 
 if TYPE_CHECKING:
     from napari_shiftseg.analysis import PeriodProbe, SeamReport, TilingCheck
-    from napari_shiftseg.analysis.naive import Comparison
+    from napari_shiftseg.analysis.compare import Comparison
+    from napari_shiftseg.geometry import Naive
 
-__all__ = ["KINDS", "Findings", "compare_steps", "highlight_steps", "measure_steps", "probe_steps", "verify_steps"]
+__all__ = [
+    "KINDS",
+    "Findings",
+    "Highlights",
+    "compare_steps",
+    "highlight_steps",
+    "measure_steps",
+    "probe_steps",
+    "verify_steps",
+]
 
 KINDS = ("seam", "period line", "elsewhere")
 """What a line between two rows of pixels can be."""
@@ -53,9 +63,9 @@ def measure_steps(subject: Subject) -> Generator[Event, None, Findings]:
     yield Stage(done=0, total=0, text="loading")
     from napari_shiftseg.analysis import seam_report
 
-    embedding, labels = subject.frame("embedding"), subject.frame("labels")
+    embedding, labels, truth = (subject.frame(part) for part in ("embedding", "labels", "truth"))
     yield Stage(done=0, total=0, text="measuring the seams")
-    report = seam_report(embedding, subject.plan_values, labels)
+    report = seam_report(embedding, subject.plan_values, labels, truth)
     lines = np.zeros(0, _LINE)
     if embedding is not None:
         lines = yield from _profile_steps(embedding, subject.plan_values)
@@ -77,10 +87,12 @@ def verify_steps(subject: Subject, model_file: str) -> Generator[Event, None, "T
     )
 
 
-def compare_steps(subject: Subject, model_file: str) -> Generator[Event, None, tuple[Subject, "Comparison", np.ndarray]]:
+def compare_steps(
+    subject: Subject, model_file: str, how: "Naive"
+) -> Generator[Event, None, tuple[Subject, "Comparison", np.ndarray]]:
     """Compute the image of a result by naive tiles; returns the result, the comparison and the colours of its embedding."""
     yield Stage(done=0, total=0, text="loading the model")
-    from napari_shiftseg.analysis import naive
+    from napari_shiftseg.analysis import compare
     from napari_shiftseg.instances import LabelSettings
     from napari_shiftseg.network import Limits
     from napari_shiftseg.plugin.comparison import paint_comparison
@@ -92,7 +104,7 @@ def compare_steps(subject: Subject, model_file: str) -> Generator[Event, None, t
     result = np.asarray(subject.frame("embedding")), np.asarray(subject.frame("labels"))
     options = {"limits": Limits(**_tuples(record["limits"])), "clustering": LabelSettings(**record["clustering"])}
     options["dtype"] = record["settings"].get("dtype", "float32")
-    comparison = yield from naive.compare_steps(model, pixels, plan, *result, **options)
+    comparison = yield from compare.compare_steps(model, pixels, plan, *result, how=how, **options)
     yield Stage(done=0, total=0, text="drawing")
     return subject, comparison, paint_comparison(subject, comparison)
 
@@ -121,18 +133,42 @@ def probe_steps(subject: Subject, model_file: str) -> Generator[Event, None, "Pe
     return probe_period(model)
 
 
-def highlight_steps(subject: Subject) -> Generator[Event, None, np.ndarray]:
-    """Labels of those instances only that have a pixel beside a seam, in all frames."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Highlights:
+    """Objects to outline.
+
+    Attributes
+    ----------
+    on_seams : ndarray
+        (*axes) int32, those instances only that have a pixel beside a seam.
+    split : ndarray or None
+        (*axes) int32, those true objects only that are split; None without a truth.
+    text : str
+        How many there are.
+    """
+
+    on_seams: np.ndarray
+    split: np.ndarray | None
+    text: str
+
+
+def highlight_steps(subject: Subject) -> Generator[Event, None, Highlights]:
+    """Instances beside seams, and true objects that are split, in all frames."""
     labels = subject.labels
     if labels is None:
         raise ResultError(f"{subject.name} has no instances layer; segment it again.")
     size = prod(labels.shape) * 4
     if size > _MOST_HIGHLIGHTED:
         raise ResultError(f"the labels take {size / 2**30:.1f} GiB, more than 1 GiB; open a part of the result.")
-    yield Stage(done=0, total=0, text="looking for instances on seams")
+    from napari_shiftseg.instances import match_score, split_objects
+
     whole = np.asarray(labels).astype(np.int32, copy=False)
     found = np.zeros_like(whole)
+    truth = None if subject.truth is None else np.asarray(subject.truth).astype(np.int32, copy=False)
+    split = None if truth is None else np.zeros_like(truth)
+    on_seams = splits = at_seams = 0
     for index in np.ndindex(whole.shape[: len(subject.index)]):
+        yield Stage(done=0, total=0, text="looking for instances on seams")
         frame = whole[index]
         beside = [
             np.unique(np.take(frame, (position - 1, position), axis=axis))
@@ -141,7 +177,15 @@ def highlight_steps(subject: Subject) -> Generator[Event, None, np.ndarray]:
         ]
         numbers = np.unique(np.concatenate(beside)) if beside else np.zeros(0, int)
         found[index] = np.where(np.isin(frame, numbers[numbers > 0]), frame, 0)
-    return found
+        on_seams += np.count_nonzero(numbers)
+        if truth is not None:
+            split[index] = np.where(np.isin(truth[index], split_objects(frame, truth[index])), truth[index], 0)
+            splits += np.count_nonzero(np.unique(split[index]))
+            at_seams += match_score(frame, truth[index], seams=subject.plan_values["seams"]).at_seams.splits
+    text = f"{on_seams} instances have a pixel beside a seam."
+    if truth is not None:
+        text += f" {splits} true objects are split, {at_seams} of them across seams."
+    return Highlights(on_seams=found, split=split, text=text)
 
 
 _LINE = np.dtype([("axis", int), ("position", int), ("jump", float), ("kind", int)])

@@ -22,6 +22,7 @@ from napari_shiftseg.plugin.inspect_form import InspectForm
 from napari_shiftseg.plugin.inspect_jobs import (
     KINDS,
     Findings,
+    Highlights,
     compare_steps,
     highlight_steps,
     measure_steps,
@@ -32,13 +33,13 @@ from napari_shiftseg.plugin.jobs import End, Job, sentence, start_job
 from napari_shiftseg.plugin.layers import KEY, put_layers
 from napari_shiftseg.plugin.overlays import Overlays
 from napari_shiftseg.plugin.seam_table import save_csv
-from napari_shiftseg.plugin.subject import Subject, is_result, subject_of
+from napari_shiftseg.plugin.subject import Subject, is_result, is_truth, subject_of
 
 if TYPE_CHECKING:
     import napari
 
     from napari_shiftseg.analysis import PeriodProbe, SeamRow, TilingCheck
-    from napari_shiftseg.analysis.naive import Comparison
+    from napari_shiftseg.analysis.compare import Comparison
 
 __all__ = ["InspectWidget"]
 
@@ -73,7 +74,7 @@ class InspectWidget(QWidget):
 
     def subject(self) -> Subject | None:
         """The chosen result, at the frame that the viewer shows."""
-        return None if self.layer is None else subject_of(self.viewer, self.layer)
+        return None if self.layer is None else subject_of(self.viewer, self.layer, self.form.truth.value)
 
     # -- verbs --------------------------------------------------------------------------------------------------------
 
@@ -82,7 +83,7 @@ class InspectWidget(QWidget):
         self._start(measure_steps, self.show_findings)
 
     def highlight(self) -> None:
-        """Outline the instances on seams."""
+        """Outline the instances on seams, and true objects that are split."""
         self._start(highlight_steps, self._show_highlight)
 
     def verify(self) -> None:
@@ -91,7 +92,8 @@ class InspectWidget(QWidget):
 
     def compare(self) -> None:
         """Compute by naive tiles, and show both."""
-        self._start(partial(compare_steps, model_file=self._model_file()), self._show_comparison)
+        how = self.form.how.currentData()
+        self._start(partial(compare_steps, model_file=self._model_file(), how=how), self._show_comparison)
 
     def probe(self) -> None:
         """Find the period of the network."""
@@ -154,22 +156,23 @@ class InspectWidget(QWidget):
         self._enable()
         self.status.tell("", f"{report.seams} seams." if report.seams else "")
 
-    def _show_highlight(self, found: np.ndarray) -> None:
+    def _show_highlight(self, found: Highlights) -> None:
         from napari_shiftseg.plugin.source import placement_of  # loads torch, which made the result
 
         layer, subject = self.layer, self.subject()
         known = layer.metadata[KEY]
         place = placement_of(layer, known["axes"], subject.axes)
         options = {name: getattr(place, name) for name in _PLACE}
-        metadata = {KEY: {"role": "on seams", "source_id": known["source_id"], "source": subject.name, "axes": subject.axes}}
-        colours = DirectLabelColormap(color_dict={None: "yellow", 0: "transparent"})
-        options |= {"name": f"{subject.name} on seams", "metadata": metadata, "colormap": colours, "opacity": 1.0}
-        shown = put_layers(self.viewer, [(found, options, "labels")])
-        shown[0].contour = 2
-        looped = np.ndindex(found.shape[: len(subject.index)])
-        count = sum(np.count_nonzero(np.unique(found[index])) for index in looped)
+        for role, data, colour in (("on seams", found.on_seams, "yellow"), ("split objects", found.split, "red")):
+            if data is None:
+                continue
+            metadata = {KEY: {"role": role, "source_id": known["source_id"], "source": subject.name, "axes": subject.axes}}
+            colours = DirectLabelColormap(color_dict={None: colour, 0: "transparent"})
+            look = {"name": f"{subject.name} {role}", "metadata": metadata, "colormap": colours, "opacity": 1.0}
+            shown = put_layers(self.viewer, [(data, {**options, **look}, "labels")])
+            shown[0].contour = 2
         self.viewer.layers.selection.active = layer
-        self.status.tell("", f"{count} instances have a pixel beside a seam.")
+        self.status.tell("", found.text)
 
     def _show_check(self, check: "TilingCheck") -> None:
         self.form.answer.tell("pass" if check.ok else "fail", check.text)
@@ -244,7 +247,7 @@ class InspectWidget(QWidget):
         form, busy, chosen = self.form, bool(self.jobs), self.layer is not None
         for button in (form.measure, form.highlight, form.verify, form.probe, form.compare):
             button.setEnabled(chosen and not busy)
-        form.layers.enabled = not busy
+        form.layers.enabled = form.truth.enabled = not busy
         form.open_button.setEnabled(not busy)
         form.table_button.setEnabled(self.findings is not None and bool(self.findings.report.table))
         form.plot_button.setEnabled(self.findings is not None and len(self.findings.lines) > 0)
@@ -264,11 +267,17 @@ class InspectWidget(QWidget):
         """Called by napari when layers come, go or are renamed; also once the dock is closed."""
         if isalive(self):
             self.form.layers.reset_choices()
+            self.form.truth.reset_choices()
             if self.layer is not self._watched:
                 self._on_layer()
 
     def _result_layers(self, _: Any) -> list[tuple[str, Layer]]:
         return [(layer.name, layer) for layer in self.viewer.layers if is_result(layer)]
+
+    def _truth_layers(self, _: Any) -> list[tuple[str, Layer]]:
+        if self.layer is None:
+            return []
+        return [(layer.name, layer) for layer in self.viewer.layers if is_truth(layer, self.layer)]
 
     def _choose_active_layer(self) -> None:
         results = [layer for _, layer in self._result_layers(None)]
@@ -281,6 +290,7 @@ class InspectWidget(QWidget):
         if self._watched is not None:
             self._watched.events.metadata.disconnect(self._on_computed)
         self._watched = self.layer
+        self.form.truth.reset_choices()
         if self._watched is not None:
             self._watched.events.metadata.connect(self._on_computed)
         wanted = self.form.seams.isChecked(), self.form.grid.isChecked()
@@ -376,7 +386,9 @@ class InspectWidget(QWidget):
     # -- form ---------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.form = InspectForm(ComboBox(choices=self._result_layers, nullable=False))
+        layers = ComboBox(choices=self._result_layers, nullable=False)
+        self.form = InspectForm(layers, ComboBox(nullable=True))
+        self.form.truth.choices = self._truth_layers  # asks for the chosen result
         self.cancel_button, self.progress, self.status = QPushButton("Cancel"), QProgressBar(), Note()
         self.progress.setTextVisible(False)
         content = QWidget()
@@ -401,6 +413,7 @@ class InspectWidget(QWidget):
     def _connect(self) -> None:
         form = self.form
         form.layers.changed.connect(self._on_layer)
+        form.truth.changed.connect(lambda _: self._forget())
         form.open_button.clicked.connect(lambda _: self._ask_for_result())
         form.seams.toggled.connect(lambda on: self._on_check("seams", on))
         form.grid.toggled.connect(lambda on: self._on_check("grid", on))

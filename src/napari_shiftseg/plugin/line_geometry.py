@@ -38,9 +38,9 @@ class View:
     high: tuple[float, ...]
     pixel: tuple[float, ...]
 
-    def around(self) -> "View":
-        """The same with half its extent more on each side, so that small moves stay within it."""
-        more = [(high - low) / 2 for low, high in zip(self.low, self.high, strict=True)]
+    def around(self, share: float = 0.5) -> "View":
+        """The same with a share of its extent more on each side, so that small moves stay within it."""
+        more = [(high - low) * share for low, high in zip(self.low, self.high, strict=True)]
         return replace(
             self,
             low=tuple(low - m for low, m in zip(self.low, more, strict=True)),

@@ -25,6 +25,7 @@ COLOURS: dict[str, str] = {"seams": "#ff8c1a", "grid": "#35c7f0"}
 
 _NAMES = {"seams": "tile seams", "grid": "period grid"}
 _WIDTH = {"seams": 2.5, "grid": 1.5}  # screen pixels
+_AROUND = {"seams": 0.8, "grid": 0.5}  # unequal, so that one move does not make both anew
 _OPACITY = {"seams": 0.9, "grid": 0.7}
 _MADE = {"seams": seams_of, "grid": grid_of}
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
@@ -245,7 +246,7 @@ class Overlays:
             return
         if kind in self._drawn and view.within(self._drawn[kind]):
             return
-        wide = view.around()
+        wide = view.around(_AROUND[kind])
         self._drawn[kind] = wide
         lines = self._set(kind)
         _, unit = self._even_place()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image as ImageLayer
+from napari.layers import Labels as LabelsLayer
 from napari.layers import Layer
 
 from napari_shiftseg.errors import ModelError, ResultError, ShiftsegError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.io import View
     from napari_shiftseg.network import Model
 
-__all__ = ["ROLES", "Subject", "find_model", "is_result", "plan_of_record", "subject_of"]
+__all__ = ["ROLES", "Subject", "find_model", "is_result", "is_truth", "plan_of_record", "subject_of"]
 
 ROLES = ("instances", "embedding")
 
@@ -42,6 +43,8 @@ class Subject:
         Where the image is: a layer, or the store that the result was opened from.
     model : str
         Name or path of the model, "" where it is not known.
+    truth : array-like or None
+        (*axes) int, true objects.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Subject:
     record: Mapping[str, Any]
     image: Layer | Path | None
     model: str
+    truth: Any = None
 
     @property
     def plan_values(self) -> Mapping[str, Any]:
@@ -70,7 +74,7 @@ class Subject:
         return ", ".join(f"{axis} = {position}" for axis, position in zip(self.axes, self.index, strict=False))
 
     def frame(self, part: str) -> "View | None":
-        """The embedding or the labels of the frame, not read yet."""
+        """The embedding, the labels or the truth of the frame, not read yet."""
         from napari_shiftseg.io import View
 
         array, lead = getattr(self, part), int(part == "embedding")
@@ -112,8 +116,15 @@ def is_result(layer: Layer) -> bool:
     return known.get("role") in ROLES and "plan" in known
 
 
-def subject_of(viewer: Any, layer: Layer) -> Subject:
-    """The result that a layer belongs to; its other layers are found by their source."""
+def is_truth(layer: Layer, result: Layer) -> bool:
+    """Whether a layer can hold the true objects of a result: labels of its shape that this plugin did not make."""
+    made = layer.metadata.get(KEY, {}).get("role")
+    channels = int(result.metadata[KEY]["role"] == "embedding")
+    return isinstance(layer, LabelsLayer) and made is None and np.shape(_data(layer)) == np.shape(_data(result))[channels:]
+
+
+def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject:
+    """The result that a layer belongs to, with its truth; its other layers are found by their source."""
     known = layer.metadata[KEY]
     layers = {role: _partner(viewer, layer, role) for role in ROLES}
     axes = known["axes"].removeprefix("c")
@@ -132,6 +143,7 @@ def subject_of(viewer: Any, layer: Layer) -> Subject:
         record=known["record"],
         image=image,
         model=str(known.get("model") or ""),
+        truth=_data(truth),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,12 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import TilingError
 from napari_shiftseg.events import Event, Stage
-from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation, violations
+from napari_shiftseg.geometry import NAIVE, Naive, TilePlan, Violation, naive_plan, violations
 from napari_shiftseg.instances import LabelSettings, label_steps
 from napari_shiftseg.network import Limits, Model, predict_steps
 from napari_shiftseg.network.normalise import ArrayLike
 
-__all__ = ["Comparison", "changed_pixels", "compare_steps", "naive_plan"]
-
-Windows = tuple[tuple[slice, slice, slice], ...]
+__all__ = ["Comparison", "changed_pixels", "compare_steps"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,63 +51,6 @@ class Comparison:
     text: str
 
 
-def naive_plan(plan: TilePlan) -> TilePlan:
-    """About the same tiles, but pasted as the network gives them.
-
-    A network with valid convolutions pastes its whole uncropped output, or, where that happens to be a multiple of the
-    period, half a period more than the plan; a zero-padded one gets no context around a tile.
-
-    Raises
-    ------
-    TilingError
-        If the image is too small for two such tiles, or no tiling of it can break a rule.
-
-    Source: Rumberger et al. 2021, section 3.2: predictions of naive tile-and-stitch are discontinuous at the seams.
-    """
-    axes, edges, pads = [], [], []
-    for axis, windows in enumerate(plan.axes):
-        edge = _naive_edge(plan.spec, axis, plan.write[axis], plan.result_shape[axis])
-        if edge is not None:
-            windows = (_without_context if plan.spec.padding == "zero" else _uncropped)(plan, axis, edge)
-        before = plan.pad[axis][0]
-        axes.append(windows)
-        edges.append(plan.write[axis] if edge is None else edge)
-        pads.append((before, max(0, windows[-1][0].stop - before - plan.image_shape[axis])))
-    naive = replace(plan, axes=tuple(axes), write=tuple(edges), pad=tuple(pads))
-    if {v.rule for v in violations(naive)} <= {"padding"}:
-        raise TilingError(f"an image of {plan.image_shape} px has no seam that could show; take a larger one.")
-    return naive
-
-
-def _naive_edge(spec: UNetSpec, axis: int, write: int, size: int) -> int | None:
-    """None where the image is too small for two tiles."""
-    period = spec.period[axis]
-    for base in (write if write < size else size // 2 // period * period, period):
-        natural = spec.output_size(spec.input_size(max(base, period), axis), axis)
-        edge = natural if natural % period or spec.padding == "zero" else natural + period // 2
-        if edge < size:
-            return edge
-    return None
-
-
-def _uncropped(plan: TilePlan, axis: int, edge: int) -> Windows:
-    """All that the network gives of each tile; the first has the phase of the plan, so that only seams make a difference."""
-    size, crop, read = plan.result_shape[axis], plan.axes[axis][0][1].start, plan.spec.input_size(edge, axis)
-    windows = []
-    for start in range(-crop, size, edge):
-        write = slice(max(0, start), min(start + edge, size))
-        if write.start < write.stop:
-            keep = slice(write.start - start, write.stop - start)
-            windows.append((slice(start + crop, start + crop + read), keep, write))
-    return tuple(windows)
-
-
-def _without_context(plan: TilePlan, axis: int, edge: int) -> Windows:
-    size, period = plan.result_shape[axis], plan.spec.period[axis]
-    writes = [slice(start, min(start + edge, size)) for start in range(0, size, edge)]
-    return tuple((slice(w.start, -(-w.stop // period) * period), slice(0, w.stop - w.start), w) for w in writes)
-
-
 def compare_steps(
     model: Model,
     image: ArrayLike,
@@ -118,6 +59,7 @@ def compare_steps(
     labels: npt.NDArray[Any],
     *,
     clustering: LabelSettings,
+    how: Naive = "uncropped",
     limits: Limits | None = None,
     device: str = "auto",
     dtype: str = "float32",
@@ -133,6 +75,8 @@ def compare_steps(
         By which the result was made, with reflection at the borders.
     embedding, labels : ndarray
         (E, *shape) and (*shape), the result.
+    how : {"uncropped", "one period", "shifted"}
+        Which rules to break, as `naive_plan`.
     clustering, limits, device, dtype
         As it was made.
 
@@ -145,7 +89,7 @@ def compare_steps(
     ShiftsegError
         If there is nothing to compare, or as `predict`.
     """
-    naive = naive_plan(plan)
+    naive = naive_plan(plan, how)
     if naive.result_shape != tuple(embedding.shape[1:]):
         raise TilingError("the result covers only a part of its image; compare one that was reflected at the borders.")
     yield Stage(done=0, total=len(naive), text="naive tiles")
@@ -165,7 +109,7 @@ def compare_steps(
         foreground=made.foreground,
         difference=difference,
         changed=changed,
-        text=_text(np.asarray(labels), changed, difference, naive),
+        text=_text(np.asarray(labels), changed, difference, naive, how),
     )
 
 
@@ -189,10 +133,12 @@ def changed_pixels(labels: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.ND
     return np.asarray(~equal[inverse.reshape(labels.shape)])
 
 
-def _text(labels: npt.NDArray[Any], changed: npt.NDArray[np.bool_], difference: npt.NDArray[np.float32], plan: TilePlan) -> str:
+def _text(
+    labels: npt.NDArray[Any], changed: npt.NDArray[np.bool_], difference: npt.NDArray[np.float32], plan: TilePlan, how: Naive
+) -> str:
     hit, there = (np.count_nonzero(np.unique(seen)) for seen in (labels[changed], labels))
     tiles = " x ".join(map(str, plan.write))
     return (
-        f"Naive tiles of {tiles} px change pixels of {hit} of {there} instances; the embedding differs by "
+        f"Naive tiles of {tiles} px ({NAIVE[how]}) change pixels of {hit} of {there} instances; the embedding differs by "
         f"{float(np.median(difference)):.2g} at half of the pixels, and by {float(difference.max()):.2g} at most."
     )
