@@ -17,6 +17,7 @@ from napari_shiftseg.analysis import passing_network, prime_network
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.io import load_model
 from napari_shiftseg.network import Augmentation, Normalisation, TrainImage, TrainSettings, UNet, train_steps
 from napari_shiftseg.synthetic import DiskRecipe, Recipe, make
 
@@ -92,17 +93,17 @@ class Setup:
     Attributes
     ----------
     spec : UNetSpec
-    test : Recipe
-        Image that the network is measured on.
-    weights : {"primes", "passing", "random"} or Training
-        Constructed as in the proofs, initialised and left so, or trained.
+    test : Recipe or "nuclei"
+        Image that the network is measured on; "nuclei" is the sample of real nuclei.
+    weights : {"primes", "passing", "random", "nuclei"} or Training
+        Constructed as in the proofs, initialised and left so, the bundled model, or trained.
     write : int, optional
         Edge that a tile pastes, pixels.
     """
 
     spec: UNetSpec
-    test: Recipe
-    weights: Literal["primes", "passing", "random"] | Training
+    test: Recipe | Literal["nuclei"]
+    weights: Literal["primes", "passing", "random", "nuclei"] | Training
     write: int | None = None
 
     def network_steps(self, seed: int, folder: Path | None) -> Generator[Event, None, UNet]:
@@ -111,17 +112,18 @@ class Setup:
             checkpoint = None if folder is None else folder / f"{self.key()}-seed{seed}.pt"
             yield Stage(done=0, total=self.weights.steps, text="training")
             settings = self.weights.settings(self.spec, seed, checkpoint)
-            model = yield from train_steps(self.weights.images(seed), settings, self._start(seed))
+            model = yield from train_steps(self.weights.images(seed), settings, self.start(seed))
             return model.module
         torch.manual_seed(seed)
         kinds: Mapping[str, Callable[[UNetSpec], UNet]] = {
             "primes": prime_network,
             "passing": passing_network,
             "random": UNet,
+            "nuclei": lambda spec: load_model("nuclei").module,
         }
         return kinds[self.weights](self.spec).eval()
 
-    def _start(self, seed: int) -> UNet:
+    def start(self, seed: int) -> UNet:
         """The first of a few initialisations whose output is not constant on the test image; else the first."""
         image = torch.from_numpy(make(self.test_recipe(seed)).image)[None, None].double()
         nets = []
@@ -142,6 +144,8 @@ class Setup:
 
     def test_recipe(self, seed: int) -> Recipe:
         """The image to measure, with noise of its own."""
+        if isinstance(self.test, str):
+            raise SettingsError("the image is a sample and has no recipe; read it.")
         return _seeded(self.test, _TEST_SEED + seed)
 
 

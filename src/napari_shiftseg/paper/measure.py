@@ -31,6 +31,7 @@ __all__ = [
     "padded_codes",
     "ramp_codes",
     "seam_jumps",
+    "sliding_codes",
     "stitching",
 ]
 
@@ -119,6 +120,16 @@ def noisy_disk_codes(network: UNet, setup: Setup, seed: int) -> Measured:
     means, _ = _means(_one_pass(_double(network), perfect.image), _inner_labels(perfect, setup))
     out["perfect_codes"] = count_codes(means, GAP)
     return out
+
+
+def sliding_codes(network: UNet, setup: Setup, seed: int) -> Measured:
+    """Codes of disks by tiles of one pixel, all by one output function, and of the same disks in one pass."""
+    drawn = make(setup.test_recipe(seed))
+    plan = plan_tiles(setup.spec, drawn.image.shape, setup.write, "valid", allow_noncompliant=True)
+    labels = _inner_labels(drawn, setup)
+    slid, _ = _means(predict(network, drawn.image, plan, device="cpu"), labels)
+    whole, _ = _means(_one_pass(_double(network), drawn.image), labels)
+    return {"codes": count_codes(slid, GAP), "whole": count_codes(whole, GAP), "disks": len(slid), "tiles": len(plan)}
 
 
 def stitching(network: UNet, setup: Setup, seed: int) -> Measured:
