@@ -46,8 +46,10 @@ SAMPLES = {
     "touching_blobs": ((256, 256), 60),
     "touching_blobs_3d": ((48, 128, 128), 40),
     "constant": ((128, 128), None),
+    "fig1": ((220, 220), None),
     "fig2a": ((220, 220), 196),
     "fig2b": ((220, 220), 225),
+    "fig2c": ((220, 220), 225),
     "fig3": ((284, 284), 484),
     "fig4": ((236, 236), None),
     "fig5a": ((40, 40), None),
@@ -74,6 +76,22 @@ def test_a_sample_opens(plugin, key):
 
 def test_the_samples_of_the_manifest_are_those_that_are_tested():
     assert {item.key for item in PluginManifest.from_file(MANIFEST).contributions.sample_data} == set(SAMPLES)
+
+
+def menu_item(menu, *path):
+    """The action that a user reaches by these texts, each a submenu of the one before."""
+    menu.aboutToShow.emit()
+    action = next(a for a in menu.actions() if a.text().replace("&", "").startswith(path[0]))
+    return menu_item(action.menu(), *path[1:]) if path[1:] else action
+
+
+def test_a_sample_and_the_generator_open_by_the_menu(plugin, make_napari_viewer):
+    viewer = make_napari_viewer()
+    menu_item(viewer.window.file_menu, "Open Sample", "napari-shiftseg", "Fig. 3").trigger()
+    assert viewer.layers[0].name.startswith("fig3")
+    assert viewer.layers[0].data.shape == (284, 284)
+    menu_item(viewer.window.file_menu, "New Layer", "Synthetic images").trigger()
+    assert any("Synthetic images" in name for name in viewer.window.dock_widgets)
 
 
 def test_the_widgets_open_from_the_menu(plugin, make_napari_viewer):

@@ -40,7 +40,7 @@ def test_figure_5_is_for_a_network_that_knows_the_place_by_its_padding():
     assert "padding" in synthetic.preset("fig5b").capacity
 
 
-@pytest.mark.parametrize("name", ["fig2a", "fig2b", "fig3", "fig4", "fig5a", "fig5b", "fig6_elastic"])
+@pytest.mark.parametrize("name", ["fig1", "fig2a", "fig2b", "fig2c", "fig3", "fig4", "fig5a", "fig5b", "fig6_elastic"])
 def test_the_network_of_a_preset_takes_the_image_as_a_whole(name):
     preset = synthetic.preset(name)
     edge = preset.recipe.shape[0]
@@ -48,7 +48,7 @@ def test_the_network_of_a_preset_takes_the_image_as_a_whole(name):
 
 
 def test_an_unknown_preset_is_answered_with_those_that_exist():
-    with pytest.raises(SettingsError, match="no preset 'fig9'; use one of fig2a, fig2b"):
+    with pytest.raises(SettingsError, match="no preset 'fig9'; use one of fig1, fig2a, fig2b"):
         synthetic.preset("fig9")
 
 

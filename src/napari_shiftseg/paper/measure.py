@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -126,9 +127,8 @@ def sliding_codes(network: UNet, setup: Setup, seed: int) -> Measured:
     """Codes of disks by tiles of one pixel, all by one output function, and of the same disks in one pass."""
     drawn = make(setup.test_recipe(seed))
     plan = plan_tiles(setup.spec, drawn.image.shape, setup.write, "valid", allow_noncompliant=True)
-    labels = _inner_labels(drawn, setup)
-    slid, _ = _means(predict(network, drawn.image, plan, device="cpu"), labels)
-    whole, _ = _means(_one_pass(_double(network), drawn.image), labels)
+    slid, _ = _means(predict(network, drawn.image, plan, device="cpu"), _whole_objects(drawn, plan.origin, plan.result_shape))
+    whole, _ = _means(_one_pass(_double(network), drawn.image), _inner_labels(drawn, setup))
     return {"codes": count_codes(slid, GAP), "whole": count_codes(whole, GAP), "disks": len(slid), "tiles": len(plan)}
 
 
@@ -231,8 +231,12 @@ def _exact_codes(points: Array) -> int:
 def _inner_labels(drawn: Synthetic, setup: Setup) -> Array:
     """Labels of the output of one pass, without the disks that its border cuts."""
     out = setup.spec.output_size(drawn.image.shape)
-    starts = [(have - want) // 2 for have, want in zip(drawn.image.shape, out, strict=True)]
-    inner = drawn.labels[tuple(slice(s, s + n) for s, n in zip(starts, out, strict=True))]
+    return _whole_objects(drawn, [(have - want) // 2 for have, want in zip(drawn.image.shape, out, strict=True)], out)
+
+
+def _whole_objects(drawn: Synthetic, starts: Sequence[int], shape: Sequence[int]) -> Array:
+    """Labels of a window, without the disks that its border cuts."""
+    inner = drawn.labels[tuple(slice(s, s + n) for s, n in zip(starts, shape, strict=True))]
     cut = np.bincount(inner.ravel(), minlength=drawn.labels.max() + 1) != np.bincount(drawn.labels.ravel())
     return np.where(cut[inner], 0, inner)
 

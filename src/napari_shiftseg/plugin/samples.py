@@ -14,8 +14,10 @@ __all__ = [
     "constant",
     "disks_off_period",
     "disks_on_period",
+    "fig1",
     "fig2a",
     "fig2b",
+    "fig2c",
     "fig3",
     "fig4",
     "fig5a",
@@ -30,8 +32,10 @@ __all__ = [
 ]
 
 # the images of the paper's figures; the manifest names them one by one
+fig1 = partial(preset_layers, "fig1")
 fig2a = partial(preset_layers, "fig2a")
 fig2b = partial(preset_layers, "fig2b")
+fig2c = partial(preset_layers, "fig2c")
 fig3 = partial(preset_layers, "fig3")
 fig4 = partial(preset_layers, "fig4")
 fig5a = partial(preset_layers, "fig5a")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.synthetic.counting import capacity_line
-from napari_shiftseg.synthetic.recipe import ConstantRecipe, DiskRecipe, Recipe, SquareRecipe
+from napari_shiftseg.synthetic.recipe import ConstantRecipe, DiskRecipe, RampRecipe, Recipe, SquareRecipe
 
 THREE, FOUR = UNetSpec(levels=3), UNetSpec(levels=4)
+FIXED = UNetSpec(levels=3, upsampling="fixed")
 NARROW = UNetSpec(levels=4, features=3)
 PADDED = UNetSpec(levels=2, features=3, upsampling="fixed", padding="zero", decoder_convs=1, head_kernel=3)
 
@@ -68,11 +69,19 @@ def preset(name: str) -> Preset:
 
 
 def _figures() -> tuple[Preset, ...]:
+    ramp = RampRecipe(shape=(220, 220))
     return (
+        Preset(
+            name="fig1",
+            recipe=ramp,
+            shows="Moved about, this image makes each place meet all f^(dl) output functions.",
+            spec=FOUR,
+        ),
         _disks("fig2a", 220, 16, 4, THREE, "Disks at multiples of the period look the same to the network: one embedding."),
         _disks(
             "fig2b", 220, 15, 4, THREE, "Disks at a spacing that shares no factor with the period get different embeddings."
         ),
+        _disks("fig2c", 220, 15, 4, FIXED, "Fixed upsampling tells as many of them apart, since the image is not constant."),
         _disks("fig3", 284, 13, 0, FOUR, "Stitched from tiles that are not cropped to the period, disks break at the seams."),
         _constant("fig4", 236, NARROW, "Learnt upsampling gives a constant image as many embeddings as it has phases."),
         _constant("fig5a", 40, PADDED, "Zero padding tells all pixels of a small constant image apart."),
