@@ -22,9 +22,10 @@ _FORMAT = "napari-shiftseg model 1"
 
 
 def bundled_models() -> tuple[str, ...]:
-    """Names of the trained models that ship with the package."""
+    """Names of the trained models that ship with the package; those that only demonstrate something come last."""
     folder = files("napari_shiftseg") / "weights"
-    return tuple(sorted(f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors")))
+    names = [f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors")]
+    return tuple(sorted(names, key=lambda name: (name.startswith("disks-"), name)))
 
 
 def load_model(name: str | Path) -> Model:

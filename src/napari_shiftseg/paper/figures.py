@@ -398,7 +398,7 @@ def _told_apart(name: str, source: str, what: str, *, noise: float = 0.0, elasti
         source=source,
         claim=f"{what} tells disks apart that the network could not tell apart on a perfect lattice.",
         measure=noisy_disk_codes,
-        expected="9 of 10 disks have a code of their own, and 1 code on the perfect lattice",
+        expected="9 of 10 disks have a code that no other within a training window has, and 1 code on the perfect lattice",
         met=lambda found: found["apart"] >= 0.9 and found["perfect_codes"] == 1,
         setups={
             "quick": _imperfect(52, None, noise=noise, elastic=elastic),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -19,11 +19,12 @@ from scipy.spatial import cKDTree
 from napari_shiftseg.analysis import seam_report, verify_tiling
 from napari_shiftseg.geometry import TilePlan, naive_plan, plan_tiles
 from napari_shiftseg.network import UNet, predict
-from napari_shiftseg.paper.experiment import Measured, Setup
+from napari_shiftseg.paper.experiment import Measured, Setup, Training
 from napari_shiftseg.synthetic import DiskRecipe, Synthetic, capacity, make
 
 __all__ = [
     "GAP",
+    "Stitched",
     "constant_codes",
     "count_codes",
     "disk_codes",
@@ -33,6 +34,7 @@ __all__ = [
     "ramp_codes",
     "seam_jumps",
     "sliding_codes",
+    "stitch",
     "stitching",
 ]
 
@@ -110,13 +112,21 @@ def disk_codes(network: UNet, setup: Setup, seed: int) -> Measured:
 
 
 def noisy_disk_codes(network: UNet, setup: Setup, seed: int) -> Measured:
-    """As `disk_codes`, on the image with its noise or deformation and on the perfect lattice."""
+    """As `disk_codes`, on the image with its noise or deformation and on the perfect lattice.
+
+    `apart` is the share of disks whose code no other disk within a training window has.
+    """
     out = disk_codes(network, setup, seed)
     drawn = make(setup.test_recipe(seed))
     assert isinstance(drawn.recipe, DiskRecipe)
-    means, _ = _means(_one_pass(_double(network), drawn.image), _inner_labels(drawn, setup))
-    nearest = cKDTree(means).query(means, k=2)[0][:, 1]
-    out["apart"] = round(float((nearest > GAP).mean()), 3)
+    labels = _inner_labels(drawn, setup)
+    means, _ = _means(_one_pass(_double(network), drawn.image), labels)
+    # instances are pushed apart if they meet in a training window; those farther away may share a code
+    assert isinstance(setup.weights, Training)
+    centres = np.array(ndimage.center_of_mass(labels > 0, labels, np.unique(labels[labels > 0])))
+    met = np.abs(centres[:, None] - centres[None]).max(axis=-1) < setup.weights.window
+    same = np.linalg.norm(means[:, None] - means[None], axis=-1) <= GAP
+    out["apart"] = round(float(((same & met).sum(axis=1) == 1).mean()), 3)
     perfect = make(_without_noise(drawn.recipe))
     means, _ = _means(_one_pass(_double(network), perfect.image), _inner_labels(perfect, setup))
     out["perfect_codes"] = count_codes(means, GAP)
@@ -145,17 +155,33 @@ def stitching(network: UNet, setup: Setup, seed: int) -> Measured:
     }
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stitched:
+    """What a network makes of the image of a setup, and the parts of image and truth that belong to it."""
+
+    image: Array
+    truth: Array
+    embedding: npt.NDArray[np.float32]
+    plan: TilePlan
+
+
+def stitch(network: UNet, setup: Setup, seed: int) -> Stitched:
+    """The image of a setup by tiles of `setup.write` pixels, or in one pass where it is None."""
+    drawn = make(setup.test_recipe(seed))
+    write = max(drawn.image.shape) if setup.write is None else setup.write
+    plan = plan_tiles(setup.spec, drawn.image.shape, write, "valid", allow_noncompliant=True)
+    if setup.spec.padding == "zero" and setup.write is not None:
+        plan = naive_plan(plan)  # as in training, a tile gets zeros where its context would be
+    window = tuple(slice(o, o + n) for o, n in zip(plan.origin, plan.result_shape, strict=True))
+    embedding = predict(network, drawn.image, plan, device="cpu")
+    return Stitched(image=drawn.image[window], truth=drawn.labels[window], embedding=embedding, plan=plan)
+
+
 def seam_jumps(network: UNet, setup: Setup, seed: int) -> Measured:
     """What the seams of tiles of `setup.write` pixels do to embeddings and to the disks that they cross."""
-    drawn = make(setup.test_recipe(seed))
-    assert setup.write is not None
-    plan = plan_tiles(setup.spec, drawn.image.shape, setup.write, "valid", allow_noncompliant=True)
-    if setup.spec.padding == "zero":
-        plan = naive_plan(plan)  # as in training, a tile gets zeros where its context would be
-    embedding = predict(network, drawn.image, plan, device="cpu")
-    truth = drawn.labels[tuple(slice(o, o + n) for o, n in zip(plan.origin, plan.result_shape, strict=True))]
-    report = seam_report(embedding, plan, truth=truth)
-    crossing, split = _halves(embedding, truth, plan.seams())
+    made = stitch(network, setup, seed)
+    report = seam_report(made.embedding, made.plan, truth=made.truth)
+    crossing, split = _halves(made.embedding, made.truth, made.plan.seams())
     return {
         "ratio": round(report.ratio, 3),
         "interval": [round(value, 3) for value in report.interval],
@@ -168,10 +194,8 @@ def seam_jumps(network: UNet, setup: Setup, seed: int) -> Measured:
 
 def grid_jumps(network: UNet, setup: Setup, seed: int) -> Measured:
     """Jumps inside the disks of one pass: across boundaries of bottleneck cells over those across all other lines."""
-    drawn = make(setup.test_recipe(seed))
-    plan = plan_tiles(setup.spec, drawn.image.shape, max(drawn.image.shape), "valid")
-    embedding = predict(network, drawn.image, plan, device="cpu")
-    truth = drawn.labels[tuple(slice(o, o + n) for o, n in zip(plan.origin, plan.result_shape, strict=True))]
+    made = stitch(network, setup, seed)
+    plan, embedding, truth = made.plan, made.embedding, made.truth
     crossing, split = _halves(embedding, truth, plan.grid())
     other = tuple(tuple(p + period // 2 for p in grid) for grid, period in zip(plan.grid(), setup.spec.period, strict=True))
     crossing_other, split_other = _halves(embedding, truth, other)
