@@ -63,7 +63,7 @@ def main() -> None:
         model = train_one(name, wishes.checkpoints)
         assert isinstance(model.record, ModelRecord)
         # the codes of disks that never met in a window lie anywhere, and no disk touches another
-        record = replace(model.record, note=NOTES[name], clustering=Clustering(bandwidth=1.5, dip=0.8, radius=10.0))
+        record = replace(model.record, note=NOTES[name], clustering=Clustering(bandwidth=1.0, dip=0.8, radius=10.0))
         path = save_model(wishes.out / name, model, record, half=True)
         print(path, f"{path.stat().st_size / 1e6:.2f} MB", model.record.losses)
 

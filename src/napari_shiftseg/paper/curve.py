@@ -6,11 +6,10 @@ from importlib.resources import as_file, files
 
 import numpy as np
 import numpy.typing as npt
-from tifffile import imread
 
 from napari_shiftseg.analysis.compare import changed_pixels
 from napari_shiftseg.instances import match_score
-from napari_shiftseg.io import load_model
+from napari_shiftseg.io import load_model, read_image
 from napari_shiftseg.network import Model, UNet
 from napari_shiftseg.paper.experiment import Measured, Setup
 from napari_shiftseg.segmentation import SegmentSettings, segment
@@ -45,4 +44,4 @@ def _labels(model: Model, image: npt.NDArray[np.uint8], write: int) -> npt.NDArr
 
 def _sample(name: str) -> npt.NDArray[np.uint8]:
     with as_file(files("napari_shiftseg") / "samples" / name) as path:
-        return np.asarray(imread(path))
+        return np.asarray(read_image(path).data[...])

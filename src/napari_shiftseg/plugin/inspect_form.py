@@ -65,6 +65,9 @@ class InspectForm(QWidget):
         for name, tip in _TIPS.items():
             widget = getattr(self, name)
             getattr(widget, "native", widget).setToolTip(tip)
+        for box in (self.layers.native, self.truth.native, self.how):  # long names of layers do not widen the dock
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            box.setMinimumContentsLength(12)
         self.open_button.setToolTip("Open a result that was saved as .zarr.")
         self._build()
 

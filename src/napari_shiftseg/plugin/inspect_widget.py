@@ -408,7 +408,8 @@ class InspectWidget(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
-        self.setMinimumWidth(320)
+        # nothing scrolls sideways, so the dock is never narrower than what it holds
+        self.setMinimumWidth(max(320, content.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width()))
 
     def _connect(self) -> None:
         form = self.form

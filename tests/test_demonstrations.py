@@ -1,0 +1,45 @@
+"""The demonstration models show on the sample of Fig. 3 what the tour says they show."""
+
+import numpy as np
+import pytest
+
+from napari_shiftseg import SegmentSettings, load_model, match_score, seam_report, segment, synthetic, violations
+from napari_shiftseg.io import bundled_models
+
+
+@pytest.fixture(scope="module")
+def disks():
+    return synthetic.make(synthetic.preset("fig3").recipe)
+
+
+def run(disks, model, write):
+    result = segment(
+        disks.image, load_model(model), settings=SegmentSettings(write=write, device="cpu", allow_noncompliant=True)
+    )
+    report = seam_report(result.embedding, result.plan, result.labels, disks.labels)
+    return result, report
+
+
+def test_the_model_for_real_images_is_the_first_on_offer():
+    assert bundled_models()[0] == "nuclei"
+    assert {"disks-fig2b", "disks-fig3", "disks-fig3a"} < set(bundled_models())
+
+
+def test_off_the_lattice_disks_break_at_the_seams_and_on_it_they_do_not(disks):
+    """> Fig. 3b, 3c"""
+    broken, shown = run(disks, "disks-fig3", 20)
+    whole, hidden = run(disks, "disks-fig3", 32)
+    assert broken.record["status"] == "non-compliant" and whole.record["status"] == "compliant"
+    assert shown.exposed and shown.interval[0] > 10
+    assert hidden.exposed is False and hidden.interval[0] < 1 < hidden.interval[1]
+    assert shown.score.at_seams.splits > 5 * hidden.score.at_seams.splits
+    assert np.array_equal(whole.labels, run(disks, "disks-fig3", 1000)[0].labels)
+
+
+def test_a_training_window_of_one_period_breaks_disks_without_any_tile(disks):
+    """> Fig. 3a"""
+    model = load_model("disks-fig3a")
+    assert {v.rule for v in violations(model.spec, model.record)} == {"training-window"}
+    result, _ = run(disks, "disks-fig3a", 1000)
+    assert len(result.plan) == 1
+    assert match_score(result.labels, disks.labels).splits > 50
