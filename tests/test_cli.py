@@ -1,6 +1,7 @@
 """`shiftseg`: what it says, writes and returns, command by command."""
 
 import argparse
+import csv
 import json
 import os
 import subprocess
@@ -136,7 +137,7 @@ def test_options_read_what_people_write(read, text, value):
 
 def test_segment_writes_a_result_that_opens(shiftseg, folder, tmp_path):
     image = folder / "data" / "images" / "a.tif"
-    results = ("--out", "r.ome.zarr", "--labels-tiff", "r.tif", "--picture", "r.png")
+    results = ("--out", "r.ome.zarr", "--labels-tiff", "r.tif", "--picture", "r.png", "--table", "r.csv")
     code, out, err = shiftseg("segment", image, "--model", folder / "model.safetensors", "--tile", "24,16", *results)
     assert (code, err) == (0, "")
     stored = open_result(tmp_path / "r.ome.zarr")
@@ -144,6 +145,10 @@ def test_segment_writes_a_result_that_opens(shiftseg, folder, tmp_path):
     assert stored.record["plan"]["write"] == [24, 16]
     assert np.array_equal(tifffile.imread(tmp_path / "r.tif"), stored.labels[...])
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
+    assert [int(row["index"]) for row in rows] == list(range(1, stored.labels[...].max() + 1))
+    assert sum(int(row["area"]) for row in rows) == (stored.labels[...] > 0).sum()
+    assert {row["on_seam"] for row in rows} <= {"0", "1"}
     said = fields(out)
     assert said["plan"].startswith("3 x 4 tiles of 24 x 16 px = 6 x 4 periods of 4 px")
     assert said["status"].startswith("compliant")

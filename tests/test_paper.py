@@ -11,9 +11,9 @@ from napari_shiftseg import UNetSpec, cli
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import TrainStep, drain
 from napari_shiftseg.geometry import violations
-from napari_shiftseg.network import training_violations
+from napari_shiftseg.network import UNet, training_violations
 from napari_shiftseg.paper import EXPERIMENTS, Training, run_steps
-from napari_shiftseg.paper.measure import count_codes
+from napari_shiftseg.paper.measure import count_codes, noisy_disk_codes
 from napari_shiftseg.synthetic import ConstantRecipe, DiskRecipe, capacity
 
 UNTRAINED = [name for name, one in EXPERIMENTS.items() if one.setups["quick"].weights in ("primes", "passing", "random")]
@@ -82,6 +82,22 @@ def test_a_constant_image_shares_its_network_between_experiments_only_if_it_is_t
     other = replace(setup, weights=replace(setup.weights, image=ConstantRecipe(shape=(9, 9))))
     assert setup.key() != other.key()
     assert EXPERIMENTS["fig3b"].setups["quick"].key() == EXPERIMENTS["fig3c"].setups["quick"].key()
+
+
+def test_a_sliding_window_sees_all_disks_alike():
+    """> the sliding window with w = 1 applies one and the same function everywhere"""
+    experiment = EXPERIMENTS["sliding"]
+    setup = replace(experiment.setups["quick"], weights="random")
+    found = drain(run_steps(replace(experiment, setups={"quick": setup}))).measured
+    assert found["codes"] == 1 and found["disks"] > 1
+
+
+def test_disks_that_never_met_in_a_window_may_share_a_code():
+    setup = EXPERIMENTS["fig6-noise"].setups["quick"]
+    small = replace(setup, weights=replace(setup.weights, window=12))  # disks are 16 px apart
+    network = UNet(setup.spec).eval()
+    apart = [noisy_disk_codes(network, one, 0)["apart"] for one in (setup, small)]
+    assert apart == [0.0, 1.0], "an untrained network tells no disks apart"
 
 
 @pytest.mark.parametrize("seed", range(4))

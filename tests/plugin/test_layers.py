@@ -67,6 +67,7 @@ def test_instances_know_their_area(plane, tiny):
     index, area = labels.features["index"].to_numpy(), labels.features["area"].to_numpy()
     assert index.tolist() == [number for number in np.unique(labels.data) if number]
     assert area.sum() == (labels.data > 0).sum()
+    assert {"centroid_y", "first_x", "on_seam", "on_border"} <= set(labels.features)
 
 
 def test_metadata_hold_plan_status_and_record(plane, tiny):

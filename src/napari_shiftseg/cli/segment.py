@@ -27,10 +27,11 @@ class Targets:
     store: Path | None
     labels: Path | None
     picture: Path | None
+    table: Path | None = None
 
     def paths(self) -> list[Path]:
         """All of them that were asked for."""
-        return [path for path in (self.store, self.labels, self.picture) if path is not None]
+        return [path for path in (self.store, self.labels, self.picture, self.table) if path is not None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--out", type=Path, help="OME-Zarr store to write")
     group.add_argument("--labels-tiff", type=Path, metavar="FILE", help="labels as TIFF")
     group.add_argument("--picture", type=Path, metavar="FILE", help="picture as PNG: image, embedding, instances, seams")
+    group.add_argument("--table", type=Path, metavar="FILE",
+                       help="instances as CSV: size, centre, extent, whether they meet a seam or the border")  # fmt: skip
     group.add_argument("--no-embedding", action="store_true", help="leave the embedding out: smaller results")
     group.add_argument("--overwrite", action="store_true", help="replace earlier results")
     add_run_options(parser)
@@ -105,7 +108,30 @@ def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> 
         from napari_shiftseg.picture import draw_segmentation, encode_png
 
         written["picture"] = replace_file(target.picture, encode_png(draw_segmentation(result)))
+    if target.table is not None:
+        written["table"] = replace_file(target.table, _table(result).encode())
     return {kind: path.absolute() for kind, path in written.items()}
+
+
+def _table(result: Segmentation) -> str:
+    """All instances as CSV, a row each; of a series with the place of the frame in front."""
+    import csv
+    import io
+
+    import numpy as np
+
+    from napari_shiftseg.instances import object_table
+
+    looped = len(result.axes) - result.plan.spec.ndim
+    text = io.StringIO()
+    writer = csv.writer(text)
+    for index in np.ndindex(result.labels.shape[:looped]):
+        table = object_table(result.labels[index], result.plan.seams())
+        if not text.tell():
+            writer.writerow([*result.axes[:looped], *table])
+        columns = [[int(v) if v.dtype == bool else v.item() for v in column] for column in table.values()]
+        writer.writerows([*index, *row] for row in zip(*columns, strict=True))
+    return text.getvalue()
 
 
 def report_result(result: Segmentation, written: dict[str, Path], console: Console) -> None:
@@ -139,15 +165,15 @@ def document(result: Segmentation, written: dict[str, Path]) -> dict[str, Any]:
 
 
 def _targets(args: argparse.Namespace) -> list[Targets]:
-    wished = {"store": args.out, "labels": args.labels_tiff, "picture": args.picture}
+    wished = {"store": args.out, "labels": args.labels_tiff, "picture": args.picture, "table": args.table}
     if not any(wished.values()):
-        raise SettingsError("no result was asked for; give --out, --labels-tiff or --picture.")
+        raise SettingsError("no result was asked for; give --out, --labels-tiff, --picture or --table.")
     if len(args.images) == 1:
         return [Targets(**wished)]
     names = [_stem(Path(name)) for name in args.images]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SettingsError(f"several images are called {', '.join(twice)}; segment them one by one.")
-    suffix = {"store": ".ome.zarr", "labels": ".tif", "picture": ".png"}
+    suffix = {"store": ".ome.zarr", "labels": ".tif", "picture": ".png", "table": ".csv"}
     for folder in filter(None, wished.values()):
         _make_folder(folder)
     return [Targets(**{kind: folder and folder / (name + suffix[kind]) for kind, folder in wished.items()}) for name in names]

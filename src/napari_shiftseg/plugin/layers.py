@@ -36,7 +36,7 @@ class Drawn:
     limits : (float, float) or None
         Range of the embedding.
     features : dict
-        "index" and "area" (pixels) of each instance; empty for a series, where a number means another object in each frame.
+        `object_table` of the instances; empty for a series, where a number means another object in each frame.
     model : str
         Name or path that the model was loaded from.
     """
@@ -60,8 +60,10 @@ def segment_and_draw(image: "Image", model: str | Path, settings: "SegmentSettin
 
 def draw(result: "Segmentation", model: str = "") -> Drawn:
     """Colours and sizes of a segmentation."""
+    from napari_shiftseg.instances import object_table
+
     embedding = result.embedding
-    features = areas(result.labels) if result.labels.ndim == result.plan.spec.ndim else {}
+    features = object_table(result.labels, result.plan.seams()) if result.labels.ndim == result.plan.spec.ndim else {}
     return Drawn(
         result=result,
         colours=None if embedding is None else embedding_colours(embedding, result.foreground),

@@ -11,7 +11,7 @@ from napari.types import LayerDataTuple
 from napari.utils.notifications import show_warning
 
 from napari_shiftseg.errors import ShiftsegError
-from napari_shiftseg.plugin.layers import KEY, areas
+from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.subject import plan_of_record
 
 if TYPE_CHECKING:
@@ -87,11 +87,13 @@ def _embedding(stored: "StoredResult", known: dict[str, Any]) -> LayerDataTuple:
 
 
 def _labels(stored: "StoredResult", known: dict[str, Any]) -> LayerDataTuple:
+    from napari_shiftseg.instances import object_table
+
     data, options = _part(stored, "labels")
     if isinstance(data, np.ndarray):
         data = data.view(np.int32)  # napari draws them fastest, and paints in them
         if "plan" in known and data.ndim == len(stored.record["plan"]["result_shape"]):
-            options["features"] = areas(data)
+            options["features"] = object_table(data, stored.record["plan"]["seams"])
     metadata = {KEY: {"role": "instances", **known, "axes": stored.axes}}
     options |= {"name": f"{stored.path.stem} instances", "metadata": metadata}
     return data, {**options, **_place(stored, stored.axes)}, "labels"
