@@ -1,5 +1,7 @@
 """Prediction reads what it needs, normalises once and fills the array that it is given."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from napari_shiftseg.errors import DeviceError, ImageError, ModelError, OutOfMem
 from napari_shiftseg.events import TileDone, drain
 from napari_shiftseg.network import Model, ModelRecord, Normalisation, normalise, predict_steps, read_window, unet
 
+predict_module = import_module("napari_shiftseg.network.predict")  # the package has a function of that name
 SPEC = UNetSpec(levels=2, features=3, foreground=True)
 
 
@@ -234,3 +237,31 @@ def test_the_network_is_left_in_its_mode_and_place(seeded_net):
     before = {name: value.clone() for name, value in net.state_dict().items()}
     predict(net, noise(1, 30, 30), plan_tiles(SPEC, (30, 30)), device="cpu", dtype="bfloat16")
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("padding", ["valid", "zero"])
+def test_empty_tiles_are_computed_once_and_equal_in_bits(seeded_net, monkeypatch, padding):
+    spec = UNetSpec(levels=2, features=3, foreground=True, padding=padding)
+    net, image = seeded_net(spec), np.zeros((1, 160, 160), np.float32)
+    image[:, :20, :20] = noise(1, 20, 20)
+    plan = plan_tiles(spec, (160, 160), 16)
+    passes = []
+    once = predict_module._one_pass
+    monkeypatch.setattr(predict_module, "_one_pass", lambda *args: passes.append(1) or once(*args))
+    found = predict(net, image, plan, device="cpu")
+    some = len(passes)
+    monkeypatch.setattr(predict_module._ConstantTiles, "key", lambda self, pixels, keep: None)
+    np.testing.assert_array_equal(found, predict(net, image, plan, device="cpu"))
+    # near its border a zero-padded network reads less, so there are more kinds of tiles
+    assert len(passes) - some == len(plan) and some < (0.25 if padding == "valid" else 0.5) * len(plan)
+    assert found[:, 100:].std() > 0, "the pattern of the period, not one value"
+
+
+def test_of_empty_tiles_only_a_few_are_kept():
+    empty = predict_module._ConstantTiles()
+    for value in range(20):
+        pixels = np.full((1, 4, 4), value, np.float32)
+        empty.keep(empty.key(pixels, (slice(0, 2),) * 2), pixels)
+    assert len(empty.known) == empty.MOST
+    assert empty.key(noise(1, 4, 4), (slice(0, 2),) * 2) is None
+    assert empty.key(np.full((1, 4, 4), np.nan, np.float32), (slice(0, 2),) * 2) is None

@@ -120,14 +120,42 @@ def predict_steps(
     spec = module.spec
     embedding = np.empty((spec.embedding_dim, *plan.result_shape), np.float32) if out is None else out
     foreground = np.empty(plan.result_shape, np.float32) if spec.foreground else None
+    empty = _ConstantTiles()
     for index, tile in enumerate(plan):
         with memory_errors(f"a tile of {' x '.join(str(s.stop - s.start) for s in tile.read)} px"):
-            block = _one_pass(net, limits.apply(read_window(image, tile.read, plan.pad)), tile.keep, chosen, deterministic)
+            pixels = limits.apply(read_window(image, tile.read, plan.pad))
+            key = empty.key(pixels, tile.keep)
+            block = empty.known.get(key)
+            if block is None:
+                block = empty.keep(key, _one_pass(net, pixels, tile.keep, chosen, deterministic))
         embedding[(slice(None), *tile.write)] = block[: spec.embedding_dim]
         if foreground is not None:
             foreground[tile.write] = expit(block[spec.embedding_dim])
         yield TileDone(done=index + 1, total=len(plan), write=tile.write)
     return Prediction(embedding=embedding, foreground=foreground, device=chosen)
+
+
+class _ConstantTiles:
+    """Outputs of tiles that read one value per channel: equal inputs give equal outputs, so each is computed once."""
+
+    MOST = 8  # blocks kept: inner and border tiles of a few values
+
+    def __init__(self) -> None:
+        self.known: dict[Any, npt.NDArray[np.float32]] = {}
+
+    def key(self, pixels: npt.NDArray[np.float32], keep: Window) -> Any:
+        """What decides the output of a constant tile; None for any other tile."""
+        values = pixels.reshape(len(pixels), -1)[:, 0]
+        flat = all(bool((channel == value).all()) for channel, value in zip(pixels, values, strict=True))
+        return (values.tobytes(), pixels.shape, *((s.start, s.stop) for s in keep)) if flat else None
+
+    def keep(self, key: Any, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Remember a block, if it has a key, and give it back."""
+        if key is not None:
+            if len(self.known) >= self.MOST:
+                self.known.pop(next(iter(self.known)))
+            self.known[key] = block
+        return block
 
 
 def read_window(image: ArrayLike, window: Window, pad: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
