@@ -178,11 +178,8 @@ def main() -> None:
         "Written by `benchmarks/paper_page.py`; the numbers in its tables come from the files in `docs/measurements`.",
         "",
         INTRODUCTION,
-        "## One row per figure",
+        "[Results](results.md#the-papers-figures) has one row per figure; here are the pictures, the history and every run.",
         "",
-        "Full size where it was run, else quick size.",
-        "",
-        *overview(found, EXPERIMENTS),
         *pictures(),
         HISTORY,
     ]

@@ -11,6 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import paper_page
+
+from napari_shiftseg.paper import EXPERIMENTS
+
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SETS = {
     "dsb2018_val": ("2018 Data Science Bowl, fluorescence, validation split", "data/dsb2018_fluo", "shape"),
@@ -109,6 +113,14 @@ def main() -> None:
     for name in SETS:
         page += accuracy(name)
     page += independence()
+    page += [
+        "## The paper's figures",
+        "",
+        "Each figure of Rumberger et al. 2021 as an experiment with an expected outcome, in full size where it was run, "
+        "else in quick size. [The paper's figures](paper.md) shows every run and how the setups came about.",
+        "",
+        *paper_page.overview(paper_page.load(), EXPERIMENTS),
+    ]
     (DOCS / "results.md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
 
 

@@ -160,7 +160,7 @@ def highlight_steps(subject: Subject) -> Generator[Event, None, Highlights]:
     size = prod(labels.shape) * 4
     if size > _MOST_HIGHLIGHTED:
         raise ResultError(f"the labels take {size / 2**30:.1f} GiB, more than 1 GiB; open a part of the result.")
-    from napari_shiftseg.instances import match_score, split_objects
+    from napari_shiftseg.instances import match_score, object_table, split_objects
 
     whole = np.asarray(labels).astype(np.int32, copy=False)
     found = np.zeros_like(whole)
@@ -170,14 +170,10 @@ def highlight_steps(subject: Subject) -> Generator[Event, None, Highlights]:
     for index in np.ndindex(whole.shape[: len(subject.index)]):
         yield Stage(done=0, total=0, text="looking for instances on seams")
         frame = whole[index]
-        beside = [
-            np.unique(np.take(frame, (position - 1, position), axis=axis))
-            for axis, seams in enumerate(subject.plan_values["seams"])
-            for position in seams
-        ]
-        numbers = np.unique(np.concatenate(beside)) if beside else np.zeros(0, int)
-        found[index] = np.where(np.isin(frame, numbers[numbers > 0]), frame, 0)
-        on_seams += np.count_nonzero(numbers)
+        table = object_table(frame, subject.plan_values["seams"])
+        numbers = table["index"][table["on_seam"]]
+        found[index] = np.where(np.isin(frame, numbers), frame, 0)
+        on_seams += len(numbers)
         if truth is not None:
             split[index] = np.where(np.isin(truth[index], split_objects(frame, truth[index])), truth[index], 0)
             splits += np.count_nonzero(np.unique(split[index]))
