@@ -3,8 +3,19 @@
 import numpy as np
 import pytest
 
-from napari_shiftseg import SegmentSettings, load_model, match_score, seam_report, segment, synthetic, violations
+from napari_shiftseg import (
+    SegmentSettings,
+    load_model,
+    match_score,
+    plan_tiles,
+    predict,
+    seam_report,
+    segment,
+    synthetic,
+    violations,
+)
 from napari_shiftseg.io import bundled_models
+from napari_shiftseg.paper.measure import count_codes
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +45,18 @@ def test_off_the_lattice_disks_break_at_the_seams_and_on_it_they_do_not(disks):
     assert hidden.exposed is False and hidden.interval[0] < 1 < hidden.interval[1]
     assert shown.score.at_seams.splits > 5 * hidden.score.at_seams.splits
     assert np.array_equal(whole.labels, run(disks, "disks-fig3", 1000)[0].labels)
+
+
+@pytest.mark.parametrize(("name", "codes"), [("fig2a", 1), ("fig2b", 64)])
+def test_the_period_decides_how_many_disks_are_told_apart(name, codes):
+    """> Fig. 2a, 2b"""
+    drawn, net = synthetic.make(synthetic.preset(name).recipe), load_model("disks-fig2b")
+    plan = plan_tiles(net.spec, drawn.image.shape, 1000, "valid")
+    embedding = predict(net, drawn.image, plan, device="cpu")
+    inner = drawn.labels[tuple(slice(o, o + n) for o, n in zip(plan.origin, plan.result_shape, strict=True))]
+    numbers = [n for n in np.unique(inner) if n and (inner == n).sum() == (drawn.labels == n).sum()]
+    means = np.array([embedding[:, inner == n].mean(axis=1) for n in numbers])
+    assert len(numbers) >= 64 and count_codes(means, 0.5) == codes
 
 
 def test_a_training_window_of_one_period_breaks_disks_without_any_tile(disks):
