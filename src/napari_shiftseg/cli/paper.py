@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help="names as the command without any lists them, or all")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", dest="size", action="store_const", const="quick", default="quick",
-                      help="small networks, up to three minutes each (default)")  # fmt: skip
+                      help="small networks, up to eight minutes each (default)")  # fmt: skip
     size.add_argument("--full", dest="size", action="store_const", const="full", help="networks of the paper's size: hours")
     parser.add_argument("--seed", type=whole(0), nargs="+", default=[0], metavar="N", help="one run each (default: 0)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the trainings there, so that they can go on")
