@@ -23,7 +23,7 @@ paper's size (hours on a CPU; `--out FOLDER` keeps the trainings, so that they c
 expectation is not met. What is not met stays in the tables.
 
 The *quick* size has shallower, narrower networks (period 4 or 8 in place of 8 or 16) and disks that fit them, and trains for
-one or two minutes, so it tests the claims and does not redraw the pictures. A *code* is a group of mean embeddings that steps
+some minutes at most, so it tests the claims and does not redraw the pictures. A *code* is a group of mean embeddings that steps
 of at most 0.5 connect (the loss wants 6 between instances), or, without training, of outputs that are equal to 1 in 10¹⁰. A
 disk on a seam is *split* when its halves within 4 px of the seam are more than 1.5 apart; *share* is the part of the crossing
 disks that is. *Ratio* is the mean jump of the embedding inside disks at seams over that at lines a period away (`seam_report`
@@ -57,7 +57,7 @@ The quick setups were not all fixed before their first run, so a "yes" is weaker
 - `padding-d+1` went from 3000 steps (4 and 27 of 88 disks split on seeds 0 and 1) to 8000.
 - Seed 2 was run last and, but for the tile size of `fig7*`, after all these choices.
 - `fig7a` in full size is not met: the network tells all disks apart (`fig6-noise`) and gives each the same code on both sides
-  of a seam, although the tiles differ from one pass. That off-lattice tiles *can* split disks does not mean that they must.
+  of a seam. That tiles off the lattice *can* split disks does not mean that they must.
 - In full size, `fig7a` trains for 25,000 steps in place of the paper's 100,000; the other step counts are in
   `src/napari_shiftseg/paper/figures.py`. `fig2b` and `fig3` are measured on larger images than the paper's.
 - A training takes the first of 16 initialisations that is not dead.
