@@ -6,13 +6,12 @@ Needs a display (Xvfb will do) and the extra `napari`. Prints what the widgets s
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import napari
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from segment_screenshot import save_window, wait_for
 
 from napari_shiftseg.plugin.inspect_widget import InspectWidget
 from napari_shiftseg.plugin.segment_widget import SegmentWidget
@@ -20,29 +19,11 @@ from napari_shiftseg.plugin.segment_widget import SegmentWidget
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 
 
-def wait_for(condition, seconds=300.0):
-    """Let the window live until the condition holds."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit("the window did not get there in time")
-        QApplication.processEvents()
-        time.sleep(0.01)
-
-
 def click(widget, button):
     """Press a button, and wait for the end of what it starts."""
     wait_for(button.isEnabled)
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
     wait_for(lambda: not widget.running)
-
-
-def save_window(viewer, path):
-    """Save the window once layouts and textures have come to rest."""
-    for _ in range(30):
-        QApplication.processEvents()
-        time.sleep(0.02)
-    viewer.window._qt_window.grab().save(str(path))
 
 
 def dock(viewer, widget, name):
