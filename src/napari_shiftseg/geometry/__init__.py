@@ -1,12 +1,15 @@
 """Integers only: sizes of a U-Net, windows of tiles, and the rules that they must obey."""
 
+from napari_shiftseg.geometry.blocks import Block, BlockGrid
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
-from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_tiles
+from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_part, plan_tiles
 from napari_shiftseg.geometry.rules import Trained, Violation, violations
 from napari_shiftseg.geometry.spec import UNetSpec
 
 __all__ = [
     "NAIVE",
+    "Block",
+    "BlockGrid",
     "Naive",
     "Tile",
     "TilePlan",
@@ -15,6 +18,7 @@ __all__ = [
     "Violation",
     "Window",
     "naive_plan",
+    "plan_part",
     "plan_tiles",
     "violations",
 ]

@@ -24,7 +24,7 @@ from typing import Literal
 from napari_shiftseg.errors import TilingError
 from napari_shiftseg.geometry.spec import UNetSpec
 
-__all__ = ["Tile", "TilePlan", "Window", "plan_tiles"]
+__all__ = ["Tile", "TilePlan", "Window", "plan_part", "plan_tiles"]
 
 Window = tuple[slice, ...]
 
@@ -256,6 +256,72 @@ def plan_tiles(
     )
 
 
+def plan_part(plan: TilePlan, window: Sequence[slice], memory: int | None = None) -> TilePlan:
+    """Tiles for a part of a result, on the lattice of its plan but of a size that fits the part.
+
+    Parameters
+    ----------
+    plan : TilePlan
+        Of the whole image; its tiles are multiples of the period.
+    window : sequence of slice
+        Result pixels per axis that are wanted, not empty; each starts at a multiple of the period.
+    memory : int, optional
+        Bytes that one pass may take; the edges of `plan` are not exceeded either.
+
+    Returns
+    -------
+    TilePlan
+        Its result is the window; the network gives there what it gives with `plan`.
+
+    Raises
+    ------
+    TilingError
+        If the window does not start on the lattice, is empty or lies outside, or the tiles of `plan` are off the lattice.
+
+    >>> whole = plan_tiles(UNetSpec(), (1000, 700), 200)
+    >>> part = plan_part(whole, (slice(192, 700), slice(0, 320)))
+    >>> part.origin, part.result_shape, part.write
+    ((192, 0), (508, 320), (176, 160))
+    """
+    spec = plan.spec
+    period = spec.period
+    if any(edge % p for edge, p in zip(plan.write, period, strict=True)):
+        raise TilingError(f"tiles of {plan.write} px are not multiples of the period {period} px; take plan.within(window).")
+    for axis, (part, size) in enumerate(zip(window, plan.result_shape, strict=True)):
+        if not 0 <= part.start < part.stop <= size or part.start % period[axis]:
+            raise TilingError(
+                f"a part from {part.start} to {part.stop} px was wanted on axis {axis} of {size} px; it must lie inside and "
+                f"start at a multiple of the period {period[axis]} px."
+            )
+    domain = tuple(-(-(part.stop - part.start) // p) * p for part, p in zip(window, period, strict=True))
+    largest = _largest_write(spec, domain, memory or _DEFAULT_MEMORY)
+    edges = tuple(
+        _even_split(size, min(edge, -(-most // p) * p), p)
+        for size, edge, most, p in zip(domain, largest, plan.write, period, strict=True)
+    )
+    sizes, border = plan.image_shape, plan.border
+    planned = []
+    for axis, (part, size) in enumerate(zip(window, sizes, strict=True)):
+        ends = _domain(spec, axis, size, border)
+        planned.append(_plan_axis(spec, axis, size, ends, edges[axis], border, part))
+    return TilePlan(
+        spec=spec,
+        image_shape=plan.image_shape,
+        result_shape=tuple(part.stop - part.start for part in window),
+        write=edges,
+        origin=tuple(first + part.start for first, part in zip(plan.origin, window, strict=True)),
+        pad=tuple(axis.pad for axis in planned),
+        border=border,
+        axes=tuple(axis.windows for axis in planned),
+    )
+
+
+def _even_split(size: int, edge: int, period: int) -> int:
+    """The legal edge that splits `size` into as many tiles as `edge` does, as evenly as can be."""
+    count = -(-size // edge)
+    return -(-size // (count * period)) * period
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
     size: int
@@ -345,9 +411,10 @@ def _halo(spec: UNetSpec, axis: int) -> int:
     return -(-spec.reach[axis] // period) * period
 
 
-def _plan_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int, border: str) -> _Axis:
+def _plan_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int, border: str, part: slice | None = None) -> _Axis:
+    """Windows along an axis; of a part that starts on the lattice only its own, counted from its start."""
     if spec.padding == "zero":
-        return _plan_zero_axis(spec, axis, size, domain, write)
+        return _plan_zero_axis(spec, axis, size, domain, write, part)
     read = spec.input_size(write, axis)
     natural = spec.output_size(read, axis)
     # the crop is constant, else tiles differ in phase (section 3.2)
@@ -355,38 +422,46 @@ def _plan_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int, bo
     lattice = write % spec.period[axis] == 0
     if border == "valid" and not lattice:
         domain = size - spec.margin[axis] - 2 * crop  # naive tiling goes on as long as its tiles fit
-    starts = range(0, domain, write)
     before = spec.margin[axis] // 2 + crop if border == "reflect" else 0
     stop = size if border == "reflect" else domain
+    begin = 0
+    if part is not None:
+        period = spec.period[axis]
+        begin, stop = part.start, part.stop
+        domain = min(domain, begin + -(-(stop - begin) // period) * period)
     windows, reach = [], 0
-    for start in starts:
+    for start in range(begin, domain, write):
         # the last tile moves back by whole periods, so that it does not read beyond what the image needs
         back = max(0, start + write - domain) if lattice else 0
         first = start - back
         end = min(start + write, stop)
         if end <= start:
             continue
-        windows.append((slice(first, first + read), slice(crop + back, crop + back + end - start), slice(start, end)))
+        windows.append(
+            (slice(first, first + read), slice(crop + back, crop + back + end - start), slice(start - begin, end - begin))
+        )
         reach = max(reach, first + read)
     after = max(0, reach - before - size)
     if border == "valid" and not lattice:
         windows = [w for w in windows if w[0].stop <= size and w[2].stop - w[2].start == write]
         stop, after = windows[-1][2].stop, 0
     return _Axis(
-        size=stop,
+        size=stop - begin,
         origin=0 if border == "reflect" else spec.margin[axis] // 2 + crop,
         pad=(before, after),
         windows=tuple(windows),
     )
 
 
-def _plan_zero_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int) -> _Axis:
+def _plan_zero_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int, part: slice | None) -> _Axis:
     """Tiles of a zero-padded network: enough real context, and the image border where the whole image has it."""
     halo = _halo(spec, axis)
+    wanted = part or slice(0, size)
     windows = []
-    for start in range(0, size, write):
-        end = min(start + write, size)
+    for start in range(wanted.start, wanted.stop, write):
+        end = min(start + write, wanted.stop)
         first = max(0, (start - halo) // spec.period[axis] * spec.period[axis])
         last = min(domain, -(-(end + halo) // spec.period[axis]) * spec.period[axis])
-        windows.append((slice(first, last), slice(start - first, end - first), slice(start, end)))
-    return _Axis(size=size, origin=0, pad=(0, domain - size), windows=tuple(windows))
+        write_window = slice(start - wanted.start, end - wanted.start)
+        windows.append((slice(first, last), slice(start - first, end - first), write_window))
+    return _Axis(size=wanted.stop - wanted.start, origin=0, pad=(0, domain - size), windows=tuple(windows))

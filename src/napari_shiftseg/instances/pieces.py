@@ -1,0 +1,262 @@
+"""Pieces of instances: what the clustering windows of a block find, joined as far as the block goes.
+
+A piece is a set of touching pixels of one mode of one window; a fragment is what the pieces of one block become once those
+that touch and whose modes agree are joined. The windows lie at multiples of their edge in the image, wherever a block begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from skimage.measure import label as connected
+
+from napari_shiftseg.events import WindowDone
+from napari_shiftseg.instances.mean_shift import mean_shift
+from napari_shiftseg.instances.settings import LabelSettings
+
+__all__ = ["REACH", "UNDECIDED", "Fragments", "Pieces", "agreeing", "fragments_of", "piece_steps", "settled", "touching"]
+
+REACH = 3
+"""Pixels that an undecided pixel looks around for the nearest instance."""
+
+UNDECIDED = 1
+"""Code of a foreground pixel that belongs to no piece; 0 is the background, fragment k has code k + 2."""
+
+Window = tuple[slice, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pieces:
+    """What the windows of a block found.
+
+    Attributes
+    ----------
+    pixels : ndarray
+        (*core) int64, number of the piece, 0 for none.
+    modes : ndarray
+        (P + 1, E) float64, the mode of each piece; of piece 0 zeros.
+    fragment : ndarray
+        (P + 1,) int64, fragment of each piece counted from 0; -1 for piece 0.
+    """
+
+    pixels: npt.NDArray[np.int64]
+    modes: npt.NDArray[np.float64]
+    fragment: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fragments:
+    """Fragments of a block as pixels, and what is known of each.
+
+    Attributes
+    ----------
+    codes : ndarray
+        (*core) int32: 0 background, 1 undecided, k + 2 fragment k.
+    sizes : ndarray
+        (F,) int64, pixels.
+    first : ndarray
+        (F,) int64, first pixel in raster order of the image.
+    """
+
+    codes: npt.NDArray[np.int32]
+    sizes: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+
+
+def piece_steps(
+    embedding: Any,
+    foreground: Any,
+    settings: LabelSettings,
+    inner: Window | None = None,
+    origin: Sequence[int] | None = None,
+) -> Generator[WindowDone, None, Pieces]:
+    """Cluster the windows of a block: yields a `WindowDone` per window, returns the `Pieces`.
+
+    Parameters
+    ----------
+    embedding, foreground : array-like
+        (E, *seen) and (*seen) or None: what the block sees, its core and the halo of the windows as far as the image goes.
+    settings : LabelSettings
+    inner : tuple of slice, optional
+        The core in these arrays; all of it by default.
+    origin : sequence of int, optional
+        Image pixel of the arrays' first one. The core begins at a multiple of the window edge.
+    """
+    seen = tuple(embedding.shape[1:])
+    ndim = len(seen)
+    inner = tuple(slice(0, n) for n in seen) if inner is None else inner
+    origin = (0,) * ndim if origin is None else tuple(origin)
+    edge, halo = settings.lattice(ndim)
+    shape = tuple(part.stop - part.start for part in inner)
+    corners = list(product(*(range(0, size, edge) for size in shape)))
+    pieces = np.zeros(shape, np.int64)
+    modes = [np.zeros((1, embedding.shape[0]))]
+    known = 1
+    for index, corner in enumerate(corners):
+        core = tuple(slice(c, min(c + edge, n)) for c, n in zip(corner, shape, strict=True))
+        place = tuple(slice(c.start + i.start, c.stop + i.start) for c, i in zip(core, inner, strict=True))
+        found, centres = _cluster_window(embedding, foreground, place, halo, settings, origin)
+        if len(centres):
+            local = connected(found, connectivity=ndim, background=0)
+            count = int(local.max())
+            owner = np.zeros(count + 1, np.int64)
+            owner[local.ravel()] = found.ravel()
+            pieces[core] = np.where(local > 0, local + known - 1, 0)
+            modes.append(centres[owner[1:] - 1])
+            known += count
+        yield WindowDone(done=index + 1, total=len(corners), window=core)
+    together = np.concatenate(modes)
+    return Pieces(pixels=pieces, modes=together, fragment=_joined(pieces, together, edge, settings.bandwidth))
+
+
+def fragments_of(
+    found: Pieces,
+    foreground: Any,
+    settings: LabelSettings,
+    corner: Sequence[int] | None = None,
+    image_shape: Sequence[int] | None = None,
+) -> Fragments:
+    """Fragments of a block.
+
+    Parameters
+    ----------
+    found : Pieces
+    foreground : array-like or None
+        (*core), probabilities or a mask.
+    settings : LabelSettings
+    corner, image_shape : sequence of int, optional
+        Image pixel at which the core begins, and the shape of the image; a block that is the whole image by default.
+    """
+    shape = found.pixels.shape
+    codes = (found.fragment[found.pixels] + 2).astype(np.int32)
+    codes[found.pixels == 0] = 0
+    if foreground is not None:
+        mask = mask_of(foreground, tuple(slice(0, n) for n in shape), settings.threshold)
+        codes[(codes == 0) & mask] = UNDECIDED
+    count = int(found.fragment.max()) + 1
+    flat = codes.ravel()
+    sizes = np.bincount(flat, minlength=count + 2)[2:]
+    first = np.zeros(count + 2, np.int64)
+    first[flat[::-1]] = np.arange(flat.size - 1, -1, -1)  # the last value written is the first place
+    places = np.unravel_index(first[2:], shape)
+    moved = [p + c for p, c in zip(places, corner or (0,) * len(shape), strict=True)]
+    return Fragments(codes=codes, sizes=sizes, first=np.ravel_multi_index(moved, tuple(image_shape or shape)))
+
+
+def settled(
+    codes: npt.NDArray[np.int32], numbers: npt.NDArray[np.uint32], block: int, inner: Window | None = None
+) -> npt.NDArray[np.uint32]:
+    """Labels from codes: fragments get their numbers, undecided and dissolved pixels the nearest instance that they touch.
+
+    Parameters
+    ----------
+    codes : ndarray
+        int, of the pixels wanted and of `REACH` pixels around them, as far as the image goes.
+    numbers : ndarray
+        (F + 2,) uint32, label of each code; 0 for codes 0 and 1 and for what is dissolved.
+    block : int
+        Edge of the parts that are looked at at once, pixels.
+    inner : tuple of slice, optional
+        The pixels wanted; all by default.
+    """
+    inner = tuple(slice(0, n) for n in codes.shape) if inner is None else inner
+    labels = numbers[codes[inner]]
+    for corner in product(*(range(part.start, part.stop, block) for part in inner)):
+        core = tuple(slice(c, min(c + block, part.stop)) for c, part in zip(corner, inner, strict=True))
+        around = tuple(slice(max(0, s.start - REACH), s.stop + REACH) for s in core)
+        near = codes[around]
+        kept = numbers[near]
+        undecided = (kept == 0) & (near > 0)
+        if not undecided.any() or not kept.any():
+            continue
+        # boundary pixels mix two codes and are decided last; what lies beyond the reach cannot change the nearest
+        distance, nearest = ndimage.distance_transform_edt(kept == 0, return_indices=True)
+        reached = undecided & (distance <= REACH)
+        kept[reached] = kept[tuple(axis[reached] for axis in nearest)]
+        middle = tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(core, around, strict=True))
+        target = tuple(slice(c.start - part.start, c.stop - part.start) for c, part in zip(core, inner, strict=True))
+        labels[target] = kept[middle]
+    return labels
+
+
+def mask_of(foreground: Any, window: Window, threshold: float) -> npt.NDArray[np.bool_]:
+    """Where the foreground says that there is something."""
+    block = np.asarray(foreground[window])
+    return block.astype(bool) if block.dtype == bool else block >= threshold
+
+
+def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(N, 2) pairs of numbers above 0 that touch across a face, diagonals included, each once.
+
+    Parameters
+    ----------
+    before, after : ndarray
+        Equal shapes: the pixels on the two sides of the face.
+    """
+    links = [np.empty((0, 2), np.int64)]
+    for shift in product((-1, 0, 1), repeat=before.ndim):
+        a = before[tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, before.shape, strict=True))]
+        b = after[tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shift, after.shape, strict=True))]
+        both = (a > 0) & (b > 0)
+        links.append(np.unique(np.stack([a[both], b[both]], axis=1).astype(np.int64), axis=0))
+    return np.unique(np.concatenate(links), axis=0)
+
+
+def agreeing(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], bandwidth: float) -> npt.NDArray[np.bool_]:
+    """Where modes (N, E) on two sides of a border are one: within a bandwidth."""
+    return np.asarray(np.linalg.norm(a - b, axis=1) < bandwidth)
+
+
+def _joined(
+    pieces: npt.NDArray[np.int64], modes: npt.NDArray[np.float64], edge: int, bandwidth: float
+) -> npt.NDArray[np.int64]:
+    """Fragment of each piece: those that touch across a border of two windows are one if their modes agree."""
+    links = [np.empty((0, 2), np.int64)]
+    for axis in range(pieces.ndim):
+        for border in range(edge, pieces.shape[axis], edge):
+            links.append(touching(np.take(pieces, border - 1, axis), np.take(pieces, border, axis)))
+    pairs = np.unique(np.concatenate(links), axis=0)
+    a, b = pairs[agreeing(modes[pairs[:, 0]], modes[pairs[:, 1]], bandwidth)].T
+    graph = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(len(modes), len(modes)))
+    _, group = connected_components(graph, directed=False)
+    # piece 0 is alone and comes first
+    return np.asarray(group, np.int64) - 1
+
+
+def _cluster_window(
+    embedding: Any, foreground: Any, core: Window, halo: int, settings: LabelSettings, origin: Sequence[int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Mode of each pixel of the core (0: none, counted from 1), found with the pixels around it."""
+    shape = embedding.shape[1:]
+    seen = tuple(slice(max(0, s.start - halo), min(n, s.stop + halo)) for s, n in zip(core, shape, strict=True))
+    inner = tuple(slice(c.start - s.start, c.stop - s.start) for c, s in zip(core, seen, strict=True))
+    if foreground is None:
+        mask = np.ones(tuple(s.stop - s.start for s in seen), bool)
+    else:
+        mask = mask_of(foreground, seen, settings.threshold)
+    modes = np.zeros(mask.shape, np.int64)
+    if not mask[inner].any():
+        return modes[inner], np.empty((0, embedding.shape[0]))
+    values = np.asarray(embedding[(slice(None), *seen)], np.float64)
+    points = values[:, mask].T  # (N, E)
+    if settings.coordinates:
+        places = np.nonzero(mask)
+        for axis, part in enumerate(seen):
+            points[:, axis] += places[axis] + (part.start + origin[axis])
+    found = mean_shift(
+        points,
+        settings.bandwidth,
+        radius=settings.radius,
+        min_density=settings.min_density,
+        dip=settings.dip,
+    )
+    modes[mask] = found.assignment + 1
+    return modes[inner], found.modes

@@ -1,0 +1,50 @@
+"""`LabelSettings`: a wish for labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LabelSettings"]
+
+# Core of a clustering window and the surroundings that it sees, pixels.
+WINDOW = {1: 4096, 2: 256, 3: 64}
+_HALO = {1: 256, 2: 64, 3: 24}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """A wish for labels.
+
+    Attributes
+    ----------
+    bandwidth : float
+        Standard deviation of the mean-shift kernel, embedding units (pixels for coordinates).
+    threshold : float
+        Foreground probability from which a pixel can belong to an instance.
+    min_size : int
+        Smaller instances are dissolved into their neighbours or the background, pixels.
+    coordinates : bool
+        Whether the first `ndim` channels are offsets to which the pixel's coordinates are to be added.
+    radius : float
+        A pixel farther than this many bandwidths from all modes is decided last, by its neighbours.
+    dip : float
+        See `mean_shift`.
+    min_density : float
+        See `mean_shift`; kernel-weighted pixels.
+    window, halo : int, optional
+        Core edge and margin of a clustering window, pixels.
+    """
+
+    bandwidth: float = 0.75
+    threshold: float = 0.5
+    min_size: int = 16
+    coordinates: bool = False
+    radius: float = 3.0
+    dip: float = 0.95
+    min_density: float = 4.0
+    window: int | None = None
+    halo: int | None = None
+
+    def lattice(self, ndim: int) -> tuple[int, int]:
+        """Core edge of the clustering windows, which start at multiples of it, and the margin that each sees, pixels."""
+        return self.window or WINDOW[ndim], _HALO[ndim] if self.halo is None else self.halo
