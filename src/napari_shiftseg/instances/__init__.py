@@ -1,20 +1,33 @@
 """From embedding to labels, and how good they are."""
 
+from napari_shiftseg.instances.join import BlockFaces, Numbers, faces_of, join_blocks, settled_block
 from napari_shiftseg.instances.label import LabelSettings, label_instances, label_steps
 from napari_shiftseg.instances.match import MatchScore, match_score, pool_scores, split_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
-from napari_shiftseg.instances.table import ObjectTable, object_table
+from napari_shiftseg.instances.pieces import Fragments, Pieces, fragments_of, piece_steps
+from napari_shiftseg.instances.table import ObjectTable, block_table, object_table, whole_table
 
 __all__ = [
+    "BlockFaces",
+    "Fragments",
     "LabelSettings",
     "MatchScore",
     "MeanShift",
+    "Numbers",
     "ObjectTable",
+    "Pieces",
+    "block_table",
+    "faces_of",
+    "fragments_of",
+    "join_blocks",
     "label_instances",
     "label_steps",
     "match_score",
     "mean_shift",
     "object_table",
+    "piece_steps",
     "pool_scores",
+    "settled_block",
     "split_objects",
+    "whole_table",
 ]

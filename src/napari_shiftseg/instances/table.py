@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, SettingsError
 
-__all__ = ["ObjectTable", "object_table"]
+__all__ = ["ObjectTable", "block_table", "object_table", "whole_table"]
 
 ObjectTable: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -54,9 +54,20 @@ def object_table(labels: Any, seams: Sequence[Sequence[int]] | None = None, *, b
         raise SettingsError(f"labels have {len(shape)} axes; give 1 to 3, one frame at a time.")
     if seams is not None and len(seams) != len(shape):
         raise SettingsError(f"seams have {len(seams)} entries for {len(shape)} axes; give positions for each axis.")
-    parts = [_slab_table(slab, first, shape, seams) for first, slab in _slabs(labels, shape, block)]
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return _named(_together(joined), len(shape), seams is not None)
+    rest = (0,) * (len(shape) - 1)
+    return whole_table([block_table(slab, (first, *rest), shape, seams) for first, slab in _slabs(labels, shape, block)])
+
+
+def whole_table(parts: Sequence[ObjectTable]) -> ObjectTable:
+    """The table of an image, as `object_table` gives it, from those of its blocks.
+
+    Parameters
+    ----------
+    parts : sequence of dict
+        From `block_table`, one or more.
+    """
+    joined = _together({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return _named(joined, sum(name.startswith("sum_") for name in joined), "on_seam" in joined)
 
 
 def _slabs(labels: Any, shape: tuple[int, ...], block: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
@@ -70,13 +81,25 @@ def _slabs(labels: Any, shape: tuple[int, ...], block: int) -> Iterator[tuple[in
         yield first, slab
 
 
-def _slab_table(
-    slab: npt.NDArray[Any], start: int, shape: tuple[int, ...], seams: Sequence[Sequence[int]] | None
+def block_table(
+    block: npt.NDArray[Any], corner: Sequence[int], shape: Sequence[int], seams: Sequence[Sequence[int]] | None
 ) -> ObjectTable:
-    """Sums and extremes of the instances of a slab."""
-    places = list(np.nonzero(slab))
-    numbers = slab[tuple(places)]
-    places[0] = places[0] + start
+    """Sums and extremes of the instances of a block, for `whole_table`.
+
+    Parameters
+    ----------
+    block : ndarray
+        int labels.
+    corner : sequence of int
+        Pixel of the image at which the block begins.
+    shape : sequence of int
+        Of the image.
+    seams
+        As in `object_table`.
+    """
+    inside = np.nonzero(block)
+    numbers = block[inside]
+    places = [place + first for place, first in zip(inside, corner, strict=True)]
     order = np.argsort(numbers, kind="stable")
     index, begin = np.unique(numbers[order], return_index=True)
     table: ObjectTable = {"index": index.astype(np.int64)}
@@ -96,8 +119,8 @@ def _slab_table(
             positions = [p for p in seams[axis] if 0 < p < shape[axis]]
             at_seam[positions] = True
             beside |= at_seam[place] | at_seam[place + 1]
-    table["on_border"], table["on_seam"] = reduced(np.logical_or, border), reduced(np.logical_or, beside)
-    return table
+    table["on_border"] = reduced(np.logical_or, border)
+    return table if seams is None else table | {"on_seam": reduced(np.logical_or, beside)}
 
 
 def _together(table: ObjectTable) -> ObjectTable:

@@ -1,0 +1,153 @@
+"""What is decided before the first pass of the network: model, image, device, tile plan, rules, limits, clustering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_shiftseg.errors import ComplianceError, ImageError
+from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation, plan_tiles, violations
+from napari_shiftseg.instances import LabelSettings
+from napari_shiftseg.io import Frame, Image, load_model, read_image
+from napari_shiftseg.network import Device, Limits, Model, ModelRecord, Normalisation, choose_device
+from napari_shiftseg.segmentation.settings import SegmentSettings, Status
+
+__all__ = ["Task", "loop_axes", "plan_image", "prepare", "spacing", "status"]
+
+_TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
+
+
+def plan_image(spec: UNetSpec, shape: Sequence[int], settings: SegmentSettings, device: Device | None = None) -> TilePlan:
+    """The tile plan that `segment` will use for a frame of spatial shape `shape`, pixels."""
+    memory = settings.memory
+    if memory is None and device is not None and device.free:
+        # the estimate leaves out what the libraries themselves take
+        memory = device.free // (2 if device.kind == "cuda" else 8)
+    plan = plan_tiles(spec, shape, settings.write, allow_noncompliant=settings.allow_noncompliant, memory=memory)
+    return plan.canonical() if settings.deterministic else plan
+
+
+def status(broken: Sequence[Violation], record: ModelRecord | None) -> Status:
+    """What can be promised of a result.
+
+    "tile-exact": it equals the whole-image result; "compliant": and the network was trained so that neighbouring output
+    functions agree.
+    """
+    if any(v.rule in _TILE_RULES for v in broken):
+        return "non-compliant"
+    return "compliant" if record is not None and not broken else "tile-exact"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """All that is decided before the first pass of the network."""
+
+    model: Model
+    image: Image
+    frames: Sequence[Frame]
+    device: Device
+    plan: TilePlan
+    broken: tuple[Violation, ...]
+    clustering: LabelSettings
+    limits: Limits
+
+
+def prepare(image: Any, model: Model | str | Path, settings: SegmentSettings) -> Task:
+    """Decide all that can be decided before the first pass; what cannot work is refused here."""
+    chosen = model if isinstance(model, Model) else load_model(model)
+    picture = _as_image(image, chosen.spec)
+    frames = picture.frames(chosen.spec.ndim, settings.channels or _default_channels(picture, chosen.spec))
+    device = choose_device(settings.device)
+    plan = plan_image(chosen.spec, frames[0].view.shape[1:], settings, device)
+    broken = violations(plan, chosen.record)
+    if broken and not settings.allow_noncompliant:
+        raise ComplianceError(" ".join(v.message for v in broken), violations=broken)
+    return Task(
+        model=chosen,
+        image=picture,
+        frames=frames,
+        device=device,
+        plan=plan,
+        broken=broken,
+        clustering=_label_settings(chosen, settings),
+        limits=_limits(chosen, frames),
+    )
+
+
+def _as_image(image: Any, spec: UNetSpec) -> Image:
+    if isinstance(image, Image):
+        return image
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if not hasattr(image, "shape"):
+        raise ImageError(f"a {type(image).__name__} was given as the image; give a path, an Image or an array.")
+    spatial = "zyx"[-spec.ndim :]
+    # channels first is this library's order; an array with the network's axes and nothing else needs no guess
+    if len(image.shape) == spec.ndim + 1 and image.shape[0] == spec.in_channels:
+        return Image.from_array(image, axes="c" + spatial)
+    if len(image.shape) == spec.ndim:
+        return Image.from_array(image, axes=spatial)
+    return Image.from_array(image)
+
+
+def _default_channels(image: Image, spec: UNetSpec) -> tuple[int, ...] | None:
+    """All channels where their number fits; else the user has to choose."""
+    have = image.sizes.get("c", 1)
+    if have == spec.in_channels:
+        return None
+    wanted = spec.in_channels
+    raise ImageError(
+        f"the image has {have} channel{'s' * (have > 1)} and the network wants {wanted}; "
+        f"choose {wanted} with channels (0 to {have - 1})."
+    )
+
+
+def _label_settings(model: Model, settings: SegmentSettings) -> LabelSettings:
+    base = LabelSettings(coordinates=model.spec.coordinates)
+    if model.record is not None:
+        base = replace(base, **asdict(model.record.clustering))
+    wishes: dict[str, Any] = {"bandwidth": settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
+    return replace(base, **{name: value for name, value in wishes.items() if value is not None})
+
+
+@dataclass(frozen=True, eq=False)
+class _Series:
+    """All frames as one array (C, frames, *shape), so that one pair of limits holds for all of them."""
+
+    frames: Sequence[Frame]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        channels, *spatial = self.frames[0].view.shape
+        return (channels, len(self.frames), *spatial)
+
+    @property
+    def dtype(self) -> Any:
+        return self.frames[0].view.dtype
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        channel, which, *spatial = key
+        window: Any = (channel, *spatial)
+        return np.stack([f.view[window] for f in self.frames[which]], axis=1)
+
+
+def _limits(model: Model, frames: Sequence[Frame]) -> Limits:
+    normalisation = model.record.normalisation if model.record else Normalisation(low=0, high=0)
+    return normalisation.limits(frames[0].view if len(frames) == 1 else _Series(frames))
+
+
+def loop_axes(image: Image, ndim: int) -> tuple[str, tuple[int, ...]]:
+    """Axes of the labels, and the lengths of those that are looped over."""
+    loop = [axis for axis in ("t", "z") if axis in image.axes and (axis == "t" or ndim == 2)]
+    return "".join(loop) + "zyx"[-ndim:], tuple(image.sizes[axis] for axis in loop)
+
+
+def spacing(image: Image, axes: str) -> tuple[tuple[float, ...], tuple[str | None, ...]]:
+    """Step and unit on each of the axes."""
+    at = [image.axes.index(axis) for axis in axes]
+    return tuple(image.scale[k] for k in at), tuple(image.units[k] for k in at)

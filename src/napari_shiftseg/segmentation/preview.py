@@ -1,0 +1,129 @@
+"""`preview_steps`: labels of a part of an image, as the whole run would give them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from skimage.segmentation import relabel_sequential
+
+from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.geometry import TilePlan
+from napari_shiftseg.instances import label_steps
+from napari_shiftseg.network import Model, predict_steps
+from napari_shiftseg.segmentation.prepare import loop_axes, prepare
+from napari_shiftseg.segmentation.record import record_of
+from napari_shiftseg.segmentation.settings import SegmentSettings
+
+__all__ = ["Preview", "preview_steps"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Preview:
+    """Labels of a part of an image.
+
+    Attributes
+    ----------
+    labels : ndarray
+        uint32, along `axes`; one pixel long on axes that are looped over.
+    axes : str
+    origin : tuple of int
+        Image pixel of the first label, one per axis.
+    plan : TilePlan
+        The tiles that ran.
+    record : dict
+        What happened, JSON values.
+    """
+
+    labels: npt.NDArray[np.uint32]
+    axes: str
+    origin: tuple[int, ...]
+    plan: TilePlan
+    record: dict[str, Any]
+
+
+def preview_steps(
+    image: Any, model: Model | str | Path, settings: SegmentSettings | None, window: Mapping[str, slice]
+) -> Generator[Event, None, Preview]:
+    """Segment what is in a window as `segment_steps` would: the same tiles, limits and clustering windows, but few of them.
+
+    Parameters
+    ----------
+    image, model, settings
+        As in `segment`.
+    window : mapping of axis to slice
+        Wanted pixels of the image, such as `{"t": slice(3, 4), "y": slice(0, 200), "x": slice(50, 90)}`; an axis that is
+        left out is taken whole. Of an axis that is looped over (t, or z with a 2D network), the first position is taken.
+
+    Returns
+    -------
+    Preview
+        Of all clustering windows that the window meets. Instances that stay 4 px inside it are those of the whole run, with
+        other numbers.
+
+    Raises
+    ------
+    ShiftsegError
+        As `segment`.
+    """
+    settings = settings or SegmentSettings()
+    task = prepare(image, model, settings)
+    spec, plan = task.model.spec, task.plan
+    axes, lengths = loop_axes(task.image, spec.ndim)
+    looped = [min(max(0, window.get(axis, slice(0, 1)).start), size - 1) for axis, size in zip(axes, lengths, strict=False)]
+    wanted = dict(zip(axes, looped, strict=False))
+    frame = next(frame for frame in task.frames if frame.index == wanted)
+    sides = [window.get(axis, slice(0, size)) for axis, size in zip(axes[len(looped) :], plan.result_shape, strict=True)]
+    lattice = task.clustering.lattice(spec.ndim)
+    spans = [_span(side, size, *lattice, spec.foreground) for side, size in zip(sides, plan.result_shape, strict=True)]
+    part = plan.within([span.seen for span in spans])
+    yield Stage(done=0, total=len(part), text="network")
+    options: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype, "deterministic": settings.deterministic}
+    prediction = yield from predict_steps(task.model, frame.view, part, limits=task.limits, **options)
+    yield Stage(done=0, total=0, text="instances")
+    embedding = _laid_out(prediction.embedding, spans, part.origin)
+    foreground = None if prediction.foreground is None else _laid_out(prediction.foreground[None], spans, part.origin)[0]
+    if spec.coordinates:  # in float64 the sum with whole pixels is exact
+        embedding = embedding.astype(np.float64)
+        for axis, span in enumerate(spans):
+            embedding[axis] += span.start
+    labels = yield from label_steps(embedding, foreground, task.clustering)
+    inner = labels[tuple(slice(span.core.start - span.start, span.core.stop - span.start) for span in spans)]
+    numbered = relabel_sequential(inner)[0].astype(np.uint32)
+    return Preview(
+        labels=numbered[(None,) * len(looped)],
+        axes=axes,
+        origin=(*looped, *(span.core.start for span in spans)),
+        plan=part,
+        record=record_of(task, part, settings),
+    )
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One axis of a preview, result pixels: where the labels start, what they need to be right, where they are right."""
+
+    start: int
+    seen: slice
+    core: slice
+
+
+def _span(side: slice, size: int, edge: int, halo: int, masked: bool) -> _Span:
+    first = min(max(0, side.start), size - 1) // edge * edge
+    stop = min(size, -(-max(side.stop, first + 1) // edge) * edge)
+    start = max(0, first - edge)  # on the lattice of the clustering windows
+    # a mask can leave the rest of that window empty; without one it has to be computed
+    return _Span(start, slice(max(0, first - halo) if masked else start, min(size, stop + halo)), slice(first, stop))
+
+
+def _laid_out(block: npt.NDArray[Any], spans: Sequence[_Span], origin: Sequence[int]) -> npt.NDArray[Any]:
+    """What the spans see of a block (C, *part), in an array from their starts on, 0 elsewhere."""
+    laid = np.zeros((len(block), *(span.seen.stop - span.start for span in spans)), block.dtype)
+    into = tuple(slice(span.seen.start - span.start, None) for span in spans)
+    seen = tuple(slice(s.seen.start - o, s.seen.stop - o) for s, o in zip(spans, origin, strict=True))
+    laid[(slice(None), *into)] = block[(slice(None), *seen)]
+    return laid

@@ -1,0 +1,48 @@
+"""The record of a run: what happened, as JSON values."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from napari_shiftseg.geometry import TilePlan
+from napari_shiftseg.segmentation.prepare import Task, status
+from napari_shiftseg.segmentation.settings import SegmentSettings
+
+__all__ = ["record_of"]
+
+
+def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str, Any]:
+    """The record of a run, without what only its end can tell."""
+    model, image, device = task.model, task.image, task.device
+    return {
+        "model": {
+            "name": model.name,
+            "sha256": model.hash,
+            "spec": model.spec.to_dict(),
+            "record": model.record.to_dict() if model.record else None,
+        },
+        "image": {"name": image.name, "source": image.source, "axes": image.axes, "note": image.note},
+        "plan": plan.to_dict(),
+        "status": status(task.broken, model.record),
+        "violations": [asdict(v) for v in task.broken],
+        "settings": asdict(settings),
+        "clustering": asdict(task.clustering),
+        "limits": asdict(task.limits),
+        "device": {"kind": device.kind, "name": device.name},
+        "versions": _versions(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("napari-shiftseg", "torch", "numpy", "scipy", "scikit-image"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "source"
+    return found

@@ -1,0 +1,175 @@
+"""`segment`: image -> tile plan -> embedding -> instances, frame by frame, with a record of what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_shiftseg.errors import ResultError, SettingsError
+from napari_shiftseg.events import Event, Stage, drain
+from napari_shiftseg.geometry import TilePlan
+from napari_shiftseg.instances import label_steps
+from napari_shiftseg.io import Image, save_result
+from napari_shiftseg.network import Model, predict_steps
+from napari_shiftseg.segmentation.prepare import loop_axes, prepare, spacing
+from napari_shiftseg.segmentation.record import record_of
+from napari_shiftseg.segmentation.settings import SegmentSettings
+
+__all__ = ["Segmentation", "segment", "segment_steps"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segmentation:
+    """A result in memory.
+
+    Attributes
+    ----------
+    labels : ndarray
+        ([t], [z], y, x) uint32; `axes` names the axes.
+    embedding : ndarray or None
+        (E, *labels.shape) float32.
+    foreground : ndarray or None
+        (*labels.shape) float32 probability.
+    plan : TilePlan
+        Of one frame.
+    record : dict
+        What happened, JSON values.
+    axes, scale, units
+        Of the labels.
+    image : Image
+        That was segmented.
+    """
+
+    labels: npt.NDArray[np.uint32]
+    embedding: npt.NDArray[np.float32] | None
+    foreground: npt.NDArray[np.float32] | None
+    plan: TilePlan
+    record: dict[str, Any]
+    axes: str
+    scale: tuple[float, ...]
+    units: tuple[str | None, ...]
+    image: Image
+
+    def save(self, path: str | Path, *, overwrite: bool = False, copy_image: bool = True) -> Path:
+        """Write the result as an OME-Zarr store (see `io.save_result`)."""
+        embedding = self.embedding
+        if embedding is not None and self.axes.startswith("t"):
+            embedding = np.moveaxis(embedding, 0, 1)  # files have time first
+        return save_result(
+            path,
+            labels=self.labels,
+            axes=self.axes,
+            scale=self.scale,
+            units=self.units,
+            record=self.record,
+            image=self.image if copy_image else None,
+            embedding=embedding,
+            foreground=self.foreground,
+            name=self.image.name,
+            overwrite=overwrite,
+        )
+
+
+def segment(
+    image: Any,
+    model: Model | str | Path,
+    settings: SegmentSettings | None = None,
+    out: str | Path | None = None,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+) -> Segmentation:
+    """Segment an image; the result does not depend on the tiles.
+
+    Parameters
+    ----------
+    image : path, Image or array-like
+        A file, an `Image`, or an array: (y, x), (z, y, x), (C, y, x) for a model of C channels, ...
+    model : Model, str or path
+        A model, the name of a bundled one, or a file.
+    settings : SegmentSettings, optional
+    out : path, optional
+        OME-Zarr store to write.
+    on_event : callable, optional
+        Called with each `Stage`, `TileDone` and `WindowDone`.
+
+    Returns
+    -------
+    Segmentation
+
+    Raises
+    ------
+    ComplianceError
+        If a rule is broken and not allowed; `.violations` lists them.
+    ShiftsegError
+        For images, models, devices and settings that cannot work.
+    """
+    return drain(segment_steps(image, model, settings, out), on_event)
+
+
+def segment_steps(
+    image: Any, model: Model | str | Path, settings: SegmentSettings | None = None, out: str | Path | None = None
+) -> Generator[Event, None, Segmentation]:
+    """Generator form of `segment`: yields events, returns the `Segmentation`; nothing is written before its end."""
+    started = time.perf_counter()
+    settings = settings or SegmentSettings()
+    if settings.method not in ("auto", "tiles"):
+        raise SettingsError(f"method is {settings.method!r}; give 'auto' or 'tiles'.")
+    if out is not None and Path(out).exists():
+        raise ResultError(f"{out} is there already; choose another name or remove it.")
+    task = prepare(image, model, settings)
+    chosen, picture, frames, plan = task.model, task.image, task.frames, task.plan
+    axes, lengths = loop_axes(picture, chosen.spec.ndim)
+    shape = (*lengths, *plan.result_shape)
+    labels = np.zeros(shape, np.uint32)
+    embedding = np.empty((chosen.spec.embedding_dim, *shape), np.float32) if settings.keep_embedding else None
+    foreground = np.empty(shape, np.float32) if chosen.spec.foreground else None
+    seconds = {"network": 0.0, "labels": 0.0}
+    for number, frame in enumerate(frames):
+        position = tuple(frame.index.values())
+        part: Any = (slice(None), *position)
+        which = f" of frame {number + 1}/{len(frames)}" if len(frames) > 1 else ""
+        yield Stage(done=0, total=len(plan), text=f"network{which}")
+        before = time.perf_counter()
+        prediction = yield from predict_steps(
+            chosen,
+            frame.view,
+            plan,
+            device=settings.device,
+            out=None if embedding is None else embedding[part],
+            dtype=settings.dtype,
+            limits=task.limits,
+            deterministic=settings.deterministic,
+        )
+        seconds["network"] += time.perf_counter() - before
+        if foreground is not None:
+            foreground[position] = prediction.foreground
+        yield Stage(done=0, total=0, text=f"instances{which}")
+        before = time.perf_counter()
+        labels[position] = yield from label_steps(prediction.embedding, prediction.foreground, task.clustering)
+        seconds["labels"] += time.perf_counter() - before
+    record = record_of(task, plan, settings)
+    record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in frames]
+    seconds["all"] = time.perf_counter() - started  # without writing, which comes after the record
+    record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
+    scale, units = spacing(picture, axes)
+    result = Segmentation(
+        labels=labels,
+        embedding=embedding,
+        foreground=foreground,
+        plan=plan,
+        record=record,
+        axes=axes,
+        scale=scale,
+        units=units,
+        image=picture,
+    )
+    if out is not None:
+        yield Stage(done=0, total=0, text="writing")
+        result.save(out)
+    return result

@@ -1,0 +1,52 @@
+"""`SegmentSettings`: a wish for a segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["SegmentSettings", "Status"]
+
+Status = Literal["compliant", "tile-exact", "non-compliant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentSettings:
+    """A wish for a segmentation; None takes what the model's record or the machine suggests.
+
+    Attributes
+    ----------
+    write : int or tuple of int, optional
+        Output edge per tile, a multiple of the period, pixels.
+    method : {"auto", "tiles"}
+        How the network runs over the image.
+    device : str
+        "auto", "cpu", "cuda", "cuda:1", "mps".
+    dtype : str
+        "float32", "bfloat16" or "float16".
+    memory : int, optional
+        Bytes that one pass may take.
+    bandwidth, threshold, min_size : optional
+        Of the labelling; see `instances.LabelSettings`.
+    deterministic : bool
+        Equal labels to the last pixel whatever the tile size: the arithmetic runs in blocks that the network alone decides.
+    allow_noncompliant : bool
+        Run although a rule is broken; the result is stamped.
+    channels : tuple of int, optional
+        Channels of the image that the network gets.
+    keep_embedding : bool
+        Whether the result holds the embedding.
+    """
+
+    write: int | tuple[int, ...] | None = None
+    method: Literal["auto", "tiles"] = "auto"
+    device: str = "auto"
+    dtype: str = "float32"
+    memory: int | None = None
+    bandwidth: float | None = None
+    min_size: int | None = None
+    deterministic: bool = False
+    allow_noncompliant: bool = False
+    threshold: float | None = None
+    channels: tuple[int, ...] | None = None
+    keep_embedding: bool = True
