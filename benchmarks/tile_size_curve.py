@@ -141,50 +141,64 @@ def measure(data, names, model, edges):
 
 # -- picture ----------------------------------------------------------------------------------------------------------
 
-WIDTH, HEIGHT, LEFT, TOP = 640, 190, 70, 34  # of a panel and its frame, px
+WIDTH, HEIGHT, LEFT = 560, 150, 64  # of a panel, and of the space for its numbers, px
 COLOURS = {True: "#1b7837", False: "#b2182b"}
+PANELS = {"split_instances": "instances split", "ap50": "AP at IoU 0.5"}
 
 
 def picture(found):
-    """An SVG drawing: split instances and AP against the tile edge."""
-    rows, period = found["rows"], found["model"]["period"]
-    splits = [(row["edge"], row["legal"], row["split_instances"]) for row in rows]
-    aps = [(row["edge"], row["legal"], row["ap50"]) for row in rows]
-    spread = max(abs(ap - found["one_pass"]["ap50"]) for _, _, ap in aps) or 0.001
-    one = found["one_pass"]["ap50"]
-    parts = panel(splits, 0, max(1, *(value for *_, value in splits)), "instances split", 0, lambda y: f"{y:.0f}")
-    parts += panel(aps, one - 1.2 * spread, one + 1.2 * spread, "AP at IoU 0.5", HEIGHT, lambda y: f"{y:.4f}")
-    words = (f"multiples of {period} px", True, 150), ("other edges", False, 300)
-    for text, legal, x in words:
-        parts.append(f'<circle cx="{x - 10}" cy="16" r="4" fill="{COLOURS[legal]}"/><text x="{x}" y="20">{text}</text>')
-    parts.append(f'<text x="{WIDTH / 2}" y="{2 * HEIGHT + 34}" text-anchor="middle">tile edge, px</text>')
-    size = f'width="{WIDTH}" height="{2 * HEIGHT + 46}" viewBox="0 0 {WIDTH} {2 * HEIGHT + 46}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
-    return "\n".join([head, f'<rect width="{WIDTH}" height="{2 * HEIGHT + 46}" fill="white"/>', *parts, "</svg>", ""])
+    """An SVG drawing: one panel per measure, one curve per kind of edge."""
+    right, bottom = LEFT + WIDTH + 20, 56 + len(PANELS) * (HEIGHT + 46) + 16
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right} {bottom}" width="{right}" height="{bottom}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{right}" height="{bottom}" fill="white"/>',
+        word(right / 2, bottom - 10, "tile edge, px"),
+    ]
+    for x, legal, text in (LEFT + 10, True, f"multiples of {found['model']['period']} px"), (LEFT + 180, False, "other edges"):
+        parts += [dot(x, 16, legal), word(x + 10, 20, text, "start")]
+    for number, (measured, title) in enumerate(PANELS.items()):
+        points = [(row["edge"], row[measured], row["legal"]) for row in found["rows"]]
+        parts += panel(points, title, 56 + number * (HEIGHT + 46))
+    return "\n".join([*parts, "</svg>", ""])
 
 
-def panel(points, low, high, title, top, written):
-    """One curve per kind of edge over a common axis."""
-    first, last = points[0][0], points[-1][0]
-    bottom = top + HEIGHT
+def panel(points, title, top):
+    """Curves over the edges, on a logarithmic scale."""
+    edges, values, _ = zip(*points, strict=True)
+    step = tick(max(values) - min(values), whole=isinstance(values[0], int))
+    low, high = np.floor(min(values) / step) * step, np.ceil(max(values) / step) * step + (max(values) == min(values)) * step
 
     def place(edge, value):
-        x = LEFT + (WIDTH - LEFT - 20) * np.log(edge / first) / np.log(last / first)
-        return float(x), float(bottom - (HEIGHT - TOP) * (value - low) / (high - low))
+        across = np.log(edge / edges[0]) / np.log(edges[-1] / edges[0])
+        return LEFT + WIDTH * float(across), top + HEIGHT * float((high - value) / (high - low))
 
-    parts = [
-        f'<text x="14" y="{top + TOP + 78}" transform="rotate(-90 14 {top + TOP + 78})" text-anchor="middle">{title}</text>'
-    ]
-    for value in np.linspace(low, high, 5):
-        _, y = place(first, value)
-        parts.append(f'<line x1="{LEFT - 8}" x2="{WIDTH - 12}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-        parts.append(f'<text x="{LEFT - 12}" y="{y + 4:.1f}" text-anchor="end">{written(value)}</text>')
+    parts = [word(LEFT, top - 6, title, "start")]
+    for value in np.arange(low, high + step / 2, step):
+        y = place(edges[0], value)[1]
+        parts.append(f'<path d="M{LEFT} {y:.1f}h{WIDTH}" stroke="#ddd"/>')
+        parts.append(word(LEFT - 12, y + 4, f"{value:.{max(0, -int(np.floor(np.log10(step))))}f}", "end"))
     for legal, colour in COLOURS.items():
-        places = [place(edge, value) for edge, kind, value in points if kind == legal]
+        places = [place(edge, value) for edge, value, kind in points if kind == legal]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>' for x, y in places]
-    return parts
+        parts += [f'<polyline points="{line}" fill="none" stroke="{colour}"/>', *(dot(x, y, legal) for x, y in places)]
+    return parts + [word(place(edge, low)[0], top + HEIGHT + 16, edge) for edge, _, legal in points if legal]
+
+
+def tick(extent, *, whole):
+    """1, 2 or 5 times a power of ten, so that there are two lines at least."""
+    power = 10.0 ** np.floor(np.log10(extent or 1))
+    step = next(power * part for part in (0.5, 0.2, 0.1) if extent / (power * part) >= 3 or part == 0.1)
+    return max(1, step) if whole else step
+
+
+def dot(x, y, legal):
+    """Filled on the lattice, open off it."""
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" stroke="{COLOURS[legal]}" fill="{COLOURS[True] if legal else "white"}"/>'
+
+
+def word(x, y, text, anchor="middle"):
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = ["Event", "Stage", "TileDone", "TrainStep", "WindowDone", "drain"]
+__all__ = ["BlockDone", "Event", "Stage", "TileDone", "TrainStep", "WindowDone", "drain"]
 
 Result = TypeVar("Result")
 
@@ -41,6 +41,18 @@ class WindowDone(Event):
     """One window of the labelling lattice was clustered; `window` in result pixels."""
 
     window: tuple[slice, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockDone(Event):
+    """One block of an image larger than memory is finished.
+
+    `window` is its place in the result (one slice per axis, pixels); `final` says whether it holds its labels, or as yet only
+    fragments of instances.
+    """
+
+    window: tuple[slice, ...]
+    final: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,7 @@ class Lazy:
         return block
 
 
-def test_a_large_image_is_sampled_row_by_row(monkeypatch):
+def test_a_large_image_is_sampled_in_small_patches(monkeypatch):
     monkeypatch.setattr(normalise, "_SAMPLE", 1 << 12)
     data = np.random.default_rng(0).gamma(2.0, 100.0, (1, 700, 500)).astype(np.float32)
     lazy = Lazy(data)

@@ -256,7 +256,7 @@ def plan_tiles(
     )
 
 
-def plan_part(plan: TilePlan, window: Sequence[slice], memory: int | None = None) -> TilePlan:
+def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
     """Tiles for a part of a result, on the lattice of its plan but of a size that fits the part.
 
     Parameters
@@ -265,13 +265,12 @@ def plan_part(plan: TilePlan, window: Sequence[slice], memory: int | None = None
         Of the whole image; its tiles are multiples of the period.
     window : sequence of slice
         Result pixels per axis that are wanted, not empty; each starts at a multiple of the period.
-    memory : int, optional
-        Bytes that one pass may take; the edges of `plan` are not exceeded either.
 
     Returns
     -------
     TilePlan
-        Its result is the window; the network gives there what it gives with `plan`.
+        Its result is the window; the network gives there what it gives with `plan`. No tile is larger than those of `plan`,
+        and the tiles along an axis depend on the window on that axis alone.
 
     Raises
     ------
@@ -293,11 +292,9 @@ def plan_part(plan: TilePlan, window: Sequence[slice], memory: int | None = None
                 f"a part from {part.start} to {part.stop} px was wanted on axis {axis} of {size} px; it must lie inside and "
                 f"start at a multiple of the period {period[axis]} px."
             )
-    domain = tuple(-(-(part.stop - part.start) // p) * p for part, p in zip(window, period, strict=True))
-    largest = _largest_write(spec, domain, memory or _DEFAULT_MEMORY)
     edges = tuple(
-        _even_split(size, min(edge, -(-most // p) * p), p)
-        for size, edge, most, p in zip(domain, largest, plan.write, period, strict=True)
+        _even_split(-(-(part.stop - part.start) // p) * p, edge, p)
+        for part, edge, p in zip(window, plan.write, period, strict=True)
     )
     sizes, border = plan.image_shape, plan.border
     planned = []
@@ -318,7 +315,7 @@ def plan_part(plan: TilePlan, window: Sequence[slice], memory: int | None = None
 
 def _even_split(size: int, edge: int, period: int) -> int:
     """The legal edge that splits `size` into as many tiles as `edge` does, as evenly as can be."""
-    count = -(-size // edge)
+    count = -(-size // min(edge, size))
     return -(-size // (count * period)) * period
 
 

@@ -1,20 +1,30 @@
 """Files in and out: images, models, results. Nothing else in the package touches a file."""
 
+from napari_shiftseg.io.block_pyramid import BlockPyramid
+from napari_shiftseg.io.chunk_reader import ChunkReader, chunks_of
 from napari_shiftseg.io.image import Frame, Image, View, read_image
 from napari_shiftseg.io.model import bundled_models, load_model, save_model
 from napari_shiftseg.io.result import ResultWriter, StoredResult, open_result, save_labels_tiff, save_result
+from napari_shiftseg.io.store import chunk_edges
+from napari_shiftseg.io.work_folder import WorkFolder, work_path
 
 __all__ = [
+    "BlockPyramid",
+    "ChunkReader",
     "Frame",
     "Image",
     "ResultWriter",
     "StoredResult",
     "View",
+    "WorkFolder",
     "bundled_models",
+    "chunk_edges",
+    "chunks_of",
     "load_model",
     "open_result",
     "read_image",
     "save_labels_tiff",
     "save_model",
     "save_result",
+    "work_path",
 ]

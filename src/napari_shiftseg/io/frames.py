@@ -50,6 +50,8 @@ class Image:
         Short name, and the path or place that the image came from.
     note : str
         What was guessed, dropped or chosen on reading; "" where nothing was.
+    scene : int or None
+        Which image of a file that holds several, as it was asked for.
     """
 
     data: ArrayLike
@@ -59,6 +61,7 @@ class Image:
     name: str
     source: str
     note: str = ""
+    scene: int | None = None
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def read_image(path: str | Path, *, scene: int | None = None) -> Image:
     if not path.exists():
         raise ImageError(f"there is no image {path}; check the path.")
     try:
-        return _read(path, scene)
+        return replace(_read(path, scene), scene=scene)
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # the decoders of damaged files raise anything, down to struct.error

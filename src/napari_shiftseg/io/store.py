@@ -21,12 +21,15 @@ from napari_shiftseg.io.view import ArrayLike
 __all__ = [
     "Reduction",
     "add_levels",
+    "chunk_edges",
     "create_level",
     "fill",
+    "halved",
     "image_attributes",
     "label_attributes",
     "labels_attributes",
     "level_count",
+    "reduced",
     "windows",
 ]
 
@@ -50,16 +53,33 @@ def level_count(sizes: dict[str, int]) -> int:
     return count
 
 
-def create_level(group: zarr.Group, path: str, shape: Sequence[int], axes: str, dtype: npt.DTypeLike) -> zarr.Array[Any]:
-    """Empty array with one time point and channel per chunk.
+def chunk_edges(axes: str, shape: Sequence[int]) -> dict[str, int]:
+    """Largest edge of a chunk per axis: one time point and channel; 512 x 512 of a plane, or 64 x 128 x 128 of a stack.
 
-    A chunk is 512 x 512 pixels of one plane, or 64 x 128 x 128 of a stack of 16 planes and more.
+    A stack is read as one from 16 planes on.
+
+    >>> chunk_edges("zyx", (15, 900, 900)), chunk_edges("zyx", (16, 900, 900))
+    ({'z': 1, 'y': 512, 'x': 512}, {'z': 64, 'y': 128, 'x': 128})
     """
-    depth = dict(zip(axes, shape, strict=True)).get("z", 1)
-    edge = 128 if depth >= _DEEP else 512
-    edges = {"t": 1, "c": 1, "z": 64 if depth >= _DEEP else 1, "y": edge, "x": edge}
+    deep = dict(zip(axes, shape, strict=True)).get("z", 1) >= _DEEP
+    edges = {"t": 1, "c": 1, "z": 64 if deep else 1, "y": 128 if deep else 512, "x": 128 if deep else 512}
+    return {axis: edges[axis] for axis in axes}
+
+
+def create_level(
+    group: zarr.Group,
+    path: str,
+    shape: Sequence[int],
+    axes: str,
+    dtype: npt.DTypeLike,
+    shards: tuple[int, ...] | None = None,
+) -> zarr.Array[Any]:
+    """Empty array with the chunks of `chunk_edges`, on request many of them to a file."""
+    edges = chunk_edges(axes, shape)
     chunks = tuple(min(size, edges[axis]) for axis, size in zip(axes, shape, strict=True))
-    return group.create_array(path, shape=tuple(shape), chunks=chunks, dtype=np.dtype(dtype), dimension_names=tuple(axes))
+    return group.create_array(
+        path, shape=tuple(shape), chunks=chunks, shards=shards, dtype=np.dtype(dtype), dimension_names=tuple(axes)
+    )
 
 
 def windows(array: zarr.Array[Any]) -> Iterator[tuple[slice, ...]]:
@@ -76,22 +96,29 @@ def fill(target: zarr.Array[Any], source: ArrayLike) -> None:
         target[window] = np.asarray(source[window])
 
 
-def add_levels(group: zarr.Group, axes: str, count: int, reduction: Reduction) -> None:
-    """Levels 1 to `count` - 1 of the pyramid above the array "0" of the group, each half as large on y and x."""
-    below: Any = group["0"]
-    for level in range(1, count):
-        shape = [-(-size // 2) if axis in "yx" else size for axis, size in zip(axes, below.shape, strict=True)]
-        array = create_level(group, str(level), shape, axes, below.dtype)
+def add_levels(group: zarr.Group, axes: str, count: int, reduction: Reduction, first: int = 1) -> None:
+    """Levels `first` to `count` - 1 of the pyramid in the group, each half as large on y and x as the one below."""
+    below: Any = group[str(first - 1)]
+    for level in range(first, count):
+        if str(level) in group:  # of a run that was killed while it wrote them
+            del group[str(level)]
+        array = create_level(group, str(level), halved(below.shape, axes), axes, below.dtype)
         for window in windows(array):
-            array[window] = _reduced(below[_doubled(window, axes)], axes, reduction)
+            array[window] = reduced(below[_doubled(window, axes)], axes, reduction)
         below = array
+
+
+def halved(shape: Sequence[int], axes: str) -> tuple[int, ...]:
+    """Shape of the next level."""
+    return tuple(-(-size // 2) if axis in "yx" else size for axis, size in zip(axes, shape, strict=True))
 
 
 def _doubled(window: tuple[slice, ...], axes: str) -> tuple[slice, ...]:
     return tuple(slice(2 * w.start, 2 * w.stop) if a in "yx" else w for w, a in zip(window, axes, strict=True))
 
 
-def _reduced(block: npt.NDArray[Any], axes: str, reduction: Reduction) -> npt.NDArray[Any]:
+def reduced(block: npt.NDArray[Any], axes: str, reduction: Reduction) -> npt.NDArray[Any]:
+    """A block at half its size on y and x."""
     if reduction == "nearest" or block.dtype.kind == "b":
         return block[..., ::2, ::2]
     edges = [(0, size % 2) if axis in "yx" else (0, 0) for axis, size in zip(axes, block.shape, strict=True)]

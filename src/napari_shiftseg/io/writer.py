@@ -17,6 +17,7 @@ import zarr
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.io import store
+from napari_shiftseg.io.block_pyramid import BlockPyramid
 from napari_shiftseg.io.frames import Image
 from napari_shiftseg.io.label_rules import check_label_axes
 from napari_shiftseg.io.ome_zarr import OUR_KEY
@@ -53,6 +54,9 @@ class ResultWriter:
         Name of the image, for viewers.
     overwrite : bool
         Replace a store that this package wrote; anything else is never replaced.
+    folder : Path, optional
+        An existing folder on the same disk in which the store is made and which outlives this object, so that a later one goes
+        on with the arrays that are there.
 
     Raises
     ------
@@ -70,6 +74,7 @@ class ResultWriter:
         units: Sequence[str | None] | None = None,
         name: str = "image",
         overwrite: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self.path = Path(path).absolute()
         self._shape, self._axes, self._name = tuple(shape), axes, name
@@ -78,8 +83,14 @@ class ResultWriter:
         self._levels = store.level_count(dict(zip(axes, shape, strict=True)))
         self._image: Image | None = None
         self._axes_of: dict[str, str] = {}
+        self._made: dict[str, int] = {}
+        self._kept = folder
 
     def __enter__(self) -> Self:
+        if self._kept is not None:
+            self._folder = self._kept
+            self._root = zarr.open_group(str(self._folder / "store"), mode="a", zarr_format=3)
+            return self
         try:
             self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent))
         except OSError as exc:
@@ -89,7 +100,8 @@ class ResultWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._kept is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def create(self, part: Literal["labels", "embedding", "foreground"], *, channels: int = 1) -> zarr.Array[Any]:
         """Empty array at full resolution, to be filled by the caller.
@@ -101,12 +113,31 @@ class ResultWriter:
         channels : int
             Channels of the embedding, which has axes (t) c (z) y x; the others have the axes of the labels.
         """
+        shape, axes, dtype = self._format(part, channels)
+        return self._create(part, shape, axes, dtype)
+
+    def create_blocks(
+        self, part: Literal["labels", "embedding", "foreground"], edges: Mapping[str, int], *, channels: int = 1
+    ) -> BlockPyramid:
+        """As `create`, for an array that is filled block by block, each block by one file per level of the pyramid.
+
+        Parameters
+        ----------
+        edges : mapping of axis to int
+            Of a block, as in `BlockPyramid.create`.
+        """
+        shape, axes, dtype = self._format(part, channels)
+        self._axes_of[part] = axes
+        made = BlockPyramid.create(self._group(part), shape, axes, dtype, edges)
+        self._made[part] = len(made.levels)
+        return made
+
+    def _format(self, part: str, channels: int) -> tuple[tuple[int, ...], str, npt.DTypeLike]:
         axes, shape = self._axes, self._shape
         if part == "embedding":
             at = 1 if axes.startswith("t") else 0
             axes, shape = axes[:at] + "c" + axes[at:], (*shape[:at], channels, *shape[at:])
-        dtype = np.uint32 if part == "labels" else np.float32
-        return self._create(part, shape, axes, dtype)
+        return shape, axes, np.uint32 if part == "labels" else np.float32
 
     def copy_image(self, image: Image) -> None:
         """Copy the input image chunk by chunk, in its own type and with its axes in the order of OME-Zarr."""
@@ -134,12 +165,14 @@ class ResultWriter:
             raise ResultError("a result without labels cannot be written; create and fill the labels first.")
         try:
             for part, axes in self._axes_of.items():
-                store.add_levels(self._group(part), axes, self._levels, _reduction(part))
+                store.add_levels(self._group(part), axes, self._levels, _reduction(part), self._made.get(part, 1))
                 self._group(part).update_attributes(self._attributes(part, axes))
             self._root.require_group("labels").update_attributes(store.labels_attributes("instances"))
             if self._image is None:
                 self._root.update_attributes(self._stand_in())
             self._root.update_attributes({OUR_KEY: ours})
+            for left in (self._folder / "store").rglob("*.partial"):  # of a process that was killed
+                left.unlink()
             self._move()
         except OSError as exc:
             raise ResultError(f"{self.path} cannot be written ({exc}); choose another folder or make room.") from exc

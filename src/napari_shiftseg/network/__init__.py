@@ -1,10 +1,10 @@
 """The U-Net on torch: network, loss, training and compliant prediction."""
 
 from napari_shiftseg.network.crops import Augmentation, TrainImage
-from napari_shiftseg.network.device import Device, choose_device
+from napari_shiftseg.network.device import Device, choose_device, free_memory
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation
-from napari_shiftseg.network.predict import Prediction, predict, predict_steps, read_window
+from napari_shiftseg.network.predict import ConstantTiles, Prediction, needed_pixels, predict, predict_steps, read_window
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
 from napari_shiftseg.network.train import TrainSettings, train, train_steps, training_violations
 from napari_shiftseg.network.unet import UNet
@@ -12,6 +12,7 @@ from napari_shiftseg.network.unet import UNet
 __all__ = [
     "Augmentation",
     "Clustering",
+    "ConstantTiles",
     "Device",
     "DiscriminativeLoss",
     "Limits",
@@ -24,6 +25,8 @@ __all__ = [
     "UNet",
     "choose_device",
     "discriminative_loss",
+    "free_memory",
+    "needed_pixels",
     "predict",
     "predict_steps",
     "read_window",

@@ -78,7 +78,7 @@ def choose_device(wanted: str = "auto") -> Device:
     if device.type != "cpu":
         raise DeviceError(f"device {wanted!r} is not supported; use 'auto', 'cpu', 'cuda' or 'mps'.")
     threads = torch.get_num_threads()
-    return Device(torch_device=device, kind="cpu", name=f"{threads} thread{'s' * (threads > 1)}", free=_free_ram())
+    return Device(torch_device=device, kind="cpu", name=f"{threads} thread{'s' * (threads > 1)}", free=free_memory())
 
 
 def choose_dtype(name: str, device: Device) -> torch.dtype:
@@ -109,7 +109,8 @@ def arranged(net: Net, layout: torch.memory_format) -> Net:
     return moved
 
 
-def _free_ram() -> int:
+def free_memory() -> int:
+    """Bytes of main memory that processes can have; 0 where that is not known."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             for line in lines:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +17,9 @@ __all__ = ["ArrayLike", "Limits", "Normalisation"]
 
 # Pixels per channel that decide the limits of a large image; a regular lattice of them is the same for every tiling.
 _SAMPLE = 1 << 22
+# Largest edge of a patch by number of axes, and fewest patches.
+_PATCH = {1: 4096, 2: 64, 3: 16}
+_FEWEST = 256
 
 
 class ArrayLike(Protocol):
@@ -95,15 +100,22 @@ class Normalisation:
 
 
 def _sample(image: ArrayLike, channel: int) -> npt.NDArray[np.float32]:
-    """Pixels of one channel on a regular lattice, read in slabs along the first axis."""
+    """Pixels of one channel: all of them, or those of small patches on a regular lattice.
+
+    Patches and not single pixels, since a file is read by chunks: the number of chunks touched does not grow with the image.
+    """
     shape: Sequence[int] = image.shape[1:]
-    pixels = int(np.prod(shape, dtype=np.int64))
-    step = max(1, int(np.ceil((pixels / _SAMPLE) ** (1 / len(shape)))))
-    if step == 1:
-        return np.asarray(image[(slice(channel, channel + 1), *(slice(0, n) for n in shape))], np.float32).ravel()
-    rest = tuple(slice(0, n, step) for n in shape[1:])
-    rows = [
-        np.asarray(image[(slice(channel, channel + 1), slice(row, row + 1), *rest)], np.float32).ravel()
-        for row in range(0, shape[0], step)
+    picked = slice(channel, channel + 1)
+    if prod(shape) <= _SAMPLE:
+        return np.asarray(image[(picked, *(slice(0, n) for n in shape))], np.float32).ravel()
+    edge = min(_PATCH.get(len(shape), 16), max(1, int((_SAMPLE / _FEWEST) ** (1 / len(shape)))))
+    wanted = _SAMPLE / edge ** len(shape)
+    apart = (prod(shape) / wanted) ** (1 / len(shape))
+    starts = []
+    for size in shape:
+        count = min(max(1, round(size / apart)), -(-size // edge))
+        starts.append(np.unique(np.linspace(0, max(0, size - edge), count).round().astype(int)).tolist())
+    patches = [
+        np.asarray(image[(picked, *(slice(at, at + edge) for at in corner))], np.float32).ravel() for corner in product(*starts)
     ]
-    return np.concatenate(rows)
+    return np.concatenate(patches)

@@ -21,7 +21,7 @@ from napari_shiftseg.network.normalise import ArrayLike, Limits, Normalisation
 from napari_shiftseg.network.record import Model
 from napari_shiftseg.network.unet import UNet
 
-__all__ = ["Prediction", "predict", "predict_steps", "read_window"]
+__all__ = ["ConstantTiles", "Prediction", "needed_pixels", "predict", "predict_steps", "read_window"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,6 +96,7 @@ def predict_steps(
     dtype: str = "float32",
     limits: Limits | None = None,
     deterministic: bool = False,
+    known: ConstantTiles | None = None,
 ) -> Generator[TileDone, None, Prediction]:
     """Generator form of `predict`: yields a `TileDone` per tile, returns a `Prediction`.
 
@@ -105,6 +106,8 @@ def predict_steps(
         Intensities that become 0 and 1, where the image is a part of something larger (one frame of a series).
     deterministic : bool
         Run only algorithms that give equal bits in each run.
+    known : ConstantTiles, optional
+        Outputs of constant tiles that earlier calls with this network and these settings found.
 
     Other parameters as in `predict`.
     """
@@ -120,7 +123,7 @@ def predict_steps(
     spec = module.spec
     embedding = np.empty((spec.embedding_dim, *plan.result_shape), np.float32) if out is None else out
     foreground = np.empty(plan.result_shape, np.float32) if spec.foreground else None
-    empty = _ConstantTiles()
+    empty = ConstantTiles() if known is None else known
     for index, tile in enumerate(plan):
         with memory_errors(f"a tile of {' x '.join(str(s.stop - s.start) for s in tile.read)} px"):
             pixels = limits.apply(read_window(image, tile.read, plan.pad))
@@ -135,7 +138,7 @@ def predict_steps(
     return Prediction(embedding=embedding, foreground=foreground, device=chosen)
 
 
-class _ConstantTiles:
+class ConstantTiles:
     """Outputs of tiles that read one value per channel: equal inputs give equal outputs, so each is computed once."""
 
     MOST = 8  # blocks kept: inner and border tiles of a few values
@@ -185,6 +188,16 @@ def read_window(image: ArrayLike, window: Window, pad: Sequence[tuple[int, int]]
         if len(index) != part.stop - part.start or index[0] != part.start or index[-1] != part.stop - 1:
             block = np.take(block, index - part.start, axis=axis)
     return block
+
+
+def needed_pixels(plan: TilePlan, image_shape: Sequence[int]) -> Window:
+    """Window of the image that all tiles of a plan read together, reflections folded back; pixels per axis."""
+    window = []
+    for tiles, (before, _), size in zip(plan.axes, plan.pad, image_shape, strict=True):
+        first, last = min(read.start for read, _, _ in tiles), max(read.stop for read, _, _ in tiles)
+        folded = _reflect(np.arange(first - before, last - before), size)
+        window.append(slice(int(folded.min()), int(folded.max()) + 1))
+    return tuple(window)
 
 
 def _reflect(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:

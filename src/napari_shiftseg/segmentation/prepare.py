@@ -13,11 +13,14 @@ import numpy.typing as npt
 from napari_shiftseg.errors import ComplianceError, ImageError
 from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation, plan_tiles, violations
 from napari_shiftseg.instances import LabelSettings
-from napari_shiftseg.io import Frame, Image, load_model, read_image
+from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, load_model, read_image
 from napari_shiftseg.network import Device, Limits, Model, ModelRecord, Normalisation, choose_device
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
 __all__ = ["Task", "loop_axes", "plan_image", "prepare", "spacing", "status"]
+
+# Decoded chunks that are kept, bytes.
+_CHUNK_BUDGET = 256 << 20
 
 _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
 
@@ -50,6 +53,8 @@ class Task:
     model: Model
     image: Image
     frames: Sequence[Frame]
+    channels: tuple[int, ...] | None
+    reader: ChunkReader | None
     device: Device
     plan: TilePlan
     broken: tuple[Violation, ...]
@@ -61,7 +66,11 @@ def prepare(image: Any, model: Model | str | Path, settings: SegmentSettings) ->
     """Decide all that can be decided before the first pass; what cannot work is refused here."""
     chosen = model if isinstance(model, Model) else load_model(model)
     picture = _as_image(image, chosen.spec)
-    frames = picture.frames(chosen.spec.ndim, settings.channels or _default_channels(picture, chosen.spec))
+    channels = settings.channels or _default_channels(picture, chosen.spec)
+    # tiles overlap, so a chunk on disk is asked for many times
+    reader = ChunkReader(picture.data, _CHUNK_BUDGET) if chunks_of(picture.data) is not None else None
+    source = picture if reader is None else replace(picture, data=reader)
+    frames = source.frames(chosen.spec.ndim, channels)
     device = choose_device(settings.device)
     plan = plan_image(chosen.spec, frames[0].view.shape[1:], settings, device)
     broken = violations(plan, chosen.record)
@@ -71,6 +80,8 @@ def prepare(image: Any, model: Model | str | Path, settings: SegmentSettings) ->
         model=chosen,
         image=picture,
         frames=frames,
+        channels=channels,
+        reader=reader,
         device=device,
         plan=plan,
         broken=broken,

@@ -15,25 +15,27 @@ from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import label_steps
-from napari_shiftseg.io import Image, save_result
-from napari_shiftseg.network import Model, predict_steps
-from napari_shiftseg.segmentation.prepare import loop_axes, prepare, spacing
+from napari_shiftseg.io import Image, StoredResult, save_result, work_path
+from napari_shiftseg.network import Model, free_memory, predict_steps
+from napari_shiftseg.segmentation.large import large_steps, layout_of
+from napari_shiftseg.segmentation.layout import bytes_in_memory
+from napari_shiftseg.segmentation.prepare import Task, loop_axes, prepare, spacing
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-__all__ = ["Segmentation", "segment", "segment_steps"]
+__all__ = ["Segmentation", "out_of_core", "segment", "segment_steps"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segmentation:
-    """A result in memory.
+    """A result, in memory or on disk.
 
     Attributes
     ----------
-    labels : ndarray
+    labels : ndarray or zarr.Array
         ([t], [z], y, x) uint32; `axes` names the axes.
     embedding : ndarray or None
-        (E, *labels.shape) float32.
+        (E, *labels.shape) float32. Of a result on disk, `stored.embedding` is what was written.
     foreground : ndarray or None
         (*labels.shape) float32 probability.
     plan : TilePlan
@@ -44,9 +46,11 @@ class Segmentation:
         Of the labels.
     image : Image
         That was segmented.
+    stored : StoredResult or None
+        The store, if the run was out of core.
     """
 
-    labels: npt.NDArray[np.uint32]
+    labels: Any
     embedding: npt.NDArray[np.float32] | None
     foreground: npt.NDArray[np.float32] | None
     plan: TilePlan
@@ -55,6 +59,7 @@ class Segmentation:
     scale: tuple[float, ...]
     units: tuple[str | None, ...]
     image: Image
+    stored: StoredResult | None = None
 
     def save(self, path: str | Path, *, overwrite: bool = False, copy_image: bool = True) -> Path:
         """Write the result as an OME-Zarr store (see `io.save_result`)."""
@@ -94,7 +99,8 @@ def segment(
         A model, the name of a bundled one, or a file.
     settings : SegmentSettings, optional
     out : path, optional
-        OME-Zarr store to write.
+        OME-Zarr store to write. With it, an image whose result would not fit in memory is segmented out of core: block by block
+        into the store, and resumable. Such a result holds the labels and the table of instances, and the embedding on request.
     on_event : callable, optional
         Called with each `Stage`, `TileDone` and `WindowDone`.
 
@@ -113,21 +119,33 @@ def segment(
 
 
 def segment_steps(
-    image: Any, model: Model | str | Path, settings: SegmentSettings | None = None, out: str | Path | None = None
+    image: Any,
+    model: Model | str | Path,
+    settings: SegmentSettings | None = None,
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Generator[Event, None, Segmentation]:
-    """Generator form of `segment`: yields events, returns the `Segmentation`; nothing is written before its end."""
+    """Generator form of `segment`: yields events, returns the `Segmentation`.
+
+    In memory, nothing is written before its end; out of core, the unfinished part lies in a hidden folder beside `out`.
+    """
     started = time.perf_counter()
     settings = settings or SegmentSettings()
     if settings.method not in ("auto", "tiles"):
         raise SettingsError(f"method is {settings.method!r}; give 'auto' or 'tiles'.")
-    if out is not None and Path(out).exists():
+    unfinished = out is not None and work_path(out).exists()
+    if out is not None and Path(out).exists() and not overwrite and not unfinished:
         raise ResultError(f"{out} is there already; choose another name or remove it.")
     task = prepare(image, model, settings)
+    if out_of_core(task, settings, out):
+        assert out is not None
+        return (yield from _out_of_core_steps(task, settings, out, overwrite))
     chosen, picture, frames, plan = task.model, task.image, task.frames, task.plan
     axes, lengths = loop_axes(picture, chosen.spec.ndim)
     shape = (*lengths, *plan.result_shape)
     labels = np.zeros(shape, np.uint32)
-    embedding = np.empty((chosen.spec.embedding_dim, *shape), np.float32) if settings.keep_embedding else None
+    embedding = np.empty((chosen.spec.embedding_dim, *shape), np.float32) if settings.keep_embedding is not False else None
     foreground = np.empty(shape, np.float32) if chosen.spec.foreground else None
     seconds = {"network": 0.0, "labels": 0.0}
     for number, frame in enumerate(frames):
@@ -171,5 +189,42 @@ def segment_steps(
     )
     if out is not None:
         yield Stage(done=0, total=0, text="writing")
-        result.save(out)
+        result.save(out, overwrite=overwrite)
     return result
+
+
+def out_of_core(task: Task, settings: SegmentSettings, out: str | Path | None) -> bool:
+    """Whether a run goes from disk to disk: on request, or because its result would not fit in memory.
+
+    Raises
+    ------
+    SettingsError
+        If it has to, or shall, and there is no place to write.
+    """
+    needed = bytes_in_memory(task, embedding=settings.keep_embedding is not False)
+    free = free_memory()
+    wished = settings.out_of_core or bool(settings.workers) or settings.cluster is not None
+    if settings.out_of_core is False or not (wished or (free and needed > 0.6 * free)):
+        return False
+    if out is None:
+        why = "was asked for" if wished else f"is needed (the result takes {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free)"
+        raise SettingsError(f"a run out of core {why} and has no place to write; name a store (out, or --out).")
+    return True
+
+
+def _out_of_core_steps(
+    task: Task, settings: SegmentSettings, out: str | Path, overwrite: bool
+) -> Generator[Event, None, Segmentation]:
+    stored = yield from large_steps(task, settings, out, overwrite=overwrite)
+    return Segmentation(
+        labels=stored.labels,
+        embedding=None,
+        foreground=None,
+        plan=layout_of(task, settings).plan(),
+        record=stored.record,
+        axes=stored.axes,
+        scale=stored.scale,
+        units=stored.units,
+        image=task.image,
+        stored=stored,
+    )

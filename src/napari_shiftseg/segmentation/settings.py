@@ -25,7 +25,7 @@ class SegmentSettings:
     dtype : str
         "float32", "bfloat16" or "float16".
     memory : int, optional
-        Bytes that one pass may take.
+        Bytes that one pass may take, and out of core the whole run.
     bandwidth, threshold, min_size : optional
         Of the labelling; see `instances.LabelSettings`.
     deterministic : bool
@@ -34,8 +34,14 @@ class SegmentSettings:
         Run although a rule is broken; the result is stamped.
     channels : tuple of int, optional
         Channels of the image that the network gets.
-    keep_embedding : bool
-        Whether the result holds the embedding.
+    keep_embedding : bool, optional
+        Whether the result holds the embedding (and the foreground); None means in memory yes, out of core no.
+    out_of_core : bool, optional
+        Work block by block from disk to disk; None does so when the result would not fit in memory and has a place on disk.
+    workers : int
+        Processes on this machine that share the blocks; 0 works in this one. Out of core only.
+    cluster : str, optional
+        Address of a dask scheduler whose workers share the blocks. Out of core only.
     """
 
     write: int | tuple[int, ...] | None = None
@@ -49,4 +55,7 @@ class SegmentSettings:
     allow_noncompliant: bool = False
     threshold: float | None = None
     channels: tuple[int, ...] | None = None
-    keep_embedding: bool = True
+    keep_embedding: bool | None = None
+    out_of_core: bool | None = None
+    workers: int = 0
+    cluster: str | None = None

@@ -1,0 +1,121 @@
+"""`WorkFolder`: the unfinished part of a long run, beside its result, from which the run goes on after any interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from napari_shiftseg.errors import ResultError
+
+__all__ = ["WorkFolder", "work_path"]
+
+
+def work_path(target: str | Path) -> Path:
+    """Folder of the unfinished run that will become `target`."""
+    target = Path(target).absolute()
+    return target.with_name(f".{target.name}.unfinished")
+
+
+class WorkFolder:
+    """Finished parts of a run, each written completely or not at all.
+
+    Parameters
+    ----------
+    target : str or Path
+        Result that the run will make; the folder lies beside it and has its name.
+
+    Notes
+    -----
+    Entering the `with` block takes a lock that the system gives back when the process ends, however it ends. The folder stays
+    until `remove` is called.
+    """
+
+    def __init__(self, target: str | Path) -> None:
+        self.target = Path(target).absolute()
+        self.path = work_path(self.target)
+        # beside the folder, so that removing it cannot remove a lock that somebody else waits for
+        self._lock = FileLock(str(self.path.with_suffix(".lock")))
+
+    def __enter__(self) -> Self:
+        try:
+            self._lock.acquire(timeout=0)
+            self.path.mkdir(exist_ok=True)
+        except Timeout as exc:
+            raise ResultError(f"another run is writing {self.target}; wait for it, or give another name.") from exc
+        except OSError as exc:
+            raise ResultError(f"{self.target} cannot be written ({exc.strerror}); choose another folder.") from exc
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lock.release()
+        if not self.path.exists():
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Delete the folder and all in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def has(self, name: str) -> bool:
+        """Whether that part is finished."""
+        return (self.path / name).exists()
+
+    def names(self, folder: str) -> set[str]:
+        """Finished parts in a folder, without their suffix."""
+        place = self.path / folder
+        return {file.stem for file in place.iterdir() if file.suffix in (".npz", ".json")} if place.is_dir() else set()
+
+    def write_arrays(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write named arrays as one file, completely or not at all."""
+        with _Replacing(self.path / name) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def read_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """The arrays of a finished part."""
+        with np.load(self.path / name, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write plain values, completely or not at all."""
+        with _Replacing(self.path / name) as file:
+            file.write(json.dumps(values, indent=1).encode())
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Plain values of a finished part; None where there is none."""
+        try:
+            values = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return values if isinstance(values, dict) else None
+
+
+class _Replacing:
+    """A file that appears under its name only when it is complete and on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+
+    def __enter__(self) -> Any:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._partial.open("wb")
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._file.close()
+        if kind is None:
+            self._partial.replace(self._path)
+        else:
+            self._partial.unlink(missing_ok=True)

@@ -1,0 +1,246 @@
+"""The two passes over the blocks of an image: find the pieces of each block, and, once all are joined, write its labels.
+
+A block is a task that can be repeated: what it leaves behind is complete or not there, and depends on nothing but the image,
+the model and the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_shiftseg.events import Event, drain
+from napari_shiftseg.geometry import Block, TilePlan
+from napari_shiftseg.instances import (
+    BlockFaces,
+    Numbers,
+    block_table,
+    faces_of,
+    fragments_of,
+    join_blocks,
+    piece_steps,
+    settled_block,
+)
+from napari_shiftseg.io import BlockPyramid, ChunkReader, WorkFolder
+from napari_shiftseg.network import ConstantTiles, needed_pixels, predict_steps
+from napari_shiftseg.segmentation.layout import Layout, part_of
+from napari_shiftseg.segmentation.prepare import Task
+from napari_shiftseg.segmentation.settings import SegmentSettings
+
+__all__ = ["BlockJob", "Region"]
+
+# Faces of blocks that are kept, for their neighbours.
+_KEPT = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """A part of a frame in memory that answers as the whole frame, for the windows of one block.
+
+    Attributes
+    ----------
+    pixels : ndarray
+        (C, *part).
+    corner : tuple of int
+        Its first pixel in the frame.
+    frame_shape : tuple of int
+        (C, *shape) of the frame.
+    """
+
+    pixels: npt.NDArray[Any]
+    corner: tuple[int, ...]
+    frame_shape: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the frame."""
+        return self.frame_shape
+
+    @property
+    def dtype(self) -> Any:
+        """Type of a pixel."""
+        return self.pixels.dtype
+
+    def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
+        channel, *spatial = key
+        moved = [slice(s.start - first, s.stop - first) for s, first in zip(spatial, self.corner, strict=True)]
+        return self.pixels[(channel, *moved)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BlockJob:
+    """All that the passes need; workers make their own from the files of the run.
+
+    Attributes
+    ----------
+    task : Task
+    settings : SegmentSettings
+    layout : Layout
+    work : WorkFolder
+    codes : BlockPyramid
+        Fragments of each block, between the passes.
+    labels : BlockPyramid
+        The result.
+    embedding, foreground : BlockPyramid or None
+        Where they are written as well.
+    """
+
+    task: Task
+    settings: SegmentSettings
+    layout: Layout
+    work: WorkFolder
+    codes: BlockPyramid
+    labels: BlockPyramid
+    embedding: BlockPyramid | None = None
+    foreground: BlockPyramid | None = None
+    _known: ConstantTiles = field(default_factory=ConstantTiles)
+
+    def read(self, frame: int, block: Block) -> Region:
+        """The pixels that a block needs, read at once."""
+        view = self.task.frames[frame].view
+        window = needed_pixels(part_of(self.layout.tiles, block), view.shape[1:])
+        channels = slice(0, view.shape[0])
+        return Region(
+            pixels=view[(channels, *window)], corner=tuple(part.start for part in window), frame_shape=tuple(view.shape)
+        )
+
+    def expect(self, tasks: Iterable[tuple[int, int]]) -> None:
+        """Tell the reader of the image which blocks will be read, so that it keeps what several of them need."""
+        reader = self.task.reader
+        if reader is None:
+            return
+        log = _Log(reader)
+        frames = _frames_of(self.task, log)
+        for frame, number in tasks:
+            window = needed_pixels(part_of(self.layout.tiles, self.layout.grid[number]), self.layout.tiles.image_shape)
+            frames[frame].view[(slice(0, frames[frame].view.shape[0]), *window)]
+        reader.expect(log.keys)
+
+    def find_steps(self, frame: int, block: Block, region: Region | None = None) -> Generator[Event, None, None]:
+        """Pass 1: network and clustering of a block; yields the events of both."""
+        task, spec = self.task, self.task.model.spec
+        part: TilePlan = part_of(self.layout.tiles, block)
+        prediction = yield from predict_steps(
+            task.model,
+            self.read(frame, block) if region is None else region,
+            part,
+            device=self.settings.device,
+            dtype=self.settings.dtype,
+            limits=task.limits,
+            deterministic=self.settings.deterministic,
+            known=self._known,
+        )
+        seen = tuple(
+            slice(s.start - first + zero, s.stop - first + zero)
+            for s, first, zero in zip(block.seen, part.origin, self.layout.tiles.origin, strict=True)
+        )
+        embedding = prediction.embedding[(slice(None), *seen)]
+        foreground = None if prediction.foreground is None else prediction.foreground[seen]
+        found = yield from piece_steps(embedding, foreground, task.clustering, block.inner, block.origin)
+        own = None if foreground is None else foreground[block.inner]
+        corner = [s.start for s in block.core]
+        fragments = fragments_of(found, own, task.clustering, corner, self.layout.grid.shape)
+        self.codes.write(self.window(frame, block), fragments.codes[self._new_axes(frame)])
+        if self.foreground is not None and own is not None:
+            self.foreground.write(self.window(frame, block), own[self._new_axes(frame)])
+        if self.embedding is not None:
+            values = embedding[(slice(None), *block.inner)]
+            at = 1 if self.embedding.axes.startswith("t") else 0
+            window = list(self.window(frame, block))
+            window.insert(at, slice(0, spec.embedding_dim))
+            shaped = values.reshape(spec.embedding_dim, *(s.stop - s.start for s in self.window(frame, block)))
+            self.embedding.write(tuple(window), np.moveaxis(shaped, 0, at))
+        # last, since it says that the block is done
+        self.work.write_arrays(_faces_name(frame, block.number), faces_of(found, fragments).to_arrays())
+
+    def join(self, frame: int) -> Numbers:
+        """Between the passes: number the instances of a frame."""
+        name = f"numbers/{frame}.npz"
+        if self.work.has(name):
+            arrays = self.work.read_arrays(name)
+            return Numbers(labels=arrays["labels"], offsets=arrays["offsets"])
+        numbers = join_blocks(self.layout.grid, lambda number: self.faces(frame, number), self.task.clustering)
+        self.work.write_arrays(name, {"labels": numbers.labels, "offsets": numbers.offsets})
+        return numbers
+
+    def settle(self, frame: int, block: Block, numbers: Numbers) -> None:
+        """Pass 2: final labels of a block, and the rows of its instances."""
+        window, grid = self.window(frame, block), self.layout.grid
+        spatial = tuple(s.stop - s.start for s in block.core)
+        codes = np.asarray(self.codes.levels[0][window]).reshape(spatial)
+        edge = self.task.clustering.lattice(len(spatial))[0]
+        labels = settled_block(grid, block, codes, numbers, lambda number: self.faces(frame, number), edge)
+        self.labels.write(window, labels[self._new_axes(frame)])
+        table = block_table(labels, [s.start for s in block.core], grid.shape, self.seams)
+        self.work.write_arrays(_table_name(frame, block.number), table)
+
+    def faces(self, frame: int, number: int) -> BlockFaces:
+        """What pass 1 wrote of a block."""
+        return self._recent(frame, number)
+
+    @cached_property
+    def _recent(self) -> Callable[[int, int], BlockFaces]:
+        def read(frame: int, number: int) -> BlockFaces:
+            return BlockFaces.from_arrays(self.work.read_arrays(_faces_name(frame, number)))
+
+        return lru_cache(_KEPT)(read)
+
+    def found(self) -> set[tuple[int, int]]:
+        """Frames and blocks that pass 1 has finished."""
+        return _finished(self.work.names("faces"))
+
+    def settled(self) -> set[tuple[int, int]]:
+        """Frames and blocks that pass 2 has finished."""
+        return _finished(self.work.names("tables"))
+
+    @cached_property
+    def seams(self) -> tuple[tuple[int, ...], ...]:
+        """Where two tiles meet, result pixels."""
+        return self.layout.plan().seams()
+
+    def window(self, frame: int, block: Block) -> tuple[slice, ...]:
+        """Place of a block in the result."""
+        position = self.task.frames[frame].index.values()
+        return (*(slice(at, at + 1) for at in position), *block.core)
+
+    def _new_axes(self, frame: int) -> Any:
+        return (None,) * len(self.task.frames[frame].index)
+
+    def run_find(self, frame: int, number: int) -> None:
+        """Pass 1 of a block to its end."""
+        drain(self.find_steps(frame, self.layout.grid[number]))
+
+
+def _faces_name(frame: int, number: int) -> str:
+    return f"faces/{frame}-{number}.npz"
+
+
+def _table_name(frame: int, number: int) -> str:
+    return f"tables/{frame}-{number}.npz"
+
+
+def _finished(names: Iterable[str]) -> set[tuple[int, int]]:
+    pairs = (name.split("-") for name in names)
+    return {(int(frame), int(number)) for frame, number in pairs}
+
+
+class _Log:
+    """Stands for the image and writes down what is read of it."""
+
+    def __init__(self, source: ChunkReader) -> None:
+        self.shape, self.dtype, self.ndim = source.shape, source.dtype, source.ndim
+        self.keys: list[tuple[Any, ...]] = []
+
+    def __getitem__(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
+        self.keys.append(key)
+        sizes = [len(range(*k.indices(n))) for k, n in zip(key, self.shape, strict=True) if isinstance(k, slice)]
+        return np.broadcast_to(np.zeros((), self.dtype), sizes)
+
+
+def _frames_of(task: Task, source: Any) -> Any:
+    return replace(task.image, data=source).frames(task.model.spec.ndim, task.channels)

@@ -1,0 +1,256 @@
+"""Segmentation out of core: from a lazy image to a store on disk, block by block, in bounded memory, and resumable.
+
+Pass 1 runs the network over each block and its surroundings, clusters it and keeps fragments of instances; fragments are
+joined across blocks by union-find; pass 2 writes the labels. Each block of each pass is finished or not there, so that a run
+that was killed at any moment goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Generator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from napari_shiftseg.errors import ResultError
+from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.geometry import BlockGrid
+from napari_shiftseg.instances import Numbers, whole_table
+from napari_shiftseg.io import BlockPyramid, ResultWriter, StoredResult, WorkFolder, open_result, save_model, work_path
+from napari_shiftseg.segmentation.blockwise import BlockJob
+from napari_shiftseg.segmentation.engine import Engine, LocalEngine
+from napari_shiftseg.segmentation.layout import Layout, lay_out
+from napari_shiftseg.segmentation.prepare import Task, loop_axes, spacing
+from napari_shiftseg.segmentation.record import record_of
+from napari_shiftseg.segmentation.settings import SegmentSettings
+
+__all__ = ["large_steps", "layout_of", "memory_for"]
+
+# Memory that a run takes when nothing is said: half of what is free, but no more than this.
+_DEFAULT_MEMORY = 4 << 30
+
+
+def memory_for(task: Task, settings: SegmentSettings) -> int:
+    """Bytes that the run, or each of its workers, may take."""
+    if settings.memory is not None:
+        return settings.memory
+    free = task.device.free if task.device.kind == "cpu" else 0
+    share = free // (2 * max(1, settings.workers)) if free else _DEFAULT_MEMORY
+    return int(min(_DEFAULT_MEMORY, max(share, 1 << 30)))
+
+
+def layout_of(task: Task, settings: SegmentSettings) -> Layout:
+    """The blocks that a run with these settings takes."""
+    return lay_out(task, task.plan, memory_for(task, settings), embedding=bool(settings.keep_embedding))
+
+
+def large_steps(
+    task: Task, settings: SegmentSettings, out: str | Path, *, overwrite: bool = False
+) -> Generator[Event, None, StoredResult]:
+    """Segment block by block into a store: yields events, returns the `StoredResult`.
+
+    Parameters
+    ----------
+    task : Task
+        From `prepare`.
+    settings : SegmentSettings
+    out : path
+        OME-Zarr store to write. Beside it lies, until the run is finished, a hidden folder from which the same call goes on.
+    overwrite : bool
+        Replace an earlier result.
+
+    Raises
+    ------
+    ResultError
+        If the place is taken or too small, another run is writing it, or an unfinished run with another image, model or
+        settings lies there.
+    """
+    started = time.perf_counter()
+    layout = layout_of(task, settings)
+    with WorkFolder(out) as work:
+        ours = _fingerprint(task, settings)
+        known = work.read_json("run.json")
+        if known is None:
+            _check_room(layout, work.path)
+            _clear(work)
+            save_model(work.path / "model.safetensors", task.model)
+            known = {**ours, "edge": list(layout.grid.edge), "write": list(layout.tiles.write)}
+            work.write_json("run.json", known)
+        layout = _resumed(layout, known, ours, out)
+        done = work.read_json("finished.json")
+        if done is not None and Path(out).exists():  # killed after the last step but one
+            work.remove()
+            return open_result(out)
+        job, writer = _open(task, settings, layout, work, out, overwrite=overwrite)
+        with writer:
+            engine = _engine(job, settings)
+            with engine:
+                yield Stage(done=0, total=0, text=layout.describe())
+                seconds: dict[str, float] = {}
+                numbers = yield from _passes(job, engine, seconds)
+            yield Stage(done=0, total=0, text="table and pyramid")
+            record = record_of(task, layout.plan(), settings)
+            record["instances"] = [n.count for n in numbers]
+            record["blocks"] = {"edge": list(layout.grid.edge), "halo": layout.grid.halo, "tasks": layout.tasks}
+            record["memory"] = layout.memory
+            seconds["all"] = time.perf_counter() - started
+            record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
+            _write_table(job, work)
+            work.write_json("finished.json", {"finished": True})
+            writer.finish(record)
+        work.remove()
+    return open_result(out)
+
+
+def _passes(job: BlockJob, engine: Engine, seconds: dict[str, float]) -> Generator[Event, None, list[Numbers]]:
+    frames, blocks = range(job.layout.frames), range(len(job.layout.grid))
+    everything = [(frame, number) for frame in frames for number in blocks]
+    before = time.perf_counter()
+    yield from engine.run("find", everything, job.found())
+    seconds["network and clustering"] = time.perf_counter() - before
+    yield Stage(done=0, total=0, text="joining blocks")
+    before = time.perf_counter()
+    numbers = [job.join(frame) for frame in frames]
+    seconds["joining"] = time.perf_counter() - before
+    before = time.perf_counter()
+    yield from engine.run("settle", everything, job.settled())
+    seconds["writing"] = time.perf_counter() - before
+    return numbers
+
+
+# -- beginning and resuming -------------------------------------------------------------------------------------------
+
+
+def _fingerprint(task: Task, settings: SegmentSettings) -> dict[str, Any]:
+    """What must be equal for a run to go on: all that decides the labels."""
+    image = task.image
+    return {
+        "image": {"axes": image.axes, "shape": list(image.data.shape), "dtype": str(image.data.dtype), "pixels": _digest(task)},
+        "channels": list(task.channels or ()),
+        "model": hashlib.sha256(
+            b"".join(t.detach().cpu().numpy().tobytes() for _, t in sorted(task.model.module.state_dict().items()))
+        ).hexdigest(),
+        "spec": _plain(task.model.spec.to_dict()),
+        "clustering": _plain(asdict(task.clustering)),
+        "limits": _plain(asdict(task.limits)),
+        "dtype": settings.dtype,
+        "deterministic": settings.deterministic,
+        "embedding": bool(settings.keep_embedding),
+    }
+
+
+def _plain(values: Any) -> Any:
+    """The values as JSON gives them back."""
+    import json
+
+    return json.loads(json.dumps(values))
+
+
+def _digest(task: Task) -> str:
+    """Hash of small patches over the first and the last frame: an image that changed is not taken for the same."""
+    digest = hashlib.sha256()
+    for frame in (task.frames[0], task.frames[-1]):
+        shape = frame.view.shape
+        for share in np.linspace(0, 1, 5):
+            corner = [int(share * max(0, n - 16)) for n in shape[1:]]
+            digest.update(frame.view[(slice(None), *(slice(at, at + 16) for at in corner))].tobytes())
+    return digest.hexdigest()
+
+
+def _resumed(layout: Layout, known: dict[str, Any], ours: dict[str, Any], out: str | Path) -> Layout:
+    """The layout of the run that began; refuse one that would give other labels."""
+    differing = [name for name, value in ours.items() if known.get(name) != value]
+    if not differing and known["write"] != list(layout.tiles.write) and not ours["deterministic"]:
+        lattice = all(edge % p == 0 for edge, p in zip(layout.tiles.write, layout.tiles.spec.period, strict=True))
+        differing = [] if lattice else ["tile size"]
+    if differing:
+        raise ResultError(
+            f"an unfinished run into {out} had another {', '.join(differing)}; finish it as it began, or remove "
+            f"{work_path(out)} to begin anew."
+        )
+    edge = tuple(known["edge"])
+    if edge == layout.grid.edge:
+        return layout
+    grid = BlockGrid(shape=layout.grid.shape, edge=edge, halo=layout.grid.halo)
+    return Layout(grid=grid, tiles=layout.tiles, frames=layout.frames, memory=layout.memory, disk=layout.disk)
+
+
+def _clear(work: WorkFolder) -> None:
+    """Remove what a run left that was killed before it had begun."""
+    for left in work.path.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _check_room(layout: Layout, place: Path) -> None:
+    free = shutil.disk_usage(place).free
+    if free < layout.disk:
+        raise ResultError(
+            f"the run may write up to {layout.disk / 1e9:.3g} GB and {place.parent} has {free / 1e9:.3g} GB free; make room or "
+            "choose another disk."
+        )
+
+
+def _open(
+    task: Task, settings: SegmentSettings, layout: Layout, work: WorkFolder, out: str | Path, *, overwrite: bool
+) -> tuple[BlockJob, ResultWriter]:
+    axes, lengths = loop_axes(task.image, task.model.spec.ndim)
+    scale, units = spacing(task.image, axes)
+    shape = (*lengths, *layout.grid.shape)
+    edges = dict(zip("zyx"[-task.model.spec.ndim :], layout.grid.edge, strict=True))
+    writer = ResultWriter(
+        out, shape=shape, axes=axes, scale=scale, units=units, name=task.image.name, overwrite=overwrite, folder=work.path
+    )
+    with writer:
+        labels = writer.create_blocks("labels", edges)
+        embedding = foreground = None
+        if settings.keep_embedding:
+            embedding = writer.create_blocks("embedding", edges, channels=task.model.spec.embedding_dim)
+            foreground = writer.create_blocks("foreground", edges) if task.model.spec.foreground else None
+        between = zarr.open_group(str(work.path / "fragments"), mode="a", zarr_format=3)
+        codes = BlockPyramid.create(between, shape, axes, np.int32, edges)
+    job = BlockJob(
+        task=task,
+        settings=settings,
+        layout=layout,
+        work=work,
+        codes=codes,
+        labels=labels,
+        embedding=embedding,
+        foreground=foreground,
+    )
+    return job, writer
+
+
+def _engine(job: BlockJob, settings: SegmentSettings) -> Engine:
+    if settings.cluster is None and not settings.workers:
+        return LocalEngine(job)
+    from napari_shiftseg.segmentation.dask_engine import DaskEngine
+
+    return DaskEngine(job, settings)
+
+
+def _write_table(job: BlockJob, work: WorkFolder) -> None:
+    """All instances, as columns in the store."""
+    looped = job.task.frames[0].index
+    columns: dict[str, list[Any]] = {}
+    for frame in range(job.layout.frames):
+        parts = [work.read_arrays(f"tables/{frame}-{number}.npz") for number in range(len(job.layout.grid))]
+        table = whole_table(parts)
+        rows = len(table["index"])
+        index = job.task.frames[frame].index
+        places: dict[str, Any] = {axis: np.full(rows, index[axis]) for axis in looped}
+        for name, column in {**places, **table}.items():
+            columns.setdefault(name, []).append(column)
+    group = zarr.open_group(str(work.path / "store"), mode="a", zarr_format=3)
+    objects = group.create_group("objects", overwrite=True)
+    for name, pieces in columns.items():
+        values = np.concatenate(pieces)
+        array = objects.create_array(name, shape=values.shape, chunks=(max(1, min(len(values), 1 << 16)),), dtype=values.dtype)
+        array[:] = values
+    objects.update_attributes({"columns": list(columns)})

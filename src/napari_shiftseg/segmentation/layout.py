@@ -1,0 +1,208 @@
+"""How an image larger than memory is cut into blocks, and what that will take: memory, disk, pixels computed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import lcm, prod
+
+import numpy as np
+
+from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.geometry import Block, BlockGrid, TilePlan, UNetSpec, plan_part
+from napari_shiftseg.io import chunk_edges
+from napari_shiftseg.segmentation.prepare import Task, loop_axes
+
+__all__ = ["Layout", "bytes_in_memory", "lay_out", "part_of"]
+
+# What Python with torch and zarr takes before any pixel is read, bytes (measured: 330 to 420 MB).
+_BASE = 420 << 20
+# What the clustering of one window takes at most: 12,000 cells and their neighbours in the kernel.
+_CLUSTERING = 250 << 20
+# Pieces, fragments and the shards being written, bytes per pixel of a block.
+_PER_PIXEL = 28
+# Labels and intermediate labels with their pyramids, compressed, bytes per pixel: generous, to refuse in time.
+_DISK_PER_PIXEL = 1.0
+# Larger blocks save little (halo 64 px: 3 % more pixels at 8192 px, 6 % at 4096 px) and make few, long tasks.
+_LARGEST = {2: 4096, 3: 512}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Blocks of one frame, and the tiles that run over them.
+
+    Attributes
+    ----------
+    grid : BlockGrid
+    tiles : TilePlan
+        Whose tile edges and lattice the tiles of each block keep to.
+    frames : int
+    memory : dict
+        Bytes by purpose; their sum bounds the memory that the run takes.
+    disk : int
+        Bytes that result and intermediate files may take together.
+    """
+
+    grid: BlockGrid
+    tiles: TilePlan
+    frames: int
+    memory: dict[str, int]
+    disk: int
+
+    @property
+    def tasks(self) -> int:
+        """Blocks of all frames."""
+        return self.frames * len(self.grid)
+
+    @property
+    def redundancy(self) -> float:
+        """Pixels computed over pixels of the image: blocks see a margin of their surroundings."""
+        seen = [
+            sum(min(n, start + edge + self.grid.halo) - max(0, start - self.grid.halo) for start in range(0, n, edge))
+            for n, edge in zip(self.grid.shape, self.grid.edge, strict=True)
+        ]
+        return prod(seen) / prod(self.grid.shape)
+
+    def plan(self) -> TilePlan:
+        """The tiles that write each pixel of a frame, as one plan."""
+        axes = []
+        for axis, count in enumerate(self.grid.counts):
+            windows: list[tuple[slice, slice, slice]] = []
+            for place in range(count):
+                index = [0] * len(self.grid.counts)
+                index[axis] = place
+                block = self.grid.at(index)
+                part = part_of(self.tiles, block)
+                offset = part.origin[axis] - self.tiles.origin[axis]
+                for read, keep, write in part.axes[axis]:
+                    start = max(write.start + offset, block.core[axis].start)
+                    stop = min(write.stop + offset, block.core[axis].stop)
+                    if start < stop:
+                        first = keep.start + start - write.start - offset
+                        windows.append((read, slice(first, first + stop - start), slice(start, stop)))
+            axes.append(tuple(windows))
+        return replace(self.tiles, axes=tuple(axes), result_shape=self.grid.shape)
+
+    def describe(self) -> str:
+        """The layout in words."""
+        edges = " x ".join(map(str, self.grid.edge))
+        frames = f" in each of {self.frames} frames" if self.frames > 1 else ""
+        return (
+            f"{' x '.join(map(str, self.grid.counts))} block{'s' * (len(self.grid) > 1)} of {edges} px{frames}, "
+            f"{self.redundancy:.2f}x the pixels; memory up to {_size(sum(self.memory.values()))}, "
+            f"disk up to {_size(self.disk)}"
+        )
+
+
+def part_of(tiles: TilePlan, block: Block) -> TilePlan:
+    """The tiles that compute what a block sees."""
+    lattice = all(edge % period == 0 for edge, period in zip(tiles.write, tiles.spec.period, strict=True))
+    aligned = all(part.start % period == 0 for part, period in zip(block.seen, tiles.spec.period, strict=True))
+    # off the lattice a tile shows in the result, so it has to be the tile of the whole plan
+    return plan_part(tiles, block.seen) if lattice and aligned else tiles.within(block.seen)
+
+
+def lay_out(task: Task, plan: TilePlan, memory: int, *, embedding: bool = False) -> Layout:
+    """Choose the largest blocks that fit the memory.
+
+    Parameters
+    ----------
+    task : Task
+    plan : TilePlan
+        Of a frame.
+    memory : int
+        Bytes that the run may take.
+    embedding : bool
+        Whether the embedding is written.
+
+    Raises
+    ------
+    SettingsError
+        If even the smallest blocks do not fit.
+    """
+    spec, shape = task.model.spec, plan.result_shape
+    window, halo = task.clustering.lattice(spec.ndim)
+    axes = "zyx"[-spec.ndim :]
+    out_chunks = chunk_edges(axes, shape)
+    steps = [lcm(window, out_chunks[axis]) for axis in axes]
+    _, lengths = loop_axes(task.image, spec.ndim)
+    most = _LARGEST[spec.ndim]
+    needed: dict[str, int] = {}
+    for edge in (most * share // 16 for share in range(16, 0, -1)):
+        edges = tuple(_fitted(edge, step, chunk, n) for step, chunk, n in zip(steps, _in_chunks(task), shape, strict=True))
+        needed = _memory(task, plan, shape, edges, halo, memory)
+        if sum(needed.values()) <= memory:
+            break
+    else:
+        raise SettingsError(
+            f"{_size(memory)} of memory were allowed and the smallest blocks take {_size(sum(needed.values()))}; "
+            f"allow more, or take a smaller tile (now {' x '.join(map(str, plan.write))} px)."
+        )
+    frames = prod(lengths)
+    values = frames * prod(shape)
+    per_pixel = _DISK_PER_PIXEL + (4 * 1.34 * spec.embedding_dim if embedding else 0)
+    grid = BlockGrid(shape=shape, edge=edges, halo=halo)
+    return Layout(grid=grid, tiles=plan, frames=frames, memory=needed, disk=int(values * per_pixel))
+
+
+def _in_chunks(task: Task) -> list[int]:
+    """Edges of the input's chunks on the spatial axes of the network; 1 where there are none."""
+    reader = task.reader
+    if reader is None:
+        return [1] * task.model.spec.ndim
+    edges = dict(zip(task.image.axes, reader.chunks, strict=True))
+    return [edges.get(axis, 1) for axis in "zyx"[-task.model.spec.ndim :]]
+
+
+def _fitted(edge: int, step: int, chunk: int, size: int) -> int:
+    """An edge of `edge` or less that holds whole windows and output chunks and, where that costs little, input chunks."""
+    if size <= max(edge, step):
+        return -(-size // step) * step
+    best = max(step, edge // step * step)
+    both = lcm(step, chunk)
+    aligned = best // both * both
+    return aligned if aligned >= 0.7 * best else best
+
+
+def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[int], halo: int, memory: int) -> dict[str, int]:
+    spec: UNetSpec = task.model.spec
+    core = prod(min(n, e) for n, e in zip(shape, edges, strict=True))
+    seen = prod(min(n, e + 2 * halo) for n, e in zip(shape, edges, strict=True))
+    context = [m // 2 + p for m, p in zip(spec.margin, spec.period, strict=True)]
+    read = prod(min(n, e + 2 * (halo + c)) for n, e, c in zip(shape, edges, context, strict=True))
+    item = np.dtype(task.image.data.dtype).itemsize
+    channels = spec.embedding_dim + spec.foreground
+    cache = 0
+    if task.reader is not None:
+        # a row of blocks along the last axis shares its chunks with the next one
+        row = item * spec.in_channels
+        for axis, (n, chunk) in enumerate(zip(shape, _in_chunks(task), strict=True)):
+            row *= n if axis else min(n, chunk + 2 * (halo + context[0]))
+        cache = min(row + task.reader.chunk_bytes, max(memory // 4, task.reader.chunk_bytes))
+    return {
+        "base": _BASE,
+        "network": int(spec.peak_bytes(plan.read)),
+        "clustering": _CLUSTERING,
+        "block": 4 * channels * seen + _PER_PIXEL * core,
+        # one region is in work while the next one is read
+        "input": 2 * item * spec.in_channels * read,
+        "chunks": cache,
+    }
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def bytes_in_memory(task: Task, *, embedding: bool) -> int:
+    """What a run in memory takes for its result, bytes."""
+    spec = task.model.spec
+    pixels = prod(task.plan.result_shape)
+    frames = len(task.frames)
+    kept = 4 + 4 * spec.foreground + 4 * spec.embedding_dim * embedding
+    # the frame in work has an embedding in any case
+    return int(pixels * frames * kept + pixels * (4 * spec.embedding_dim + _PER_PIXEL))
