@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -197,6 +197,10 @@ class BlockJob:
     def settled(self) -> set[tuple[int, int]]:
         """Frames and blocks that pass 2 has finished."""
         return _finished(self.work.names("tables"))
+
+    def is_done(self, which: Literal["find", "settle"], frame: int, number: int) -> bool:
+        """Whether a pass has finished a block."""
+        return self.work.has(_faces_name(frame, number) if which == "find" else _table_name(frame, number))
 
     @cached_property
     def seams(self) -> tuple[tuple[int, ...], ...]:

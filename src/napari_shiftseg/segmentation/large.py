@@ -26,7 +26,7 @@ from napari_shiftseg.io import BlockPyramid, ResultWriter, StoredResult, WorkFol
 from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
 from napari_shiftseg.segmentation.layout import Layout, lay_out
-from napari_shiftseg.segmentation.prepare import Task, loop_axes, spacing
+from napari_shiftseg.segmentation.prepare import Task, loop_axes, pixel_digest, spacing
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -73,6 +73,10 @@ def large_steps(
     """
     started = time.perf_counter()
     layout = layout_of(task, settings)
+    if settings.cluster is not None or settings.workers:
+        from napari_shiftseg.segmentation.dask_engine import check_workers
+
+        check_workers(task, settings)
     with WorkFolder(out) as work:
         ours = _fingerprint(task, settings)
         known = work.read_json("run.json")
@@ -131,7 +135,12 @@ def _fingerprint(task: Task, settings: SegmentSettings) -> dict[str, Any]:
     """What must be equal for a run to go on: all that decides the labels."""
     image = task.image
     return {
-        "image": {"axes": image.axes, "shape": list(image.data.shape), "dtype": str(image.data.dtype), "pixels": _digest(task)},
+        "image": {
+            "axes": image.axes,
+            "shape": list(image.data.shape),
+            "dtype": str(image.data.dtype),
+            "pixels": pixel_digest(task.frames),
+        },
         "channels": list(task.channels or ()),
         "model": hashlib.sha256(
             b"".join(t.detach().cpu().numpy().tobytes() for _, t in sorted(task.model.module.state_dict().items()))
@@ -150,17 +159,6 @@ def _plain(values: Any) -> Any:
     import json
 
     return json.loads(json.dumps(values))
-
-
-def _digest(task: Task) -> str:
-    """Hash of small patches over the first and the last frame: an image that changed is not taken for the same."""
-    digest = hashlib.sha256()
-    for frame in (task.frames[0], task.frames[-1]):
-        shape = frame.view.shape
-        for share in np.linspace(0, 1, 5):
-            corner = [int(share * max(0, n - 16)) for n in shape[1:]]
-            digest.update(frame.view[(slice(None), *(slice(at, at + 16) for at in corner))].tobytes())
-    return digest.hexdigest()
 
 
 def _resumed(layout: Layout, known: dict[str, Any], ours: dict[str, Any], out: str | Path) -> Layout:

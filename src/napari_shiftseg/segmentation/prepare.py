@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, load_model,
 from napari_shiftseg.network import Device, Limits, Model, ModelRecord, Normalisation, choose_device
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
-__all__ = ["Task", "loop_axes", "plan_image", "prepare", "spacing", "status"]
+__all__ = ["Task", "loop_axes", "pixel_digest", "plan_image", "prepare", "spacing", "status"]
 
 # Decoded chunks that are kept, bytes.
 _CHUNK_BUDGET = 256 << 20
@@ -150,6 +151,17 @@ class _Series:
 def _limits(model: Model, frames: Sequence[Frame]) -> Limits:
     normalisation = model.record.normalisation if model.record else Normalisation(low=0, high=0)
     return normalisation.limits(frames[0].view if len(frames) == 1 else _Series(frames))
+
+
+def pixel_digest(frames: Sequence[Frame]) -> str:
+    """Hash of small patches over the first and the last frame: an image that changed is not taken for the same."""
+    digest = hashlib.sha256()
+    for frame in (frames[0], frames[-1]):
+        shape = frame.view.shape
+        for share in np.linspace(0, 1, 5):
+            corner = [int(share * max(0, n - 16)) for n in shape[1:]]
+            digest.update(frame.view[(slice(None), *(slice(at, at + 16) for at in corner))].tobytes())
+    return digest.hexdigest()
 
 
 def loop_axes(image: Image, ndim: int) -> tuple[str, tuple[int, ...]]:

@@ -1,0 +1,247 @@
+"""`DaskEngine`: the blocks of a run shared by the workers of a dask cluster, on this machine or on many."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from math import ceil, prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from napari_shiftseg.errors import ResultError, SettingsError, ShiftsegError
+from napari_shiftseg.events import BlockDone, Event, Stage
+from napari_shiftseg.io import Image
+from napari_shiftseg.segmentation.block_worker import describe_job, finish_blocks, open_job, order_of
+from napari_shiftseg.segmentation.blockwise import BlockJob
+from napari_shiftseg.segmentation.engine import TITLES, Pass
+from napari_shiftseg.segmentation.layout import Layout
+from napari_shiftseg.segmentation.prepare import Task
+from napari_shiftseg.segmentation.settings import SegmentSettings
+
+__all__ = ["DaskEngine", "check_workers"]
+
+# Tasks per worker that the scheduler knows at once: enough that no worker waits, few enough for a scheduler that never sees
+# the millions of blocks of a large run.
+_AHEAD = 4
+# Pixels that a task holds at least, so that it takes longer than handing it out does.
+_LEAST_PIXELS = 2 << 20
+# Times that a task is begun before its failure is the run's: workers die of other things than their task.
+_TRIES = {"killed": 10, "failed": 3}
+# Longest silence of a run, seconds: so long does cancelling wait.
+_PATIENCE = 0.5
+_CONNECT = 15
+_ON = "the same call goes on where the run stopped"
+
+
+def check_workers(task: Task, settings: SegmentSettings) -> None:
+    """Refuse in time what workers cannot do.
+
+    Raises
+    ------
+    SettingsError
+        If dask is missing, the image is not a file, or both a cluster and workers are wanted.
+    """
+    if settings.cluster is not None and settings.workers:
+        raise SettingsError(
+            f"{settings.workers} workers on this machine and the cluster {settings.cluster} were asked for; give one of them."
+        )
+    if settings.workers < 0:
+        raise SettingsError(f"{settings.workers} workers were asked for; give 1 or more, or 0 for none.")
+    try:
+        import distributed  # noqa: F401
+    except ImportError as exc:
+        raise SettingsError(
+            'workers need dask, which is not installed; install it with pip install "napari-shiftseg[distributed]".'
+        ) from exc
+    _check_file(task.image)
+
+
+def _check_file(image: Image) -> None:
+    if image.source == "memory" or not Path(image.source).exists():
+        raise SettingsError(
+            f"workers read the image from its file, and {image.name} is in memory only; save it as OME-Zarr or TIFF and give "
+            "the path, or run without workers."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Blocks that a worker takes through a pass, one after the other."""
+
+    number: int
+    blocks: Sequence[tuple[int, int]]
+    tries: int = 0
+
+
+class DaskEngine:
+    """Hands out names of blocks, and hears which are finished.
+
+    Parameters
+    ----------
+    job : BlockJob
+        Of this process; each worker makes its own from the files of the run.
+    settings : SegmentSettings
+        `cluster` is the address of a scheduler; else `workers` processes are started here, one per GPU where dask-cuda is
+        installed and the run is on CUDA.
+    """
+
+    def __init__(self, job: BlockJob, settings: SegmentSettings) -> None:
+        check_workers(job.task, settings)
+        self._job, self._settings = job, settings
+        self._run = uuid.uuid4().hex
+        self._target = str(job.work.target)
+        self._client: Any = None
+        self._counted, self._count = 0.0, 0
+
+    def __enter__(self) -> Self:
+        device, threads = self._settings.device, None
+        with ExitStack() as opening:
+            address = self._settings.cluster
+            if address is None:
+                cluster, device, threads = _local_cluster(self._job.task, self._settings)
+                address = opening.enter_context(cluster).scheduler_address
+            self._client = opening.enter_context(_client(address))
+            told = describe_job(self._job, device=device, threads=threads)
+            _same_layout(open_job(self._job.work, told).layout, self._job.layout)
+            self._job.work.write_json(order_of(self._run), told)
+            # first of all: workers stop, instead of being waited for
+            opening.callback((self._job.work.path / order_of(self._run)).unlink, missing_ok=True)
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    def run(self, which: Pass, tasks: Sequence[tuple[int, int]], done: set[tuple[int, int]]) -> Generator[Event, None, None]:
+        """As `Engine.run`; where nothing is finished for a while, a bare `Event` repeats how far the run is."""
+        left = [task for task in tasks if task not in done]
+        finished, total = len(tasks) - len(left), len(tasks)
+        waiting, running = self._batches(left), dict[Any, _Batch]()
+        text = TITLES[which]
+        yield Stage(done=finished, total=total, text=text)
+        try:
+            while waiting or running:
+                while waiting and len(running) < _AHEAD * max(1, self._workers()):
+                    batch = waiting.popleft()
+                    running[self._submit(which, batch)] = batch
+                ready = self._ready(running)
+                if text != (text := TITLES[which] if self._workers() else "waiting for workers"):
+                    yield Stage(done=finished, total=total, text=text)
+                if not ready:
+                    yield Event(done=finished, total=total)
+                for future in ready:
+                    batch = running.pop(future)
+                    if self._failed(future, batch):
+                        waiting.appendleft(replace(batch, tries=batch.tries + 1))
+                        continue
+                    for frame, number in batch.blocks:
+                        finished += 1
+                        window = self._job.window(frame, self._job.layout.grid[number])
+                        yield BlockDone(done=finished, total=total, window=window, final=which == "settle")
+        finally:
+            with suppress(Exception):  # of a connection that is lost
+                self._client.cancel(list(running), force=True)
+
+    def _batches(self, left: Sequence[tuple[int, int]]) -> deque[_Batch]:
+        grid = self._job.layout.grid
+        pixels = prod(min(edge, size) for edge, size in zip(grid.edge, grid.shape, strict=True))
+        # few blocks are spread over all workers
+        size = max(1, min(ceil(_LEAST_PIXELS / pixels), len(left) // (_AHEAD * max(1, self._workers()))))
+        return deque(_Batch(number=at // size, blocks=tuple(left[at : at + size])) for at in range(0, len(left), size))
+
+    def _submit(self, which: Pass, batch: _Batch) -> Any:
+        key = f"{which}-{self._run}-{batch.number}-{batch.tries}"
+        return self._client.submit(
+            finish_blocks, self._target, self._run, which, batch.blocks, key=key, priority=-batch.number, pure=False
+        )
+
+    def _workers(self) -> int:
+        """How many workers there are, asked every few seconds."""
+        if self._client.status != "running":
+            raise self._lost()
+        if not self._count or time.monotonic() - self._counted > 2:
+            try:
+                self._count = len(self._client.nthreads())
+            except OSError as exc:
+                raise self._lost() from exc
+            self._counted = time.monotonic()
+        return self._count
+
+    def _ready(self, running: dict[Any, _Batch]) -> list[Any]:
+        """Those that ended, waiting for a moment."""
+        from concurrent.futures import CancelledError
+
+        from distributed import wait
+
+        try:
+            return list(wait(list(running), timeout=_PATIENCE, return_when="FIRST_COMPLETED").done)
+        except TimeoutError:
+            return []
+        except (CancelledError, OSError) as exc:
+            raise self._lost() from exc
+
+    def _failed(self, future: Any, batch: _Batch) -> bool:
+        """Whether the task has to be begun again; raises what the user has to know."""
+        from distributed import KilledWorker
+
+        error = None if future.status == "finished" else future.exception()
+        if error is None:
+            return False
+        if isinstance(error, ShiftsegError):
+            raise error
+        killed = isinstance(error, KilledWorker)
+        if batch.tries + 1 < _TRIES["killed" if killed else "failed"]:
+            return True
+        frame, number = batch.blocks[0]
+        which = f"block {number} of frame {frame}" if self._job.layout.frames > 1 else f"block {number}"
+        why = "its workers were killed, perhaps for want of memory" if killed else f"{type(error).__name__}: {error}"
+        raise ResultError(f"{which} failed {batch.tries + 1} times ({' '.join(why.split())}); {_ON}.") from error
+
+    def _lost(self) -> ResultError:
+        where = self._settings.cluster or "on this machine"
+        return ResultError(f"the scheduler {where} does not answer any more; start it again: {_ON}.")
+
+
+def _client(address: str) -> Any:
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=_CONNECT, set_as_default=False, name="napari-shiftseg")
+    except (OSError, ValueError) as exc:
+        raise SettingsError(
+            f"no dask scheduler answers at {address}; start one (dask scheduler), or check the address, such as tcp://host:8786."
+        ) from exc
+
+
+def _local_cluster(task: Task, settings: SegmentSettings) -> tuple[Any, str, int]:
+    """Workers on this machine, the device that each chooses, and the threads of each."""
+    from dask import config
+    from dask.system import CPU_COUNT
+    from distributed import LocalCluster
+
+    # the layout bounds the memory of a worker, and a worker that is paused or killed by its nanny helps nobody
+    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+    options["silence_logs"] = logging.CRITICAL + 1
+    with config.set({"distributed.scheduler.allowed-failures": _TRIES["killed"]}):
+        if task.device.kind == "cuda" and find_spec("dask_cuda") is not None:
+            import torch
+
+            count = min(settings.workers, torch.cuda.device_count())
+            made = import_module("dask_cuda").LocalCUDACluster(n_workers=count, **options)
+            return made, "cuda", max(1, CPU_COUNT // count)
+        made = LocalCluster(n_workers=settings.workers, processes=True, **options)
+        return made, settings.device, max(1, CPU_COUNT // settings.workers)
+
+
+def _same_layout(theirs: Layout, ours: Layout) -> None:
+    """A worker has to compute with the tiles of this run, or its labels are others."""
+    if (theirs.grid, theirs.tiles) != (ours.grid, ours.tiles):
+        raise SettingsError("workers cannot make the tiles of this run; run without workers.")
