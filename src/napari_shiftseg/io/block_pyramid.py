@@ -100,7 +100,15 @@ class BlockPyramid:
                 halves = [slice(w.start // 2, -(-w.stop // 2)) for w in window]
                 pairs = zip(self.axes, window, halves, strict=True)
                 window = tuple(half if axis in "yx" else part for axis, part, half in pairs)
+            self._remove(array, window)
             array[window] = values
+
+    def _remove(self, array: zarr.Array[Any], window: tuple[slice, ...]) -> None:
+        """Remove the file of a block: of a shard at the border zarr would read what is there, of a killed run as well."""
+        assert array.shards is not None
+        root: Any = array.store
+        places = "/".join(str(w.start // shard) for w, shard in zip(window, array.shards, strict=True))
+        (Path(root.root) / array.path / "c" / places).unlink(missing_ok=True)
 
 
 def _shards(shape: Sequence[int], axes: str, edges: Mapping[str, int]) -> tuple[int, ...] | None:

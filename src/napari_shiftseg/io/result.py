@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 
 from napari_shiftseg.errors import ImageError, ResultError
@@ -127,6 +128,11 @@ class StoredResult:
     units: tuple[str | None, ...]
     image_axes: str
     record: dict[str, Any]
+
+    def objects(self) -> dict[str, npt.NDArray[Any]]:
+        """Table of the instances, a column per entry, as `instances.object_table` gives it; empty where none was written."""
+        group: Any = zarr.open_group(str(self.path), mode="r").get("objects")
+        return {} if group is None else {name: group[name][:] for name in group.attrs["columns"]}
 
     def levels(self, name: Part) -> tuple[zarr.Array[Any], ...]:
         """Pyramid of one part, full resolution first; empty where the store has no such part."""

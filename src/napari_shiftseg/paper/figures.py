@@ -387,7 +387,7 @@ def _imperfect(window: int, write: int | None, *, full: bool = False, noise: flo
     # spacing = period: only noise or deformation tells the disks apart
     spec = UNetSpec(levels=4 if full else 3, features=16)
     image = _disks(300 if full else 172, 16, 5, noise=noise, elastic=elastic)
-    steps, rate, count = (25_000, 5e-4, 64) if full else (7000, 1e-3, 400)
+    steps, rate, count = (25_000, 5e-4, 64) if full else (10_000, 1e-3, 2000)
     training = Training(image=image, window=window, steps=steps, realisations=count, learning_rate=rate)
     return Setup(spec=spec, test=image, weights=training, write=write)
 

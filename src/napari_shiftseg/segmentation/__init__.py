@@ -1,8 +1,9 @@
 """The main verb: image -> embedding -> instances, in memory or out of core, with a record of what happened."""
 
-from napari_shiftseg.segmentation.prepare import plan_image, status
+from napari_shiftseg.segmentation.large import layout_of
+from napari_shiftseg.segmentation.prepare import plan_image, prepare, status
 from napari_shiftseg.segmentation.preview import Preview, preview_steps
-from napari_shiftseg.segmentation.run import Segmentation, segment, segment_steps
+from napari_shiftseg.segmentation.run import Segmentation, out_of_core, segment, segment_steps
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
 __all__ = [
@@ -10,7 +11,10 @@ __all__ = [
     "SegmentSettings",
     "Segmentation",
     "Status",
+    "layout_of",
+    "out_of_core",
     "plan_image",
+    "prepare",
     "preview_steps",
     "segment",
     "segment_steps",

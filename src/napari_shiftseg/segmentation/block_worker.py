@@ -74,6 +74,7 @@ def describe_job(job: BlockJob, *, device: str, threads: int | None) -> dict[str
         "settings": {"device": device, "dtype": job.settings.dtype, "deterministic": job.settings.deterministic},
         "tiles": {"write": list(tiles.write), "border": tiles.border, "shape": list(tiles.image_shape)},
         "grid": asdict(grid),
+        "exact": layout.exact,
         "frames": layout.frames,
         "memory": layout.memory,
         "arrays": {name: _place(pyramid, job.work) for name, pyramid in parts.items() if pyramid is not None},
@@ -225,6 +226,7 @@ def _layout(spec: UNetSpec, told: dict[str, Any]) -> Layout:
     return Layout(
         grid=BlockGrid(shape=tuple(grid["shape"]), edge=tuple(grid["edge"]), halo=grid["halo"]),
         tiles=plan_tiles(spec, tiles["shape"], tiles["write"], tiles["border"], allow_noncompliant=True),
+        exact=told["exact"],
         frames=told["frames"],
         memory=told["memory"],
         disk=0,

@@ -28,7 +28,7 @@ from napari_shiftseg.instances import (
 )
 from napari_shiftseg.io import BlockPyramid, ChunkReader, WorkFolder
 from napari_shiftseg.network import ConstantTiles, needed_pixels, predict_steps
-from napari_shiftseg.segmentation.layout import Layout, part_of
+from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.prepare import Task
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -103,7 +103,7 @@ class BlockJob:
     def read(self, frame: int, block: Block) -> Region:
         """The pixels that a block needs, read at once."""
         view = self.task.frames[frame].view
-        window = needed_pixels(part_of(self.layout.tiles, block), view.shape[1:])
+        window = needed_pixels(self.layout.part(block), view.shape[1:])
         channels = slice(0, view.shape[0])
         return Region(
             pixels=view[(channels, *window)], corner=tuple(part.start for part in window), frame_shape=tuple(view.shape)
@@ -117,14 +117,14 @@ class BlockJob:
         log = _Log(reader)
         frames = _frames_of(self.task, log)
         for frame, number in tasks:
-            window = needed_pixels(part_of(self.layout.tiles, self.layout.grid[number]), self.layout.tiles.image_shape)
+            window = needed_pixels(self.layout.part(self.layout.grid[number]), self.layout.tiles.image_shape)
             frames[frame].view[(slice(0, frames[frame].view.shape[0]), *window)]
         reader.expect(log.keys)
 
     def find_steps(self, frame: int, block: Block, region: Region | None = None) -> Generator[Event, None, None]:
         """Pass 1: network and clustering of a block; yields the events of both."""
         task, spec = self.task, self.task.model.spec
-        part: TilePlan = part_of(self.layout.tiles, block)
+        part: TilePlan = self.layout.part(block)
         prediction = yield from predict_steps(
             task.model,
             self.read(frame, block) if region is None else region,

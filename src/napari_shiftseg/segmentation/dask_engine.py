@@ -107,7 +107,8 @@ class DaskEngine:
             address = self._settings.cluster
             if address is None:
                 cluster, device, threads = _local_cluster(self._job.task, self._settings)
-                address = opening.enter_context(cluster).scheduler_address
+                opening.callback(cluster.close)  # entering it would wait for its workers
+                address = cluster.scheduler_address
             self._client = opening.enter_context(_client(address))
             told = describe_job(self._job, device=device, threads=threads)
             _same_layout(open_job(self._job.work, told).layout, self._job.layout)
@@ -129,7 +130,7 @@ class DaskEngine:
         yield Stage(done=finished, total=total, text=text)
         try:
             while waiting or running:
-                while waiting and len(running) < _AHEAD * max(1, self._workers()):
+                while waiting and len(running) < _AHEAD * max(1, self._workers(), self._settings.workers):
                     batch = waiting.popleft()
                     running[self._submit(which, batch)] = batch
                 ready = self._ready(running)
@@ -154,7 +155,8 @@ class DaskEngine:
         grid = self._job.layout.grid
         pixels = prod(min(edge, size) for edge, size in zip(grid.edge, grid.shape, strict=True))
         # few blocks are spread over all workers
-        size = max(1, min(ceil(_LEAST_PIXELS / pixels), len(left) // (_AHEAD * max(1, self._workers()))))
+        workers = max(1, self._workers(), self._settings.workers)
+        size = max(1, min(ceil(_LEAST_PIXELS / pixels), len(left) // (_AHEAD * workers)))
         return deque(_Batch(number=at // size, blocks=tuple(left[at : at + size])) for at in range(0, len(left), size))
 
     def _submit(self, which: Pass, batch: _Batch) -> Any:
@@ -182,7 +184,8 @@ class DaskEngine:
         from distributed import wait
 
         try:
-            return list(wait(list(running), timeout=_PATIENCE, return_when="FIRST_COMPLETED").done)
+            with self._client.as_current():
+                return list(wait(list(running), timeout=_PATIENCE, return_when="FIRST_COMPLETED").done)
         except TimeoutError:
             return []
         except (CancelledError, OSError) as exc:
@@ -237,7 +240,8 @@ def _local_cluster(task: Task, settings: SegmentSettings) -> tuple[Any, str, int
             count = min(settings.workers, torch.cuda.device_count())
             made = import_module("dask_cuda").LocalCUDACluster(n_workers=count, **options)
             return made, "cuda", max(1, CPU_COUNT // count)
-        made = LocalCluster(n_workers=settings.workers, processes=True, **options)
+        made = LocalCluster(n_workers=0, processes=True, **options)
+        made.scale(settings.workers)  # which does not wait for them
         return made, settings.device, max(1, CPU_COUNT // settings.workers)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Generator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ def memory_for(task: Task, settings: SegmentSettings) -> int:
 
 def layout_of(task: Task, settings: SegmentSettings) -> Layout:
     """The blocks that a run with these settings takes."""
-    return lay_out(task, task.plan, memory_for(task, settings), embedding=bool(settings.keep_embedding))
+    wishes = {"deterministic": settings.deterministic, "embedding": bool(settings.keep_embedding)}
+    return lay_out(task, memory_for(task, settings), **wishes)
 
 
 def large_steps(
@@ -176,7 +177,7 @@ def _resumed(layout: Layout, known: dict[str, Any], ours: dict[str, Any], out: s
     if edge == layout.grid.edge:
         return layout
     grid = BlockGrid(shape=layout.grid.shape, edge=edge, halo=layout.grid.halo)
-    return Layout(grid=grid, tiles=layout.tiles, frames=layout.frames, memory=layout.memory, disk=layout.disk)
+    return replace(layout, grid=grid)
 
 
 def _clear(work: WorkFolder) -> None:

@@ -13,7 +13,7 @@ from napari_shiftseg.geometry import Block, BlockGrid, TilePlan, UNetSpec, plan_
 from napari_shiftseg.io import chunk_edges
 from napari_shiftseg.segmentation.prepare import Task, loop_axes
 
-__all__ = ["Layout", "bytes_in_memory", "lay_out", "part_of"]
+__all__ = ["Layout", "bytes_in_memory", "lay_out"]
 
 # What Python with torch and zarr takes before any pixel is read, bytes (measured: 330 to 420 MB).
 _BASE = 420 << 20
@@ -36,6 +36,9 @@ class Layout:
     grid : BlockGrid
     tiles : TilePlan
         Whose tile edges and lattice the tiles of each block keep to.
+    exact : bool
+        Whether the very tiles of `tiles` run: for bits that depend on the network alone, and off the lattice, where a tile
+        shows in the result. Else each block has tiles that fit it.
     frames : int
     memory : dict
         Bytes by purpose; their sum bounds the memory that the run takes.
@@ -45,6 +48,7 @@ class Layout:
 
     grid: BlockGrid
     tiles: TilePlan
+    exact: bool
     frames: int
     memory: dict[str, int]
     disk: int
@@ -63,8 +67,14 @@ class Layout:
         ]
         return prod(seen) / prod(self.grid.shape)
 
+    def part(self, block: Block) -> TilePlan:
+        """The tiles that compute what a block sees."""
+        return self.tiles.within(block.seen) if self.exact else plan_part(self.tiles, block.seen)
+
     def plan(self) -> TilePlan:
         """The tiles that write each pixel of a frame, as one plan."""
+        if self.exact:
+            return self.tiles
         axes = []
         for axis, count in enumerate(self.grid.counts):
             windows: list[tuple[slice, slice, slice]] = []
@@ -72,7 +82,7 @@ class Layout:
                 index = [0] * len(self.grid.counts)
                 index[axis] = place
                 block = self.grid.at(index)
-                part = part_of(self.tiles, block)
+                part = self.part(block)
                 offset = part.origin[axis] - self.tiles.origin[axis]
                 for read, keep, write in part.axes[axis]:
                     start = max(write.start + offset, block.core[axis].start)
@@ -94,24 +104,16 @@ class Layout:
         )
 
 
-def part_of(tiles: TilePlan, block: Block) -> TilePlan:
-    """The tiles that compute what a block sees."""
-    lattice = all(edge % period == 0 for edge, period in zip(tiles.write, tiles.spec.period, strict=True))
-    aligned = all(part.start % period == 0 for part, period in zip(block.seen, tiles.spec.period, strict=True))
-    # off the lattice a tile shows in the result, so it has to be the tile of the whole plan
-    return plan_part(tiles, block.seen) if lattice and aligned else tiles.within(block.seen)
-
-
-def lay_out(task: Task, plan: TilePlan, memory: int, *, embedding: bool = False) -> Layout:
+def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool) -> Layout:
     """Choose the largest blocks that fit the memory.
 
     Parameters
     ----------
     task : Task
-    plan : TilePlan
-        Of a frame.
     memory : int
         Bytes that the run may take.
+    deterministic : bool
+        Whether the bits may depend on the network alone.
     embedding : bool
         Whether the embedding is written.
 
@@ -120,7 +122,7 @@ def lay_out(task: Task, plan: TilePlan, memory: int, *, embedding: bool = False)
     SettingsError
         If even the smallest blocks do not fit.
     """
-    spec, shape = task.model.spec, plan.result_shape
+    spec, plan, shape = task.model.spec, task.plan, task.plan.result_shape
     window, halo = task.clustering.lattice(spec.ndim)
     axes = "zyx"[-spec.ndim :]
     out_chunks = chunk_edges(axes, shape)
@@ -141,8 +143,16 @@ def lay_out(task: Task, plan: TilePlan, memory: int, *, embedding: bool = False)
     frames = prod(lengths)
     values = frames * prod(shape)
     per_pixel = _DISK_PER_PIXEL + (4 * 1.34 * spec.embedding_dim if embedding else 0)
-    grid = BlockGrid(shape=shape, edge=edges, halo=halo)
-    return Layout(grid=grid, tiles=plan, frames=frames, memory=needed, disk=int(values * per_pixel))
+    lattice = all(e % p == 0 for e, p in zip(plan.write, spec.period, strict=True))
+    aligned = all((e - halo) % p == 0 or e >= n for e, p, n in zip(edges, spec.period, shape, strict=True))
+    return Layout(
+        grid=BlockGrid(shape=shape, edge=edges, halo=halo),
+        tiles=plan,
+        exact=deterministic or not (lattice and aligned),
+        frames=frames,
+        memory=needed,
+        disk=int(values * per_pixel),
+    )
 
 
 def _in_chunks(task: Task) -> list[int]:

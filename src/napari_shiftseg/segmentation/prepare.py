@@ -65,6 +65,20 @@ class Task:
 
 def prepare(image: Any, model: Model | str | Path, settings: SegmentSettings) -> Task:
     """Decide all that can be decided before the first pass; what cannot work is refused here."""
+    task = outline(image, model, settings)
+    return replace(task, limits=_limits(task.model, task.frames))
+
+
+def outline(image: Any, model: Model | str | Path, settings: SegmentSettings, device: Device | None = None) -> Task:
+    """As `prepare`, from shapes alone: no pixel is read, and the limits leave intensities as they are.
+
+    Parameters
+    ----------
+    image, model, settings
+        As in `segment`.
+    device : Device, optional
+        What `settings.device` stands for, if that is known already.
+    """
     chosen = model if isinstance(model, Model) else load_model(model)
     picture = _as_image(image, chosen.spec)
     channels = settings.channels or _default_channels(picture, chosen.spec)
@@ -72,7 +86,7 @@ def prepare(image: Any, model: Model | str | Path, settings: SegmentSettings) ->
     reader = ChunkReader(picture.data, _CHUNK_BUDGET) if chunks_of(picture.data) is not None else None
     source = picture if reader is None else replace(picture, data=reader)
     frames = source.frames(chosen.spec.ndim, channels)
-    device = choose_device(settings.device)
+    device = device or choose_device(settings.device)
     plan = plan_image(chosen.spec, frames[0].view.shape[1:], settings, device)
     broken = violations(plan, chosen.record)
     if broken and not settings.allow_noncompliant:
@@ -87,7 +101,7 @@ def prepare(image: Any, model: Model | str | Path, settings: SegmentSettings) ->
         plan=plan,
         broken=broken,
         clustering=_label_settings(chosen, settings),
-        limits=_limits(chosen, frames),
+        limits=Normalisation(low=0, high=0).limits(frames[0].view),
     )
 
 

@@ -1,0 +1,320 @@
+"""`LazyEmbedding`: the embedding of an image too large to keep it, computed tile by tile where it is asked for."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
+from itertools import product
+from math import prod
+from pathlib import Path
+from threading import Lock
+from types import EllipsisType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_shiftseg.events import TileDone, drain
+from napari_shiftseg.geometry import TilePlan, Window
+from napari_shiftseg.network import ConstantTiles, Limits, Model, predict_steps
+from napari_shiftseg.segmentation.prepare import Task, loop_axes, outline
+from napari_shiftseg.segmentation.settings import SegmentSettings
+
+__all__ = ["KnownPart", "LazyEmbedding", "lazy_embedding"]
+
+Index: TypeAlias = "int | slice | EllipsisType"
+Place: TypeAlias = tuple[int, ...]
+"""A tile: positions on the looped axes, then its number along each axis of the plan."""
+
+_CACHE = 256 << 20
+_SMALLEST_LEVEL = 256
+
+
+def lazy_embedding(
+    image: Any, model: Model | str | Path, settings: SegmentSettings, limits: Limits, *, cache: int = _CACHE
+) -> LazyEmbedding:
+    """The embedding of an image as an array that is computed on demand.
+
+    Parameters
+    ----------
+    image, model, settings
+        As in `segment`.
+    limits : Limits
+        Intensities that become 0 and 1: those of the run whose embedding it is.
+    cache : int
+        Bytes of tiles that are kept.
+    """
+    return LazyEmbedding(replace(outline(image, model, settings), limits=limits), settings, cache=cache)
+
+
+class LazyEmbedding:
+    """An array (E, [t], [z], y, x) float32 of which only the tiles that a request meets are computed.
+
+    The tiles are those of the plan for the whole image, so that each value is the one that a run over the whole image gives.
+    Tiles that were used last are kept. Several threads may ask at once; one tile is computed at a time.
+
+    Parameters
+    ----------
+    task : Task
+        With the limits of the whole image.
+    settings : SegmentSettings
+    cache : int
+        Bytes of tiles that are kept, one tile at least.
+
+    Attributes
+    ----------
+    plan : TilePlan
+        Of one frame.
+    axes : str
+        All axes but the channels, which come first.
+    computed : int
+        Passes of the network so far.
+    """
+
+    def __init__(self, task: Task, settings: SegmentSettings, *, cache: int = _CACHE) -> None:
+        self.plan: TilePlan = task.plan
+        self.axes, self._looped = loop_axes(task.image, task.model.spec.ndim)
+        self.computed = 0
+        self._task, self._settings, self._most = task, settings, cache
+        self._tiles: OrderedDict[Place, npt.NDArray[np.float32]] = OrderedDict()
+        self._constant = ConstantTiles()
+        self._lock, self._working = Lock(), Lock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LazyEmbedding:
+        return self  # a copied layer looks at the same embedding
+
+    # -- an array -----------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, then the sizes of `axes`."""
+        return (self.plan.spec.embedding_dim, *self._looped, *self.plan.result_shape)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """What is computed at once."""
+        write = (min(edge, n) for edge, n in zip(self.plan.write, self.plan.result_shape, strict=True))
+        return (self.plan.spec.embedding_dim, *(1,) * len(self._looped), *write)
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """Type of one value."""
+        return np.dtype(np.float32)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        whole = self[...]
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+    def __getitem__(self, key: Index | tuple[Index, ...]) -> npt.NDArray[np.float32]:
+        """The values of a window, for integers, slices and an ellipsis; computed where they are not known."""
+        ranges, after = _ranges(key, self.shape)
+        out = np.empty(tuple(map(len, ranges)), np.float32)
+        for place in self.tiles([slice(min(r), max(r) + 1) if r else slice(0, 0) for r in ranges[1:]]):
+            self._paste(out, ranges, place, self._tile(place))
+        return out[after]
+
+    # -- tiles --------------------------------------------------------------------------------------------------------
+
+    @property
+    def at_once(self) -> int:
+        """How many tiles can be kept together."""
+        return max(1, self._most // (4 * prod(self.chunks)))
+
+    def tiles(self, window: Sequence[slice]) -> list[Place]:
+        """The tiles that a window meets, without computing any.
+
+        Parameters
+        ----------
+        window : sequence of slice
+            One per axis of `axes`, pixels, inside the array.
+        """
+        return list(product(*self._met(window)))
+
+    def count(self, window: Sequence[slice]) -> int:
+        """How many tiles a window meets."""
+        return prod(map(len, self._met(window)))
+
+    def _met(self, window: Sequence[slice]) -> list[range]:
+        looped = len(self._looped)
+        met = [range(part.start, part.stop) for part in window[:looped]]
+        for tiles, edge, part in zip(self.plan.axes, self.plan.write, window[looped:], strict=True):
+            stop = min(len(tiles), -(-part.stop // edge))
+            met.append(range(min(part.start // edge, stop), stop))
+        return met
+
+    def known(self, place: Place) -> bool:
+        """Whether a tile is there already."""
+        with self._lock:
+            return place in self._tiles
+
+    def steps(self, places: Iterable[Place]) -> Generator[TileDone, None, None]:
+        """Compute some tiles, in this order; a `TileDone` for each, with its window along `axes`."""
+        wanted = list(places)
+        for number, place in enumerate(wanted):
+            self._tile(place)
+            yield TileDone(done=number + 1, total=len(wanted), write=self.window(place))
+
+    def window(self, place: Place) -> Window:
+        """What a tile writes, one slice per axis of `axes`."""
+        looped = len(self._looped)
+        spatial = (tiles[number][2] for tiles, number in zip(self.plan.axes, place[looped:], strict=True))
+        return (*(slice(at, at + 1) for at in place[:looped]), *spatial)
+
+    def _tile(self, place: Place) -> npt.NDArray[np.float32]:
+        block = self._kept(place)
+        if block is not None:
+            return block
+        with self._working:
+            block = self._kept(place)  # another thread may have been faster
+            if block is None:
+                block = self._compute(place)
+                self._keep(place, block)
+        return block
+
+    def _kept(self, place: Place) -> npt.NDArray[np.float32] | None:
+        with self._lock:
+            block = self._tiles.get(place)
+            if block is not None:
+                self._tiles.move_to_end(place)
+            return block
+
+    def _keep(self, place: Place, block: npt.NDArray[np.float32]) -> None:
+        with self._lock:
+            self._tiles[place] = block
+            self.computed += 1
+            while len(self._tiles) > 1 and sum(kept.nbytes for kept in self._tiles.values()) > self._most:
+                self._tiles.popitem(last=False)
+
+    def _compute(self, place: Place) -> npt.NDArray[np.float32]:
+        task, looped = self._task, len(self._looped)
+        number = int(np.ravel_multi_index(place[:looped], self._looped)) if looped else 0
+        prediction = drain(
+            predict_steps(
+                task.model,
+                task.frames[number].view,
+                self.plan.within(self.window(place)[looped:]),
+                device=self._settings.device,
+                dtype=self._settings.dtype,
+                limits=task.limits,
+                deterministic=self._settings.deterministic,
+                known=self._constant,
+            )
+        )
+        block: npt.NDArray[np.float32] = prediction.embedding
+        return block[(slice(None), *(None,) * looped)]
+
+    def _paste(
+        self, out: npt.NDArray[np.float32], ranges: Sequence[range], place: Place, block: npt.NDArray[np.float32]
+    ) -> None:
+        """Copy what the ranges see of a tile."""
+        into: list[slice] = [slice(None)]
+        part: list[slice | list[int]] = [slice(None)]
+        for positions, write in zip(ranges[1:], self.window(place), strict=True):
+            first = max(0, -(-(write.start - positions.start) // positions.step))
+            last = min(len(positions), -(-(write.stop - positions.start) // positions.step))
+            if first >= last:
+                return
+            into.append(slice(first, last))
+            start = positions.start + first * positions.step - write.start
+            part.append(slice(start, start + (last - first - 1) * positions.step + 1, positions.step))
+        channels = ranges[0]
+        out[tuple(into)] = block[tuple(part)][channels.start : channels.stop : channels.step]
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    def fill(self, ranges: Sequence[range]) -> npt.NDArray[np.float32]:
+        """The known values at some positions of each axis, NaN elsewhere; nothing is computed."""
+        out = np.full(tuple(map(len, ranges)), np.nan, np.float32)
+        with self._lock:
+            tiles = list(self._tiles.items())
+        for place, block in tiles:
+            self._paste(out, ranges, place, block)
+        return out
+
+    def levels(self) -> list[KnownPart]:
+        """What is known, as a pyramid for a viewer: each level half as large on y and x."""
+        found, factor = [], 1
+        while True:
+            steps = [factor if axis in "yx" else 1 for axis in self.axes]
+            pairs = zip(self.shape, (1, *steps), strict=True)
+            found.append(KnownPart(self, [range(0, size, step) for size, step in pairs]))
+            if max(found[-1].shape[-2:]) < _SMALLEST_LEVEL:
+                return found
+            factor *= 2
+
+
+class KnownPart:
+    """A window into the known values of a lazy embedding; it never computes, and it is read when it becomes a numpy array.
+
+    Slices give a smaller window, integers values. What is not known is NaN.
+    """
+
+    def __init__(self, source: LazyEmbedding, ranges: Sequence[range]) -> None:
+        self._source, self._ranges_of = source, tuple(ranges)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return tuple(map(len, self._ranges_of))
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """Type of one value."""
+        return self._source.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self._ranges_of)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        values = self._source.fill(self._ranges_of)
+        return values if dtype is None else values.astype(dtype, copy=False)
+
+    def __getitem__(self, key: Index | tuple[Index, ...]) -> KnownPart | npt.NDArray[np.float32]:
+        inner, after = _ranges(key, self.shape)
+        part = KnownPart(
+            self._source, [outer[i.start : i.stop : i.step] for outer, i in zip(self._ranges_of, inner, strict=True)]
+        )
+        return part if all(isinstance(item, slice) for item in after) else np.asarray(part)[after]
+
+
+def _ranges(key: Index | tuple[Index, ...], shape: Sequence[int]) -> tuple[list[range], tuple[int | slice, ...]]:
+    """The positions that a key takes of each axis, ascending, and what is left to do with them."""
+    items = key if isinstance(key, tuple) else (key,)
+    given: list[Any] = [item for item in items if item is not Ellipsis]
+    if len(given) > len(shape):
+        raise IndexError(f"{len(given)} indices for {len(shape)} axes")
+    at = next((number for number, item in enumerate(items) if item is Ellipsis), len(items))
+    full = [*given[:at], *[slice(None)] * (len(shape) - len(given)), *given[at:]]
+    ranges: list[range] = []
+    after: list[int | slice] = []
+    for axis, (item, size) in enumerate(zip(full, shape, strict=True)):
+        if isinstance(item, slice):
+            positions = range(*item.indices(size))
+            ascending = positions if positions.step > 0 else positions[::-1]
+            ranges.append(ascending)
+            after.append(slice(None) if positions.step > 0 else slice(None, None, -1))
+        else:
+            position = int(item)
+            if not -size <= position < size:
+                raise IndexError(f"index {position} is out of bounds for axis {axis} with size {size}")
+            ranges.append(range(position % size, position % size + 1))
+            after.append(0)
+    return ranges, tuple(after)

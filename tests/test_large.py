@@ -1,0 +1,388 @@
+"""Out of core: the labels of the run in memory, in bounded memory, each chunk once, and after any interruption."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from napari_shiftseg import SegmentSettings, UNet, UNetSpec, open_result, read_image, save_model, segment
+from napari_shiftseg.errors import ResultError, SettingsError
+from napari_shiftseg.events import BlockDone, Stage, TileDone
+from napari_shiftseg.instances import object_table
+from napari_shiftseg.io import ChunkReader, Image, WorkFolder, work_path
+from napari_shiftseg.network import Clustering, Model, ModelRecord, Normalisation, predict
+from napari_shiftseg.segmentation import layout_of, prepare, segment_steps
+
+SMALL = 1 << 30
+LARGE = SegmentSettings(device="cpu", out_of_core=True, memory=SMALL, deterministic=True)
+MEMORY = SegmentSettings(device="cpu", out_of_core=False, deterministic=True)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """The smallest blocks that there are, so that small images have several: 512 px, or 64 x 128 x 128."""
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 512, 3: 128})
+
+
+def grey_model(ndim=2, **values):
+    """Weights by hand: the embedding is ten times the grey value and some of the deep path, the foreground what is bright."""
+    spec = UNetSpec(**{"ndim": ndim, "levels": 1, "features": 3, "embedding_dim": 2, "foreground": True, **values})
+    torch.manual_seed(0)
+    net = UNet(spec).eval().requires_grad_(False)
+    middle = tuple((k - 1) // 2 for k in spec.kernels)
+    for block in (net.encoder[0], net.decoder[0]):
+        for layer in block:
+            if hasattr(layer, "weight"):
+                layer.weight[0] = 0
+                layer.weight[(0, 0, *middle)] = 1
+    net.head.weight.zero_()
+    net.head.weight[0, 0] = 10
+    net.head.weight[1, 1:] = 0.5
+    if spec.foreground:
+        net.head.weight[spec.embedding_dim, 0] = 40
+        net.head.bias[spec.embedding_dim] = -10
+    record = ModelRecord(
+        window=(6,) * ndim,
+        normalisation=Normalisation(low=0, high=0),
+        clustering=Clustering(bandwidth=0.4, min_size=4, min_density=1.0),
+    )
+    return Model(spec=spec, module=net, record=record, name="grey")
+
+
+def bars(shape, seed=0):
+    """Bars of few grey values, up to 100 px long, so that many cross the borders of blocks; some touch at a corner."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros(shape, np.float32)
+    for _ in range(int(np.prod(shape) / 900) + 1):
+        corner = [int(rng.integers(0, n)) for n in shape]
+        edges = rng.permutation([int(rng.integers(20, 100)), *(int(rng.integers(3, 7)) for _ in shape[1:])])
+        image[tuple(slice(c, c + e) for c, e in zip(corner, edges, strict=True))] = rng.choice([0.4, 0.6, 0.8, 1.0])
+    return image
+
+
+CASES = {
+    "plane": ((1100, 700), "yx", 2, {}),
+    "coordinates": ((600, 530), "yx", 2, {"coordinates": True}),
+    "no foreground": ((600, 530), "yx", 2, {"foreground": False}),
+    "series of channels": ((2, 2, 530, 40), "tcyx", 2, {"in_channels": 2}),
+    "planes of a stack": ((2, 530, 60), "zyx", 2, {}),
+    "volume": ((70, 140, 150), "zyx", 3, {}),
+    "thin volume": ((9, 140, 520), "zyx", 3, {"pool": ((1, 2, 2),)}),
+}
+
+
+@pytest.mark.parametrize(("shape", "axes", "ndim", "values"), CASES.values(), ids=CASES)
+def test_labels_are_those_of_the_run_in_memory(tmp_path, shape, axes, ndim, values):
+    model = grey_model(ndim, **values)
+    image = Image.from_array(bars(shape), axes, scale=[0.5] * len(axes), units=["micrometer"] * len(axes))
+    wish = {"keep_embedding": True}
+    whole = segment(image, model, replace(MEMORY, **wish))
+    result = segment(image, model, replace(LARGE, **wish), tmp_path / "r.ome.zarr")
+    assert result.record["blocks"]["tasks"] > 1
+    np.testing.assert_array_equal(result.labels[:], whole.labels)
+    assert result.record["instances"] == whole.record["instances"] and whole.labels.max() > 10
+    stored = open_result(tmp_path / "r.ome.zarr")
+    at = 1 if axes.startswith("t") else 0
+    np.testing.assert_array_equal(np.moveaxis(stored.embedding[:], at, 0), whole.embedding)
+    if whole.foreground is not None:
+        np.testing.assert_array_equal(stored.foreground[:], whole.foreground)
+    assert (stored.axes, stored.scale, stored.units) == (whole.axes, whole.scale, whole.units)
+    for number, level in enumerate(stored.levels("labels")):
+        np.testing.assert_array_equal(level[:], whole.labels[..., :: 2**number, :: 2**number])
+    assert os.listdir(tmp_path) == ["r.ome.zarr"]
+
+
+def test_labels_hardly_depend_on_blocks_and_tiles(tmp_path):
+    """> up to one pixel in 10^6 by float rounding"""
+    model, image = grey_model(), bars((1100, 700))
+    whole = segment(image, model, replace(MEMORY, deterministic=False)).labels
+    for number, write in enumerate((None, 96, 200)):
+        wish = replace(LARGE, deterministic=False, write=write)
+        result = segment(image, model, wish, tmp_path / f"{number}.zarr")
+        assert (result.labels[:] != whole).mean() <= 1e-6
+        assert result.stored.embedding is None
+
+
+def test_tiles_off_the_lattice_show_as_in_memory(tmp_path):
+    model, image = grey_model(), bars((600, 530))
+    wish = {"deterministic": False, "write": 95, "allow_noncompliant": True}
+    whole = segment(image, model, replace(MEMORY, **wish))
+    result = segment(image, model, replace(LARGE, **wish), tmp_path / "r.zarr")
+    np.testing.assert_array_equal(result.labels[:], whole.labels)
+    assert result.record["status"] == "non-compliant"
+    assert result.plan.seams() == whole.plan.seams()
+
+
+def test_the_plan_of_the_record_is_that_of_the_tiles(tmp_path):
+    model = grey_model()
+    events = []
+    image = bars((1100, 700))
+    result = segment(image, model, replace(LARGE, deterministic=False), tmp_path / "r.zarr", on_event=events.append)
+    assert result.plan.result_shape == (1100, 700)
+    covered = np.zeros((1100, 700), int)
+    for tile in result.plan:
+        covered[tile.write] += 1
+    assert (covered == 1).all()
+    assert {512, 1024} <= set(result.plan.seams()[0]) and 512 in result.plan.seams()[1]
+    in_memory = prepare(image, model, MEMORY).plan
+    np.testing.assert_allclose(predict(model, image, result.plan, device="cpu"), predict(model, image, in_memory), atol=1e-5)
+    blocks = [event for event in events if isinstance(event, BlockDone)]
+    assert [(b.done, b.total, b.final) for b in blocks] == [(n, 6, final) for final in (False, True) for n in range(1, 7)]
+    assert any(isinstance(event, TileDone) for event in events)
+    assert "3 x 2 blocks of 512 x 512 px" in next(event.text for event in events if isinstance(event, Stage))
+
+
+def test_the_table_of_instances_is_in_the_store(tmp_path):
+    model, image = grey_model(), bars((600, 530))
+    result = segment(image, model, LARGE, tmp_path / "r.zarr")
+    table = result.stored.objects()
+    expected = object_table(result.labels[:], result.plan.seams())
+    assert list(table) == list(expected)
+    for name, column in expected.items():
+        np.testing.assert_allclose(table[name], column)
+    series = Image.from_array(bars((2, 530, 40)), "tyx")
+    table = segment(series, model, LARGE, tmp_path / "t.zarr").stored.objects()
+    assert set(table["t"]) == {0, 1} and (np.diff(table["t"]) >= 0).all()
+
+
+# -- each chunk once --------------------------------------------------------------------------------------------------
+
+
+class Counted:
+    """A chunked array that counts how often each chunk is decoded."""
+
+    def __init__(self, data, chunks):
+        self.data, self.chunks = data, chunks
+        self.shape, self.dtype, self.ndim = data.shape, data.dtype, data.ndim
+        self.reads = Counter()
+
+    def __getitem__(self, key):
+        self.reads[tuple(part.start for part in key)] += 1
+        return self.data[key]
+
+
+@pytest.mark.parametrize("chunks", [(100, 90), (512, 512), (64, 700)])
+def test_each_input_chunk_is_decoded_once_and_each_output_file_written_once(tmp_path, monkeypatch, chunks):
+    data = bars((1100, 700))
+    source = Counted(data, chunks)
+    written = Counter()
+    put = zarr.storage.LocalStore.set
+
+    async def counted(self, key, value):
+        written[f"{self.root}/{key}"] += 1
+        await put(self, key, value)
+
+    monkeypatch.setattr(zarr.storage.LocalStore, "set", counted)
+    # the digest of the image, which tells a run whether to go on, reads ten patches before the run begins
+    monkeypatch.setattr("napari_shiftseg.segmentation.large.pixel_digest", lambda frames: "same")
+    segment(Image.from_array(source, "yx"), grey_model(), replace(LARGE, deterministic=False), tmp_path / "r.zarr")
+    assert set(source.reads.values()) == {1}
+    assert len(source.reads) == -(-1100 // chunks[0]) * -(-700 // chunks[1])
+    files = {name: count for name, count in written.items() if "/c/" in name}
+    assert len(files) >= 12 and set(files.values()) == {1}
+
+
+def test_a_reader_without_a_plan_keeps_what_was_used_last():
+    data = np.arange(600).reshape(20, 30)
+    source = Counted(data, (5, 10))
+    reader = ChunkReader(source, 2 * 50 * 8)
+    np.testing.assert_array_equal(reader[3:17:4, 5], data[3:17:4, 5])
+    assert reader.decoded == 4
+    reader[10:20, 0:5]  # the last two chunks of the column are there
+    assert reader.decoded == 4
+    reader[0:5, 0:5]
+    assert reader.decoded == 5
+    np.testing.assert_array_equal(reader[0:20, 0:30], data)
+
+
+def test_empty_regions_cost_one_pass(tmp_path, monkeypatch):
+    module = sys.modules["napari_shiftseg.network.predict"]
+    image = np.zeros((1600, 1600), np.float32)
+    image[:300, :300] = bars((300, 300))
+    passes = []
+    one_pass = module._one_pass
+    monkeypatch.setattr(module, "_one_pass", lambda *args: passes.append(1) or one_pass(*args))
+    wish = replace(LARGE, deterministic=False, write=128)
+    empty = segment(image, grey_model(), wish, tmp_path / "r.zarr")
+    assert len(passes) < 40  # of some 250 tiles
+    np.testing.assert_array_equal(empty.labels[:], segment(image, grey_model(), replace(MEMORY, write=128)).labels)
+
+
+# -- going on after an interruption -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [1, 7, 40, 62, 70, -1])
+def test_a_run_that_was_left_goes_on_and_ends_with_the_same_files(tmp_path, stop):
+    model, image = grey_model(), bars((1100, 700))
+    events = []
+    segment(image, model, LARGE, tmp_path / "whole.zarr", on_event=events.append)
+    steps = segment_steps(image, model, LARGE, tmp_path / "r.zarr")
+    for _ in range(stop if stop > 0 else len(events) - 1):
+        next(steps)
+    steps.close()
+    assert not (tmp_path / "r.zarr").exists() and work_path(tmp_path / "r.zarr").exists()
+    again = []
+    segment(image, model, LARGE, tmp_path / "r.zarr", on_event=again.append)
+    assert len(again) < len(events) or stop < 8
+    same_files(tmp_path / "whole.zarr", tmp_path / "r.zarr")
+    assert sorted(os.listdir(tmp_path)) == ["r.zarr", "whole.zarr"]
+
+
+def same_files(one, other):
+    names = sorted(str(p.relative_to(one)) for p in one.rglob("*") if p.is_file())
+    assert names == sorted(str(p.relative_to(other)) for p in other.rglob("*") if p.is_file())
+    for name in names:
+        if name != "zarr.json":  # it holds the time
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+SCRIPT = """
+import sys
+from napari_shiftseg import SegmentSettings, segment
+import torch; torch.set_num_threads(1)
+from napari_shiftseg.segmentation import layout
+layout._LARGEST = {2: 512}
+settings = SegmentSettings(device="cpu", out_of_core=True, memory=int(sys.argv[4]), deterministic=True)
+print("ready", flush=True)
+segment(sys.argv[1], sys.argv[2], settings, sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_run_that_was_killed_at_any_moment_goes_on(tmp_path):
+    zarr.save_array(str(tmp_path / "image.zarr"), bars((1500, 1100)))
+    save_model(tmp_path / "m.safetensors", grey_model())
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "image.zarr"), str(tmp_path / "m.safetensors")]
+    expected = segment(tmp_path / "image.zarr", tmp_path / "m.safetensors", LARGE, tmp_path / "whole.zarr")
+    rng = np.random.default_rng(0)
+    out, killed = tmp_path / "r.zarr", 0
+    for _ in range(12):
+        run = subprocess.Popen([*command, str(out), str(SMALL)], stdout=subprocess.PIPE, text=True)
+        with run:
+            run.stdout.readline()
+            time.sleep(rng.uniform(0.0, 0.5))
+            if run.poll() is None:
+                run.send_signal(signal.SIGKILL)
+            code = run.wait()
+        killed += code == -signal.SIGKILL
+        if code == 0:
+            break
+    result = segment(tmp_path / "image.zarr", tmp_path / "m.safetensors", LARGE, out) if not out.exists() else open_result(out)
+    assert killed
+    np.testing.assert_array_equal(result.labels[:], expected.labels[:])
+    same_files(tmp_path / "whole.zarr", out)
+
+
+def test_half_written_files_are_never_taken_for_finished_ones(tmp_path):
+    model, image = grey_model(), bars((1100, 700))
+    expected = segment(image, model, LARGE, tmp_path / "whole.zarr").labels[:]
+    steps = segment_steps(image, model, LARGE, tmp_path / "r.zarr")
+    for event in steps:
+        if isinstance(event, BlockDone) and event.final and event.done == 2:
+            break
+    steps.close()
+    folder = work_path(tmp_path / "r.zarr")
+    last = max((folder / "store/labels/instances/0/c").rglob("*"), key=lambda p: p.stat().st_mtime if p.is_file() else 0)
+    last.write_bytes(last.read_bytes()[:100])
+    newest = max((folder / "tables").iterdir(), key=lambda p: p.stat().st_mtime)
+    newest.unlink()  # as if the process had died between the two
+    (folder / "faces" / ".0-9.npz.ab.partial").write_bytes(b"PK")
+    np.testing.assert_array_equal(segment(image, model, LARGE, tmp_path / "r.zarr").labels[:], expected)
+
+
+def test_an_unfinished_run_of_something_else_is_refused_and_kept(tmp_path):
+    model, image = grey_model(), bars((600, 530))
+    steps = segment_steps(image, model, LARGE, tmp_path / "r.zarr")
+    for event in steps:
+        if isinstance(event, BlockDone):
+            break
+    steps.close()
+    other = grey_model()
+    other.module.head.bias[0] = 1.0
+    with pytest.raises(ResultError, match="had another model; finish it as it began, or remove"):
+        segment(image, other, LARGE, tmp_path / "r.zarr")
+    with pytest.raises(ResultError, match="had another clustering"):
+        segment(image, model, replace(LARGE, bandwidth=0.5), tmp_path / "r.zarr")
+    with pytest.raises(ResultError, match="had another image"):
+        segment(image + 1, model, LARGE, tmp_path / "r.zarr")
+    # more memory is no other run: the blocks stay as they are
+    result = segment(image, model, replace(LARGE, memory=3 << 30), tmp_path / "r.zarr")
+    assert result.record["blocks"]["edge"] == [512, 512]
+
+
+def test_two_runs_do_not_write_one_store(tmp_path):
+    with WorkFolder(tmp_path / "r.zarr"), pytest.raises(ResultError, match="another run is writing"):
+        segment(bars((600, 530)), grey_model(), LARGE, tmp_path / "r.zarr")
+
+
+def test_a_killed_move_is_finished_by_the_next_call(tmp_path):
+    """Killed between the move of the store and the removal of the folder: there is nothing left to compute."""
+    model, image = grey_model(), bars((600, 530))
+    expected = segment(image, model, LARGE, tmp_path / "r.zarr").labels[:]
+    with WorkFolder(tmp_path / "r.zarr") as work:
+        from napari_shiftseg.segmentation.large import _fingerprint
+
+        task = prepare(image, model, LARGE)
+        layout = layout_of(task, LARGE)
+        work.write_json(
+            "run.json", {**_fingerprint(task, LARGE), "edge": list(layout.grid.edge), "write": list(layout.tiles.write)}
+        )
+        work.write_json("finished.json", {"finished": True})
+    events = []
+    result = segment(image, model, LARGE, tmp_path / "r.zarr", on_event=events.append)
+    np.testing.assert_array_equal(result.labels[:], expected)
+    assert not any(isinstance(event, TileDone) for event in events)
+    assert os.listdir(tmp_path) == ["r.zarr"]
+
+
+# -- decisions and refusals -------------------------------------------------------------------------------------------
+
+
+def test_a_result_that_does_not_fit_goes_to_disk_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_shiftseg.segmentation.run.free_memory", lambda: 10 << 20)
+    image, model = bars((600, 530)), grey_model()
+    with pytest.raises(SettingsError, match=r"is needed \(the result takes .* free\) and has no place to write; name a store"):
+        segment(image, model, SegmentSettings(device="cpu"))
+    assert segment(image, model, SegmentSettings(device="cpu"), tmp_path / "r.zarr").stored is not None
+    assert segment(image, model, SegmentSettings(device="cpu", out_of_core=False)).stored is None
+
+
+def test_too_little_memory_and_too_small_a_disk_are_refused_before_the_start(tmp_path, monkeypatch):
+    image, model = bars((600, 530)), grey_model()
+    with pytest.raises(SettingsError, match="524 MB of memory were allowed and the smallest blocks take"):
+        segment(image, model, replace(LARGE, memory=500 << 20), tmp_path / "r.zarr")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(ResultError, match=r"may write up to 0\.000318 GB and .* has 1e-06 GB free; make room"):
+        segment(image, model, LARGE, tmp_path / "r.zarr")
+
+
+def test_the_memory_of_a_layout_bounds_it(monkeypatch):
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 4096, 3: 512})
+    source = Counted(np.broadcast_to(np.float32(0), (40_000, 50_000)), (1024, 1024))
+    task = prepare(Image.from_array(source, "yx"), grey_model(), MEMORY)
+    for memory in (1000 << 20, 1 << 30, 2 << 30, 8 << 30):
+        layout = layout_of(task, replace(LARGE, memory=memory))
+        assert sum(layout.memory.values()) <= memory
+        assert all(edge % 512 == 0 for edge in layout.grid.edge)
+    assert layout.grid.edge == (4096, 4096)  # whole chunks of 1024
+
+
+@pytest.mark.parametrize("name", ["phase_mosaic_v05.ome.zarr", "wsi_trit_v04.ome.zarr", "brain_planes_zyx.tif"])
+def test_real_images_go_from_disk_to_disk(shared_data, tmp_path, name):
+    """Corners of real stores with their chunks, types and scales; whole ones take minutes."""
+    image = read_image(shared_data / "large" / name)
+    part = tuple(slice(0, 700) if axis in "yx" else slice(0, 2) for axis in image.axes)
+    image = replace(image, data=image.data[part])
+    model = grey_model(in_channels=1)
+    result = segment(image, model, replace(LARGE, threshold=0.9), tmp_path / "r.ome.zarr")
+    np.testing.assert_array_equal(result.labels[:], segment(image, model, replace(MEMORY, threshold=0.9)).labels)
+    assert dict(zip(result.axes, result.scale, strict=True)).items() <= dict(zip(image.axes, image.scale, strict=True)).items()
