@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -43,19 +43,17 @@ def order_of(run: str) -> str:
     return f"workers/{run}.json"
 
 
-def describe_job(job: BlockJob, *, device: str, threads: int | None) -> dict[str, Any]:
+def describe_job(job: BlockJob, *, threads: int | None) -> dict[str, Any]:
     """All that a worker needs for making the job again, as JSON values.
 
     Parameters
     ----------
     job : BlockJob
-    device : str
-        That workers choose.
     threads : int or None
         Of a worker's network; None takes those that the worker was given.
     """
-    task, layout = job.task, job.layout
-    image, tiles, grid = task.image, layout.tiles, layout.grid
+    task, layout, settings = job.task, job.layout, job.settings
+    image, tiles = task.image, layout.tiles
     parts = {"codes": job.codes, "labels": job.labels, "embedding": job.embedding, "foreground": job.foreground}
     return {
         "version": __version__,
@@ -71,12 +69,10 @@ def describe_job(job: BlockJob, *, device: str, threads: int | None) -> dict[str
         "channels": None if task.channels is None else list(task.channels),
         "clustering": asdict(task.clustering),
         "limits": asdict(task.limits),
-        "settings": {"device": device, "dtype": job.settings.dtype, "deterministic": job.settings.deterministic},
+        "settings": {"device": settings.device, "dtype": settings.dtype, "deterministic": settings.deterministic},
         "tiles": {"write": list(tiles.write), "border": tiles.border, "shape": list(tiles.image_shape)},
-        "grid": asdict(grid),
-        "exact": layout.exact,
-        "frames": layout.frames,
-        "memory": layout.memory,
+        "grid": asdict(layout.grid),
+        "layout": {each.name: getattr(layout, each.name) for each in fields(layout) if each.name not in ("grid", "tiles")},
         "arrays": {name: _place(pyramid, job.work) for name, pyramid in parts.items() if pyramid is not None},
     }
 
@@ -96,7 +92,7 @@ def open_job(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
         )
     model = load_model(work.path / "model.safetensors")
     image = _open_image(told["image"])
-    reader = ChunkReader(image.data, told["memory"]["chunks"]) if chunks_of(image.data) is not None else None
+    reader = ChunkReader(image.data, told["layout"]["memory"]["chunks"]) if chunks_of(image.data) is not None else None
     source = image if reader is None else replace(image, data=reader)
     channels = None if told["channels"] is None else tuple(told["channels"])
     frames = source.frames(model.spec.ndim, channels)
@@ -226,10 +222,7 @@ def _layout(spec: UNetSpec, told: dict[str, Any]) -> Layout:
     return Layout(
         grid=BlockGrid(shape=tuple(grid["shape"]), edge=tuple(grid["edge"]), halo=grid["halo"]),
         tiles=plan_tiles(spec, tiles["shape"], tiles["write"], tiles["border"], allow_noncompliant=True),
-        exact=told["exact"],
-        frames=told["frames"],
-        memory=told["memory"],
-        disk=0,
+        **told["layout"],
     )
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
 from math import ceil, prod
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +20,7 @@ from napari_shiftseg.segmentation.block_worker import describe_job, finish_block
 from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.engine import TITLES, Pass
 from napari_shiftseg.segmentation.layout import Layout
+from napari_shiftseg.segmentation.local_workers import LocalWorkers, visible_devices
 from napari_shiftseg.segmentation.prepare import Task
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -38,6 +36,7 @@ _TRIES = {"killed": 10, "failed": 3}
 # Longest silence of a run, seconds: so long does cancelling wait.
 _PATIENCE = 0.5
 _CONNECT = 15
+_LOG = "workers.log"
 _ON = "the same call goes on where the run stopped"
 
 
@@ -89,8 +88,8 @@ class DaskEngine:
     job : BlockJob
         Of this process; each worker makes its own from the files of the run.
     settings : SegmentSettings
-        `cluster` is the address of a scheduler; else `workers` processes are started here, one per GPU where dask-cuda is
-        installed and the run is on CUDA.
+        `cluster` is the address of a scheduler; else `workers` processes are started here, which share the GPUs if the run is
+        on CUDA.
     """
 
     def __init__(self, job: BlockJob, settings: SegmentSettings) -> None:
@@ -99,22 +98,28 @@ class DaskEngine:
         self._run = uuid.uuid4().hex
         self._target = str(job.work.target)
         self._client: Any = None
+        self._local: LocalWorkers | None = None
         self._counted, self._count = 0.0, 0
 
     def __enter__(self) -> Self:
-        device, threads = self._settings.device, None
+        settings, work = self._settings, self._job.work
         with ExitStack() as opening:
-            address = self._settings.cluster
+            address = settings.cluster
             if address is None:
-                cluster, device, threads = _local_cluster(self._job.task, self._settings)
-                opening.callback(cluster.close)  # entering it would wait for its workers
-                address = cluster.scheduler_address
+                spread = self._job.task.device.kind == "cuda" and settings.device in ("auto", "cuda")
+                self._local = LocalWorkers(
+                    settings.workers,
+                    work.path / _LOG,
+                    failures=_TRIES["killed"],
+                    devices=visible_devices() if spread else (),
+                )
+                address = opening.enter_context(self._local).address
             self._client = opening.enter_context(_client(address))
-            told = describe_job(self._job, device=device, threads=threads)
-            _same_layout(open_job(self._job.work, told).layout, self._job.layout)
-            self._job.work.write_json(order_of(self._run), told)
+            told = describe_job(self._job, threads=_threads(settings.workers) if self._local is not None else None)
+            _same_layout(open_job(work, told).layout, self._job.layout)
+            work.write_json(order_of(self._run), told)
             # first of all: workers stop, instead of being waited for
-            opening.callback((self._job.work.path / order_of(self._run)).unlink, missing_ok=True)
+            opening.callback((work.path / order_of(self._run)).unlink, missing_ok=True)
             self._open = opening.pop_all()
         return self
 
@@ -169,6 +174,8 @@ class DaskEngine:
         """How many workers there are, asked every few seconds."""
         if self._client.status != "running":
             raise self._lost()
+        if self._local is not None and self._local.ended:
+            raise ResultError(f"a worker process could not be started; {self._job.work.path / _LOG} says why.")
         if not self._count or time.monotonic() - self._counted > 2:
             try:
                 self._count = len(self._client.nthreads())
@@ -224,28 +231,14 @@ def _client(address: str) -> Any:
         ) from exc
 
 
-def _local_cluster(task: Task, settings: SegmentSettings) -> tuple[Any, str, int]:
-    """Workers on this machine, the device that each chooses, and the threads of each."""
-    from dask import config
+def _threads(workers: int) -> int:
+    """Threads of each of the workers of this machine."""
     from dask.system import CPU_COUNT
-    from distributed import LocalCluster
 
-    # the layout bounds the memory of a worker, and a worker that is paused or killed by its nanny helps nobody
-    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
-    options["silence_logs"] = logging.CRITICAL + 1
-    with config.set({"distributed.scheduler.allowed-failures": _TRIES["killed"]}):
-        if task.device.kind == "cuda" and find_spec("dask_cuda") is not None:
-            import torch
-
-            count = min(settings.workers, torch.cuda.device_count())
-            made = import_module("dask_cuda").LocalCUDACluster(n_workers=count, **options)
-            return made, "cuda", max(1, CPU_COUNT // count)
-        made = LocalCluster(n_workers=0, processes=True, **options)
-        made.scale(settings.workers)  # which does not wait for them
-        return made, settings.device, max(1, CPU_COUNT // settings.workers)
+    return max(1, int(CPU_COUNT) // workers)
 
 
 def _same_layout(theirs: Layout, ours: Layout) -> None:
     """A worker has to compute with the tiles of this run, or its labels are others."""
-    if (theirs.grid, theirs.tiles) != (ours.grid, ours.tiles):
+    if theirs != ours:
         raise SettingsError("workers cannot make the tiles of this run; run without workers.")
