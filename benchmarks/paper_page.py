@@ -28,7 +28,8 @@ of at most 0.5 connect (the loss wants 6 between instances), or, without trainin
 disk on a seam is *split* when its halves within 4 px of the seam are more than 1.5 apart; *share* is the part of the crossing
 disks that is. *Ratio* is the mean jump of the embedding inside disks at seams over that at lines a period away (`seam_report`
 with the truth); for `fig3a`, `fig3a-window` and `window-below` it is the mean jump inside disks at the period grid over that
-at all other lines of one pass. `tile-size` gives the pixels that are labelled otherwise, and AP and splits for each size.
+at all other lines of one pass. `tile-size` gives the pixels that are labelled otherwise, and AP and splits for each size, on
+one image; [Results](results.md#false-splits-against-tile-size) has the same curve over a validation set.
 """
 
 HISTORY = """\

@@ -6,8 +6,9 @@
 DATA is a folder with `images/`, `masks/` and `meta.csv` (columns id, split). Each image is segmented in one pass and then by
 tiles of each edge; `--images N` takes the first N names. Per edge, over all images:
 
-- against the one pass: pixels labelled otherwise (the numbers of instances do not matter), instances with such pixels, images
-  with such pixels, instances that are split or merged, largest difference of the embedding;
+- against the one pass: pixels labelled otherwise (the numbers of instances do not matter), also those within 4 px of a seam;
+  instances and images with such pixels; instances that are split, also those across a seam; instances that are merged;
+  largest difference of the embedding;
 - against the truth: nuclei that lie across a seam, how many of them are split, and how many of the very same ones the one
   pass splits too; all splits; nuclei that are split although the one pass leaves them whole, and the reverse; AP at an IoU of
   0.5 and its mean over 0.5, 0.55, ..., 0.95, over the objects of all images.
@@ -38,6 +39,7 @@ from napari_shiftseg.evaluation import IOUS
 from napari_shiftseg.instances import pool_scores, split_objects
 
 TILES = (32, 36, 40, 44, 48, 52, 56, 60, 61, 64, 126, 128)
+NEAR = 4  # px, half a period
 SOURCES = {
     "dsb2018_fluo": {
         "title": "2018 Data Science Bowl, stage 1 training set, fluorescence images (BBBC038v1, with the corrections of "
@@ -64,18 +66,23 @@ def read(data, name):
 
 def compare(tiled, whole, truth):
     """Counts of one image at one tile edge, and its scores."""
-    changed = changed_pixels(whole.labels, tiled.labels)
-    against_whole = match_score(tiled.labels, whole.labels)
     seams = tiled.plan.seams()
+    changed, near = changed_pixels(whole.labels, tiled.labels), near_seams(tiled.labels.shape, seams)
+    objects = (whole.labels > 0) | (tiled.labels > 0)
+    against_whole = match_score(tiled.labels, whole.labels, seams=seams)
     scores = match_score(tiled.labels, truth, IOUS, seams=seams)
     one_pass = match_score(whole.labels, truth, seams=seams)
     split, split_anyway = (set(split_objects(result.labels, truth).tolist()) for result in (tiled, whole))
     counts = {
         "tiles": len(tiled.plan),
         "changed_pixels": int(changed.sum()),
+        "object_pixels": int(objects.sum()),
+        "object_pixels_near_seams": int((objects & near).sum()),
+        "changed_near_seams": int((changed & near).sum()),
         "changed_instances": int(np.count_nonzero(np.unique(whole.labels[changed]))),
         "changed_images": int(changed.any()),
         "split_instances": against_whole.splits,
+        "split_instances_at_seams": against_whole.at_seams.splits,
         "merged_instances": against_whole.merges,
         "crossing": scores[0].at_seams.tp + scores[0].at_seams.fn,
         "split_at_seams": scores[0].at_seams.splits,
@@ -86,6 +93,15 @@ def compare(tiled, whole, truth):
         "merges": scores[0].merges,
     }
     return counts, scores, float(np.abs(whole.embedding - tiled.embedding).max())
+
+
+def near_seams(shape, seams):
+    """Pixels within NEAR px of a seam."""
+    near = np.zeros(shape, bool)
+    for axis, positions in enumerate(seams):
+        for position in positions:
+            near[(slice(None),) * axis + (slice(max(0, position - NEAR), position + NEAR),)] = True
+    return near
 
 
 def commit():
