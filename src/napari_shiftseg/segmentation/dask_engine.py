@@ -146,7 +146,7 @@ class DaskEngine:
                 for future in ready:
                     batch = running.pop(future)
                     if self._failed(future, batch):
-                        waiting.appendleft(replace(batch, tries=batch.tries + 1))
+                        waiting.append(replace(batch, tries=batch.tries + 1))  # later: a disk may be back by then
                         continue
                     for frame, number in batch.blocks:
                         finished += 1

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -60,10 +61,16 @@ class LocalWorkers:
 
         with ExitStack() as opening:
             with config.set({"distributed.scheduler.allowed-failures": self._failures}):
-                scheduler = LocalCluster(n_workers=0, dashboard_address=None, silence_logs=logging.CRITICAL + 1)
+                scheduler = LocalCluster(
+                    n_workers=0,
+                    silence_logs=logging.CRITICAL + 1,
+                    # its web server takes any free port of this machine alone, not 8787 of all that reach it
+                    scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                )
             opening.callback(scheduler.close)
             self.address = str(scheduler.scheduler_address)
             log = opening.enter_context(self._log.open("ab"))
+            self._scratch = opening.enter_context(TemporaryDirectory(prefix="shiftseg-", ignore_cleanup_errors=True))
             opening.callback(self._end)
             for number in range(self._count):
                 self._nannies.append(self._nanny(number, log))
@@ -83,9 +90,9 @@ class LocalWorkers:
         if self._devices:
             environment["CUDA_VISIBLE_DEVICES"] = self._devices[number % len(self._devices)]
         # the layout bounds the memory of a worker, and one that is paused or killed for it helps nobody
-        options = ["--host", "127.0.0.1", "--nthreads", "1", "--nworkers", "1", "--memory-limit", "0", "--no-dashboard"]
+        options = ["--nthreads", "1", "--memory-limit", "0", "--local-directory", self._scratch]
         return subprocess.Popen(
-            [sys.executable, "-c", _NANNY, self.address, *options],
+            [sys.executable, "-c", _NANNY, self.address, "--host", "127.0.0.1", "--no-dashboard", *options],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
