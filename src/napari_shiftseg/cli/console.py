@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_shiftseg.events import Event, Stage, TrainStep
+from napari_shiftseg.events import BlockDone, Event, Stage, TrainStep
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -78,14 +78,20 @@ class _Bar:
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
+        self._by_blocks = False
 
     def show(self, event: Event) -> None:
         from tqdm import tqdm
 
         if isinstance(event, Stage):
             self.close()
-            self._bar = tqdm(total=event.total or None, desc=event.text, leave=False, file=sys.stderr)
+            self._bar = tqdm(total=event.total or None, initial=event.done, desc=event.text, leave=False, file=sys.stderr)
+            self._by_blocks = False
             return
+        # until the first block is done its tiles are counted, then blocks are
+        if self._by_blocks and not isinstance(event, BlockDone):
+            return
+        self._by_blocks = isinstance(event, BlockDone)
         if self._bar is None:
             self._bar = tqdm(total=event.total, leave=False, file=sys.stderr)
         if self._bar.total != event.total:

@@ -100,7 +100,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True)
     """Options of all commands that run a network over an image."""
     group = parser.add_argument_group("running")
     group.add_argument("--tile", type=edges, metavar="N", help="edge of what a tile writes, px: one, or y,x or z,y,x")
-    group.add_argument("--memory", type=byte_count, metavar="2GB", help="what a tile may take, if --tile is not given")
+    group.add_argument("--memory", type=byte_count, metavar="2GB", help="what a tile may take, or out of core the run")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     group.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
     group.add_argument("--deterministic", action="store_true", help="equal bits whatever the tile size")

@@ -70,8 +70,11 @@ def refuse(broken: tuple[Violation, ...], *, allowed: bool) -> None:
 
 def check_free(paths: Iterable[Path], *, overwrite: bool) -> None:
     """Refuse a place that is taken, or that has no folder, before the work begins."""
+    from napari_shiftseg.io import work_path
+
     for path in paths:
-        if path.exists() and not overwrite:
+        # a store beside which an unfinished run lies is for that run to judge
+        if path.exists() and not overwrite and not work_path(path).exists():
             raise ResultError(f"{path} is there already; choose another name or add --overwrite.")
         if not path.absolute().parent.is_dir():
             raise ResultError(f"there is no folder {path.absolute().parent} for {path.name}; make it first.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli import report
 from napari_shiftseg.cli.console import Console
-from napari_shiftseg.cli.options import add_run_options, indices, run_settings
+from napari_shiftseg.cli.options import add_run_options, indices, run_settings, whole
 from napari_shiftseg.cli.prepare import check_free, describe_image, describe_model, prepare, replace_file
 from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError, ShiftsegError
 
@@ -47,8 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--table", type=Path, metavar="FILE",
                        help="instances as CSV: size, centre, extent, whether they meet a seam or the border")  # fmt: skip
     group.add_argument("--no-embedding", action="store_true", help="leave the embedding out: smaller results")
+    group.add_argument("--embedding", action="store_true", help="write it out of core as well, where it is left out")
     group.add_argument("--overwrite", action="store_true", help="replace earlier results")
     add_run_options(parser)
+    group = parser.add_argument_group("images larger than memory; an interrupted run goes on with the same command")
+    group.add_argument("--out-of-core", action="store_true",
+                       help="block by block from disk to disk; by itself where the result would not fit")  # fmt: skip
+    group.add_argument("--workers", type=whole(1), default=0, metavar="N", help="processes that share the blocks")
+    group.add_argument("--cluster", metavar="ADDRESS", help="dask scheduler whose workers share the blocks")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -56,8 +62,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from napari_shiftseg.io import load_model
 
     targets = _targets(args)
+    if args.embedding and args.no_embedding:
+        raise SettingsError("--embedding and --no-embedding were given; give one of them.")
     check_free((path for t in targets for path in t.paths()), overwrite=args.overwrite)
-    settings = run_settings(args)
+    settings = replace(
+        run_settings(args),
+        keep_embedding=True if args.embedding else False if args.no_embedding else None,
+        out_of_core=True if args.out_of_core else None,
+        workers=args.workers,
+        cluster=args.cluster,
+    )
     model = load_model(args.model)
     console.field("model", describe_model(model))
     done: list[dict[str, Any]] = []
@@ -81,15 +95,20 @@ def _segment_file(
 ) -> dict[str, Any]:
     from napari_shiftseg.events import drain
     from napari_shiftseg.io import read_image
-    from napari_shiftseg.segmentation import segment_steps
+    from napari_shiftseg.segmentation import forecast, segment_steps
 
     image = read_image(name, scene=args.scene)
     console.field("image", describe_image(image))
     prepared = prepare(image, model, settings)
     console.field("plan", prepared.plan.describe())
     console.field("device", f"{prepared.device.describe()}; {settings.dtype}")
+    coming = forecast(image, model, settings, prepared.device)
+    if coming.layout is not None:
+        _check_large(target)
+        console.field("blocks", coming.layout.describe())
+    out = target.store if coming.large else None
     with console.progress() as show:
-        result = drain(segment_steps(image, model, settings), show)
+        result = drain(segment_steps(image, model, settings, out, overwrite=args.overwrite), show)
     written = write_results(result, target, overwrite=args.overwrite)
     report_result(result, written, console)
     return document(result, written)
@@ -101,7 +120,7 @@ def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> 
 
     written = {}
     if target.store is not None:
-        written["result"] = result.save(target.store, overwrite=overwrite)
+        written["result"] = target.store if result.stored is not None else result.save(target.store, overwrite=overwrite)
     if target.labels is not None:
         written["labels"] = save_labels_tiff(target.labels, result.labels, result.axes, result.scale, result.units)
     if target.picture is not None:
@@ -125,6 +144,13 @@ def _table(result: Segmentation) -> str:
     looped = len(result.axes) - result.plan.spec.ndim
     text = io.StringIO()
     writer = csv.writer(text)
+    if result.stored is not None:
+        table = result.stored.objects()
+        writer.writerow(table)
+        writer.writerows(
+            zip(*(column.astype(int) if column.dtype == bool else column for column in table.values()), strict=True)
+        )
+        return text.getvalue()
     for index in np.ndindex(result.labels.shape[:looped]):
         table = object_table(result.labels[index], result.plan.seams())
         if not text.tell():
@@ -162,6 +188,16 @@ def document(result: Segmentation, written: dict[str, Path]) -> dict[str, Any]:
         "description": result.plan.describe(),
         "written": written,
     }
+
+
+def _check_large(target: Targets) -> None:
+    """Refuse what would have to read a result that does not fit in memory."""
+    if target.store is None:
+        raise SettingsError("the run goes out of core, from disk to disk; name a store with --out.")
+    if target.labels is not None or target.picture is not None:
+        raise SettingsError(
+            "the run goes out of core, so that its labels may not fit in memory; leave --labels-tiff and --picture out."
+        )
 
 
 def _targets(args: argparse.Namespace) -> list[Targets]:

@@ -153,11 +153,11 @@ def _mix(keys: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
 
 def _density(at: FloatArray, cells: FloatArray, weights: FloatArray, tree: Any) -> tuple[FloatArray, FloatArray]:
     """Kernel density at each position and the kernel-weighted mean of its surroundings."""
-    # in COO form, so that distances of exactly 0 stay entries
-    pairs = cKDTree(at).sparse_distance_matrix(tree, _REACH, output_type="coo_matrix").tocsr()
-    pairs.data = np.exp(-0.5 * pairs.data**2)
-    density = pairs @ weights
-    sums = pairs @ (cells * weights[:, None])
+    found = cKDTree(at).sparse_distance_matrix(tree, _REACH, output_type="ndarray")
+    rows, columns = found["i"], found["j"]
+    shares = np.exp(-0.5 * found["v"] ** 2) * weights[columns]
+    density = np.bincount(rows, shares, len(at))
+    sums = np.stack([np.bincount(rows, shares * column[columns], len(at)) for column in cells.T], axis=1)
     return density, sums / np.maximum(density, 1e-300)[:, None]
 
 

@@ -1,5 +1,6 @@
 """The main verb: image -> embedding -> instances, in memory or out of core, with a record of what happened."""
 
+from napari_shiftseg.segmentation.forecast import Forecast, forecast
 from napari_shiftseg.segmentation.large import layout_of
 from napari_shiftseg.segmentation.prepare import plan_image, prepare, status
 from napari_shiftseg.segmentation.preview import Preview, preview_steps
@@ -7,10 +8,12 @@ from napari_shiftseg.segmentation.run import Segmentation, out_of_core, segment,
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
 __all__ = [
+    "Forecast",
     "Preview",
     "SegmentSettings",
     "Segmentation",
     "Status",
+    "forecast",
     "layout_of",
     "out_of_core",
     "plan_image",

@@ -170,8 +170,10 @@ def _fitted(edge: int, step: int, chunk: int, size: int) -> int:
         return -(-size // step) * step
     best = max(step, edge // step * step)
     both = lcm(step, chunk)
-    aligned = best // both * both
-    return aligned if aligned >= 0.7 * best else best
+    if best // both * both >= 0.7 * best:
+        step, best = both, best // both * both
+    count = -(-size // best)
+    return -(-size // (count * step)) * step  # as even as can be, so that workers get equal shares
 
 
 def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[int], halo: int, memory: int) -> dict[str, int]:

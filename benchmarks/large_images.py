@@ -1,0 +1,178 @@
+"""Images larger than memory: time per megapixel, peak memory and share of each stage, for images of growing size.
+
+Each size runs in a process of its own on an image that is made chunk by chunk when it is read (nuclei-like blobs of 8 to 14 px,
+about 120 per 1024 x 1024 px chunk, noise; a tenth of the chunks is empty), with a network of 2 levels and 8 features that is
+trained for 80 steps at the start. Peak memory is the largest resident set of the process.
+
+python benchmarks/large_images.py --edges 2048 5000 10000 20000 --memory 1500000000 --out docs/measurements/large_images.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CHUNK = 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--edges", nargs="+", type=int, default=[2048, 5000, 10_000, 20_000])
+    parser.add_argument("--volumes", nargs="*", type=int, default=[], help="edges of cubes for a 3D network")
+    parser.add_argument("--memory", type=int, default=1_500_000_000)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", type=int, nargs=2, metavar=("NDIM", "EDGE"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    wishes = parser.parse_args()
+    if wishes.one:
+        print(json.dumps(measure(*wishes.one, wishes.folder, wishes.memory)))
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for ndim, edges in ((2, wishes.edges), (3, wishes.volumes)):
+            if edges:
+                train_small(ndim, folder)
+            for edge in edges:
+                command = [sys.executable, __file__, "--one", str(ndim), str(edge), "--folder", str(folder)]
+                run = subprocess.run([*command, "--memory", str(wishes.memory)], check=True, stdout=subprocess.PIPE, text=True)
+                rows.append(json.loads(run.stdout.splitlines()[-1]))
+                print(json.dumps(rows[-1]), flush=True)
+    if wishes.out:
+        import torch
+
+        document = {
+            "date": time.strftime("%Y-%m-%d"),
+            "command": "python benchmarks/large_images.py " + " ".join(sys.argv[1:]),
+            "machine": {"cores": torch.get_num_threads(), "processor": platform.machine(), "torch": torch.__version__},
+            "rows": rows,
+        }
+        wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def train_small(ndim: int, folder: Path) -> None:
+    """A network that finds most blobs."""
+    from napari_shiftseg import TrainSettings, UNetSpec, save_model, synthetic, train
+    from napari_shiftseg.network import Augmentation, Clustering, Normalisation, TrainImage
+
+    shape = (128, 128) if ndim == 2 else (48, 64, 64)
+    radius = (8, 14) if ndim == 2 else (6, 9)
+    made = [synthetic.blobs(shape, 16 if ndim == 2 else 10, radius=radius, touching=0.2, seed=seed) for seed in range(2)]
+    images = [TrainImage.from_arrays(one.image, one.labels, Normalisation()) for one in made]
+    spec = UNetSpec(ndim=ndim, levels=2, features=8, foreground=True, coordinates=True, embedding_dim=ndim)
+    settings = TrainSettings(
+        spec=spec,
+        batch=2,
+        steps=80,
+        learning_rate=0.03,
+        device="cpu",
+        augmentation=Augmentation(scale=1.1, intensity=0.3),
+        average=0.0,
+        push_distance=None,
+        delta_dist=3.0,
+        clustering=Clustering(bandwidth=2.0),
+    )
+    save_model(folder / f"small{ndim}.safetensors", train(images, settings))
+
+
+class Made:
+    """An image whose chunks are computed when they are read; equal chunks for equal seeds, so that it costs little."""
+
+    def __init__(self, ndim: int, edge: int) -> None:
+        import numpy as np
+
+        from napari_shiftseg import synthetic
+
+        size = CHUNK if ndim == 2 else 64
+        self.shape, self.ndim, self.dtype = (edge,) * ndim, ndim, np.dtype(np.uint16)
+        self.chunks = (size,) * ndim
+        count, radius = (120, (8, 14)) if ndim == 2 else (8, (6, 9))
+        blobs = [synthetic.blobs(self.chunks, count, radius=radius, touching=0.2, seed=seed) for seed in range(3)]
+        self.blocks = [np.clip(2000 * one.image + 300, 0, 65535).astype(np.uint16) for one in blobs]
+        self.seconds = 0.0
+
+    def __getitem__(self, key: tuple) -> object:
+        import numpy as np
+
+        started = time.perf_counter()
+        index = [part.start // edge for part, edge in zip(key, self.chunks, strict=True)]
+        shape = tuple(part.stop - part.start for part in key)
+        rng = np.random.default_rng(index)
+        if rng.random() < 0.1:
+            block = np.full(shape, 300, np.uint16)
+        else:
+            noise = rng.integers(0, 60, shape, dtype=np.uint16)
+            block = self.blocks[int(rng.integers(3))][tuple(slice(0, n) for n in shape)] + noise
+        self.seconds += time.perf_counter() - started
+        return block
+
+
+def measure(ndim: int, edge: int, folder: Path, memory: int) -> dict:
+    """One run, and each stage of it alone on a part of the image."""
+    from napari_shiftseg import SegmentSettings, segment
+    from napari_shiftseg.io import Image
+
+    source = Made(ndim, edge)
+    out = folder / f"{ndim}-{edge}.ome.zarr"
+    settings = SegmentSettings(device="cpu", out_of_core=True, memory=memory)
+    before = time.perf_counter()
+    timer = StageTimer()
+    result = segment(Image.from_array(source, "zyx"[-ndim:]), folder / f"small{ndim}.safetensors", settings, out)
+    seconds = time.perf_counter() - before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    mega = edge**ndim / 1e6
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    return {
+        "ndim": ndim,
+        "edge": edge,
+        "instances": sum(result.record["instances"]),
+        "block": result.record["blocks"]["edge"],
+        "seconds": round(seconds, 1),
+        "seconds_per_megapixel": round(seconds / mega, 3),
+        "peak_memory": peak,
+        "stated_memory": sum(result.record["memory"].values()),
+        "bytes_per_pixel": round(size / edge**ndim, 3),
+        "stages": {name: round(value, 1) for name, value in {**timer.seconds, "reading": source.seconds}.items()},
+    }
+
+
+class StageTimer:
+    """Times the verbs of a run where they are called."""
+
+    def __init__(self) -> None:
+        from napari_shiftseg.instances import pieces
+        from napari_shiftseg.network import predict
+        from napari_shiftseg.segmentation.blockwise import BlockJob
+
+        predict = sys.modules["napari_shiftseg.network.predict"]
+        self.seconds: dict[str, float] = {}
+        for name, owner, verb in (
+            ("network", predict, "_one_pass"),
+            ("clustering", pieces, "_cluster_window"),
+            ("joining", BlockJob, "join"),
+            ("writing labels", BlockJob, "settle"),
+        ):
+            self._wrap(name, owner, verb)
+
+    def _wrap(self, name: str, owner: object, verb: str) -> None:
+        call = getattr(owner, verb)
+
+        def timed(*args, **kwargs):
+            started = time.perf_counter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+        setattr(owner, verb, timed)
+
+
+if __name__ == "__main__":
+    main()
