@@ -79,3 +79,38 @@ def put_result(tiny):
         return drawn.result
 
     return put
+
+
+@pytest.fixture
+def cells():
+    """`cells(shape)`: squares of 14 px in grey."""
+    import numpy as np
+
+    def draw(shape=(600, 700)):
+        rng = np.random.default_rng(0)
+        coarse = rng.integers(0, 255, (*shape[:-2], *(-(-n // 14) for n in shape[-2:])))
+        return np.kron(coarse, np.ones((14, 14)))[..., : shape[-2], : shape[-1]].astype(np.uint8)
+
+    return draw
+
+
+@pytest.fixture
+def open_large(open_widget, cells, monkeypatch, tmp_path):
+    """`open_large(path, data, choice=..., **options)`: as `open_widget`, with a run out of core on request.
+
+    Blocks are the smallest that there are, so that small images have several, and the home folder is a new one.
+    """
+    from napari.layers import Image as ImageLayer
+
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 512, 3: 128})
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def open_it(path=None, data=None, choice="Always", window=False, show=False, **options):
+        layer = ImageLayer(cells() if data is None else data, name="cells", **options)
+        viewer, widget = open_widget(layer, window=window, show=show)
+        widget.form.large.choice.setCurrentText(choice)
+        if path is not None:
+            widget.form.large.store.value = path
+        return viewer, widget
+
+    return open_it

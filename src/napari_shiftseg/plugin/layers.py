@@ -1,6 +1,7 @@
 """From a segmentation to napari layers: pure functions, and `put_layers`, which shows their result in a viewer."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.segmentation import Segmentation, SegmentSettings
 
-__all__ = ["KEY", "Drawn", "areas", "draw", "layer_tuples", "put_layers", "segment_and_draw"]
+__all__ = ["KEY", "Drawn", "areas", "draw", "keep_view", "layer_tuples", "put_layers", "segment_and_draw"]
 
 KEY = "napari-shiftseg"
 """Key of this plugin in the metadata of a layer; the value has role, source_id, source, axes, plan, status, record, model."""
@@ -48,12 +49,14 @@ class Drawn:
     model: str = ""
 
 
-def segment_and_draw(image: "Image", model: str | Path, settings: "SegmentSettings") -> Generator[Event, None, Drawn]:
+def segment_and_draw(
+    image: "Image", model: str | Path, settings: "SegmentSettings", out: Path | None = None
+) -> Generator[Event, None, Drawn]:
     """The whole job of the widget: load the model, segment, draw; yields the events of `segment_steps`."""
     from napari_shiftseg.segmentation import segment_steps  # torch is loaded in the thread
 
     yield Stage(done=0, total=0, text="reading")
-    result = yield from segment_steps(image, model, settings)
+    result = yield from segment_steps(image, model, settings, out)
     yield Stage(done=0, total=0, text="drawing")
     return draw(result, str(model))
 
@@ -124,25 +127,34 @@ def put_layers(viewer: Any, tuples: list[LayerDataTuple]) -> list[Layer]:
     A layer of the same role and source is updated in place if the shape is the same: with some graphics drivers napari 0.9
     crashes after a layer was removed. Other layers are added.
     """
-    camera, shown = viewer.scene.camera, []
-    view = (camera.center, camera.zoom) if len(viewer.layers) else None
-    for data, options, kind in tuples:
-        old = _layer_like(viewer, data, options["metadata"][KEY], kind)
-        if old is None:
-            shown.append(viewer.add_layer(Layer.create(data, options, kind)))
-        else:
-            _update(old, data, options)
-            shown.append(old)
-    if view is not None:  # napari fits the view anew when the channel axis comes
-        camera.center, camera.zoom = view
+    shown = []
+    with keep_view(viewer):
+        for data, options, kind in tuples:
+            old = _layer_like(viewer, data, options["metadata"][KEY], kind)
+            if old is None:
+                shown.append(viewer.add_layer(Layer.create(data, options, kind)))
+            else:
+                _update(old, data, options)
+                shown.append(old)
     return shown
+
+
+@contextmanager
+def keep_view(viewer: Any) -> Iterator[None]:
+    """Leave the camera where it is while layers come: napari fits the view anew when a channel axis comes with them."""
+    camera = viewer.scene.camera
+    view = (camera.center, camera.zoom) if len(viewer.layers) else None
+    yield
+    if view is not None:
+        camera.center, camera.zoom = view
 
 
 def _layer_like(viewer: Any, data: np.ndarray, known: dict[str, Any], kind: str) -> Layer | None:
     for layer in viewer.layers:
         theirs = layer.metadata.get(KEY, {})
         same = all(theirs.get(key) == known[key] for key in ("role", "source_id", "axes"))
-        if same and type(layer).__name__.lower() == kind and np.shape(layer.data) == data.shape:
+        fits = not getattr(layer, "multiscale", False) and np.shape(layer.data) == data.shape
+        if same and fits and type(layer).__name__.lower() == kind:
             return layer
     return None
 

@@ -25,17 +25,31 @@ def window_in_view(viewer: Any, layer: Layer, axes: str) -> dict[str, slice]:
     first = viewer.dims.ndim - layer.ndim
     displayed = [axis - first for axis in viewer.dims.displayed if axis >= first]
     shape = np.shape(layer.data[0] if layer.multiscale else layer.data)
-    factors = layer.downsample_factors[layer.data_level] if layer.multiscale else np.ones(len(shape))
     at = layer.world_to_data(np.asarray(viewer.dims.point, float)[first:])
+    # of a pyramid, the corner pixels are those of what was read, which can be much more than what is seen
+    low, high = _on_canvas(viewer, layer, displayed) if layer.multiscale else np.asarray(layer.corner_pixels)
     window = {}
     for axis, letter in enumerate(axes[: layer.ndim]):
-        low, high = np.asarray(layer.corner_pixels)[:, axis]
         if axis not in displayed:
             position = int(np.clip(np.rint(at[axis]), 0, shape[axis] - 1))
             window[letter] = slice(position, position + 1)
-        elif len(displayed) == 2 and high > low:
-            window[letter] = slice(int(low * factors[axis]), min(shape[axis], int(np.ceil((high + 1) * factors[axis]))))
+        elif len(displayed) == 2 and high[axis] > low[axis]:
+            start, stop = np.clip((low[axis], high[axis] + 1), 0, shape[axis]).astype(int)
+            window[letter] = slice(min(start, shape[axis] - 1), max(stop, min(start, shape[axis] - 1) + 1))
     return window
+
+
+def _on_canvas(viewer: Any, layer: Layer, displayed: list[int]) -> np.ndarray:
+    """First and last pixel of a layer that the canvas shows, per axis; beyond the layer as well."""
+    first, camera = viewer.dims.ndim - layer.ndim, viewer.scene.camera
+    if len(displayed) != 2:
+        return np.zeros((2, layer.ndim))
+    half = np.asarray(viewer.canvas.size, float) / (2 * camera.zoom)
+    corners = np.repeat(np.asarray(viewer.dims.point, float)[None], 4, axis=0)
+    for axis, centre, reach, sides in zip(displayed, camera.center[-2:], half, ((-1, -1, 1, 1), (-1, 1, -1, 1)), strict=True):
+        corners[:, axis + first] = centre + reach * np.array(sides)
+    seen = np.array([layer.world_to_data(corner[first:]) for corner in corners])
+    return np.rint([seen.min(axis=0), seen.max(axis=0)])
 
 
 def preview_layer(preview: "Preview", place: "Placement", name: str, source_id: Any = None) -> LayerDataTuple:

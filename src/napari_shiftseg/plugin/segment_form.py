@@ -5,6 +5,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QL
 from superqt import QCollapsible
 
 from napari_shiftseg.plugin.inputs import ChannelRow, ModelBox, Note, TileBox, offer
+from napari_shiftseg.plugin.large_form import LargeForm
 from napari_shiftseg.plugin.rules_panel import RulesPanel
 
 __all__ = ["SegmentForm"]
@@ -19,7 +20,8 @@ _TIPS = {
     "threshold": "Foreground probability from which a pixel can belong to an instance.",
     "min_size": "Smaller instances are dissolved, pixels.",
     "deterministic": "Computes in blocks that the network alone decides; the tile size has no effect then.",
-    "keep_embedding": "Off: only instances are made, which saves memory with large images.",
+    "keep_embedding": "Off: only instances are made, which saves memory with large images. A run out of core makes no other "
+    "layer in any case; the embedding of what is in view can be shown afterwards.",
 }
 
 
@@ -39,9 +41,10 @@ class SegmentForm(QWidget):
         self.device, self.dtype = QComboBox(), QComboBox()
         offer(self.device, ("auto", "cpu"))
         offer(self.dtype, ("float32", "bfloat16", "float16"))
-        self.about_model, self.about_device, self.plan, self.verdict = Note(), Note(), Note(), Note()
+        self.about_model, self.about_device, self.plan, self.verdict, self.writing = Note(), Note(), Note(), Note(), Note()
         self.allow = QCheckBox("Allow non-compliant")
         self.advanced = self._build_advanced()
+        self.large = LargeForm()
         self.rules = RulesPanel()
         self._build_rows()
         for name, tip in _TIPS.items():
@@ -97,7 +100,9 @@ class SegmentForm(QWidget):
         rows.addRow("Tile size", self.tile)
         rows.addRow(self.plan)
         rows.addRow(self.verdict)
+        rows.addRow(self.writing)
         rows.addRow(self.allow)
         rows.addRow(self.advanced)
+        rows.addRow(self.large)
         rows.addRow(self.rules)
         self.offer_channels(1, 1)

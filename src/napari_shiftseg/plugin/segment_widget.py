@@ -11,16 +11,19 @@ from magicgui.widgets import ComboBox
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_shiftseg.errors import ShiftsegError
-from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.events import Event
+from napari_shiftseg.plugin.embedding_button import EmbeddingButton
 from napari_shiftseg.plugin.equipment import Equipment, equip_steps
 from napari_shiftseg.plugin.inputs import Note, offer
 from napari_shiftseg.plugin.jobs import End, Job, sentence, start_job
+from napari_shiftseg.plugin.large_jobs import Written, segment_large
+from napari_shiftseg.plugin.large_layers import LiveLabels
 from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, put_layers, segment_and_draw
 from napari_shiftseg.plugin.preview import preview_layer, window_in_view
+from napari_shiftseg.plugin.run_bar import RunBar, scrolling, summary
 from napari_shiftseg.plugin.segment_form import SegmentForm
 
 if TYPE_CHECKING:
@@ -41,6 +44,18 @@ class _Target:
     layer: ImageLayer
     axes: str
     place: "Placement"
+    viewer: Any
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it still is."""
+        return self.layer in self.viewer.layers
+
+    def place_in(self, wanted: str) -> "Placement":
+        """Where the axes `wanted` lie; it may have been moved meanwhile."""
+        from napari_shiftseg.plugin.source import placement_of
+
+        return placement_of(self.layer, self.axes, wanted) if self.is_there else self.place
 
 
 class SegmentWidget(QWidget):
@@ -56,6 +71,7 @@ class SegmentWidget(QWidget):
         self.equipment: Equipment | None = None
         self._verdict: Verdict | None = None
         self._target: _Target | None = None
+        self._live: LiveLabels | None = None  # the layer of a run out of core
         self._watched: ImageLayer | None = None
         self._axes_typed = False
         self._spacing: tuple[Any, tuple[int, ...] | None] | None = None  # what was looked at, and the lattice seen there
@@ -86,12 +102,14 @@ class SegmentWidget(QWidget):
             write=self._tile_wish(),
             device=self.form.device.currentText(),
             dtype=self.form.dtype.currentText(),
+            memory=self.form.large.bytes,
+            out_of_core=self.form.large.out_of_core,
             channels=self.form.channels.value(),
             bandwidth=self.form.bandwidth.value() or None,
             threshold=self.form.threshold.value() or None,
             min_size=self.form.min_size.value() if self.form.min_size.value() >= 0 else None,
             deterministic=self.form.deterministic.isChecked(),
-            keep_embedding=self.form.keep_embedding.isChecked(),
+            keep_embedding=None if self.form.keep_embedding.isChecked() else False,
             allow_noncompliant=self.form.allow.isChecked(),
         )
 
@@ -111,17 +129,23 @@ class SegmentWidget(QWidget):
 
     def run(self) -> None:
         """Start the segmentation in a thread; nothing happens while one runs or where the verdict is "fail"."""
-        self._start(segment_and_draw, self._show_and_sum_up)
+        self._refresh()
+        verdict = self._verdict
+        if verdict is None or not verdict.large:
+            options = {} if verdict is None or verdict.out is None else {"out": verdict.out}
+            self._start(partial(segment_and_draw, **options), self._show_and_sum_up)
+        else:
+            self._start(partial(segment_large, out=verdict.out), self._show_large, blocks=True)
 
     def preview(self) -> None:
         """Start the segmentation of what is in view, in a thread."""
         if self.layer is None:
             return
+        self._refresh()
         window = window_in_view(self.viewer, self.layer, self.form.axes.text().strip())
         self._start(partial(_preview_steps, window=window), self.show_preview)
 
-    def _start(self, steps: Callable[..., Any], show: Callable[[Any], None]) -> None:
-        self._refresh()
+    def _start(self, steps: Callable[..., Any], show: Callable[[Any], None], *, blocks: bool = False) -> None:
         if self.jobs or self._verdict is None or not self._verdict.can_run:
             return
         from napari_shiftseg.plugin.source import placement_of
@@ -129,10 +153,11 @@ class SegmentWidget(QWidget):
         image, layer = self.image(), self.layer
         wanted = "".join(axis for axis in "tzyx" if axis in image.axes)
         # what runs is the plan that is shown, even if the free memory has changed since
-        settings = replace(self.settings(), write=self._verdict.plan.write)
+        settings = replace(self.settings(), write=self._verdict.plan.write, out_of_core=self._verdict.large)
         place = placement_of(layer, image.axes, wanted)
-        self._target = _Target(layer=layer, axes=image.axes, place=place)
-        self._set_running(True)
+        target = self._target = _Target(layer=layer, axes=image.axes, place=place, viewer=self.viewer)
+        self._live = LiveLabels(self.viewer, target.place_in, layer.name, layer.unique_id)
+        self._set_running(True, blocks=blocks)
         job = partial(steps, image, self.equipment.source, settings)
         self.jobs.append(start_job(job, on_event=self._on_event, on_end=partial(self._on_end, show)))
 
@@ -160,49 +185,52 @@ class SegmentWidget(QWidget):
 
     def _show_and_sum_up(self, drawn: Drawn) -> None:
         self.show_result(drawn)
-        self.status.tell(*_summary(drawn))
+        self.status.tell(*summary(drawn.result.record))
+
+    def _show_large(self, written: Written) -> None:
+        self._live.finish(written)
+        level, text = summary(written.result.record)
+        self.status.tell(level, f"{text} Written to {written.result.stored.path}.")
+
+    def _say(self, level: str, text: str) -> None:
+        """Show a text that is less important than what a run says."""
+        if isalive(self) and not self.running:
+            self.status.tell(level, text)
 
     def _place_of(self, target: _Target, wanted: str) -> "Placement":
-        from napari_shiftseg.plugin.source import placement_of
-
-        if target.layer in self.viewer.layers:
-            return placement_of(target.layer, target.axes, wanted)  # it may have been moved meanwhile
-        show_info(f"The layer {target.layer.name} was removed while it was segmented; its result was added all the same.")
-        return target.place
+        if not target.is_there:
+            show_info(f"The layer {target.layer.name} was removed while it was segmented; its result was added all the same.")
+        return target.place_in(wanted)
 
     def _on_event(self, event: Event) -> None:
-        if not isalive(self):
-            return
-        if isinstance(event, Stage):
-            self._stage = event.text
-        self.progress.setRange(0, event.total)
-        self.progress.setValue(event.done)
-        steps = f" ({event.done} of {event.total})" if event.total else ""
-        if not self.jobs or not self.jobs[0].cancelled.is_set():
-            self.status.tell("", f"{self._stage[:1].upper()}{self._stage[1:]}{steps}\u2026")
+        if isalive(self) and self.jobs:
+            self.bar.follow(event, quiet=self.jobs[0].cancelled.is_set())
+            self._live.follow(event)
 
     def _on_end(self, show: Callable[[Any], None], end: End) -> None:
+        if end.state != "done" and self._live is not None:
+            with suppress(RuntimeError):  # of Qt, where the window has gone
+                self._live.remove()
         if not isalive(self):  # the window was closed
             return
+        blocks = self.bar.blocks
         self.jobs.clear()
         self._set_running(False)
         if end.state == "done":
             show(end.value)
         elif end.state == "cancelled":
-            self.status.tell("", "Cancelled; no layer was changed.")
+            left = f" {blocks} are kept: Run goes on from there." if blocks else ""
+            self.status.tell("", "Cancelled; no layer was changed." + left)
         else:
             text = sentence(end.value)
             self.status.tell("fail", text)
             show_error(text)
-        self._target = None
+        self._target = self._live = None
+        self._refresh()  # a store may be there now
 
-    def _set_running(self, running: bool) -> None:
+    def _set_running(self, running: bool, *, blocks: bool = False) -> None:
         self.form.setEnabled(not running)
-        self.run_button.setEnabled(not running)
-        self.preview_button.setEnabled(not running)
-        self.cancel_button.setEnabled(running)
-        self.progress.setVisible(running)
-        self._stage = "starting"
+        self.bar.begin(running, blocks=blocks)
 
     # -- model and device ---------------------------------------------------------------------------------------------
 
@@ -235,6 +263,7 @@ class SegmentWidget(QWidget):
         """Called by napari when layers come, go or are renamed; also once the dock is closed."""
         if isalive(self):
             self.form.layers.reset_choices()
+            self.embedding_button.look()
             if self.layer is not self._watched:  # the last one has gone: no signal comes
                 self._on_layer()
 
@@ -288,7 +317,9 @@ class SegmentWidget(QWidget):
 
     def _refresh(self, *_: Any) -> None:
         """Say what Run would do."""
-        self._verdict, level, text, plan, about = None, "", "", "", ""
+        if self.jobs:  # what runs is what was said
+            return
+        self._verdict, level, text, plan, about, writing = None, "", "", "", "", ""
         equipment = self.equipment
         if equipment is None:
             text = "Choose a model file." if self._request is None else "Loading PyTorch and the model\u2026"
@@ -299,7 +330,7 @@ class SegmentWidget(QWidget):
         else:
             self._verdict = self._look()
             level, text = self._verdict.level, self._verdict.text
-            plan = self._verdict.plan.describe() if self._verdict.plan else ""
+            plan, writing = self._verdict.plan.describe() if self._verdict.plan else "", self._verdict.writing
         if equipment is not None and equipment.model is not None:
             from napari_shiftseg.plugin.verdict import describe_model
 
@@ -307,6 +338,7 @@ class SegmentWidget(QWidget):
         device = equipment.device if equipment is not None else None
         self.form.verdict.tell(level, text)
         _fill(self.form.plan, plan)
+        _fill(self.form.writing, writing)
         _fill(self.form.about_model, about)
         _fill(self.form.about_device, "" if device is None else f"{device.describe()}, {self.form.dtype.currentText()}")
         self._explain_rules()
@@ -314,13 +346,16 @@ class SegmentWidget(QWidget):
             button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
 
     def _look(self) -> "Verdict":
+        from napari_shiftseg.plugin.large_verdict import with_forecast
         from napari_shiftseg.plugin.verdict import Verdict, judge, tile_sizes
 
         model = self.equipment.model
         try:
             image = self.image()
             self.form.offer_channels(image.sizes.get("c", 1), model.spec.in_channels)
-            verdict = judge(image, model, self.settings(), self.equipment.device)
+            wish = self.settings()
+            verdict = judge(image, model, wish, self.equipment.device)
+            verdict = with_forecast(verdict, image, model, wish, self.equipment.device, self.form.large.place)
         except ShiftsegError as exc:
             return Verdict(level="fail", text=sentence(exc))
         if verdict.plan is not None:
@@ -367,30 +402,19 @@ class SegmentWidget(QWidget):
 
     def _build(self) -> None:
         self.form = SegmentForm(ComboBox(choices=self._image_layers, nullable=False))
-        self.run_button, self.cancel_button = QPushButton("Run"), QPushButton("Cancel")
-        self.preview_button = QPushButton("Preview view")
-        self.preview_button.setToolTip("Segment only what is in view, with the tiles of the whole image.")
-        self.progress, self.status = QProgressBar(), Note()
-        self.progress.setTextVisible(False)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.run_button, 2)
-        buttons.addWidget(self.preview_button, 1)
-        buttons.addWidget(self.cancel_button, 1)
+        self.bar = bar = RunBar()
+        self.run_button, self.preview_button, self.cancel_button = bar.run, bar.preview, bar.cancel
+        self.progress, self.status = bar.progress, bar.status
+        self.embedding_button = EmbeddingButton(self.viewer, lambda: self.layer, self.form.device.currentText, self._say)
         content = QWidget()
         column = QVBoxLayout(content)
         column.addWidget(self.form)
-        column.addLayout(buttons)
-        column.addWidget(self.progress)
-        column.addWidget(self.status)
+        column.addWidget(bar)
+        column.addWidget(self.embedding_button)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        outer.addWidget(scrolling(content))
         self.setMinimumWidth(300)
         self._set_running(False)
 
@@ -406,6 +430,8 @@ class SegmentWidget(QWidget):
         self.form.rules.toggled.connect(self._refresh)
         self.form.rules.fix.clicked.connect(lambda _: self.fix_tiles())
         self.form.deterministic.toggled.connect(self._refresh)
+        self.form.keep_embedding.toggled.connect(self._refresh)
+        self.form.large.changed.connect(self._refresh)
         self.run_button.clicked.connect(lambda _: self.run())
         self.preview_button.clicked.connect(lambda _: self.preview())
         self.cancel_button.clicked.connect(lambda _: self.cancel())
@@ -428,12 +454,3 @@ def _cancel_all(jobs: list[Job], *_: Any) -> None:
 def _fill(note: Note, text: str) -> None:
     note.tell("", text)
     note.setVisible(bool(text))
-
-
-def _summary(drawn: Drawn) -> tuple[str, str]:
-    """Level and text of the line under a finished run."""
-    record = drawn.result.record
-    counts, seconds = record["instances"], record["seconds"]["all"]
-    found = f"{counts[0]} instances" if len(counts) == 1 else f"{sum(counts)} instances in {len(counts)} frames"
-    level = "pass" if record["status"] == "compliant" else "warn"
-    return level, f"{found}, {record['status']}, {seconds:.1f} s on {record['device']['kind'].upper()}."

@@ -15,12 +15,25 @@ from napari_shiftseg.geometry import TilePlan, UNetSpec, plan_tiles
 from napari_shiftseg.plugin.layers import KEY
 
 if TYPE_CHECKING:
-    from napari_shiftseg.io import View
+    from napari_shiftseg.io import Image, View
     from napari_shiftseg.network import Model
 
-__all__ = ["ROLES", "Subject", "find_model", "is_result", "is_truth", "plan_of_record", "subject_of"]
+__all__ = [
+    "ROLES",
+    "VIEWED",
+    "Subject",
+    "find_model",
+    "is_result",
+    "is_truth",
+    "plan_of_record",
+    "subject_of",
+    "without_embedding",
+]
 
 ROLES = ("instances", "embedding")
+
+VIEWED = "embedding of the view"
+"""Role of an embedding that is known only where the viewer has looked, so that nothing can be measured of it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,12 +106,16 @@ class Subject:
         ResultError
             If the image is not there any more.
         """
-        if self.image is None:
-            raise ResultError(f"the image of {self.name} is not in the viewer; open it, and segment it again.")
         wanted = dict(zip(self.axes, self.index, strict=False))
         channels = self.record["settings"].get("channels")
-        frames = _image(self.image, self.record).frames(len(self.spatial), tuple(channels) if channels else None)
+        frames = self.whole_image().frames(len(self.spatial), tuple(channels) if channels else None)
         return next(frame.view for frame in frames if frame.index == wanted)
+
+    def whole_image(self) -> "Image":
+        """The image with all its frames, not read yet; ResultError if it is not there any more."""
+        if self.image is None:
+            raise ResultError(f"the image of {self.name} is not in the viewer; open it, and segment it again.")
+        return _image(self.image, self.record)
 
     def tile_plan(self) -> TilePlan:
         """The plan with its windows; ResultError if the record does not hold enough to make it again."""
@@ -145,6 +162,16 @@ def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject
         model=str(known.get("model") or ""),
         truth=_data(truth),
     )
+
+
+def without_embedding(viewer: Any, image: Layer | None) -> Layer | None:
+    """Instances without an embedding: those that are selected, else the last ones, of the image if there are any."""
+    known = {layer: layer.metadata.get(KEY, {}) for layer in viewer.layers}
+    have = {k["source_id"] for k in known.values() if k.get("role") in ("embedding", VIEWED)}
+    left = [layer for layer, k in known.items() if is_result(layer) and k["source_id"] not in have]
+    of_image = [layer for layer in left if image is not None and known[layer]["source_id"] == image.unique_id]
+    active = viewer.layers.selection.active
+    return active if active in left else next(reversed(of_image or left), None)
 
 
 def plan_of_record(record: Mapping[str, Any]) -> TilePlan | None:
@@ -227,10 +254,26 @@ def _image(where: Layer | Path, record: Mapping[str, Any]) -> Any:
 
         stored = open_result(where)
         if stored.image is None:
-            raise ResultError(f"{where.name} was saved without its image, so it cannot be computed again.")
+            return _original(where.name, record)
         return Image.from_array(stored.image, axes=stored.image_axes, name=where.stem)
     if not isinstance(where, ImageLayer):
         raise ResultError(f"the layer {where.name} is no image any more; segment it again.")
     from napari_shiftseg.plugin.source import image_of
 
     return image_of(where, record["image"]["axes"])
+
+
+def _original(name: str, record: Mapping[str, Any]) -> "Image":
+    """The file that was segmented, if it is where it was and still has that shape."""
+    from napari_shiftseg.io import read_image
+
+    source = Path(record["image"].get("source") or "the image")
+    if not source.exists():
+        raise ResultError(
+            f"{name} was saved without its image, and {source} is not there; open the image and segment it again."
+        )
+    image = read_image(source)
+    sizes = tuple(image.sizes.get(axis, 1) for axis in "zyx"[-len(record["plan"]["image_shape"]) :])
+    if image.axes != record["image"]["axes"] or sizes != tuple(record["plan"]["image_shape"]):
+        raise ResultError(f"{source} is not the image any more that {name} was made from; open it and segment it again.")
+    return image

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -36,11 +37,20 @@ class Verdict:
         Why, and what to do.
     plan : TilePlan or None
         None where no plan can be made.
+    large : bool
+        Whether the run goes out of core.
+    out : Path or None
+        The store that it writes.
+    writing : str
+        Where the result goes and in which blocks, "" where it stays in memory.
     """
 
     level: Literal["pass", "warn", "fail"]
     text: str
     plan: TilePlan | None = None
+    large: bool = False
+    out: Path | None = None
+    writing: str = ""
 
     @property
     def can_run(self) -> bool:

@@ -1,0 +1,186 @@
+"""`EmbeddingView`: the embedding of a large result as a layer that is computed where the viewer looks.
+
+The layer only ever copies what is known, so that the window stays alive; the network runs in a thread.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Layer
+from qtpy.QtCore import QTimer
+
+from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.plugin.jobs import End, sentence, start_job
+from napari_shiftseg.plugin.layers import KEY, keep_view
+from napari_shiftseg.plugin.preview import window_in_view
+from napari_shiftseg.plugin.refresher import Refresher
+from napari_shiftseg.plugin.source import placement_of
+from napari_shiftseg.plugin.subject import VIEWED, Subject, find_model
+
+if TYPE_CHECKING:
+    from napari_shiftseg.segmentation.lazy import LazyEmbedding
+
+__all__ = ["EmbeddingView", "lazy_steps"]
+
+_REST = 300  # milliseconds that the view has to stand still
+_EVERY = 0.3  # seconds between two refreshes
+_MOST_TILES = 64
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+
+
+class EmbeddingView:
+    """Adds the layer and looks after it until it is removed.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    lazy : LazyEmbedding
+    labels : Layer
+        Instances that the embedding belongs to.
+    tell : callable
+        Called with level and text of what there is to say.
+    """
+
+    def __init__(self, viewer: Any, lazy: "LazyEmbedding", labels: Layer, tell: Callable[[str, str], None]):
+        self.viewer, self.lazy = viewer, lazy
+        self._tell, self._job, self._ranged = tell, None, False
+        self.layer = self._add(labels)
+        self._refresher = Refresher(self.layer, _EVERY)
+        self._rest = QTimer()
+        self._rest.setSingleShot(True)
+        self._rest.timeout.connect(self.look)
+        # plain functions, which the viewer holds: this object lives as long as its layer
+        self._on_view = lambda _=None: self._rest.start(_REST)
+        self._on_removed = lambda event: self.close() if event.value is self.layer else None
+        camera, dims = viewer.scene.camera, viewer.dims
+        self._sources = [
+            *(getattr(camera.events, name) for name in ("center", "zoom")),
+            *(getattr(dims.events, name) for name in ("point", "order", "ndisplay")),
+            viewer.canvas.events.size,
+            self.layer.events.visible,
+        ]
+        for source in self._sources:
+            source.connect(self._on_view)
+        viewer.layers.events.removed.connect(self._on_removed)
+        self._rest.start(_REST)
+
+    @property
+    def running(self) -> bool:
+        """Whether tiles are being computed."""
+        return self._job is not None
+
+    def close(self) -> None:
+        """Compute no more, and let go of the viewer; the layer keeps what is known."""
+        self._rest.stop()
+        self._refresher.stop()
+        if self._job is not None:
+            self._job.cancel()
+        for source in self._sources:
+            source.disconnect(self._on_view)
+        self._sources = []
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+
+    def look(self) -> None:
+        """Compute what is in view and not known yet."""
+        if not self._sources or not self.layer.visible:
+            return
+        if self._job is not None:  # it ends after its tile, and then looks again
+            self._job.cancel()
+            return
+        seen = self._window()
+        count, most = self.lazy.count(seen), min(_MOST_TILES, self.lazy.at_once)
+        if count > most:
+            self._tell("warn", f"Embedding: {count} tiles are in view; zoom in until there are {most} or fewer.")
+            return
+        places = [place for place in self.lazy.tiles(seen) if not self.lazy.known(place)]
+        middle = [(part.start + part.stop) / 2 for part in seen]
+        places.sort(key=lambda place: _distance(self.lazy.window(place), middle))
+        if places:
+            steps = partial(_tile_steps, self.lazy, places)
+            self._job = start_job(steps, on_event=self._on_event, on_end=partial(self._on_end, count))
+        else:
+            self._say(count)
+
+    def _window(self) -> list[slice]:
+        """What is in view, per axis of the embedding."""
+        view = window_in_view(self.viewer, self.layer, "c" + self.lazy.axes)
+        sizes = zip(self.lazy.axes, self.lazy.shape[1:], strict=True)
+        return [view.get(axis, slice(0, size)) for axis, size in sizes]
+
+    def _add(self, labels: Layer) -> ImageLayer:
+        known = labels.metadata[KEY]
+        place = placement_of(labels, self.lazy.axes, self.lazy.axes).behind_channel()
+        levels = self.lazy.levels()
+        several = len(levels) > 1
+        layer = ImageLayer(
+            levels if several else levels[0],
+            multiscale=several,
+            name=f"{known['source']} embedding",
+            metadata={KEY: {**known, "role": VIEWED, "axes": "c" + self.lazy.axes}},
+            contrast_limits=(-1.0, 1.0),  # until something is known
+            rgb=False,
+            cache=False,
+            **{attribute: getattr(place, attribute) for attribute in _PLACE},
+        )
+        with keep_view(self.viewer):
+            self.viewer.layers.insert(self.viewer.layers.index(labels), layer)
+        return layer
+
+    def _on_event(self, event: Event) -> None:
+        if self._sources:
+            self._tell("", f"Embedding of the view: tile {event.done} of {event.total}\u2026")
+            self._refresher.ask()
+
+    def _on_end(self, count: int, end: End) -> None:
+        self._job = None
+        if not self._sources:
+            return
+        self._refresher.ask()
+        if end.state == "done":
+            if not self._ranged:
+                self._ranged = True
+                self.layer.contrast_limits_range = self.layer.contrast_limits = end.value
+            self._say(count)
+        elif end.state == "error":
+            self._tell("fail", sentence(end.value))
+        else:
+            self._rest.start(_REST)
+
+    def _say(self, count: int) -> None:
+        self._tell("", f"Embedding of the view: {count} tile{'s' * (count > 1)} computed; move or zoom for more.")
+
+
+def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmbedding"]:
+    """The embedding of a result, to be computed on demand: by its model, tiles and limits from its image."""
+    yield Stage(done=0, total=0, text="loading the model")
+    from napari_shiftseg.network import Limits
+    from napari_shiftseg.segmentation import SegmentSettings
+    from napari_shiftseg.segmentation.lazy import lazy_embedding
+
+    record = subject.record
+    wish: Mapping[str, Any] = record["settings"]
+    settings = SegmentSettings(
+        write=tuple(record["plan"]["write"]),
+        device=device,
+        dtype=wish.get("dtype", "float32"),
+        deterministic=bool(wish.get("deterministic")),
+        channels=tuple(wish["channels"]) if wish.get("channels") else None,
+        allow_noncompliant=True,
+    )
+    limits = Limits(**{name: value and tuple(value) for name, value in record["limits"].items()})
+    return lazy_embedding(subject.whole_image(), find_model(subject, ""), settings, limits)
+
+
+def _tile_steps(lazy: "LazyEmbedding", places: list[Any]) -> Generator[Event, None, tuple[float, float]]:
+    """Compute tiles; returns the range of the values of the first one."""
+    from napari_shiftseg.colours import value_range
+
+    yield from lazy.steps(places)
+    return value_range(lazy[(slice(None), *lazy.window(places[0]))])
+
+
+def _distance(window: tuple[slice, ...], middle: list[float]) -> float:
+    return float(np.hypot.reduce([(part.start + part.stop) / 2 - at for part, at in zip(window, middle, strict=True)]))

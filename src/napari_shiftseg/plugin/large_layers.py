@@ -1,0 +1,110 @@
+"""`LiveLabels`: the layer of a run out of core, from its first block to the finished store."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Labels
+
+from napari_shiftseg.events import BlockDone, Event
+from napari_shiftseg.plugin.large_jobs import LevelsReady, Written
+from napari_shiftseg.plugin.layers import KEY, keep_view
+from napari_shiftseg.plugin.preview import window_in_view
+from napari_shiftseg.plugin.refresher import Refresher
+
+if TYPE_CHECKING:
+    from napari_shiftseg.plugin.source import Placement
+
+__all__ = ["LiveLabels"]
+
+_EVERY = 1.0  # seconds
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+
+
+class LiveLabels:
+    """One layer of labels that lie on disk: finished blocks while the run works, then the result.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    place_of : callable
+        Gives the `Placement` of some axes of the source layer.
+    name : str
+        Of the source layer.
+    source_id : hashable
+        Of the source layer.
+    """
+
+    def __init__(self, viewer: Any, place_of: "Callable[[str], Placement]", name: str, source_id: Any):
+        self.viewer, self.layer = viewer, None
+        self._place_of, self._name, self._source_id = place_of, name, source_id
+        self._refresher: Refresher | None = None
+        self._axes = ""
+
+    def follow(self, event: Event) -> None:
+        """Show what an event of the run says is there."""
+        if isinstance(event, LevelsReady):
+            self._show(event)
+        elif isinstance(event, BlockDone) and self._is_there() and self._sees(event.window):
+            self._refresher.ask()
+
+    def finish(self, written: Written) -> Labels:
+        """Show the result."""
+        result = written.result
+        offset = len(result.axes) - len(result.plan.origin)
+        place = self._place_of(result.axes).shifted((0,) * offset + result.plan.origin)
+        known = {"role": "instances", "source_id": self._source_id, "source": self._name, "axes": result.axes}
+        known |= {"plan": result.plan, "status": result.record["status"], "record": result.record, "model": written.model}
+        known["store"] = str(result.stored.path)
+        layer = self._put(written.levels, place, {KEY: known})
+        layer.features = written.features
+        layer.name = f"{self._name} instances"  # last: it tells others that there is a result now
+        self._stop()
+        return layer
+
+    def remove(self) -> None:
+        """Take an unfinished layer away."""
+        self._stop()
+        if self._is_there():
+            self.viewer.layers.remove(self.layer)
+        self.layer = None
+
+    def _show(self, event: LevelsReady) -> None:
+        if self.layer is not None and not self._is_there():
+            return  # the user does not want to see it
+        self._axes = event.axes
+        known = {"role": "unfinished instances", "source_id": self._source_id, "source": self._name, "axes": event.axes}
+        layer = self._put(list(event.levels), self._place_of(event.axes), {KEY: known})
+        layer.name = f"{self._name} {'instances' if event.final else 'fragments of instances'} (unfinished)"
+        self._stop()
+        self._refresher = Refresher(layer, _EVERY)
+
+    def _put(self, levels: list[Any], place: "Placement", metadata: dict[str, Any]) -> Labels:
+        several = len(levels) > 1  # napari takes no pyramid of one level
+        data = levels if several else levels[0]
+        placed = {attribute: getattr(place, attribute) for attribute in _PLACE}
+        if self._is_there():
+            self.layer.data = data
+            self.layer.metadata = metadata
+            for attribute, value in placed.items():
+                setattr(self.layer, attribute, value)
+        else:
+            with keep_view(self.viewer):
+                # cache=False: the arrays change while they are shown
+                layer = Labels(
+                    data, multiscale=several, name=f"{self._name} instances", metadata=metadata, cache=False, **placed
+                )
+                self.layer = self.viewer.add_layer(layer)
+        return self.layer
+
+    def _sees(self, window: tuple[slice, ...]) -> bool:
+        view = window_in_view(self.viewer, self.layer, self._axes)
+        pairs = ((part, view[axis]) for part, axis in zip(window, self._axes, strict=True) if axis in view)
+        return self.layer.visible and all(part.start < seen.stop and part.stop > seen.start for part, seen in pairs)
+
+    def _is_there(self) -> bool:
+        return self.layer is not None and self.layer in self.viewer.layers
+
+    def _stop(self) -> None:
+        if self._refresher is not None:
+            self._refresher.stop()
+            self._refresher = None

@@ -1,0 +1,79 @@
+"""`RunBar`: the buttons that start and stop a segmentation, how far it is, and the line that says what is happening."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+
+from napari_shiftseg.events import BlockDone, Event, Stage
+from napari_shiftseg.plugin.inputs import Note
+
+__all__ = ["RunBar", "scrolling", "summary"]
+
+
+class RunBar(QWidget):
+    """Buttons, a bar and a line."""
+
+    def __init__(self, parent: QWidget | None = None):
+        super().__init__(parent)
+        self.run, self.preview, self.cancel = QPushButton("Run"), QPushButton("Preview view"), QPushButton("Cancel")
+        self.preview.setToolTip("Segment only what is in view, with the tiles of the whole image.")
+        self.progress, self.status = QProgressBar(), Note()
+        self.progress.setTextVisible(False)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.run, 2)
+        buttons.addWidget(self.preview, 1)
+        buttons.addWidget(self.cancel, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(buttons)
+        column.addWidget(self.progress)
+        column.addWidget(self.status)
+        self.begin(False)
+
+    def begin(self, running: bool, *, blocks: bool = False) -> None:
+        """Get ready for a run, or for what comes after one; `blocks` counts blocks and not the tiles in each."""
+        self.run.setEnabled(not running)
+        self.preview.setEnabled(not running)
+        self.cancel.setEnabled(running)
+        self.progress.setVisible(running)
+        self._blocks, self._stage, self._done, self._total = blocks, "starting", 0, 0
+
+    def follow(self, event: Event, *, quiet: bool = False) -> None:
+        """Show how far a run is; a quiet one says nothing."""
+        if isinstance(event, Stage):
+            self._stage = event.text
+        inner = self._blocks and self._total > 0 and not isinstance(event, Stage | BlockDone)
+        if not inner:
+            self._done, self._total = event.done, event.total
+            self.progress.setRange(0, event.total)
+            self.progress.setValue(event.done)
+        if quiet:
+            return
+        steps = f" ({self._done} of {self._total}{' blocks' * self._blocks})" if self._total else ""
+        within = f", {event.done} of {event.total} in the next one" if inner and event.total else ""
+        self.status.tell("", f"{self._stage[:1].upper()}{self._stage[1:]}{steps}{within}\u2026")
+
+    @property
+    def blocks(self) -> str:
+        """How many blocks of the present pass are finished, "" where none are counted."""
+        return f"{self._done} of {self._total} blocks" if self._blocks and self._total else ""
+
+
+def scrolling(content: QWidget) -> QScrollArea:
+    """The content, which scrolls up and down where the dock is too low."""
+    scroll = QScrollArea()
+    scroll.setWidgetResizable(True)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    scroll.setWidget(content)
+    return scroll
+
+
+def summary(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Level and text of the line under a finished run."""
+    counts, seconds = record["instances"], record["seconds"]["all"]
+    found = f"{counts[0]} instances" if len(counts) == 1 else f"{sum(counts)} instances in {len(counts)} frames"
+    level = "pass" if record["status"] == "compliant" else "warn"
+    return level, f"{found}, {record['status']}, {seconds:.1f} s on {record['device']['kind'].upper()}."
