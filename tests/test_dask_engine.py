@@ -18,15 +18,15 @@ import torch
 
 from napari_shiftseg import SegmentSettings, UNet, UNetSpec, open_result, segment
 from napari_shiftseg.errors import ResultError, SettingsError
-from napari_shiftseg.events import BlockDone, Stage
-from napari_shiftseg.io import Image, read_image, work_path
+from napari_shiftseg.events import BlockDone, Event, Stage
+from napari_shiftseg.io import Image, WorkFolder, read_image, work_path
 from napari_shiftseg.network import Clustering, Model, ModelRecord, Normalisation
 from napari_shiftseg.segmentation import segment_steps
 
 pytest.importorskip("distributed", reason="workers need dask (the extra `distributed`)")
 psutil = pytest.importorskip("psutil")
 
-from napari_shiftseg.segmentation import dask_engine  # noqa: E402
+from napari_shiftseg.segmentation import block_worker, dask_engine  # noqa: E402
 from napari_shiftseg.segmentation.block_worker import finish_blocks  # noqa: E402
 from napari_shiftseg.segmentation.local_workers import LocalWorkers  # noqa: E402
 
@@ -240,6 +240,27 @@ def test_a_worker_without_the_folder_says_so(tmp_path):
     with pytest.raises(ResultError, match="on a disk that all workers see under the same path"):
         finish_blocks(str(tmp_path / "nowhere.zarr"), "run", "find", [(0, 0)])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_stops_in_the_middle_of_a_block_that_nobody_wants(tmp_path, monkeypatch):
+    """The command was cancelled or killed, and its scheduler is not there to tell the workers of a cluster."""
+    seen = []
+
+    def steps(frame, block):
+        for done in range(1, 100):
+            seen.append((block, done))
+            if seen[-1] == ("b", 3):
+                (work.path / "workers" / "run.json").unlink()
+            yield Event(done=done, total=99)
+
+    work = WorkFolder(tmp_path / "r.zarr")
+    work.write_json("workers/run.json", {})
+    layout = SimpleNamespace(grid=["a", "b", "c", "d"])
+    job = SimpleNamespace(work=work, layout=layout, find_steps=steps, is_done=lambda which, frame, number: number == 0)
+    monkeypatch.setattr(block_worker, "_ASK_EVERY", 0)
+    monkeypatch.setattr(block_worker, "_job_of", lambda target, run: job)
+    finish_blocks(str(work.target), "run", "find", [(0, number) for number in range(4)])
+    assert seen == [("b", 1), ("b", 2), ("b", 3)]
 
 
 def test_a_lost_scheduler_is_a_sentence(tmp_path, model, plane):

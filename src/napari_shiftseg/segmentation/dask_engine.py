@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from pathlib import Path
@@ -104,6 +105,7 @@ class DaskEngine:
     def __enter__(self) -> Self:
         settings, work = self._settings, self._job.work
         with ExitStack() as opening:
+            opening.enter_context(_silence())
             address = settings.cluster
             if address is None:
                 spread = self._job.task.device.kind == "cuda" and settings.device in ("auto", "cuda")
@@ -218,6 +220,22 @@ class DaskEngine:
     def _lost(self) -> ResultError:
         where = self._settings.cluster or "on this machine"
         return ResultError(f"the scheduler {where} does not answer any more; start it again: {_ON}.")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep dask from telling, while this engine closes or workers die, what the events and errors of the run tell."""
+    import distributed  # noqa: F401  # which adds its handlers
+
+    handlers = [handler for name in ("distributed", "distributed.client") for handler in logging.getLogger(name).handlers]
+    before = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, before, strict=True):
+            handler.setLevel(level)
 
 
 def _client(address: str) -> Any:

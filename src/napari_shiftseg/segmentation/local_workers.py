@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -63,7 +62,7 @@ class LocalWorkers:
             with config.set({"distributed.scheduler.allowed-failures": self._failures}):
                 scheduler = LocalCluster(
                     n_workers=0,
-                    silence_logs=logging.CRITICAL + 1,
+                    silence_logs=False,
                     # its web server takes any free port of this machine alone, not 8787 of all that reach it
                     scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                 )
