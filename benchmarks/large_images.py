@@ -115,7 +115,7 @@ class Made:
 
 
 def measure(ndim: int, edge: int, folder: Path, memory: int) -> dict:
-    """One run, and each stage of it alone on a part of the image."""
+    """One run, and the time that each of its stages took."""
     from napari_shiftseg import SegmentSettings, segment
     from napari_shiftseg.io import Image
 
@@ -148,7 +148,6 @@ class StageTimer:
 
     def __init__(self) -> None:
         from napari_shiftseg.instances import pieces
-        from napari_shiftseg.network import predict
         from napari_shiftseg.segmentation.blockwise import BlockJob
 
         predict = sys.modules["napari_shiftseg.network.predict"]

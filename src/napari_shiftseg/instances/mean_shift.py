@@ -156,7 +156,7 @@ def _density(at: FloatArray, cells: FloatArray, weights: FloatArray, tree: Any) 
     found = cKDTree(at).sparse_distance_matrix(tree, _REACH, output_type="ndarray")
     rows, columns = found["i"], found["j"]
     shares = np.exp(-0.5 * found["v"] ** 2) * weights[columns]
-    density = np.bincount(rows, shares, len(at))
+    density: FloatArray = np.bincount(rows, shares, len(at)).astype(np.float64, copy=False)
     sums = np.stack([np.bincount(rows, shares * column[columns], len(at)) for column in cells.T], axis=1)
     return density, sums / np.maximum(density, 1e-300)[:, None]
 
