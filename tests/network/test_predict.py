@@ -250,7 +250,7 @@ def test_empty_tiles_are_computed_once_and_equal_in_bits(seeded_net, monkeypatch
     monkeypatch.setattr(predict_module, "_one_pass", lambda *args: passes.append(1) or once(*args))
     found = predict(net, image, plan, device="cpu")
     some = len(passes)
-    monkeypatch.setattr(predict_module._ConstantTiles, "key", lambda self, pixels, keep: None)
+    monkeypatch.setattr(predict_module.ConstantTiles, "key", lambda self, pixels, keep: None)
     np.testing.assert_array_equal(found, predict(net, image, plan, device="cpu"))
     # near its border a zero-padded network reads less, so there are more kinds of tiles
     assert len(passes) - some == len(plan) and some < (0.25 if padding == "valid" else 0.5) * len(plan)
@@ -258,7 +258,7 @@ def test_empty_tiles_are_computed_once_and_equal_in_bits(seeded_net, monkeypatch
 
 
 def test_of_empty_tiles_only_a_few_are_kept():
-    empty = predict_module._ConstantTiles()
+    empty = predict_module.ConstantTiles()
     for value in range(20):
         pixels = np.full((1, 4, 4), value, np.float32)
         empty.keep(empty.key(pixels, (slice(0, 2),) * 2), pixels)
