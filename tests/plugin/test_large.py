@@ -21,6 +21,7 @@ from napari_shiftseg.io import Image, work_path
 from napari_shiftseg.plugin import large_jobs, result_place
 from napari_shiftseg.plugin import segment_widget as widget_module
 from napari_shiftseg.plugin.layers import KEY
+from napari_shiftseg.plugin.reader import get_reader
 from napari_shiftseg.plugin.refresher import Refresher
 
 pytestmark = pytest.mark.gui
@@ -260,6 +261,18 @@ def test_a_run_in_memory_leaves_the_layer_on_disk_alone(open_large, qtbot, tmp_p
     first, second = labels_of(viewer)
     assert first.multiscale and isinstance(second.data, np.ndarray)
     np.testing.assert_array_equal(open_result(tmp_path / "second.zarr").labels[:], second.data)
+
+
+def test_an_opened_store_has_the_features_of_its_table(tmp_path, tiny, cells, monkeypatch):
+    monkeypatch.setattr("napari_shiftseg.plugin.reader._WHOLE", 0)  # as if it were large
+    result = segment(cells((300, 280)), load_model(tiny), SegmentSettings(out_of_core=True), tmp_path / "r.zarr")
+    _, options, kind = get_reader(str(tmp_path / "r.zarr"))(str(tmp_path / "r.zarr"))[-1]
+    assert (kind, options["multiscale"]) == ("labels", True)
+    table = object_table(result.labels[:])
+    assert options["features"]["index"].tolist() == table["index"].tolist()
+    assert options["features"]["area"].tolist() == table["area"].tolist()
+    monkeypatch.setattr("napari_shiftseg.plugin.large_jobs._MOST_FEATURES", len(table["index"]) - 1)
+    assert len(get_reader(str(tmp_path / "r.zarr"))(str(tmp_path / "r.zarr"))[-1][1]["features"]) == 0
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from napari.types import LayerDataTuple
 from napari.utils.notifications import show_warning
 
 from napari_shiftseg.errors import ShiftsegError
+from napari_shiftseg.plugin.large_jobs import features_of
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.subject import plan_of_record
 
@@ -94,6 +95,8 @@ def _labels(stored: "StoredResult", known: dict[str, Any]) -> LayerDataTuple:
         data = data.view(np.int32)  # napari draws them fastest, and paints in them
         if "plan" in known and data.ndim == len(stored.record["plan"]["result_shape"]):
             options["features"] = object_table(data, stored.record["plan"]["seams"])
+    elif "plan" in known:
+        options["features"] = features_of(stored, len(stored.record["plan"]["result_shape"]))
     metadata = {KEY: {"role": "instances", **known, "axes": stored.axes}}
     options |= {"name": f"{stored.path.stem} instances", "metadata": metadata}
     return data, {**options, **_place(stored, stored.axes)}, "labels"
