@@ -72,7 +72,7 @@ def main():
         QTest.mouseClick(widget.run_button, Qt.MouseButton.LeftButton)
         started = time.perf_counter()
         wait_for(lambda: widget.bar.blocks.startswith("12 of"), 900)
-        wait_for(lambda: "in the next one" in widget.status.text(), 900)
+        wait_for(lambda: "tile" in widget.status.text(), 900)
         print(widget.status.text(), "still for", heart.said())
         save_window(viewer, wishes.out / "segment_large.png")
         wait_for(lambda: not widget.running, 1800)

@@ -148,7 +148,10 @@ def test_the_layer_is_the_finished_store(open_large, qtbot, tmp_path, tiny, cell
     assert layer.features["index"].tolist() == table["index"].tolist()
     assert layer.features["area"].tolist() == table["area"].tolist()
     assert "instances, compliant" in widget.status.text() and "r.ome.zarr" in widget.status.text()
-    assert "already" in widget.form.verdict.text()  # the store is there now
+    assert widget.form.large.place is None  # that store is written
+    assert "cells_shiftseg.ome.zarr" in widget.form.writing.text() and widget.run_button.isEnabled()
+    widget.form.large.store.value = tmp_path / "r.ome.zarr"
+    assert "is there already" in widget.form.verdict.text() and not widget.run_button.isEnabled()
 
 
 def test_finished_blocks_are_seen_during_the_run(open_large, qtbot, tmp_path, stepwise):

@@ -12,7 +12,7 @@ __all__ = ["LargeForm"]
 _TIPS = {
     "choice": "Block by block from disk to disk. Auto: when the result would not fit in memory.",
     "memory": "Memory that the run may take: one pass of the network, and out of core all of it.",
-    "store": "OME-Zarr store to write. It has to be named in no case: a run out of core finds a free name beside the image.",
+    "store": "OME-Zarr store to write. May stay empty: a run out of core then takes a free name beside the image.",
 }
 _WISHES = {"Auto": None, "Always": True, "Never": False}
 
@@ -67,6 +67,6 @@ class LargeForm(QWidget):
         path = self.store.value
         return Path(path) if path and Path(path).name else None
 
-    def suggest(self, place: Path | None) -> None:
-        """Show in grey where the result goes if nothing is named."""
-        self.store.line_edit.native.setPlaceholderText("" if place is None else str(place))
+    def forget_place(self) -> None:
+        """Empty the field: that store is written now, and is not written twice."""
+        self.store.value = None

@@ -74,7 +74,7 @@ class LiveLabels:
         self._axes = event.axes
         known = {"role": "unfinished instances", "source_id": self._source_id, "source": self._name, "axes": event.axes}
         layer = self._put(list(event.levels), self._place_of(event.axes), {KEY: known})
-        layer.name = f"{self._name} {'instances' if event.final else 'fragments of instances'} (unfinished)"
+        layer.name = f"{self._name} instances (unfinished)"
         self._stop()
         self._refresher = Refresher(layer, _EVERY)
 

@@ -1,18 +1,21 @@
 """Segment only what is in view: which pixels that are, the job, and the layer it ends as."""
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Layer
 from napari.types import LayerDataTuple
 
+from napari_shiftseg.events import Event
 from napari_shiftseg.plugin.layers import KEY, areas
 
 if TYPE_CHECKING:
+    from napari_shiftseg.io import Image
     from napari_shiftseg.plugin.source import Placement
-    from napari_shiftseg.segmentation import Preview
+    from napari_shiftseg.segmentation import Preview, SegmentSettings
 
-__all__ = ["preview_layer", "window_in_view"]
+__all__ = ["preview_layer", "view_steps", "window_in_view"]
 
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
@@ -50,6 +53,15 @@ def _on_canvas(viewer: Any, layer: Layer, displayed: list[int]) -> np.ndarray:
         corners[:, axis + first] = centre + reach * np.array(sides)
     seen = np.array([layer.world_to_data(corner[first:]) for corner in corners])
     return np.rint([seen.min(axis=0), seen.max(axis=0)])
+
+
+def view_steps(
+    image: "Image", model: str, settings: "SegmentSettings", window: dict[str, slice]
+) -> Generator[Event, None, "Preview"]:
+    """The job: segment a window of an image."""
+    from napari_shiftseg.segmentation import preview_steps  # torch is loaded in the thread
+
+    return preview_steps(image, model, settings, window)
 
 
 def preview_layer(preview: "Preview", place: "Placement", name: str, source_id: Any = None) -> LayerDataTuple:

@@ -6,7 +6,7 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from napari_shiftseg.events import BlockDone, Event, Stage
+from napari_shiftseg.events import BlockDone, Event, Stage, TileDone
 from napari_shiftseg.plugin.inputs import Note
 
 __all__ = ["RunBar", "scrolling", "summary"]
@@ -52,7 +52,8 @@ class RunBar(QWidget):
         if quiet:
             return
         steps = f" ({self._done} of {self._total}{' blocks' * self._blocks})" if self._total else ""
-        within = f", {event.done} of {event.total} in the next one" if inner and event.total else ""
+        part = "tile" if isinstance(event, TileDone) else "part"
+        within = f", {part} {event.done} of {event.total} of the next" if inner and event.total else ""
         self.status.tell("", f"{self._stage[:1].upper()}{self._stage[1:]}{steps}{within}\u2026")
 
     @property

@@ -1,6 +1,6 @@
 """The Segment widget: an image layer and a model become an embedding and instances."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ from napari_shiftseg.plugin.jobs import End, Job, sentence, start_job
 from napari_shiftseg.plugin.large_jobs import Written, segment_large
 from napari_shiftseg.plugin.large_layers import LiveLabels
 from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, put_layers, segment_and_draw
-from napari_shiftseg.plugin.preview import preview_layer, window_in_view
+from napari_shiftseg.plugin.preview import preview_layer, view_steps, window_in_view
 from napari_shiftseg.plugin.run_bar import RunBar, scrolling, summary
 from napari_shiftseg.plugin.segment_form import SegmentForm
 
@@ -143,7 +143,7 @@ class SegmentWidget(QWidget):
             return
         self._refresh()
         window = window_in_view(self.viewer, self.layer, self.form.axes.text().strip())
-        self._start(partial(_preview_steps, window=window), self.show_preview)
+        self._start(partial(view_steps, window=window), self.show_preview)
 
     def _start(self, steps: Callable[..., Any], show: Callable[[Any], None], *, blocks: bool = False) -> None:
         if self.jobs or self._verdict is None or not self._verdict.can_run:
@@ -185,12 +185,17 @@ class SegmentWidget(QWidget):
 
     def _show_and_sum_up(self, drawn: Drawn) -> None:
         self.show_result(drawn)
-        self.status.tell(*summary(drawn.result.record))
+        self._sum_up(drawn.result.record)
 
     def _show_large(self, written: Written) -> None:
         self._live.finish(written)
-        level, text = summary(written.result.record)
-        self.status.tell(level, f"{text} Written to {written.result.stored.path}.")
+        self._sum_up(written.result.record)
+
+    def _sum_up(self, record: dict[str, Any]) -> None:
+        level, text = summary(record)
+        out = self._verdict.out
+        self.status.tell(level, text if out is None else f"{text} Written to {out}.")
+        self.form.large.forget_place()
 
     def _say(self, level: str, text: str) -> None:
         """Show a text that is less important than what a run says."""
@@ -436,14 +441,6 @@ class SegmentWidget(QWidget):
         self.preview_button.clicked.connect(lambda _: self.preview())
         self.cancel_button.clicked.connect(lambda _: self.cancel())
         self.destroyed.connect(partial(_cancel_all, self.jobs))
-
-
-def _preview_steps(
-    image: "Image", model: str, settings: "SegmentSettings", window: dict[str, slice]
-) -> Generator[Event, None, "Preview"]:
-    from napari_shiftseg.segmentation import preview_steps  # torch is loaded in the thread
-
-    return preview_steps(image, model, settings, window)
 
 
 def _cancel_all(jobs: list[Job], *_: Any) -> None:
