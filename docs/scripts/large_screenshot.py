@@ -6,6 +6,7 @@ Needs a display (Xvfb will do) and the extra `napari`. Prints how long the windo
 """
 
 import argparse
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -61,6 +62,7 @@ def main():
     widget.form.tile.setCurrentText("256")
     widget.form.tile.changed.emit()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["HOME"] = folder  # the pictures show no home of anybody
         form = widget.form.large
         form.group.expand(animate=False)
         form.choice.setCurrentText("Always")
