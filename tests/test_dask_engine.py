@@ -14,13 +14,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tifffile
-import torch
+from grey import bars
+from grey import grey_model as made
 
-from napari_shiftseg import SegmentSettings, UNet, UNetSpec, open_result, segment
+from napari_shiftseg import SegmentSettings, open_result, segment
 from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.events import BlockDone, Event, Stage
 from napari_shiftseg.io import Image, WorkFolder, read_image, work_path
-from napari_shiftseg.network import Clustering, Model, ModelRecord, Normalisation
 from napari_shiftseg.segmentation import segment_steps
 
 pytest.importorskip("distributed", reason="workers need dask (the extra `distributed`)")
@@ -58,37 +58,7 @@ def model():
 
 
 def grey_model(**values):
-    spec = UNetSpec(**{"levels": 1, "features": 3, "embedding_dim": 2, "foreground": True, **values})
-    torch.manual_seed(0)
-    net = UNet(spec).eval().requires_grad_(False)
-    middle = tuple((k - 1) // 2 for k in spec.kernels)
-    for block in (net.encoder[0], net.decoder[0]):
-        for layer in block:
-            if hasattr(layer, "weight"):
-                layer.weight[0] = 0
-                layer.weight[(0, 0, *middle)] = 1
-    net.head.weight.zero_()
-    net.head.weight[0, 0] = 10
-    net.head.weight[1, 1:] = 0.5
-    net.head.weight[2, 0] = 40
-    net.head.bias[2] = -10
-    record = ModelRecord(
-        window=(6,) * spec.ndim,
-        normalisation=Normalisation(low=0, high=100),
-        clustering=Clustering(bandwidth=0.4, min_size=4, min_density=1.0),
-    )
-    return Model(spec=spec, module=net, record=record, name="grey")
-
-
-def bars(shape, seed=0):
-    """Bars of few grey values, up to 100 px long, so that many cross the borders of blocks."""
-    rng = np.random.default_rng(seed)
-    image = np.zeros(shape, np.float32)
-    for _ in range(int(np.prod(shape) / 900) + 1):
-        corner = [int(rng.integers(0, n)) for n in shape]
-        edges = rng.permutation([int(rng.integers(20, 100)), *(int(rng.integers(3, 7)) for _ in shape[1:])])
-        image[tuple(slice(c, c + e) for c, e in zip(corner, edges, strict=True))] = rng.choice([0.4, 0.6, 0.8, 1.0])
-    return image
+    return made(deep=0.5, **values)
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 import zarr
+from grey import UNCHANGED, bars
+from grey import grey_model as made
 
-from napari_shiftseg import SegmentSettings, UNet, UNetSpec, open_result, read_image, save_model, segment
+from napari_shiftseg import SegmentSettings, open_result, read_image, save_model, segment
 from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.events import BlockDone, Stage, TileDone
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import ChunkReader, Image, WorkFolder, work_path
-from napari_shiftseg.network import Clustering, Model, ModelRecord, Normalisation, predict
+from napari_shiftseg.network import predict
 from napari_shiftseg.segmentation import layout_of, prepare, segment_steps
 
 SMALL = 1 << 30
@@ -33,39 +34,7 @@ def small_blocks(monkeypatch):
 
 
 def grey_model(ndim=2, **values):
-    """Weights by hand: the embedding is ten times the grey value and some of the deep path, the foreground what is bright."""
-    spec = UNetSpec(**{"ndim": ndim, "levels": 1, "features": 3, "embedding_dim": 2, "foreground": True, **values})
-    torch.manual_seed(0)
-    net = UNet(spec).eval().requires_grad_(False)
-    middle = tuple((k - 1) // 2 for k in spec.kernels)
-    for block in (net.encoder[0], net.decoder[0]):
-        for layer in block:
-            if hasattr(layer, "weight"):
-                layer.weight[0] = 0
-                layer.weight[(0, 0, *middle)] = 1
-    net.head.weight.zero_()
-    net.head.weight[0, 0] = 10
-    net.head.weight[1, 1:] = 0.5
-    if spec.foreground:
-        net.head.weight[spec.embedding_dim, 0] = 40
-        net.head.bias[spec.embedding_dim] = -10
-    record = ModelRecord(
-        window=(6,) * ndim,
-        normalisation=Normalisation(low=0, high=0),
-        clustering=Clustering(bandwidth=0.4, min_size=4, min_density=1.0),
-    )
-    return Model(spec=spec, module=net, record=record, name="grey")
-
-
-def bars(shape, seed=0):
-    """Bars of few grey values, up to 100 px long, so that many cross the borders of blocks; some touch at a corner."""
-    rng = np.random.default_rng(seed)
-    image = np.zeros(shape, np.float32)
-    for _ in range(int(np.prod(shape) / 900) + 1):
-        corner = [int(rng.integers(0, n)) for n in shape]
-        edges = rng.permutation([int(rng.integers(20, 100)), *(int(rng.integers(3, 7)) for _ in shape[1:])])
-        image[tuple(slice(c, c + e) for c, e in zip(corner, edges, strict=True))] = rng.choice([0.4, 0.6, 0.8, 1.0])
-    return image
+    return made(ndim, deep=0.5, normalisation=UNCHANGED, **values)
 
 
 CASES = {

@@ -5,12 +5,11 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-import torch
+from grey import grey_model as made
 
 from napari_shiftseg import (
     SegmentSettings,
     TrainSettings,
-    UNet,
     UNetSpec,
     match_score,
     open_result,
@@ -23,45 +22,14 @@ from napari_shiftseg.errors import ComplianceError, DeviceError, ImageError, Mod
 from napari_shiftseg.events import Stage, TileDone, WindowDone
 from napari_shiftseg.geometry import plan_tiles, violations
 from napari_shiftseg.io import Image, read_image
-from napari_shiftseg.network import Augmentation, Clustering, Model, ModelRecord, Normalisation, TrainImage
+from napari_shiftseg.network import Augmentation, Clustering, ModelRecord, Normalisation, TrainImage
 from napari_shiftseg.segmentation import plan_image, segment_steps, status
 
 ON_CPU = SegmentSettings(device="cpu")
-# intensities of 0 to 1 stay as they are
-WHOLE_RANGE = Normalisation(low=0, high=100)
-
-
-def grey_net(spec, deep=0.0):
-    """Weights by hand: the embedding is ten times the grey value, the foreground what is above a quarter.
-
-    `deep` lets the path through the poolings speak too, so that the position modulo the period shows.
-    """
-    torch.manual_seed(0)
-    net = UNet(spec).eval().requires_grad_(False)
-    middle = tuple((k - 1) // 2 for k in spec.kernels)
-    for block in (net.encoder[0], net.decoder[0]):
-        for layer in block:
-            if hasattr(layer, "weight"):
-                layer.weight[0] = 0
-                layer.weight[(0, 0, *middle)] = 1
-    net.head.weight.zero_()
-    net.head.weight[0, 0] = 10
-    net.head.weight[1, 1:] = deep
-    if spec.foreground:
-        net.head.weight[spec.embedding_dim, 0] = 40
-        net.head.bias[spec.embedding_dim] = -10
-    return net
 
 
 def grey_model(ndim=2, deep=0.0, window=None, **values):
-    spec = UNetSpec(**{"ndim": ndim, "levels": 1, "features": 3, "embedding_dim": 2, "foreground": True, **values})
-    record = ModelRecord(
-        window=window or (6,) * ndim,
-        normalisation=WHOLE_RANGE,
-        clustering=Clustering(bandwidth=0.4, min_size=4, min_density=1.0),
-        neighbours=spec.padding == "zero",
-    )
-    return Model(spec=spec, module=grey_net(spec, deep), record=record, name="grey", hash="ab12")
+    return made(ndim, deep, window, digest="ab12", **values)
 
 
 def grey_image(shape, seed=0):
