@@ -18,7 +18,7 @@ from napari_shiftseg import SegmentSettings, open_result, read_image, save_model
 from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.events import BlockDone, Stage, TileDone
 from napari_shiftseg.instances import object_table
-from napari_shiftseg.io import ChunkReader, Image, WorkFolder, work_path
+from napari_shiftseg.io import ChunkReader, Image, ResultWriter, WorkFolder, work_path
 from napari_shiftseg.network import predict
 from napari_shiftseg.segmentation import layout_of, prepare, segment_steps
 
@@ -293,23 +293,34 @@ def test_two_runs_do_not_write_one_store(tmp_path):
         segment(bars((600, 530)), grey_model(), LARGE, tmp_path / "r.zarr")
 
 
-def test_a_killed_move_is_finished_by_the_next_call(tmp_path):
+def test_a_killed_move_is_finished_by_the_next_call(tmp_path, monkeypatch):
     """Killed between the move of the store and the removal of the folder: there is nothing left to compute."""
     model, image = grey_model(), bars((600, 530))
-    expected = segment(image, model, LARGE, tmp_path / "r.zarr").labels[:]
-    with WorkFolder(tmp_path / "r.zarr") as work:
-        from napari_shiftseg.segmentation.large import _fingerprint
-
-        task = prepare(image, model, LARGE)
-        layout = layout_of(task, LARGE)
-        work.write_json(
-            "run.json", {**_fingerprint(task, LARGE), "edge": list(layout.grid.edge), "write": list(layout.tiles.write)}
-        )
-        work.write_json("finished.json", {"finished": True})
+    with monkeypatch.context() as killed:
+        killed.setattr(WorkFolder, "remove", lambda self: None)
+        expected = segment(image, model, LARGE, tmp_path / "r.zarr").labels[:]
+    assert work_path(tmp_path / "r.zarr").exists()
     events = []
     result = segment(image, model, LARGE, tmp_path / "r.zarr", on_event=events.append)
     np.testing.assert_array_equal(result.labels[:], expected)
     assert not any(isinstance(event, TileDone) for event in events)
+    assert os.listdir(tmp_path) == ["r.zarr"]
+
+
+def test_a_run_that_was_killed_before_it_replaced_an_older_result_does_not_take_that_for_its_own(tmp_path, monkeypatch):
+    model, old, new = grey_model(), bars((600, 530), seed=1), bars((600, 530))
+    segment(old, model, LARGE, tmp_path / "r.zarr")
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as late, pytest.raises(KeyboardInterrupt):
+        late.setattr(ResultWriter, "_move", killed)
+        for _ in segment_steps(new, model, LARGE, tmp_path / "r.zarr", overwrite=True):
+            pass
+    for _ in segment_steps(new, model, LARGE, tmp_path / "r.zarr", overwrite=True):
+        pass
+    np.testing.assert_array_equal(open_result(tmp_path / "r.zarr").labels[:], segment(new, model, MEMORY).labels)
     assert os.listdir(tmp_path) == ["r.zarr"]
 
 

@@ -35,7 +35,7 @@ class BlockPyramid:
     @classmethod
     def create(
         cls,
-        group: zarr.Group,
+        group: zarr.Group | Path,
         shape: Sequence[int],
         axes: str,
         dtype: npt.DTypeLike,
@@ -46,7 +46,8 @@ class BlockPyramid:
 
         Parameters
         ----------
-        group : zarr.Group
+        group : zarr.Group or Path
+            A path becomes a group.
         shape : sequence of int
         axes : str
             Letters of "tczyx", one per axis.
@@ -60,6 +61,8 @@ class BlockPyramid:
         ResultError
             If the blocks do not fit the chunks, or other arrays are there.
         """
+        if isinstance(group, Path):
+            group = zarr.open_group(str(group), mode="a", zarr_format=3)
         levels: list[zarr.Array[Any]] = []
         size = tuple(shape)
         for level in range(level_count(dict(zip(axes, shape, strict=True)))):

@@ -65,6 +65,26 @@ class WorkFolder:
         """Delete the folder and all in it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def clear(self) -> None:
+        """Delete all in the folder, as of a run that was killed before it had begun."""
+        for left in self.path.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    def check_room(self, needed: int) -> None:
+        """Refuse a disk that is too small.
+
+        Parameters
+        ----------
+        needed : int
+            Bytes that the run may write.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise ResultError(
+                f"the run may write up to {needed / 1e9:.3g} GB and {self.path.parent} has {free / 1e9:.3g} GB free; "
+                "make room or choose another disk."
+            )
+
     def has(self, name: str) -> bool:
         """Whether that part is finished."""
         return (self.path / name).exists()

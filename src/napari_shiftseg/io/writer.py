@@ -31,6 +31,8 @@ FOLDERS: Mapping[str, str] = {
     "foreground": "foreground",
 }
 STORE_VERSION = 1
+# Rows of the table of instances in a chunk.
+_ROWS = 1 << 16
 
 
 class ResultWriter:
@@ -151,6 +153,14 @@ class ResultWriter:
             )
         store.fill(self._create("image", image.data.shape, image.axes, image.data.dtype), image.data)
         self._image = image
+
+    def write_objects(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write the table of instances: an array per column, all of one length."""
+        objects = self._root.create_group("objects", overwrite=True)
+        for name, values in columns.items():
+            chunk = max(1, min(len(values), _ROWS))
+            objects.create_array(name, shape=values.shape, chunks=(chunk,), dtype=values.dtype)[:] = values
+        objects.update_attributes({"columns": list(columns)})
 
     def finish(self, record: Mapping[str, object]) -> Path:
         """Write pyramids, metadata and the record, and move the store to its path.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.events import Event, drain
+from napari_shiftseg.events import Event
 from napari_shiftseg.geometry import Block, TilePlan
 from napari_shiftseg.instances import (
     BlockFaces,
@@ -214,10 +214,6 @@ class BlockJob:
 
     def _new_axes(self, frame: int) -> Any:
         return (None,) * len(self.task.frames[frame].index)
-
-    def run_find(self, frame: int, number: int) -> None:
-        """Pass 1 of a block to its end."""
-        drain(self.find_steps(frame, self.layout.grid[number]))
 
 
 def _faces_name(frame: int, number: int) -> str:

@@ -8,15 +8,16 @@ that was killed at any moment goes on where it was.
 from __future__ import annotations
 
 import hashlib
-import shutil
+import json
 import time
+import uuid
 from collections.abc import Generator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
+import numpy.typing as npt
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event, Stage
@@ -82,14 +83,13 @@ def large_steps(
         ours = _fingerprint(task, settings)
         known = work.read_json("run.json")
         if known is None:
-            _check_room(layout, work.path)
-            _clear(work)
+            work.check_room(layout.disk)
+            work.clear()
             save_model(work.path / "model.safetensors", task.model)
-            known = {**ours, "edge": list(layout.grid.edge), "write": list(layout.tiles.write)}
+            known = {**ours, "edge": list(layout.grid.edge), "write": list(layout.tiles.write), "run": uuid.uuid4().hex}
             work.write_json("run.json", known)
         layout = _resumed(layout, known, ours, out)
-        done = work.read_json("finished.json")
-        if done is not None and Path(out).exists():  # killed after the last step but one
+        if Path(out).exists() and open_result(out).record.get("run") == known["run"]:  # killed after the last step but one
             work.remove()
             return open_result(out)
         job, writer = _open(task, settings, layout, work, out, overwrite=overwrite)
@@ -106,8 +106,8 @@ def large_steps(
             record["memory"] = layout.memory
             seconds["all"] = time.perf_counter() - started
             record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
-            _write_table(job, work)
-            work.write_json("finished.json", {"finished": True})
+            record["run"] = known["run"]
+            writer.write_objects(_table(job))
             writer.finish(record)
         work.remove()
     return open_result(out)
@@ -157,8 +157,6 @@ def _fingerprint(task: Task, settings: SegmentSettings) -> dict[str, Any]:
 
 def _plain(values: Any) -> Any:
     """The values as JSON gives them back."""
-    import json
-
     return json.loads(json.dumps(values))
 
 
@@ -180,21 +178,6 @@ def _resumed(layout: Layout, known: dict[str, Any], ours: dict[str, Any], out: s
     return replace(layout, grid=grid)
 
 
-def _clear(work: WorkFolder) -> None:
-    """Remove what a run left that was killed before it had begun."""
-    for left in work.path.iterdir():
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-
-
-def _check_room(layout: Layout, place: Path) -> None:
-    free = shutil.disk_usage(place).free
-    if free < layout.disk:
-        raise ResultError(
-            f"the run may write up to {layout.disk / 1e9:.3g} GB and {place.parent} has {free / 1e9:.3g} GB free; make room or "
-            "choose another disk."
-        )
-
-
 def _open(
     task: Task, settings: SegmentSettings, layout: Layout, work: WorkFolder, out: str | Path, *, overwrite: bool
 ) -> tuple[BlockJob, ResultWriter]:
@@ -211,8 +194,7 @@ def _open(
         if settings.keep_embedding:
             embedding = writer.create_blocks("embedding", edges, channels=task.model.spec.embedding_dim)
             foreground = writer.create_blocks("foreground", edges) if task.model.spec.foreground else None
-        between = zarr.open_group(str(work.path / "fragments"), mode="a", zarr_format=3)
-        codes = BlockPyramid.create(between, shape, axes, np.int32, edges)
+        codes = BlockPyramid.create(work.path / "fragments", shape, axes, np.int32, edges)
     job = BlockJob(
         task=task,
         settings=settings,
@@ -234,22 +216,12 @@ def _engine(job: BlockJob, settings: SegmentSettings) -> Engine:
     return DaskEngine(job, settings)
 
 
-def _write_table(job: BlockJob, work: WorkFolder) -> None:
-    """All instances, as columns in the store."""
-    looped = job.task.frames[0].index
-    columns: dict[str, list[Any]] = {}
-    for frame in range(job.layout.frames):
-        parts = [work.read_arrays(f"tables/{frame}-{number}.npz") for number in range(len(job.layout.grid))]
-        table = whole_table(parts)
-        rows = len(table["index"])
-        index = job.task.frames[frame].index
-        places: dict[str, Any] = {axis: np.full(rows, index[axis]) for axis in looped}
+def _table(job: BlockJob) -> dict[str, npt.NDArray[Any]]:
+    """All instances of all frames, a column per entry; the place of the frame comes first."""
+    columns: dict[str, list[npt.NDArray[Any]]] = {}
+    for frame, seen in enumerate(job.task.frames):
+        table = whole_table([job.work.read_arrays(f"tables/{frame}-{number}.npz") for number in range(len(job.layout.grid))])
+        places = {axis: np.full(len(table["index"]), at) for axis, at in seen.index.items()}
         for name, column in {**places, **table}.items():
             columns.setdefault(name, []).append(column)
-    group = zarr.open_group(str(work.path / "store"), mode="a", zarr_format=3)
-    objects = group.create_group("objects", overwrite=True)
-    for name, pieces in columns.items():
-        values = np.concatenate(pieces)
-        array = objects.create_array(name, shape=values.shape, chunks=(max(1, min(len(values), 1 << 16)),), dtype=values.dtype)
-        array[:] = values
-    objects.update_attributes({"columns": list(columns)})
+    return {name: np.concatenate(pieces) for name, pieces in columns.items()}
