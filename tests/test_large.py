@@ -268,7 +268,7 @@ def test_half_written_files_are_never_taken_for_finished_ones(tmp_path):
     np.testing.assert_array_equal(segment(image, model, LARGE, tmp_path / "r.zarr").labels[:], expected)
 
 
-def test_an_unfinished_run_of_something_else_is_refused_and_kept(tmp_path):
+def test_an_unfinished_run_of_something_else_is_refused_and_kept(tmp_path, monkeypatch):
     model, image = grey_model(), bars((600, 530))
     steps = segment_steps(image, model, LARGE, tmp_path / "r.zarr")
     for event in steps:
@@ -283,9 +283,11 @@ def test_an_unfinished_run_of_something_else_is_refused_and_kept(tmp_path):
         segment(image, model, replace(LARGE, bandwidth=0.5), tmp_path / "r.zarr")
     with pytest.raises(ResultError, match="had another image"):
         segment(image + 1, model, LARGE, tmp_path / "r.zarr")
-    # more memory is no other run: the blocks stay as they are
-    result = segment(image, model, replace(LARGE, memory=3 << 30), tmp_path / "r.zarr")
+    # more memory is no other run: the blocks stay as they are, and it goes on out of core without being asked
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 4096})
+    result = segment(image, model, replace(LARGE, memory=3 << 30, out_of_core=None), tmp_path / "r.zarr")
     assert result.record["blocks"]["edge"] == [512, 512]
+    assert result.plan.to_dict()["seams"] == result.record["plan"]["seams"]
 
 
 def test_two_runs_do_not_write_one_store(tmp_path):

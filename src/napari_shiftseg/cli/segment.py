@@ -102,7 +102,7 @@ def _segment_file(
     prepared = prepare(image, model, settings)
     console.field("plan", prepared.plan.describe())
     console.field("device", f"{prepared.device.describe()}; {settings.dtype}")
-    coming = forecast(image, model, settings, prepared.device)
+    coming = forecast(image, model, settings, prepared.device, target.store)
     if coming.layout is not None:
         _check_large(target)
         console.field("blocks", coming.layout.describe())

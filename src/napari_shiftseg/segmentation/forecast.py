@@ -36,8 +36,19 @@ class Forecast:
     layout: Layout | None
 
 
-def forecast(image: Image, model: Model, settings: SegmentSettings, device: Device | None = None) -> Forecast:
+def forecast(
+    image: Image, model: Model, settings: SegmentSettings, device: Device | None = None, out: Path | None = None
+) -> Forecast:
     """How a run with these values would go, from shapes alone.
+
+    Parameters
+    ----------
+    image, model, settings
+        As in `segment`.
+    device : Device, optional
+        What `settings.device` stands for, if that is known already.
+    out : Path, optional
+        Where the run will write; beside it may lie one that is to go on.
 
     Raises
     ------
@@ -45,7 +56,7 @@ def forecast(image: Image, model: Model, settings: SegmentSettings, device: Devi
         Where `segment` would refuse, such as for a memory in which not even the smallest blocks fit.
     """
     task = outline(image, model, replace(settings, allow_noncompliant=True), device)
-    large = out_of_core(task, settings, Path("somewhere"))
+    large = out_of_core(task, settings, out)
     return Forecast(
         large=large,
         needed=bytes_in_memory(task, embedding=settings.keep_embedding is not False),

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event, Stage
-from napari_shiftseg.geometry import BlockGrid
+from napari_shiftseg.geometry import BlockGrid, TilePlan
 from napari_shiftseg.instances import Numbers, whole_table
 from napari_shiftseg.io import BlockPyramid, ResultWriter, StoredResult, WorkFolder, open_result, save_model, work_path
 from napari_shiftseg.segmentation.blockwise import BlockJob
@@ -54,8 +54,8 @@ def layout_of(task: Task, settings: SegmentSettings) -> Layout:
 
 def large_steps(
     task: Task, settings: SegmentSettings, out: str | Path, *, overwrite: bool = False
-) -> Generator[Event, None, StoredResult]:
-    """Segment block by block into a store: yields events, returns the `StoredResult`.
+) -> Generator[Event, None, tuple[StoredResult, TilePlan]]:
+    """Segment block by block into a store: yields events, returns the `StoredResult` and the tiles of a frame.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def large_steps(
         layout = _resumed(layout, known, ours, out)
         if Path(out).exists() and open_result(out).record.get("run") == known["run"]:  # killed after the last step but one
             work.remove()
-            return open_result(out)
+            return open_result(out), layout.plan()
         job, writer = _open(task, settings, layout, work, out, overwrite=overwrite)
         with writer:
             engine = _engine(job, settings)
@@ -110,7 +110,7 @@ def large_steps(
             writer.write_objects(_table(job))
             writer.finish(record)
         work.remove()
-    return open_result(out)
+    return open_result(out), layout.plan()
 
 
 def _passes(job: BlockJob, engine: Engine, seconds: dict[str, float]) -> Generator[Event, None, list[Numbers]]:

@@ -17,7 +17,7 @@ from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import label_steps
 from napari_shiftseg.io import Image, StoredResult, save_result, work_path
 from napari_shiftseg.network import Model, free_memory, predict_steps
-from napari_shiftseg.segmentation.large import large_steps, layout_of
+from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.layout import bytes_in_memory
 from napari_shiftseg.segmentation.prepare import Task, loop_axes, prepare, spacing
 from napari_shiftseg.segmentation.record import record_of
@@ -139,7 +139,8 @@ def segment_steps(
         raise ResultError(f"{out} is there already; choose another name or remove it.")
     task = prepare(image, model, settings)
     if out_of_core(task, settings, out):
-        assert out is not None
+        if out is None:
+            raise _without_place(task, settings)
         return (yield from _out_of_core_steps(task, settings, out, overwrite))
     chosen, picture, frames, plan = task.model, task.image, task.frames, task.plan
     axes, lengths = loop_axes(picture, chosen.spec.ndim)
@@ -194,33 +195,34 @@ def segment_steps(
 
 
 def out_of_core(task: Task, settings: SegmentSettings, out: str | Path | None) -> bool:
-    """Whether a run goes from disk to disk: on request, or because its result would not fit in memory.
+    """Whether a run goes from disk to disk: on request, because it began so, or because its result would not fit in memory.
 
-    Raises
-    ------
-    SettingsError
-        If it has to, or shall, and there is no place to write.
+    A run that has to and has no place to write is refused by `segment`.
     """
-    needed = bytes_in_memory(task, embedding=settings.keep_embedding is not False)
+    if settings.out_of_core is not None:
+        return settings.out_of_core
+    began = out is not None and work_path(out).exists()
     free = free_memory()
-    wished = settings.out_of_core or bool(settings.workers) or settings.cluster is not None
-    if settings.out_of_core is False or not (wished or (free and needed > 0.6 * free)):
-        return False
-    if out is None:
-        why = "was asked for" if wished else f"is needed (the result takes {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free)"
-        raise SettingsError(f"a run out of core {why} and has no place to write; name a store (out, or --out).")
-    return True
+    too_large = bool(free) and bytes_in_memory(task, embedding=settings.keep_embedding is not False) > 0.6 * free
+    return began or too_large or bool(settings.workers) or settings.cluster is not None
+
+
+def _without_place(task: Task, settings: SegmentSettings) -> SettingsError:
+    needed, free = bytes_in_memory(task, embedding=settings.keep_embedding is not False), free_memory()
+    asked = settings.out_of_core or settings.workers or settings.cluster
+    why = "was asked for" if asked else f"is needed (the result takes {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free)"
+    return SettingsError(f"a run out of core {why} and has no place to write; name a store (out, or --out).")
 
 
 def _out_of_core_steps(
     task: Task, settings: SegmentSettings, out: str | Path, overwrite: bool
 ) -> Generator[Event, None, Segmentation]:
-    stored = yield from large_steps(task, settings, out, overwrite=overwrite)
+    stored, plan = yield from large_steps(task, settings, out, overwrite=overwrite)
     return Segmentation(
         labels=stored.labels,
         embedding=None,
         foreground=None,
-        plan=layout_of(task, settings).plan(),
+        plan=plan,
         record=stored.record,
         axes=stored.axes,
         scale=stored.scale,
