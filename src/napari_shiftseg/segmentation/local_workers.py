@@ -59,7 +59,12 @@ class LocalWorkers:
         from distributed import LocalCluster
 
         with ExitStack() as opening:
-            with config.set({"distributed.scheduler.allowed-failures": self._failures}):
+            wish = {
+                "distributed.scheduler.allowed-failures": self._failures,
+                # a worker that stands still gives its task to another one after a minute, not after five
+                "distributed.scheduler.worker-ttl": "60s",
+            }
+            with config.set(wish):
                 scheduler = LocalCluster(
                     n_workers=0,
                     silence_logs=False,
