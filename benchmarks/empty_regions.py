@@ -22,7 +22,7 @@ import torch
 
 from napari_shiftseg import load_model, plan_tiles, predict
 
-LOOP = import_module("napari_shiftseg.network.predict")
+LOOP = import_module("napari_shiftseg.network.tiles")
 
 
 def main() -> None:
@@ -36,10 +36,10 @@ def main() -> None:
     image = np.zeros((wishes.edge,) * 2, np.float32)
     image[: wishes.edge // 10] = np.random.default_rng(0).random((wishes.edge // 10, wishes.edge))
     plan = plan_tiles(model.spec, image.shape, wishes.tile)
-    key, seconds, results = LOOP._ConstantTiles.key, {"reused": [], "computed": []}, {}
+    key, seconds, results = LOOP.ConstantTiles.key, {"reused": [], "computed": []}, {}
     for _ in range(wishes.turns):
         for kind in seconds:
-            LOOP._ConstantTiles.key = key if kind == "reused" else (lambda self, pixels, keep: None)
+            LOOP.ConstantTiles.key = key if kind == "reused" else (lambda self, pixels, keep: None)
             started = time.perf_counter()
             results[kind] = predict(model, image, plan, device="cpu")
             seconds[kind].append(round(time.perf_counter() - started, 2))

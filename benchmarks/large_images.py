@@ -150,10 +150,10 @@ class StageTimer:
         from napari_shiftseg.instances import pieces
         from napari_shiftseg.segmentation.blockwise import BlockJob
 
-        predict = sys.modules["napari_shiftseg.network.predict"]
+        tiles = sys.modules["napari_shiftseg.network.tiles"]
         self.seconds: dict[str, float] = {}
         for name, owner, verb in (
-            ("network", predict, "_one_pass"),
+            ("network", tiles, "_one_pass"),
             ("clustering", pieces, "_cluster_window"),
             ("joining", BlockJob, "join"),
             ("writing labels", BlockJob, "settle"),

@@ -11,7 +11,7 @@ from napari_shiftseg.errors import DeviceError, ImageError, ModelError, OutOfMem
 from napari_shiftseg.events import TileDone, drain
 from napari_shiftseg.network import Model, ModelRecord, Normalisation, normalise, predict_steps, read_window, unet
 
-predict_module = import_module("napari_shiftseg.network.predict")  # the package has a function of that name
+tiles_module = import_module("napari_shiftseg.network.tiles")
 SPEC = UNetSpec(levels=2, features=3, foreground=True)
 
 
@@ -246,11 +246,11 @@ def test_empty_tiles_are_computed_once_and_equal_in_bits(seeded_net, monkeypatch
     image[:, :20, :20] = noise(1, 20, 20)
     plan = plan_tiles(spec, (160, 160), 16)
     passes = []
-    once = predict_module._one_pass
-    monkeypatch.setattr(predict_module, "_one_pass", lambda *args: passes.append(1) or once(*args))
+    once = tiles_module._one_pass
+    monkeypatch.setattr(tiles_module, "_one_pass", lambda *args: passes.append(1) or once(*args))
     found = predict(net, image, plan, device="cpu")
     some = len(passes)
-    monkeypatch.setattr(predict_module.ConstantTiles, "key", lambda self, pixels, keep: None)
+    monkeypatch.setattr(tiles_module.ConstantTiles, "key", lambda self, pixels, keep: None)
     np.testing.assert_array_equal(found, predict(net, image, plan, device="cpu"))
     # near its border a zero-padded network reads less, so there are more kinds of tiles
     assert len(passes) - some == len(plan) and some < (0.25 if padding == "valid" else 0.5) * len(plan)
@@ -258,7 +258,7 @@ def test_empty_tiles_are_computed_once_and_equal_in_bits(seeded_net, monkeypatch
 
 
 def test_of_empty_tiles_only_a_few_are_kept():
-    empty = predict_module.ConstantTiles()
+    empty = tiles_module.ConstantTiles()
     for value in range(20):
         pixels = np.full((1, 4, 4), value, np.float32)
         empty.keep(empty.key(pixels, (slice(0, 2),) * 2), pixels)

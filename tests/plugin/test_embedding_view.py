@@ -31,7 +31,7 @@ def in_memory(tiny, data, **settings):
 @pytest.fixture
 def passes(monkeypatch):
     """Threads in which the network ran."""
-    module = import_module("napari_shiftseg.network.predict")  # the package has a function of that name
+    module = import_module("napari_shiftseg.network.tiles")
     threads, real = [], module._one_pass
 
     def recorded(*args):

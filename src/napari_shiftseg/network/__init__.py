@@ -4,10 +4,12 @@ from napari_shiftseg.network.crops import Augmentation, TrainImage
 from napari_shiftseg.network.device import Device, choose_device, free_memory
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation
-from napari_shiftseg.network.predict import ConstantTiles, Prediction, needed_pixels, predict, predict_steps, read_window
+from napari_shiftseg.network.predict import Prediction, predict, predict_steps
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
+from napari_shiftseg.network.tiles import ConstantTiles
 from napari_shiftseg.network.train import TrainSettings, train, train_steps, training_violations
 from napari_shiftseg.network.unet import UNet
+from napari_shiftseg.network.windows import needed_pixels, read_window
 
 __all__ = [
     "Augmentation",
