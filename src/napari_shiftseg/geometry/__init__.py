@@ -1,6 +1,7 @@
 """Integers only: sizes of a U-Net, windows of tiles, and the rules that they must obey."""
 
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
+from napari_shiftseg.geometry.cost import Cost, LayerCost, layer_costs, network_cost, plan_cost
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_part, plan_tiles
 from napari_shiftseg.geometry.rules import Trained, Violation, violations
@@ -10,6 +11,8 @@ __all__ = [
     "NAIVE",
     "Block",
     "BlockGrid",
+    "Cost",
+    "LayerCost",
     "Naive",
     "Tile",
     "TilePlan",
@@ -17,7 +20,10 @@ __all__ = [
     "UNetSpec",
     "Violation",
     "Window",
+    "layer_costs",
     "naive_plan",
+    "network_cost",
+    "plan_cost",
     "plan_part",
     "plan_tiles",
     "violations",
