@@ -18,8 +18,12 @@ from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, WindowDone, drain
 from napari_shiftseg.instances.pieces import fragments_of, piece_steps, settled
 from napari_shiftseg.instances.settings import WINDOW, LabelSettings
+from napari_shiftseg.threads import cores
 
 __all__ = ["LabelSettings", "check_embedding", "label_instances", "label_steps", "numbered"]
+
+# Windows that are clustered side by side; more would wait for each other's Python.
+_MOST_THREADS = 4
 
 
 def label_instances(
@@ -76,7 +80,7 @@ def label_steps(
     """Generator form of `label_instances`: yields a `WindowDone` per window, returns the labels."""
     shape = tuple(embedding.shape[1:])
     check_embedding(shape, foreground, settings)
-    found = yield from piece_steps(embedding, foreground, settings)
+    found = yield from piece_steps(embedding, foreground, settings, threads=min(_MOST_THREADS, cores()))
     fragments = fragments_of(found, foreground, settings)
     numbers = numbered(fragments.sizes, fragments.first, settings.min_size)
     return settled(fragments.codes, np.concatenate([np.zeros(2, np.uint32), numbers]), settings.lattice(len(shape))[0])

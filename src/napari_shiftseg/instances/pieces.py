@@ -21,6 +21,7 @@ from skimage.measure import label as connected
 from napari_shiftseg.events import WindowDone
 from napari_shiftseg.instances.mean_shift import mean_shift
 from napari_shiftseg.instances.settings import LabelSettings
+from napari_shiftseg.threads import side_by_side
 
 __all__ = ["REACH", "UNDECIDED", "Fragments", "Pieces", "agreeing", "fragments_of", "piece_steps", "settled", "touching"]
 
@@ -77,6 +78,8 @@ def piece_steps(
     settings: LabelSettings,
     inner: Window | None = None,
     origin: Sequence[int] | None = None,
+    *,
+    threads: int = 1,
 ) -> Generator[WindowDone, None, Pieces]:
     """Cluster the windows of a block: yields a `WindowDone` per window, returns the `Pieces`.
 
@@ -89,6 +92,8 @@ def piece_steps(
         The core in these arrays; all of it by default.
     origin : sequence of int, optional
         Image pixel of the arrays' first one. The core begins at a multiple of the window edge.
+    threads : int
+        Windows that are clustered side by side; the result does not depend on it.
     """
     seen = tuple(embedding.shape[1:])
     ndim = len(seen)
@@ -100,10 +105,13 @@ def piece_steps(
     pieces = np.zeros(shape, np.int64)
     modes = [np.zeros((1, embedding.shape[0]))]
     known = 1
-    for index, corner in enumerate(corners):
-        core = tuple(slice(c, min(c + edge, n)) for c, n in zip(corner, shape, strict=True))
+    cores = [tuple(slice(c, min(c + edge, n)) for c, n in zip(corner, shape, strict=True)) for corner in corners]
+
+    def cluster(core: Window) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         place = tuple(slice(c.start + i.start, c.stop + i.start) for c, i in zip(core, inner, strict=True))
-        found, centres = _cluster_window(embedding, foreground, place, halo, settings, origin)
+        return _cluster_window(embedding, foreground, place, halo, settings, origin)
+
+    for index, (core, (found, centres)) in enumerate(zip(cores, side_by_side(cluster, cores, threads), strict=True)):
         if len(centres):
             local = connected(found, connectivity=ndim, background=0)
             count = int(local.max())

@@ -32,7 +32,7 @@ from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.prepare import Task
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-__all__ = ["BlockJob", "Region"]
+__all__ = ["BlockJob", "Region", "Seen"]
 
 # Faces of blocks that are kept, for their neighbours.
 _KEPT = 256
@@ -70,6 +70,14 @@ class Region:
         channel, *spatial = key
         moved = [slice(s.start - first, s.stop - first) for s, first in zip(spatial, self.corner, strict=True)]
         return self.pixels[(channel, *moved)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What the network says of a block and its surroundings: (E, *seen), and (*seen) or None."""
+
+    embedding: npt.NDArray[np.float32]
+    foreground: npt.NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,7 +131,12 @@ class BlockJob:
 
     def find_steps(self, frame: int, block: Block, region: Region | None = None) -> Generator[Event, None, None]:
         """Pass 1: network and clustering of a block; yields the events of both."""
-        task, spec = self.task, self.task.model.spec
+        seen = yield from self.embed_steps(frame, block, region)
+        yield from self.cluster_steps(frame, block, seen)
+
+    def embed_steps(self, frame: int, block: Block, region: Region | None = None) -> Generator[Event, None, Seen]:
+        """The network's half of pass 1: yields a `TileDone` per tile, returns what the block sees."""
+        task = self.task
         part: TilePlan = self.layout.part(block)
         prediction = yield from predict_steps(
             task.model,
@@ -135,13 +148,18 @@ class BlockJob:
             deterministic=self.settings.deterministic,
             known=self._known,
         )
-        seen = tuple(
+        window = tuple(
             slice(s.start - first + zero, s.stop - first + zero)
             for s, first, zero in zip(block.seen, part.origin, self.layout.tiles.origin, strict=True)
         )
-        embedding = prediction.embedding[(slice(None), *seen)]
-        foreground = None if prediction.foreground is None else prediction.foreground[seen]
-        found = yield from piece_steps(embedding, foreground, task.clustering, block.inner, block.origin)
+        foreground = None if prediction.foreground is None else prediction.foreground[window]
+        return Seen(embedding=prediction.embedding[(slice(None), *window)], foreground=foreground)
+
+    def cluster_steps(self, frame: int, block: Block, seen: Seen, threads: int = 1) -> Generator[Event, None, None]:
+        """The other half of pass 1, clustering and writing: yields a `WindowDone` per window."""
+        task, channels = self.task, self.task.model.spec.embedding_dim
+        embedding, foreground = seen.embedding, seen.foreground
+        found = yield from piece_steps(embedding, foreground, task.clustering, block.inner, block.origin, threads=threads)
         own = None if foreground is None else foreground[block.inner]
         corner = [s.start for s in block.core]
         fragments = fragments_of(found, own, task.clustering, corner, self.layout.grid.shape)
@@ -152,8 +170,8 @@ class BlockJob:
             values = embedding[(slice(None), *block.inner)]
             at = 1 if self.embedding.axes.startswith("t") else 0
             window = list(self.window(frame, block))
-            window.insert(at, slice(0, spec.embedding_dim))
-            shaped = values.reshape(spec.embedding_dim, *(s.stop - s.start for s in self.window(frame, block)))
+            window.insert(at, slice(0, channels))
+            shaped = values.reshape(channels, *(s.stop - s.start for s in self.window(frame, block)))
             self.embedding.write(tuple(window), np.moveaxis(shaped, 0, at))
         # last, since it says that the block is done
         self.work.write_arrays(_faces_name(frame, block.number), faces_of(found, fragments).to_arrays())

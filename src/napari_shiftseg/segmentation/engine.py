@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias
 
 from napari_shiftseg.events import BlockDone, Event, Stage
+from napari_shiftseg.instances import Numbers
 from napari_shiftseg.segmentation.blockwise import BlockJob, Region
+from napari_shiftseg.segmentation.layout import clustering_threads
+from napari_shiftseg.threads import Background, cores, side_by_side
 
 __all__ = ["TITLES", "Engine", "LocalEngine", "Pass"]
 
 Pass: TypeAlias = Literal["find", "settle"]
+
+# Longest silence of a run, seconds: so long does cancelling wait.
+_PATIENCE = 0.2
+# Blocks whose labels are written side by side.
+_WRITERS = 2
 
 TITLES = {"find": "network and clustering", "settle": "labels"}
 
@@ -38,39 +48,78 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """One block after the other in this process; the next one is read while the network works."""
+    """One block after the other in this process, in a pipeline: one is read, one is in the network, one is clustered."""
 
     def __init__(self, job: BlockJob) -> None:
         self._job = job
         self._reading = ThreadPoolExecutor(1)
+        self._behind: deque[tuple[tuple[int, int], Background[None]]] = deque()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._reading.shutdown(cancel_futures=True)
+        for _, clustering in self._behind:
+            clustering.stop()
 
     def run(self, which: Pass, tasks: Sequence[tuple[int, int]], done: set[tuple[int, int]]) -> Generator[Event, None, None]:
-        """As `Engine.run`, with the events of the tiles and windows in between."""
-        job = self._job
+        """As `Engine.run`, with the events of the tiles in between."""
         left = [task for task in tasks if task not in done]
-        yield Stage(done=len(tasks) - len(left), total=len(tasks), text=TITLES[which])
-        if which == "find":
-            job.expect(left)
-        numbers = {}
+        count = len(tasks) - len(left)
+        yield Stage(done=count, total=len(tasks), text=TITLES[which])
+        blocks = self._found(left, count, len(tasks)) if which == "find" else self._settled(left)
+        for block in blocks:
+            if isinstance(block, Event):
+                yield block
+                continue
+            count += 1
+            frame, number = block
+            window = self._job.window(frame, self._job.layout.grid[number])
+            yield BlockDone(done=count, total=len(tasks), window=window, final=which == "settle")
+
+    def _found(self, left: Sequence[tuple[int, int]], before: int, total: int) -> Iterator[Event | tuple[int, int]]:
+        """Events of pass 1, and each block when it is finished."""
+        job = self._job
+        job.expect(left)
         following: Future[Region] | None = None
+        finished = before
         for index, (frame, number) in enumerate(left):
             block = job.layout.grid[number]
-            if which == "find":
-                region = following.result() if following is not None else job.read(frame, block)
-                following = None
-                if index + 1 < len(left):
-                    after, next_number = left[index + 1]
-                    following = self._reading.submit(job.read, after, job.layout.grid[next_number])
-                yield from job.find_steps(frame, block, region)
-            else:
-                if frame not in numbers:
-                    numbers = {frame: job.join(frame)}
-                job.settle(frame, block, numbers[frame])
-            count = len(tasks) - len(left) + index + 1
-            yield BlockDone(done=count, total=len(tasks), window=job.window(frame, block), final=which == "settle")
+            region = following.result() if following is not None else job.read(frame, block)
+            following = None
+            if index + 1 < len(left):
+                after, next_number = left[index + 1]
+                following = self._reading.submit(job.read, after, job.layout.grid[next_number])
+            seen = yield from job.embed_steps(frame, block, region)
+            while self._behind:
+                yield from self._waited(finished, total)
+                finished += 1
+            clustering = job.cluster_steps(frame, block, seen, clustering_threads(job.task.device))
+            self._behind.append(((frame, number), Background(clustering)))
+            # the thread alone holds what the block sees
+            del region, seen, clustering
+        while self._behind:
+            yield from self._waited(finished, total)
+            finished += 1
+
+    def _waited(self, finished: int, total: int) -> Iterator[Event | tuple[int, int]]:
+        """The block whose clustering ends; a bare event now and then, so that cancelling does not wait."""
+        task, clustering = self._behind[0]
+        while not clustering.ready(_PATIENCE):
+            yield Event(done=finished, total=total)
+        self._behind.popleft()
+        clustering.result()
+        yield task
+
+    def _settled(self, left: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Each block whose labels are written."""
+        job = self._job
+        for frame, blocks in groupby(left, key=lambda task: task[0]):
+            numbers = job.join(frame)
+
+            def settle(task: tuple[int, int], numbers: Numbers = numbers) -> tuple[int, int]:
+                job.settle(task[0], job.layout.grid[task[1]], numbers)
+                return task
+
+            yield from side_by_side(settle, list(blocks), min(_WRITERS, cores()))

@@ -11,7 +11,9 @@ import numpy as np
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry import Block, BlockGrid, TilePlan, UNetSpec, plan_part
 from napari_shiftseg.io import chunk_edges
+from napari_shiftseg.network import Device
 from napari_shiftseg.segmentation.prepare import Task, loop_axes
+from napari_shiftseg.threads import cores
 
 __all__ = ["Layout", "bytes_in_memory", "lay_out"]
 
@@ -19,6 +21,7 @@ __all__ = ["Layout", "bytes_in_memory", "lay_out"]
 _BASE = 420 << 20
 # What the clustering of one window takes at most: 12,000 cells and their neighbours in the kernel.
 _CLUSTERING = 250 << 20
+_MOST_THREADS = 4
 # Pieces, fragments and the shards being written, bytes per pixel of a block.
 _PER_PIXEL = 28
 # Labels and intermediate labels with their pyramids, compressed, bytes per pixel: generous, to refuse in time.
@@ -176,6 +179,12 @@ def _fitted(edge: int, step: int, chunk: int, size: int) -> int:
     return -(-size // (count * step)) * step  # as even as can be, so that workers get equal shares
 
 
+def clustering_threads(device: Device) -> int:
+    """Windows of a block that are clustered side by side while the network works on the next block."""
+    free = cores() // 2 if device.kind == "cpu" else cores() - 1
+    return max(1, min(_MOST_THREADS, free))
+
+
 def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[int], halo: int, memory: int) -> dict[str, int]:
     spec: UNetSpec = task.model.spec
     core = prod(min(n, e) for n, e in zip(shape, edges, strict=True))
@@ -194,8 +203,9 @@ def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[in
     return {
         "base": _BASE,
         "network": int(spec.peak_bytes(plan.read)),
-        "clustering": _CLUSTERING,
-        "block": 4 * channels * seen + _PER_PIXEL * core,
+        "clustering": clustering_threads(task.device) * _CLUSTERING,
+        # one block is clustered while the network fills the next one
+        "block": 2 * 4 * channels * seen + _PER_PIXEL * core,
         # one region is in work while the next one is read
         "input": 2 * item * spec.in_channels * read,
         "chunks": cache,

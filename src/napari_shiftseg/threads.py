@@ -1,0 +1,93 @@
+"""Work in threads: calls side by side in order, and generators of events that run in the background."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event as Flag
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Background", "cores", "side_by_side"]
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
+def side_by_side(call: Callable[[Given], Result], items: Sequence[Given], threads: int) -> Iterator[Result]:
+    """Results of a call for each item, in the order of the items.
+
+    Parameters
+    ----------
+    call : callable
+    items : sequence
+    threads : int
+        Calls that are in work at once; with 1, each runs when it is asked for. At most as many results wait to be fetched.
+    """
+    if threads <= 1:
+        yield from map(call, items)
+        return
+    begun: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            begun.append(pool.submit(call, item))
+            if len(begun) > threads:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Background(Generic[Result]):
+    """A generator of events that runs to its end in a thread; nobody sees its events.
+
+    Parameters
+    ----------
+    steps : generator
+        Yields events, returns a result.
+    """
+
+    def __init__(self, steps: Generator[Any, None, Result]) -> None:
+        self._steps = steps
+        self._unwanted = Flag()
+        self._pool = ThreadPoolExecutor(1)
+        self._future = self._pool.submit(self._run)
+        self._pool.shutdown(wait=False)
+
+    def _run(self) -> Result | None:
+        while not self._unwanted.is_set():
+            try:
+                next(self._steps)
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result
+        self._steps.close()
+        return None
+
+    def ready(self, seconds: float) -> bool:
+        """Whether it is at its end, after waiting for so long at most."""
+        try:
+            self._future.exception(seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def result(self) -> Result | None:
+        """What the generator returned, waiting for it; its error is raised here. None if it was stopped."""
+        return self._future.result()
+
+    def stop(self) -> None:
+        """End it at its next event, and wait for that."""
+        self._unwanted.set()
+        self._future.exception()
