@@ -19,7 +19,7 @@ from napari_shiftseg.cli.options import byte_count, edges, pooling
 from napari_shiftseg.cli.pairs import find_pairs
 from napari_shiftseg.cli.train import read_images, train_settings
 from napari_shiftseg.errors import OutOfMemoryError
-from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.geometry import UNetSpec, plan_tiles
 from napari_shiftseg.io import save_model
 from napari_shiftseg.network import Clustering, Model, ModelRecord, TrainSettings, UNet
 
@@ -462,6 +462,33 @@ def test_info_shows_the_card_of_a_model_and_an_image(shiftseg, folder):
     assert code == 0
     assert said["image"] == "a: y 72, x 60; uint8"
     assert "windows of 16 x 16 px" in said["training"] and len(said["sha256"]) == 64
+
+
+def test_info_weighs_tiles_and_the_network_against_what_the_device_can_do(shiftseg, folder):
+    asked = ("--model", folder / "model.safetensors", "--device", "cpu", "--measure", "--tile", "40", "--plan")
+    code, out, _ = shiftseg("info", *asked, "--shape", "120x100", "--json")
+    assert code == 0
+    said = json.loads(out)
+    plan, limits = plan_tiles(SPEC, (120, 100), 40), said["limits"]
+    assert (said["plan"]["tiles"], said["plan"]["redundancy"]) == (len(plan), pytest.approx(plan.redundancy))
+    assert sum(layer["flops"] for layer in limits["layers"]) == pytest.approx(SPEC.flops_per_pixel)
+    for dtype, rate in limits["rates"]["matrix"].items():
+        floor, bandwidth = limits["floor"][dtype], limits["rates"]["bandwidth"]
+        by = {"arithmetic": limits["flops_per_pixel"] / rate, "memory": floor["bytes_per_pixel"] / bandwidth}
+        assert floor["seconds_per_pixel"] == pytest.approx(max(by.values())) and by[floor["bound"]] == max(by.values())
+        tile = said["measured"]["by_dtype"][dtype]
+        assert tile["flops"] == pytest.approx(SPEC.flops(SPEC.input_size((40, 40))))
+        assert tile["seconds"] > 0 and tile["flops_per_second"] == pytest.approx(tile["flops"] / tile["seconds"])
+
+
+def test_info_plans_the_image_that_is_given(shiftseg, folder):
+    image = folder / "data" / "images" / "a.tif"
+    code, out, _ = shiftseg("info", "--model", folder / "model.safetensors", "--device", "cpu", "--plan", "--image", image)
+    assert code == 0 and fields(out)["plan"].startswith("72 x 60 px: 1 x 1 tile of 72 x 60 px")
+    code, _, err = shiftseg("info", "--model", folder / "model.safetensors", "--plan", "--shape", "8x8x8")
+    assert code == 2 and "give 2" in one_line(err)
+    code, _, err = shiftseg("info", "--plan")
+    assert code == 2 and "--model" in one_line(err)
 
 
 # ---- demo ----------------------------------------------------------------------------------------------------------

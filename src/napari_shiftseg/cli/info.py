@@ -1,4 +1,4 @@
-"""`shiftseg info`: what is here: versions, devices, models, images."""
+"""`shiftseg info`: what is here: versions, devices, models and what they cost, images."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console, plain
+from napari_shiftseg.cli.options import byte_count, edges, shape
 from napari_shiftseg.cli.prepare import describe_image, describe_model
-from napari_shiftseg.errors import DeviceError
+from napari_shiftseg.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
-    from napari_shiftseg.network import Device
+    from napari_shiftseg.network import Device, Model
 
 EXAMPLE = "shiftseg info --model nuclei --image image.tif"
 
@@ -26,17 +27,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", help="show axes, sizes and steps of an image")
     parser.add_argument("--scene", type=int, metavar="N", help="which image of a file that holds several, from 0")
     parser.add_argument("--devices", action="store_true", help="only the devices, each with its memory")
+    group = parser.add_argument_group("speed of a model")
+    group.add_argument("--plan", action="store_true", help="what tiles cost: of --image, --shape or a usual one")
+    group.add_argument("--shape", type=shape, metavar="1024x1024", help="image to plan for, px")
+    group.add_argument("--memory", type=byte_count, metavar="2GB", help="what a tile may take")
+    group.add_argument("--tile", type=edges, metavar="N", help="edge of what a tile writes, px: one, or y,x or z,y,x")
+    group.add_argument("--measure", action="store_true", help="run a test tile and say how near to the floor it comes")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Say what was asked for, and without a question all about the installation."""
+    if (args.plan or args.measure) and not args.model:
+        raise SettingsError("--plan and --measure are about a model; name it with --model.")
     values: dict[str, Any] = {}
     if not (args.model or args.image or args.devices):
         values |= _installation(console)
     if args.devices or not (args.model or args.image):
         values |= _devices(console)
     if args.model:
-        values |= _model_card(args.model, console)
+        from napari_shiftseg.io import load_model
+
+        model = load_model(args.model)
+        values |= _model_card(model, console)
+        values |= _limits(model, args, console)
     if args.image:
         values |= _image_card(args.image, args.scene, console)
     console.document(values)
@@ -88,11 +102,23 @@ def _devices(console: Console) -> dict[str, Any]:
     return {"devices": listed, "default": chosen.kind, "no_cuda": reason}
 
 
-def _model_card(name: str, console: Console) -> dict[str, Any]:
-    from napari_shiftseg.cli.check import report_rules, training_rules
-    from napari_shiftseg.io import load_model
+def _limits(model: Model, args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from napari_shiftseg.cli.limits import DTYPES, measured_share, network_limits, plan_limits, plan_shape
+    from napari_shiftseg.network import measure_rates
 
-    model = load_model(name)
+    rates = measure_rates(args.device, tuple(DTYPES))
+    found: dict[str, Any] = {"limits": network_limits(model.spec, rates, console)}
+    if args.plan:
+        wanted = plan_shape(args, model.spec)
+        found["plan"] = plan_limits(model.spec, wanted, rates, console, memory=args.memory, write=args.tile)
+    if args.measure:
+        found["measured"] = measured_share(model.module, rates, console, args.tile)
+    return found
+
+
+def _model_card(model: Model, console: Console) -> dict[str, Any]:
+    from napari_shiftseg.cli.check import report_rules, training_rules
+
     spec, record = model.spec, model.record
     parameters = sum(p.numel() for p in model.module.parameters())
     console.field("model", describe_model(model))

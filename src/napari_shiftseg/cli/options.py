@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation import SegmentSettings
 
-__all__ = ["add_run_options", "byte_count", "edges", "indices", "number", "pooling", "run_settings", "whole"]
+__all__ = ["add_run_options", "byte_count", "edges", "indices", "number", "pooling", "run_settings", "shape", "whole"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -29,6 +29,15 @@ def edges(text: str) -> int | tuple[int, ...]:
 def indices(text: str) -> tuple[int, ...]:
     """Positions from 0, separated by commas."""
     return _integers(text, "0 or 0,2", least=0)
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Size of an image, px per axis.
+
+    >>> shape("1024x512"), shape("64,256,256")
+    ((1024, 512), (64, 256, 256))
+    """
+    return _integers(text.lower().replace("x", ","), "1024x1024")
 
 
 def pooling(text: str) -> int | tuple[tuple[int, ...], ...]:

@@ -5,6 +5,7 @@ from napari_shiftseg.network.device import Device, choose_device, free_memory
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation
 from napari_shiftseg.network.predict import Prediction, predict, predict_steps
+from napari_shiftseg.network.rate import Rates, measure_pass, measure_rates
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
 from napari_shiftseg.network.tiles import ConstantTiles
 from napari_shiftseg.network.train import TrainSettings, train, train_steps, training_violations
@@ -22,12 +23,15 @@ __all__ = [
     "ModelRecord",
     "Normalisation",
     "Prediction",
+    "Rates",
     "TrainImage",
     "TrainSettings",
     "UNet",
     "choose_device",
     "discriminative_loss",
     "free_memory",
+    "measure_pass",
+    "measure_rates",
     "needed_pixels",
     "predict",
     "predict_steps",
