@@ -165,6 +165,17 @@ def test_segment_prints_one_json_document(shiftseg, folder):
     assert Path(document["written"]["picture"]).is_file()
 
 
+def test_a_dry_run_says_what_the_run_would_take_and_writes_nothing(shiftseg, folder, tmp_path):
+    common = ("segment", folder / "data/images/a.tif", "--model", folder / "model.safetensors", "--dry-run")
+    before = sorted(tmp_path.iterdir())
+    code, out, _ = shiftseg(*common, "--out-of-core", "--out", "new.zarr")
+    assert code == 0 and {"blocks", "memory", "time"} <= set(fields(out))
+    assert sorted(tmp_path.iterdir()) == before
+    code, out, _ = shiftseg(*common, "--json")
+    told = json.loads(out)["dry_run"]
+    assert code == 0 and told["seconds"] > 0 and not told["out_of_core"] and told["memory"] > 0
+
+
 def test_segment_never_replaces_a_result_unasked(shiftseg, folder):
     common = ("segment", folder / "data/images/a.tif", "--model", folder / "model.safetensors", "--out", "r.ome.zarr")
     assert shiftseg(*common, "--no-embedding")[0] == 0

@@ -16,11 +16,11 @@ from grey import grey_model as made
 
 from napari_shiftseg import SegmentSettings, open_result, read_image, save_model, segment
 from napari_shiftseg.errors import ResultError, SettingsError
-from napari_shiftseg.events import BlockDone, Stage, TileDone
+from napari_shiftseg.events import BlockDone, Estimate, Stage, TileDone
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import ChunkReader, Image, ResultWriter, WorkFolder, work_path
 from napari_shiftseg.network import predict
-from napari_shiftseg.segmentation import layout_of, prepare, segment_steps
+from napari_shiftseg.segmentation import Pace, duration, layout_of, prepare, segment_steps
 
 SMALL = 1 << 30
 LARGE = SegmentSettings(device="cpu", out_of_core=True, memory=SMALL, deterministic=True)
@@ -150,8 +150,10 @@ def test_each_input_chunk_is_decoded_once_and_each_output_file_written_once(tmp_
         await put(self, key, value)
 
     monkeypatch.setattr(zarr.storage.LocalStore, "set", counted)
-    # the digest of the image, which tells a run whether to go on, reads ten patches before the run begins
+    # before a run begins, ten patches are read for the digest that tells whether to go on, and three tiles for its time
     monkeypatch.setattr("napari_shiftseg.segmentation.large.pixel_digest", lambda frames: "same")
+    pace = Pace(network=0.0, clustering=0.0, writing=0.0, overlap=False, threads=1)
+    monkeypatch.setattr("napari_shiftseg.segmentation.large.take_pace", lambda *args: pace)
     segment(Image.from_array(source, "yx"), grey_model(), replace(LARGE, deterministic=False), tmp_path / "r.zarr")
     assert set(source.reads.values()) == {1}
     assert len(source.reads) == -(-1100 // chunks[0]) * -(-700 // chunks[1])
@@ -183,6 +185,29 @@ def test_empty_regions_cost_one_pass(tmp_path, monkeypatch):
     empty = segment(image, grey_model(), wish, tmp_path / "r.zarr")
     assert len(passes) < 40  # of some 250 tiles
     np.testing.assert_array_equal(empty.labels[:], segment(image, grey_model(), replace(MEMORY, write=128)).labels)
+
+
+def test_time_memory_and_disk_are_said_before_the_start(tmp_path):
+    model, image = grey_model(), bars((1100, 700))
+    events = []
+    segment(image, model, LARGE, tmp_path / "r.zarr", on_event=events.append)
+    (said,) = [event for event in events if isinstance(event, Estimate)]
+    assert not any(isinstance(event, TileDone) for event in events[: events.index(said)])
+    layout = layout_of(prepare(image, model, LARGE), LARGE)
+    assert said.seconds > 0 and (said.memory, said.disk) == (sum(layout.memory.values()), layout.disk)
+    assert duration(said.seconds) in said.text
+
+
+def test_the_expected_time_grows_with_the_image_and_follows_the_slower_half():
+    model = grey_model()
+    small, large = (layout_of(prepare(bars(shape), model, LARGE), LARGE) for shape in ((1024, 512), (4096, 512)))
+    pace = Pace(network=1e-6, clustering=4e-6, writing=0.0, overlap=True, threads=2)
+    assert pace.seconds(large) == pytest.approx(2e-6 * large.redundancy * 4096 * 512)
+    assert 3.9 < pace.seconds(large) / pace.seconds(small) < 4.5  # inner blocks see more margin
+    assert pace.seconds(large, large.tasks // 2) == pytest.approx(pace.seconds(large) / 2)
+    faster = replace(pace, clustering=1e-6)
+    assert faster.seconds(large) == pytest.approx(1e-6 * large.redundancy * 4096 * 512)
+    assert replace(faster, overlap=False).seconds(large) > faster.seconds(large)
 
 
 # -- going on after an interruption -----------------------------------------------------------------------------------

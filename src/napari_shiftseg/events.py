@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = ["BlockDone", "Event", "Stage", "TileDone", "TrainStep", "WindowDone", "drain"]
+__all__ = ["BlockDone", "Estimate", "Event", "Stage", "TileDone", "TrainStep", "WindowDone", "drain"]
 
 Result = TypeVar("Result")
 
@@ -27,6 +27,15 @@ class Stage(Event):
     """A new stage begins; `total` counts its steps (0: not known), `text` says what it does."""
 
     text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Stage):
+    """What a run will take, said before it begins: `seconds` of time, and bytes of `memory` and `disk` at most."""
+
+    seconds: float
+    memory: int
+    disk: int
 
 
 @dataclass(frozen=True, kw_only=True)

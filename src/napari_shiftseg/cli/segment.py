@@ -14,8 +14,10 @@ from napari_shiftseg.cli.prepare import check_free, describe_image, describe_mod
 from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError, ShiftsegError
 
 if TYPE_CHECKING:
+    from napari_shiftseg.events import Event
     from napari_shiftseg.network import Model
-    from napari_shiftseg.segmentation import Segmentation, SegmentSettings
+    from napari_shiftseg.segmentation import Forecast, Segmentation, SegmentSettings
+    from napari_shiftseg.segmentation.prepare import Task
 
 EXAMPLE = "shiftseg segment image.tif --model nuclei --out result.ome.zarr"
 
@@ -55,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help="block by block from disk to disk; by itself where the result would not fit")  # fmt: skip
     group.add_argument("--workers", type=whole(1), default=0, metavar="N", help="processes that share the blocks")
     group.add_argument("--cluster", metavar="ADDRESS", help="dask scheduler whose workers share the blocks")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="say how the run would go and what memory, disk and time it takes; write nothing")  # fmt: skip
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -93,9 +97,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _segment_file(
     name: str, target: Targets, model: Model, settings: SegmentSettings, args: argparse.Namespace, console: Console
 ) -> dict[str, Any]:
-    from napari_shiftseg.events import drain
+    from napari_shiftseg.events import Estimate, drain
     from napari_shiftseg.io import read_image
-    from napari_shiftseg.segmentation import forecast, segment_steps
+    from napari_shiftseg.segmentation import duration, forecast, segment_steps
+    from napari_shiftseg.segmentation import prepare as prepare_run
 
     image = read_image(name, scene=args.scene)
     console.field("image", describe_image(image))
@@ -106,12 +111,36 @@ def _segment_file(
     if coming.layout is not None:
         _check_large(target)
         console.field("blocks", coming.layout.describe())
+    if args.dry_run:
+        return _dry_run(prepare_run(image, model, settings), coming, settings, console)
     out = target.store if coming.large else None
     with console.progress() as show:
-        result = drain(segment_steps(image, model, settings, out, overwrite=args.overwrite), show)
+
+        def tell(event: Event) -> None:
+            show(event)
+            if isinstance(event, Estimate):
+                console.field("time", f"about {duration(event.seconds)}")
+
+        result = drain(segment_steps(image, model, settings, out, overwrite=args.overwrite), tell)
     written = write_results(result, target, overwrite=args.overwrite)
     report_result(result, written, console)
     return document(result, written)
+
+
+def _dry_run(task: Task, coming: Forecast, settings: SegmentSettings, console: Console) -> dict[str, Any]:
+    """What the run would take; the time comes from the pace of a few tiles."""
+    from napari_shiftseg.segmentation import duration, layout_of, take_pace
+
+    layout = coming.layout or layout_of(task, settings)
+    seconds = take_pace(task, layout, settings).seconds(layout)
+    memory = sum(layout.memory.values()) if coming.large else coming.needed
+    console.field("memory", f"up to {memory / 1e9:.3g} GB" + f" of {coming.free / 1e9:.3g} GB free" * bool(coming.free))
+    console.field("time", f"about {duration(seconds)}")
+    console.field("written", "nothing, since this is a dry run")
+    values = {"plan": task.plan.to_dict(), "out_of_core": coming.large, "memory": memory, "seconds": seconds}
+    if coming.large:
+        values |= {"disk": layout.disk, "blocks": {"edge": layout.grid.edge, "tasks": layout.tasks}}
+    return {"dry_run": values}
 
 
 def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> dict[str, Path]:
@@ -202,7 +231,7 @@ def _check_large(target: Targets) -> None:
 
 def _targets(args: argparse.Namespace) -> list[Targets]:
     wished = {"store": args.out, "labels": args.labels_tiff, "picture": args.picture, "table": args.table}
-    if not any(wished.values()):
+    if not any(wished.values()) and not args.dry_run:
         raise SettingsError("no result was asked for; give --out, --labels-tiff, --picture or --table.")
     if len(args.images) == 1:
         return [Targets(**wished)]

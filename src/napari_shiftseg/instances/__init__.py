@@ -1,10 +1,10 @@
 """From embedding to labels, and how good they are."""
 
 from napari_shiftseg.instances.join import BlockFaces, Numbers, faces_of, join_blocks, settled_block
-from napari_shiftseg.instances.label import LabelSettings, label_instances, label_steps
+from napari_shiftseg.instances.label import LabelSettings, label_instances, label_steps, numbered
 from napari_shiftseg.instances.match import MatchScore, match_score, pool_scores, split_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
-from napari_shiftseg.instances.pieces import Fragments, Pieces, fragments_of, piece_steps
+from napari_shiftseg.instances.pieces import Fragments, Pieces, fragments_of, piece_steps, settled
 from napari_shiftseg.instances.table import ObjectTable, block_table, object_table, whole_table
 
 __all__ = [
@@ -24,9 +24,11 @@ __all__ = [
     "label_steps",
     "match_score",
     "mean_shift",
+    "numbered",
     "object_table",
     "piece_steps",
     "pool_scores",
+    "settled",
     "settled_block",
     "split_objects",
     "whole_table",

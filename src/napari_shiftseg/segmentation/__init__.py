@@ -2,6 +2,7 @@
 
 from napari_shiftseg.segmentation.forecast import Forecast, forecast
 from napari_shiftseg.segmentation.large import layout_of
+from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
 from napari_shiftseg.segmentation.prepare import plan_image, prepare, status
 from napari_shiftseg.segmentation.preview import Preview, preview_steps
 from napari_shiftseg.segmentation.run import Segmentation, out_of_core, segment, segment_steps
@@ -9,10 +10,12 @@ from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
 __all__ = [
     "Forecast",
+    "Pace",
     "Preview",
     "SegmentSettings",
     "Segmentation",
     "Status",
+    "duration",
     "forecast",
     "layout_of",
     "out_of_core",
@@ -22,4 +25,5 @@ __all__ = [
     "segment",
     "segment_steps",
     "status",
+    "take_pace",
 ]

@@ -20,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ResultError
-from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.events import Estimate, Event, Stage
 from napari_shiftseg.geometry import BlockGrid, TilePlan
 from napari_shiftseg.instances import Numbers, whole_table
 from napari_shiftseg.io import BlockPyramid, ResultWriter, StoredResult, WorkFolder, open_result, save_model, work_path
 from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
 from napari_shiftseg.segmentation.layout import Layout, lay_out
+from napari_shiftseg.segmentation.pace import duration, take_pace
 from napari_shiftseg.segmentation.prepare import Task, loop_axes, pixel_digest, spacing
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
@@ -96,7 +97,8 @@ def large_steps(
         with writer:
             engine = _engine(job, settings)
             with engine:
-                yield Stage(done=0, total=0, text=layout.describe())
+                if left := layout.tasks - len(job.found()):
+                    yield _estimate(task, settings, layout, left)
                 seconds: dict[str, float] = {}
                 numbers = yield from _passes(job, engine, seconds)
             yield Stage(done=0, total=0, text="table and pyramid")
@@ -111,6 +113,20 @@ def large_steps(
             writer.finish(record)
         work.remove()
     return open_result(out), layout.plan()
+
+
+def _estimate(task: Task, settings: SegmentSettings, layout: Layout, left: int) -> Estimate:
+    """What the blocks that are left will take, as one worker would take them."""
+    seconds = take_pace(task, layout, settings).seconds(layout, left)
+    shared = settings.workers > 1 or settings.cluster is not None
+    return Estimate(
+        done=0,
+        total=0,
+        text=f"{layout.describe()}, about {duration(seconds)}{' of one worker' * shared}",
+        seconds=seconds,
+        memory=sum(layout.memory.values()),
+        disk=layout.disk,
+    )
 
 
 def _passes(job: BlockJob, engine: Engine, seconds: dict[str, float]) -> Generator[Event, None, list[Numbers]]:

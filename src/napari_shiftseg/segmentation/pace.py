@@ -1,0 +1,131 @@
+"""How long a run out of core will take, from the pace of a few tiles of the image, taken before it begins."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from napari_shiftseg.events import drain
+from napari_shiftseg.geometry import TilePlan
+from napari_shiftseg.instances import fragments_of, numbered, piece_steps, settled
+from napari_shiftseg.network import predict_steps
+from napari_shiftseg.segmentation.layout import Layout, clustering_threads
+from napari_shiftseg.segmentation.prepare import Task
+from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.threads import cores
+
+__all__ = ["Pace", "duration", "take_pace"]
+
+# Places along the diagonal of the middle frame at which tiles are tried, and seconds after which no further one is.
+_PLACES = (0.5, 0.25, 0.75)
+_LONGEST = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Seconds of work per pixel of a block and its surroundings.
+
+    Attributes
+    ----------
+    network, clustering, writing : float
+        The last of the pixels of a block alone.
+    overlap : bool
+        Whether network and clustering have processors of their own.
+    threads : int
+        Windows that are clustered side by side.
+    """
+
+    network: float
+    clustering: float
+    writing: float
+    overlap: bool
+    threads: int
+
+    def seconds(self, layout: Layout, tasks: int | None = None) -> float:
+        """Time of a run in this process.
+
+        Parameters
+        ----------
+        layout : Layout
+        tasks : int, optional
+            Blocks that are left; all by default.
+        """
+        share = 1.0 if tasks is None else tasks / layout.tasks
+        pixels = layout.frames * prod(layout.grid.shape) * share
+        network, clustering = self.network * pixels * layout.redundancy, self.clustering * pixels * layout.redundancy
+        if self.overlap:
+            both = max(network, clustering / self.threads)
+        else:  # the network takes all cores, so that clustering takes its turn
+            both = max(network + clustering / cores(), clustering / self.threads)
+        return both + self.writing * pixels / min(2, cores())
+
+
+def take_pace(task: Task, layout: Layout, settings: SegmentSettings) -> Pace:
+    """Run network and clustering over a few tiles in the middle of the image, on the device and in the format of the run."""
+    frame = task.frames[len(task.frames) // 2].view
+    spent, pixels = np.zeros(3), 0
+    for place in _PLACES:
+        plan = _tile_at(layout.tiles, place)
+        before = time.perf_counter()
+        prediction = drain(
+            predict_steps(
+                task.model,
+                frame,
+                plan,
+                device=settings.device,
+                dtype=settings.dtype,
+                limits=task.limits,
+                deterministic=settings.deterministic,
+            )
+        )
+        spent[0] += time.perf_counter() - before
+        embedding, foreground = prediction.embedding, prediction.foreground
+        before = time.perf_counter()
+        found = drain(piece_steps(embedding, foreground, task.clustering))
+        spent[1] += time.perf_counter() - before
+        before = time.perf_counter()
+        fragments = fragments_of(found, foreground, task.clustering)
+        numbers = numbered(fragments.sizes, fragments.first, task.clustering.min_size)
+        window = task.clustering.lattice(task.model.spec.ndim)[0]
+        settled(fragments.codes, np.concatenate([np.zeros(2, np.uint32), numbers]), window)
+        spent[2] += time.perf_counter() - before
+        pixels += prod(plan.result_shape)
+        if spent.sum() > _LONGEST:
+            break
+    window, halo = task.clustering.lattice(task.model.spec.ndim)
+    # a window in the middle of a block sees its margin on all sides, those of a tile see it only within the tile
+    margin = prod(_seen_share(n, window, halo) for n in plan.result_shape)
+    network, clustering, writing = spent / pixels
+    return Pace(
+        network=float(network),
+        clustering=float(clustering * (1 + 2 * halo / window) ** task.model.spec.ndim / margin),
+        writing=float(writing),
+        overlap=task.device.kind != "cpu",
+        threads=clustering_threads(task.device),
+    )
+
+
+def duration(seconds: float) -> str:
+    """A time in words, with two digits.
+
+    >>> duration(8.24), duration(95), duration(5400), duration(260_000)
+    ('8.2 s', '95 s', '90 min', '72 h')
+    """
+    for unit, size, most in (("s", 1, 120), ("min", 60, 120), ("h", 3600, 96)):
+        if seconds / size < most:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds / 86400:.3g} days"
+
+
+def _tile_at(plan: TilePlan, share: float) -> TilePlan:
+    """The tile at a share of the way through the image, as a plan of its own."""
+    return plan.within([axis[min(len(axis) - 1, int(share * len(axis)))][2] for axis in plan.axes])
+
+
+def _seen_share(size: int, window: int, halo: int) -> float:
+    """Pixels that the windows along an axis see over the pixels there are."""
+    starts = range(0, size, window)
+    return sum(min(size, start + window + halo) - max(0, start - halo) for start in starts) / size
