@@ -2,21 +2,29 @@
 
 Each size runs in a process of its own on an image that is made chunk by chunk when it is read (nuclei-like blobs of 8 to 14 px,
 about 120 per 1024 x 1024 px chunk, noise; a tenth of the chunks is empty), with a network of 2 levels and 8 features that is
-trained for 80 steps at the start. Peak memory is the largest resident set of the process.
+trained for 80 steps at the start. Peak memory is the largest resident set of the process; with workers, that of the largest.
 
-python benchmarks/large_images.py --edges 2048 5000 10000 20000 --memory 1500000000 --out docs/measurements/large_images.json
+Stages: of a pipeline, the time that each was busy, side by side with the others. With --alone a second process runs one stage
+after the other, so that each has the machine to itself; the pipeline's time is compared with the slowest of them.
+
+python benchmarks/large_images.py --edges 2048 5000 10000 20000 --memory 1000000000 --out docs/measurements/large_images.json
+python benchmarks/large_images.py --edges 5000 --alone
+python benchmarks/large_images.py --edges 6144 --workers 0 1 2        # from an image on disk
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 CHUNK = 1024
@@ -27,8 +35,10 @@ def main() -> None:
     parser.add_argument("--edges", nargs="+", type=int, default=[2048, 5000, 10_000, 20_000])
     parser.add_argument("--volumes", nargs="*", type=int, default=[], help="edges of cubes for a 3D network")
     parser.add_argument("--memory", type=int, default=1_500_000_000)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--one", type=int, nargs=2, metavar=("NDIM", "EDGE"), help=argparse.SUPPRESS)
+    parser.add_argument("--workers", nargs="+", type=int, default=[], help="numbers of processes; the image is written to disk")
+    parser.add_argument("--alone", action="store_true", help="also one stage after the other")
+    parser.add_argument("--out", type=Path, help="JSON; rows of other sizes and settings that it holds are kept")
+    parser.add_argument("--one", type=int, nargs=4, metavar=("NDIM", "EDGE", "WORKERS", "ALONE"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     wishes = parser.parse_args()
     if wishes.one:
@@ -41,20 +51,35 @@ def main() -> None:
             if edges:
                 train_small(ndim, folder)
             for edge in edges:
-                command = [sys.executable, __file__, "--one", str(ndim), str(edge), "--folder", str(folder)]
-                run = subprocess.run([*command, "--memory", str(wishes.memory)], check=True, stdout=subprocess.PIPE, text=True)
-                rows.append(json.loads(run.stdout.splitlines()[-1]))
-                print(json.dumps(rows[-1]), flush=True)
+                for workers in wishes.workers or [-1]:
+                    for alone in (0, 1) if wishes.alone else (0,):
+                        rows.append(in_a_process([ndim, edge, workers, alone], folder, wishes.memory))
+                        print(json.dumps(rows[-1]), flush=True)
     if wishes.out:
-        import torch
+        keep(wishes.out, rows)
 
-        document = {
-            "date": time.strftime("%Y-%m-%d"),
-            "command": "python benchmarks/large_images.py " + " ".join(sys.argv[1:]),
-            "machine": {"cores": torch.get_num_threads(), "processor": platform.machine(), "torch": torch.__version__},
-            "rows": rows,
-        }
-        wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+def in_a_process(what: list[int], folder: Path, memory: int) -> dict:
+    command = [sys.executable, __file__, "--one", *map(str, what), "--folder", str(folder), "--memory", str(memory)]
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def keep(out: Path, rows: list[dict]) -> None:
+    """Add the rows to the file, each with date, command and machine; an older one of the same run gives way."""
+    import torch
+
+    said = {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": "python benchmarks/large_images.py " + " ".join(sys.argv[1:]),
+        "machine": {"cores": torch.get_num_threads(), "processor": platform.machine(), "torch": torch.__version__},
+    }
+    known = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
+    name = ("ndim", "edge", "workers", "alone", "memory")
+    new = {tuple(row[key] for key in name) for row in rows}
+    kept = [row for row in known if tuple(row.get(key) for key in name) not in new]
+    document = {"rows": sorted([*kept, *({**row, **said} for row in rows)], key=lambda row: [row[key] for key in name])}
+    out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def train_small(ndim: int, folder: Path) -> None:
@@ -114,47 +139,87 @@ class Made:
         return block
 
 
-def measure(ndim: int, edge: int, folder: Path, memory: int) -> dict:
+def measure(ndim: int, edge: int, workers: int, alone: int, folder: Path, memory: int) -> dict:
     """One run, and the time that each of its stages took."""
     from napari_shiftseg import SegmentSettings, segment
     from napari_shiftseg.io import Image
+    from napari_shiftseg.segmentation import large
 
     source = Made(ndim, edge)
+    image = Image.from_array(source, "zyx"[-ndim:]) if workers < 0 else on_disk(source, folder)
     out = folder / f"{ndim}-{edge}.ome.zarr"
-    settings = SegmentSettings(device="cpu", out_of_core=True, memory=memory)
-    before = time.perf_counter()
+    settings = SegmentSettings(device="cpu", out_of_core=True, memory=memory, workers=max(0, workers))
     timer = StageTimer()
-    result = segment(Image.from_array(source, "zyx"[-ndim:]), folder / f"small{ndim}.safetensors", settings, out)
+    if alone:
+        large.LocalEngine = one_by_one()
+    before = time.perf_counter()
+    result = segment(image, folder / f"small{ndim}.safetensors", settings, out)
     seconds = time.perf_counter() - before
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    who = resource.RUSAGE_CHILDREN if workers > 0 else resource.RUSAGE_SELF
     mega = edge**ndim / 1e6
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    shutil.rmtree(out)
+    stages = {} if workers > 0 else {**timer.seconds, "reading": source.seconds}
     return {
         "ndim": ndim,
         "edge": edge,
+        "workers": workers,
+        "alone": bool(alone),
+        "memory": memory,
         "instances": sum(result.record["instances"]),
         "block": result.record["blocks"]["edge"],
         "seconds": round(seconds, 1),
         "seconds_per_megapixel": round(seconds / mega, 3),
-        "peak_memory": peak,
+        "peak_memory": resource.getrusage(who).ru_maxrss * 1024,
         "stated_memory": sum(result.record["memory"].values()),
         "bytes_per_pixel": round(size / edge**ndim, 3),
-        "stages": {name: round(value, 1) for name, value in {**timer.seconds, "reading": source.seconds}.items()},
+        "passes": result.record["seconds"],
+        "stages": {name: round(value, 1) for name, value in stages.items()},
     }
+
+
+def on_disk(source: Made, folder: Path) -> Path:
+    """The image as a zarr array, written once per size."""
+    import zarr
+
+    path = folder / f"image-{source.ndim}-{source.shape[0]}.zarr"
+    if not path.exists():
+        array = zarr.create_array(str(path), shape=source.shape, chunks=source.chunks, dtype=source.dtype)
+        for corner in product(*(range(0, n, edge) for n, edge in zip(source.shape, source.chunks, strict=True))):
+            window = tuple(slice(c, min(c + e, n)) for c, e, n in zip(corner, source.chunks, source.shape, strict=True))
+            array[window] = source[window]
+    return path
+
+
+def one_by_one() -> type:
+    """An engine that runs network and clustering of a block one after the other."""
+    from napari_shiftseg.events import drain
+    from napari_shiftseg.segmentation.engine import LocalEngine
+    from napari_shiftseg.segmentation.layout import clustering_threads
+
+    class OneByOne(LocalEngine):
+        def _found(self, left, before, total):
+            job = self._job
+            job.expect(left)
+            for frame, number in left:
+                block = job.layout.grid[number]
+                seen = drain(job.embed_steps(frame, block, job.read(frame, block)))
+                drain(job.cluster_steps(frame, block, seen, clustering_threads(job.task.device)))
+                yield frame, number
+
+    return OneByOne
 
 
 class StageTimer:
     """Times the verbs of a run where they are called."""
 
     def __init__(self) -> None:
-        from napari_shiftseg.instances import pieces
         from napari_shiftseg.segmentation.blockwise import BlockJob
 
-        tiles = sys.modules["napari_shiftseg.network.tiles"]
         self.seconds: dict[str, float] = {}
         for name, owner, verb in (
-            ("network", tiles, "_one_pass"),
-            ("clustering", pieces, "_cluster_window"),
+            ("network", BlockJob, "embed_steps"),
+            ("clustering", BlockJob, "cluster_steps"),
             ("joining", BlockJob, "join"),
             ("writing labels", BlockJob, "settle"),
         ):
@@ -170,7 +235,14 @@ class StageTimer:
             finally:
                 self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
-        setattr(owner, verb, timed)
+        def stepped(*args, **kwargs):
+            started = time.perf_counter()
+            try:
+                return (yield from call(*args, **kwargs))
+            finally:
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+        setattr(owner, verb, stepped if inspect.isgeneratorfunction(call) else timed)
 
 
 if __name__ == "__main__":
