@@ -64,7 +64,7 @@ def test_a_plan_costs_the_sum_of_its_tiles():
     passes = [network_cost(plan.spec, [s.stop - s.start for s in tile.read], itemsize=2) for tile in plan]
     assert cost.flops == pytest.approx(sum(one.flops for one in passes))
     assert cost.bytes == pytest.approx(sum(one.bytes for one in passes))
-    assert cost.flops / (plan.spec.flops_per_pixel * 150 * 90) == pytest.approx(plan.redundancy)
+    assert cost.flops > plan.flops  # whole passes: what a tile does not keep is left out by the loop
 
 
 def test_the_slower_of_arithmetic_and_memory_is_the_floor():

@@ -3,6 +3,7 @@
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
 from napari_shiftseg.geometry.cost import Cost, LayerCost, layer_costs, network_cost, plan_cost
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
+from napari_shiftseg.geometry.passes import Pass
 from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_part, plan_tiles
 from napari_shiftseg.geometry.rules import Trained, Violation, violations
 from napari_shiftseg.geometry.spec import UNetSpec
@@ -14,6 +15,7 @@ __all__ = [
     "Cost",
     "LayerCost",
     "Naive",
+    "Pass",
     "Tile",
     "TilePlan",
     "Trained",

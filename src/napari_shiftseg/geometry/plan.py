@@ -22,6 +22,7 @@ from operator import index
 from typing import Literal
 
 from napari_shiftseg.errors import TilingError
+from napari_shiftseg.geometry.passes import Pass
 from napari_shiftseg.geometry.spec import UNetSpec
 
 __all__ = ["Tile", "TilePlan", "Window", "plan_part", "plan_tiles"]
@@ -30,7 +31,7 @@ Window = tuple[slice, ...]
 
 # Larger tiles gain little (redundancy 1.13 at 512 px, levels=3) and make progress and cancelling coarse.
 _LARGEST_DEFAULT = {1: 1 << 20, 2: 512, 3: 96}
-_DEFAULT_MEMORY = 2 << 30
+DEFAULT_MEMORY = 2 << 30
 # Blocks of deterministic runs: large enough for speed, small enough for any memory.
 _CANONICAL = {1: 4096, 2: 192, 3: 48}
 
@@ -120,15 +121,22 @@ class TilePlan:
         )
 
     @property
+    def flops(self) -> float:
+        """Floating-point operations of all passes; of a valid network only what a tile keeps is computed."""
+        # counted per axis: a slide has millions of tiles, but a handful of kinds
+        kinds = [Counter((read.stop - read.start, keep.start, keep.stop) for read, keep, _ in axis) for axis in self.axes]
+        total = 0.0
+        for tile in product(*kinds):
+            read, keep = tuple(edge for edge, _, _ in tile), tuple(slice(start, stop) for _, start, stop in tile)
+            valid = self.spec.padding == "valid"
+            cost = Pass.of(self.spec, read, keep).flops if valid else self.spec.flops(read)
+            total += cost * prod(count[kind] for count, kind in zip(kinds, tile, strict=True))
+        return total
+
+    @property
     def redundancy(self) -> float:
         """Arithmetic of this plan over the arithmetic of the same pixels in an infinitely large image."""
-        # counted per axis: a slide has millions of tiles, but a handful of edges
-        edges = [Counter(read.stop - read.start for read, _, _ in axis) for axis in self.axes]
-        cost = sum(
-            self.spec.flops(read) * prod(count[edge] for count, edge in zip(edges, read, strict=True))
-            for read in product(*edges)
-        )
-        return cost / (self.spec.flops_per_pixel * prod(self.result_shape))
+        return self.flops / self.spec.flops_per_pixel / prod(self.result_shape)
 
     def canonical(self) -> TilePlan:
         """The same image on a tile size that the network alone decides: equal bits whatever tile size was wished."""
@@ -164,7 +172,7 @@ class TilePlan:
         """The plan in words.
 
         >>> print(plan_tiles(UNetSpec(), (1000, 700), 200).describe())
-        5 x 4 tiles of 200 x 200 px = 25 x 25 periods of 8 px, halo 44 px, redundancy 1.6x
+        5 x 4 tiles of 200 x 200 px = 25 x 25 periods of 8 px, halo 44 px, redundancy 1.4x
         """
         periods = [w / p for w, p in zip(self.write, self.spec.period, strict=True)]
         halo = [_context(self.spec, axis) for axis in range(self.spec.ndim)]
@@ -240,7 +248,7 @@ def plan_tiles(
         raise TilingError(f"border is {border!r}; give 'reflect' or 'valid'.")
     domain = tuple(_domain(spec, axis, size, border) for axis, size in enumerate(shape))
     if write is None:
-        edges = _largest_write(spec, domain, memory or _DEFAULT_MEMORY)
+        edges = _largest_write(spec, domain, memory or DEFAULT_MEMORY)
     else:
         edges = _checked_write(spec, write, shape, domain, allow_noncompliant)
     planned = [_plan_axis(spec, k, shape[k], domain[k], edges[k], border) for k in range(spec.ndim)]

@@ -123,13 +123,13 @@ class UNetSpec:
     def _one_sided_margin(self, axis: int) -> int:
         if self.padding == "zero":
             return 0
-        left, right, head = self._losses(axis)
+        left, right, head = self.losses(axis)
         margin = left
         for level in reversed(self.factors):
             margin = left + level[axis] * margin + right
         return margin + head
 
-    def _losses(self, axis: int) -> tuple[int, int, int]:
+    def losses(self, axis: int) -> tuple[int, int, int]:
         """Pixels that an encoder block, a decoder block and the head take from each side."""
         side = (self.kernels[axis] - 1) // 2
         return self.convs * side, (self.decoder_convs or self.convs) * side, (self.head_kernel - 1) // 2
@@ -208,7 +208,7 @@ class UNetSpec:
     def _smallest_input(self, axis: int) -> int:
         if self.padding == "zero":
             return self.period[axis]
-        left = 2 * self._losses(axis)[0]
+        left = 2 * self.losses(axis)[0]
         size = left + 1  # the bottleneck must keep one pixel
         while True:
             edge = size
@@ -237,7 +237,7 @@ class UNetSpec:
     def _grid_phase(self, axis: int) -> int:
         if self.padding == "zero":
             return 0
-        _, right, head = self._losses(axis)
+        _, right, head = self.losses(axis)
         lost, scale = head, 1
         for level in self.factors:
             lost += right * scale
@@ -260,7 +260,7 @@ class UNetSpec:
 
     def _sees(self, axis: int, pixel: int) -> tuple[int, int]:
         """First and last input pixel that output pixel `pixel` of a zero-padded twin depends on."""
-        left, right, head = self._losses(axis)
+        left, right, head = self.losses(axis)
         factors = [level[axis] for level in self.factors]
 
         def below(level: int, lo: int, hi: int) -> tuple[int, int]:
