@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_shiftseg.geometry import Cost, UNetSpec, layer_costs, network_cost, plan_cost, plan_tiles
+from napari_shiftseg.geometry import Cost, Pass, UNetSpec, layer_costs, network_cost, plan_cost, plan_tiles
 from napari_shiftseg.network import UNet
+from napari_shiftseg.network.inference import InferenceNet
 
 # ndim, levels, features: MFLOP and bytes in bfloat16 per output pixel, with the copies that concatenate and without
 REFERENCE = {
@@ -58,13 +59,37 @@ def test_costs_are_those_of_the_tensors_that_pass_through_the_network(spec):
     assert len(joins) == spec.levels and all(layer.reads == layer.writes > 0 for layer in joins)
 
 
-def test_a_plan_costs_the_sum_of_its_tiles():
-    plan = plan_tiles(UNetSpec(levels=2, features=4), (150, 90), (64, 40))
+@pytest.mark.parametrize("spec", [spec for spec in NETWORKS if spec.padding == "valid"])
+def test_a_cropped_pass_costs_what_its_tensors_do(spec):
+    read = spec.input_size((20, 21, 22)[: spec.ndim])
+    keep = (slice(1, 9), slice(3, 14), slice(4, 20))[: spec.ndim]
+    net = InferenceNet(UNet(spec))
+    moved = {"read": 0, "written": 0}
+
+    def note(layer, inputs, output):
+        moved["read"] += inputs[0].numel()
+        moved["written"] += output.numel()
+
+    for layer in net.modules():
+        if hasattr(layer, "weight"):
+            layer.register_forward_hook(note)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, 1, *read), keep)
+    counted = [layer for layer in layer_costs(spec, Pass.of(spec, read, keep)) if layer.flops]
+    assert sum(layer.flops for layer in counted) == counter.get_total_flops()
+    assert (sum(layer.reads for layer in counted), sum(layer.writes for layer in counted)) == tuple(moved.values())
+
+
+@pytest.mark.parametrize("padding", ["valid", "zero"])
+def test_a_plan_costs_the_sum_of_its_tiles(padding):
+    plan = plan_tiles(UNetSpec(levels=2, features=4, padding=padding), (150, 90), (64, 40))
     cost = plan_cost(plan, itemsize=2)
-    passes = [network_cost(plan.spec, [s.stop - s.start for s in tile.read], itemsize=2) for tile in plan]
-    assert cost.flops == pytest.approx(sum(one.flops for one in passes))
-    assert cost.bytes == pytest.approx(sum(one.bytes for one in passes))
-    assert cost.flops > plan.flops  # whole passes: what a tile does not keep is left out by the loop
+    reads = [[s.stop - s.start for s in tile.read] for tile in plan]
+    whole = [network_cost(plan.spec, read, itemsize=2) for read in reads]
+    assert cost.flops == pytest.approx(plan.flops)
+    assert (sum(one.bytes for one in whole) > 1.01 * cost.bytes) == (padding == "valid")
+    if padding == "zero":
+        assert cost.bytes == pytest.approx(sum(one.bytes for one in whole))
 
 
 def test_the_slower_of_arithmetic_and_memory_is_the_floor():

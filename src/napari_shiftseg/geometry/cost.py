@@ -14,10 +14,15 @@ from itertools import product
 from math import prod
 from typing import Literal
 
-from napari_shiftseg.geometry.plan import TilePlan
+from napari_shiftseg.geometry.passes import Pass
+from napari_shiftseg.geometry.plan import TilePlan, Window
 from napari_shiftseg.geometry.spec import UNetSpec
 
 __all__ = ["Cost", "LayerCost", "layer_costs", "network_cost", "plan_cost"]
+
+Path = Literal["encoder", "decoder"]
+ArithmeticKind = Literal["convolution", "upsampling", "head"]
+MovingKind = Literal["pooling", "upsampling", "concatenation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +41,9 @@ class LayerCost:
         Values of feature maps.
     """
 
-    kind: Literal["convolution", "pooling", "upsampling", "concatenation", "head"]
+    kind: ArithmeticKind | MovingKind
     level: int
-    path: Literal["encoder", "decoder"]
+    path: Path
     flops: float
     reads: float
     writes: float
@@ -74,75 +79,71 @@ class Cost:
         return "arithmetic" if self.flops / rate >= self.bytes / bandwidth else "memory"
 
 
-def layer_costs(spec: UNetSpec, read: Sequence[int] | None = None) -> Iterator[LayerCost]:
+def layer_costs(spec: UNetSpec, of: Sequence[int] | Pass | None = None) -> Iterator[LayerCost]:
     """Layers of one pass in the order in which they run.
 
     Parameters
     ----------
     spec : UNetSpec
-    read : sequence of int, optional
-        Input shape, pixels per axis. Without it, costs are those per output pixel of an infinitely large image.
+    of : sequence of int or Pass, optional
+        Input shape, pixels per axis, or the pass of a tile. Without it, costs are those per output pixel of an infinitely large
+        image.
 
     Yields
     ------
     LayerCost
     """
     edge = 2**40 * prod(spec.period)
-    shape = tuple(float(size) for size in (read or (edge,) * spec.ndim))
-    per = 1.0 if read else float(edge) ** spec.ndim
-    convolutions = spec.layers(tuple(int(size) for size in shape))
+    per = float(edge) ** spec.ndim if of is None else 1.0
+    cropped = of if isinstance(of, Pass) else None
+    read = (edge,) * spec.ndim if of is None else _edges(of.read) if isinstance(of, Pass) else tuple(of)
+    shape = tuple(float(size) for size in read)
+    convolutions = cropped.layers() if cropped else spec.layers(read)
 
-    def convolve(
-        kind: Literal["convolution", "upsampling", "head"], level: int, path: Literal["encoder", "decoder"]
-    ) -> LayerCost:
+    def convolve(kind: ArithmeticKind, level: int, path: Path) -> LayerCost:
         nonlocal shape
-        volume, source, target, out = next(convolutions)
-        pixels = prod(out)
-        cost = LayerCost(
-            kind=kind,
-            level=level,
-            path=path,
-            flops=2.0 * volume * source * target * pixels / per,
-            reads=source * prod(shape) / per,
-            writes=target * pixels / per,
-        )
-        shape = out
-        return cost
+        before = shape
+        volume, source, target, shape = next(convolutions)
+        flops, reads, writes = 2 * volume * source * target * prod(shape), source * prod(before), target * prod(shape)
+        return LayerCost(kind=kind, level=level, path=path, flops=flops / per, reads=reads / per, writes=writes / per)
 
-    def move(kind: Literal["pooling", "upsampling", "concatenation"], level: int, channels: int, after: float) -> LayerCost:
-        path: Literal["encoder", "decoder"] = "encoder" if kind == "pooling" else "decoder"
-        reads, writes = channels * prod(shape) / per, channels * after / per
+    def move(kind: MovingKind, level: int, path: Path, channels: int, before: float, after: float) -> LayerCost:
+        reads, writes = channels * before / per, channels * after / per
         return LayerCost(kind=kind, level=level, path=path, flops=0.0, reads=reads, writes=writes)
 
     for level in range(spec.levels + 1):
         for _ in range(spec.convs):
             yield convolve("convolution", level, "encoder")
         if level < spec.levels:
+            shape = _edges(cropped.pooled[level]) if cropped else shape
             pooled = tuple(size / f for size, f in zip(shape, spec.factors[level], strict=True))
-            yield move("pooling", level, spec.channels[level], prod(pooled))
+            yield move("pooling", level, "encoder", spec.channels[level], prod(shape), prod(pooled))
             shape = pooled
     for level in reversed(range(spec.levels)):
         deep, fine = spec.channels[level + 1], spec.channels[level]
         if spec.upsampling == "learnt":
             yield convolve("upsampling", level, "decoder")
         else:
-            larger = tuple(size * f for size, f in zip(shape, spec.factors[level], strict=True))
-            yield move("upsampling", level, deep, prod(larger))
-            shape = larger
-        yield move("concatenation", level, fine + (fine if spec.upsampling == "learnt" else deep), prod(shape))
+            raised = tuple(size * f for size, f in zip(shape, spec.factors[level], strict=True))
+            yield move("upsampling", level, "decoder", deep, prod(shape), prod(raised))
+            shape = raised
+        shape = _edges(cropped.raised[level]) if cropped else shape
+        joined = fine + (fine if spec.upsampling == "learnt" else deep)
+        yield move("concatenation", level, "decoder", joined, prod(shape), prod(shape))
         for _ in range(spec.decoder_convs or spec.convs):
             yield convolve("convolution", level, "decoder")
     yield convolve("head", 0, "decoder")
 
 
-def network_cost(spec: UNetSpec, read: Sequence[int] | None = None, *, itemsize: int = 4, concatenated: bool = True) -> Cost:
+def network_cost(
+    spec: UNetSpec, of: Sequence[int] | Pass | None = None, *, itemsize: int = 4, concatenated: bool = True
+) -> Cost:
     """Arithmetic and memory traffic of one pass, or per output pixel of an infinitely large image.
 
     Parameters
     ----------
-    spec : UNetSpec
-    read : sequence of int, optional
-        Input shape, pixels per axis; None counts per output pixel of an infinitely large image.
+    spec, of
+        As in `layer_costs`.
     itemsize : int
         Bytes of a value: 4 in float32, 2 in bfloat16.
     concatenated : bool
@@ -152,18 +153,26 @@ def network_cost(spec: UNetSpec, read: Sequence[int] | None = None, *, itemsize:
     >>> round(cost.flops), round(cost.bytes)
     (1468544, 3770)
     """
-    layers = [layer for layer in layer_costs(spec, read) if concatenated or layer.kind != "concatenation"]
+    layers = [layer for layer in layer_costs(spec, of) if concatenated or layer.kind != "concatenation"]
     values = sum(layer.reads + layer.writes for layer in layers)
     return Cost(flops=sum(layer.flops for layer in layers), bytes=itemsize * values)
 
 
 def plan_cost(plan: TilePlan, *, itemsize: int = 4, concatenated: bool = True) -> Cost:
     """Arithmetic and memory traffic of all passes of a plan; parameters as in `network_cost`."""
-    # counted per axis: a slide has millions of tiles, but a handful of edges
-    edges = [Counter(read.stop - read.start for read, _, _ in axis) for axis in plan.axes]
+    spec = plan.spec
+    # counted per axis: a slide has millions of tiles, but a handful of kinds
+    kinds = [Counter((read.stop - read.start, keep.start, keep.stop) for read, keep, _ in axis) for axis in plan.axes]
     flops = moved = 0.0
-    for read in product(*edges):
-        times = prod(count[edge] for count, edge in zip(edges, read, strict=True))
-        one = network_cost(plan.spec, read, itemsize=itemsize, concatenated=concatenated)
+    for tile in product(*kinds):
+        read, keep = tuple(edge for edge, _, _ in tile), tuple(slice(start, stop) for _, start, stop in tile)
+        # of a valid network only what a tile keeps is computed
+        of = Pass.of(spec, read, keep) if spec.padding == "valid" else read
+        one = network_cost(spec, of, itemsize=itemsize, concatenated=concatenated)
+        times = prod(count[kind] for count, kind in zip(kinds, tile, strict=True))
         flops, moved = flops + times * one.flops, moved + times * one.bytes
     return Cost(flops=flops, bytes=moved)
+
+
+def _edges(window: Window) -> tuple[int, ...]:
+    return tuple(part.stop - part.start for part in window)
