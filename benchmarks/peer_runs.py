@@ -17,8 +17,8 @@ from scipy.special import expit
 
 from napari_shiftseg import geometry
 from napari_shiftseg.events import drain
-from napari_shiftseg.geometry import UNetSpec, plan_tiles
-from napari_shiftseg.network import UNet, predict_steps
+from napari_shiftseg.geometry import TilePlan, UNetSpec, plan_tiles
+from napari_shiftseg.network import Normalisation, UNet, choose_device, predict_steps
 from napari_shiftseg.network.device import channels_last
 
 OURS = ("tiles", "stream")
@@ -95,10 +95,26 @@ def run_ours(subject: Subject, method: str, config: Config, write: Any = None, s
     net = subject.twin if method == PADDED_WHOLE else subject.net
     plan = plan_tiles(net.spec, subject.shape, 1 << 30 if method in (WHOLE, PADDED_WHOLE) else write)
     wishes = {"method": "stream" if method == "stream" else "tiles"} if "method" in PARAMETERS else {}
+    device = str(subject.device)
     with laid_out(config):
-        steps = predict_steps(net, subject.image, plan, device=str(subject.device), dtype=DTYPES[config.dtype], **wishes)
-        found = drain(steps)
+        if strip is not None:
+            return run_strips(net, subject.image, plan, strip, device, config)
+        found = drain(predict_steps(net, subject.image, plan, device=device, dtype=DTYPES[config.dtype], **wishes))
     return found.embedding if found.foreground is None else np.concatenate([found.embedding, found.foreground[None]])
+
+
+def run_strips(net: UNet, image: np.ndarray, plan: TilePlan, strip: int, device: str, config: Config) -> np.ndarray:
+    """The stream with strips of a height that `predict` does not let one choose."""
+    from napari_shiftseg.network.strips import computed_strips
+
+    stream, limits = geometry.plan_stream(plan, strip=strip), Normalisation(low=0, high=0).limits(image)
+    blocks = computed_strips(net, image, stream, device=choose_device(device), dtype=DTYPES[config.dtype], limits=limits)
+    found = np.empty((net.spec.out_channels, *plan.result_shape), np.float32)
+    for write, block in blocks:
+        found[(slice(None), *write)] = block
+    if net.spec.foreground:
+        found[-1] = expit(found[-1])
+    return found
 
 
 @contextmanager
@@ -160,9 +176,7 @@ def planned_flops(subject: Subject, method: str) -> float:
     plan = plan_tiles(subject.net.spec, subject.shape, 1 << 30 if method == WHOLE else None)
     if method == "stream":
         return geometry.plan_stream(plan).flops
-    if hasattr(geometry, "describe_methods"):
-        return geometry.describe_methods(subject.net.spec, subject.shape, write=plan.write)[0].flops
-    return plan.redundancy * ideal_flops(subject)
+    return plan.flops
 
 
 def ideal_flops(subject: Subject) -> float:
