@@ -4,38 +4,56 @@ from __future__ import annotations
 
 import copy
 from functools import lru_cache
+from itertools import product
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_shiftseg.geometry import Pass, UNetSpec, Window
-from napari_shiftseg.network import unet
+from napari_shiftseg.network import onednn, unet
 from napari_shiftseg.network.unet import UNet
 
 __all__ = ["InferenceNet", "PlainNet", "inference_form"]
+
+_FUNCTION: Any = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 class InferenceNet(nn.Module):
     """A valid `UNet` in evaluation mode that computes the kept window of its output and nothing else.
 
-    Batch normalisation is folded into the convolutions, and every map is cropped to what the kept window depends on before it
-    is computed (`geometry.Pass`).
+    Every map is cropped to what the kept window depends on before it is computed (`geometry.Pass`); batch normalisation is
+    folded into the convolutions.
 
     Parameters
     ----------
     net : UNet
         With valid convolutions; it is left as it is.
+    fold : bool, optional
+        Fold nearest-neighbour upsampling into the convolution after it; None does so in 2D, where it is faster.
+    one_step : bool
+        Convolution and ReLU in one step (`network.onednn`), on CPUs.
     """
 
-    def __init__(self, net: UNet) -> None:
+    def __init__(self, net: UNet, *, fold: bool | None = None, one_step: bool = False) -> None:
         super().__init__()
         self.spec: UNetSpec = net.spec
         self.encoder = nn.ModuleList(_folded(block) for block in net.encoder)
         self.decoder = nn.ModuleList(_folded(block) for block in net.decoder)
         self.up = copy.deepcopy(net.up)
         self.head = copy.deepcopy(net.head)
+        self.joins = nn.ModuleList()
+        if net.spec.upsampling == "fixed" and (net.spec.ndim == 2 if fold is None else fold):
+            for block, factor in zip(self.decoder, net.spec.factors, strict=True):
+                self.joins.append(_FoldedJoin(block[0], factor))  # type: ignore[index]
+            self.decoder = nn.ModuleList(block[2:] for block in self.decoder)  # type: ignore[index]
+        if one_step:
+            self.encoder, self.decoder, self.up = (
+                nn.ModuleList(onednn.fused(block) for block in blocks) for blocks in (self.encoder, self.decoder, self.up)
+            )
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor, keep: Window) -> Tensor:
@@ -48,9 +66,70 @@ class InferenceNet(nn.Module):
             x = unet._POOL[self.spec.ndim](_part(x, plan.pooled[level]), factor)
         x = self.encoder[-1](x)
         for level in reversed(range(self.spec.levels)):
-            x = _part(self.up[level](x), plan.raised[level])
-            x = self.decoder[level](torch.cat([skips.pop(), x], 1))
+            skip, raised = skips.pop(), plan.raised[level]
+            if self.joins:
+                x = self.joins[level](skip, x, raised)
+            else:
+                x = torch.cat([skip, _part(self.up[level](x), raised)], 1)
+            x = self.decoder[level](x)
         return self.head(x.to(self.head.weight.dtype))  # type: ignore[no-any-return]
+
+
+class _FoldedJoin(nn.Module):
+    """`relu(conv(cat[skip, nearest(deep)]))` without the upsampled map.
+
+    There is nothing between upsampling and convolution, so taps that fall on the same deep pixel add up: each of the f^d phases
+    of the output is a smaller convolution of the deep map.
+    """
+
+    def __init__(self, conv: Any, factor: tuple[int, ...]) -> None:
+        super().__init__()
+        fine = conv.out_channels
+        weight = conv.weight.detach()
+        self.factor = factor
+        self.skip = nn.Parameter(weight[:, :fine].clone())
+        self.deep = nn.Parameter(_phases(weight[:, fine:].double(), factor).to(weight.dtype))
+        self.bias = nn.Parameter(conv.bias.detach().clone())
+
+    def forward(self, skip: Tensor, deep: Tensor, raised: Window) -> Tensor:
+        """(B, fine, *out) of a skip (B, fine, *in) and a deep map; `raised` is the skip's window in the upsampled map."""
+        convolve = _FUNCTION[len(self.factor)]
+        y: Tensor = convolve(skip, self.skip, self.bias)
+        spread = _spread(convolve(self._filled(deep, y, raised), self.deep), self.factor)
+        window = tuple(slice(part.start, part.start + size) for part, size in zip(raised, y.shape[2:], strict=True))
+        return y.add_(_part(spread, window)).relu_()
+
+    def _filled(self, deep: Tensor, y: Tensor, raised: Window) -> Tensor:
+        """The deep map with zeros behind it, which only phases that do not reach so far would need."""
+        missing: list[int] = []
+        for axis in reversed(range(len(self.factor))):
+            phased = -(-(raised[axis].start + y.shape[2 + axis]) // self.factor[axis])
+            missing += [0, max(0, phased + self.deep.shape[2 + axis] - 1 - deep.shape[2 + axis])]
+        return F.pad(deep, missing) if any(missing) else deep
+
+
+def _phases(weight: Tensor, factor: tuple[int, ...]) -> Tensor:
+    """Weights (out * f^d, in, *taps) of the phases, from weights (out, in, *kernel) on the upsampled map."""
+    kernel = weight.shape[2:]
+    taps = tuple((f + k - 2) // f + 1 for f, k in zip(factor, kernel, strict=True))
+    phases = weight.new_zeros((weight.shape[0], *factor, weight.shape[1], *taps))
+    for phase in product(*map(range, factor)):
+        for tap in product(*map(range, kernel)):
+            deep = tuple((a + b) // f for a, b, f in zip(phase, tap, factor, strict=True))
+            phases[(slice(None), *phase, slice(None), *deep)] += weight[(slice(None), slice(None), *tap)]
+    return phases.reshape(-1, weight.shape[1], *taps)
+
+
+def _spread(x: Tensor, factor: tuple[int, ...]) -> Tensor:
+    """(B, out, *(f * size)) from phases (B, out * f^d, *size)."""
+    if len(factor) == 2 and factor[0] == factor[1]:
+        return F.pixel_shuffle(x, factor[0])  # knows channels last
+    ndim, sizes = len(factor), x.shape[2:]
+    order = [0, 1]
+    for axis in range(ndim):
+        order += [2 + ndim + axis, 2 + axis]
+    apart = x.reshape(len(x), -1, *factor, *sizes).permute(order)
+    return apart.reshape(len(x), x.shape[1] // prod(factor), *(f * n for f, n in zip(factor, sizes, strict=True)))
 
 
 class PlainNet(nn.Module):
@@ -69,10 +148,16 @@ class PlainNet(nn.Module):
         return y[(slice(None), slice(None), *keep)]
 
 
-def inference_form(net: nn.Module) -> InferenceNet | PlainNet:
-    """The form in which a network runs over tiles; the network itself is left as it is."""
+def inference_form(net: nn.Module, *, one_step: bool = False) -> InferenceNet | PlainNet:
+    """The form in which a network runs over tiles; the network itself is left as it is.
+
+    Parameters
+    ----------
+    one_step : bool
+        As in `InferenceNet`.
+    """
     if isinstance(net, UNet) and type(net).forward is UNet.forward and net.spec.padding == "valid":
-        return InferenceNet(net)
+        return InferenceNet(net, one_step=one_step)
     return PlainNet(net)
 
 
