@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from flop_counter import flop_counter
 
 from napari_shiftseg import geometry
 from napari_shiftseg.geometry import UNetSpec, network_cost, plan_cost, plan_tiles
@@ -116,7 +116,7 @@ def counted_rows(spec: UNetSpec, shape: tuple[int, ...], tile: int) -> list[dict
     rows = []
     for method, flops in planned.items():
         wishes = {"method": method} if len(planned) > 1 else {}
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             predict(net, image, plan, "cpu", **wishes)
         row = {**named(spec), "shape": shape, "tile": tile, "method": method, "counted": counter.get_total_flops()}
         rows.append({**row, "planned": flops, "over_ideal": flops / spec.flops_per_pixel / prod(shape)})

@@ -110,7 +110,7 @@ def monai(window: int, overlap: float, mode: str, batch: int) -> Tiler:
         size, roi = tuple(max(window, n) for n in shape), (window,) * len(shape)
         step = _get_scan_interval(size, roi, len(shape), (overlap,) * len(shape))
         found = dense_patch_slices(size, roi, step)
-        return tuple(tuple(sorted({part[axis].start for part in found})) for axis in range(len(shape)))
+        return tuple(tuple(sorted({int(part[axis].start) for part in found})) for axis in range(len(shape)))
 
     weights = "equal" if mode == "constant" else "Gaussian"
     return Tiler(name=f"MONAI {overlap}", like=f"the package; overlap {overlap}, {weights} weights", run=run, starts=starts)

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from flop_counter import flop_counter
 from odd_image import odd_image
 from peer_runs import (
     CONFIGS,
@@ -42,7 +43,6 @@ from peer_runs import (
     synchronise,
     versions,
 )
-from torch.utils.flop_counter import FlopCounterMode
 
 from napari_shiftseg import geometry
 from napari_shiftseg.network import choose_device, measure_rates
@@ -222,7 +222,7 @@ def memory_of(subject: Subject, config: Config, name: str, wishes: argparse.Name
     if subject.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(subject.device)
     device_before, before = device_memory(subject.device), forget_peak()
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         call(config)
     found = {"counted": counter.get_total_flops(), "peak_memory": peak_memory() - before}
     if subject.device.type == "cuda":
