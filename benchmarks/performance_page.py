@@ -1,0 +1,248 @@
+"""Write docs/performance.md from the measurement files in docs/measurements.
+
+    python benchmarks/performance_page.py
+
+A section whose file is absent is left out. The commands that made the files stand in the page itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import peers_page
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+Document = dict[str, Any]
+Target = tuple[str, str, str, bool | None, str]
+
+INTRODUCTION = """\
+Written by `benchmarks/performance_page.py` from the files in `docs/measurements`; no number here was typed by hand, and what
+missed its target stays. Seconds belong to the machine that is named beside them, ratios carry further. A faster wrong answer
+does not count, so each speed stands next to the difference from the whole image in one pass.
+"""
+
+
+def main() -> None:
+    (DOCS / "performance.md").write_text(page(DOCS / "measurements"), encoding="utf-8")
+
+
+def page(folder: Path) -> str:
+    """The page, from the measurement files of a folder."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    lines = ["# Performance", "", INTRODUCTION]
+    lines += target_table(list(targets(found)))
+    if peers := found.get("peers"):
+        lines += [*peers_page.sections(peers), said(peers, "peers"), "", *peers_page.odd_image(peers)]
+    for name, write in SECTIONS.items():
+        if name in found:
+            lines += write(found[name])
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def said(document: Document, name: str) -> str:
+    """Where the figures come from: command, date, machine, versions."""
+    machine = document.get("machine", {})
+    words = machine if isinstance(machine, str) else ", ".join(f"{key} {plain(value)}" for key, value in machine.items())
+    parts = [f"`{document['command']}`" if "command" in document else f"`benchmarks/{name}.py`", document.get("date"), words]
+    if versions := document.get("versions"):
+        parts.append(", ".join(f"{key} {value}" for key, value in versions.items()))
+    link = f"[numbers](measurements/{name}.json)"
+    return f"{'; '.join(part for part in parts if part)} ({link})."
+
+
+def plain(value: Any) -> str:
+    """A value for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " and ".join(map(plain, value))
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+
+
+# -- targets ---------------------------------------------------------------------------------------------------------------
+
+
+def targets(found: dict[str, Document]) -> Iterator[Target]:
+    """All goals that a file has an answer to."""
+    if "peers" in found:
+        yield from peers_page.targets(found["peers"])
+    if "limits" in found:
+        yield from limit_targets(found["limits"])
+
+
+def limit_targets(document: Document) -> Iterator[Target]:
+    for row in document["plans"]:
+        if row["goal"] is not None and row["chosen"]:
+            where = f"{network(row)}, {peers_page.image(row['ndim'], row['edge'])}, {row['memory'] / 2**30:g} GiB"
+            text = f"operations over the ideal: {where}"
+            others = [one for one in document["plans"] if key(one) == key(row) and not one["chosen"]]
+            why = f"{row['method']}: {row['plan']}" + "".join(f"; {one['method']}: {one['over_ideal']:.3f}" for one in others)
+            yield text, f"at most {row['goal']:g}", f"{row['over_ideal']:.3f}", row["over_ideal"] <= row["goal"], why
+
+
+def key(row: Document) -> tuple[int, ...]:
+    return row["ndim"], row["levels"], row["features"], row["edge"], row["memory"]
+
+
+def target_table(rows: list[Target]) -> list[str]:
+    if not rows:
+        return []
+    met = sum(row[3] is True for row in rows)
+    lines = [
+        "## Targets",
+        "",
+        f"{met} of {len(rows)} are met.",
+        "",
+        "| | target | measured | | why |",
+        "|---|---|---|---|---|",
+    ]
+    for text, target, measured, ok, why in rows:
+        lines.append(f"| {text} | {target} | {measured} | {'met' if ok else '**missed**'} | {why} |")
+    return [*lines, ""]
+
+
+def network(row: Document) -> str:
+    return f"{row['ndim']}D, {row['levels']} poolings, {row['features']} features"
+
+
+# -- sections --------------------------------------------------------------------------------------------------------------
+
+
+def limits(document: Document) -> list[str]:
+    """Cost of networks, plans over the ideal, and the floor of the device."""
+    rates = document["rates"]
+    matrix = ", ".join(f"{dtype} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in rates["matrix"].items())
+    lines = [
+        "## Limits",
+        "",
+        "What a network costs per output pixel of a large image (8 embedding channels): operations, and bytes if each layer "
+        "reads and writes its maps once; in brackets without the copies that join skip and upsampled map. *Floor*: operations "
+        "over the matrix rate or bytes (without the copies) over the bandwidth, whichever is longer, on this device "
+        f"(measured: memory {rates['bandwidth'] / 1e9:.1f} GB/s, {matrix}). `shiftseg info --model NAME` says the same of a "
+        "model.",
+        "",
+        "| network | MFLOP/px | bytes, bfloat16 | floor, s per 10^9 px: float32 | set by | bfloat16 | set by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in document["networks"]:
+        half, full = row["bfloat16"], row["float32"]
+        lines.append(
+            f"| {network(row)} | {row['flops'] / 1e6:.3f} | {half['bytes']:.0f} ({half['bytes_joined']:.0f}) | "
+            f"{1e9 * full['floor']:.3g} | {full['bound']} | {1e9 * half['floor']:.3g} | {half['bound']} |"
+        )
+    lines += [
+        "",
+        "Operations of whole plans over those of the same pixels in an infinitely large image:",
+        "",
+        "| network | image | memory | | over the ideal | plan |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in document["plans"]:
+        name = f"**{row['method']}**" if row["chosen"] else row["method"]
+        lines.append(
+            f"| {network(row)} | {peers_page.image(row['ndim'], row['edge'])} | {row['memory'] / 2**30:g} GiB | {name} | "
+            f"{row['over_ideal']:.3f} | {row['plan']} |"
+        )
+    lines += ["", counted_sentence(document["counted"]), "", *reached(document["reached"]), said(document, "limits"), ""]
+    return lines
+
+
+def counted_sentence(rows: list[Document]) -> str:
+    equal = sum(row["counted"] == row["planned"] for row in rows)
+    worst = max(abs(row["counted"] / row["planned"] - 1) for row in rows)
+    words = "These are formulas; "
+    if equal == len(rows):
+        return words + f"PyTorch's counter over real runs of {len(rows)} small plans gave exactly theirs."
+    return words + f"PyTorch's counter gave exactly theirs in {equal} of {len(rows)} small plans, and {worst:.1e} off at most."
+
+
+def reached(rows: list[Document]) -> list[str]:
+    if not rows:
+        return []
+    lines = [
+        "What one tile reaches, from pixels in main memory to an embedding there:",
+        "",
+        "| network | tile, px | format | s | of the matrix rate | of the floor | floor set by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {network(row)} | {row['tile']} | {row['dtype']} | {row['seconds']:.3g} | "
+            f"{100 * row['share_of_matrix_rate']:.0f} % | {100 * row['share_of_floor']:.0f} % | {row['bound']} |"
+        )
+    over = [row for row in rows if row["share_of_floor"] > 1]
+    more = "Maps of a tile can stay in a cache, so a floor that memory sets can be passed." if over else ""
+    return [*lines, "", *([more, ""] if more else [])]
+
+
+def large(document: Document) -> list[str]:
+    """Images that do not fit the memory, from disk to disk."""
+    rows = document["rows"]
+    lines = [
+        "## Larger than memory",
+        "",
+        "From an image that is read chunk by chunk to labels on disk ([Larger than memory](large.md)).",
+        "",
+        "| image | workers | s | s per 10^6 px | peak memory, MB | stated, MB | stages, s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        stages = ", ".join(f"{name} {value:g}" for name, value in row["stages"].items())
+        alone = ", one stage after the other" if row.get("alone") else ""
+        workers = "-" if row.get("workers", -1) < 0 else str(row["workers"])
+        lines.append(
+            f"| {peers_page.image(row['ndim'], row['edge'])}{alone} | {workers} | {row['seconds']:g} | "
+            f"{row['seconds_per_megapixel']:g} | {row['peak_memory'] / 1e6:.0f} | {row['stated_memory'] / 1e6:.0f} | {stages} |"
+        )
+    flat = sorted((row for row in rows if row["ndim"] == 2 and row.get("workers", -1) < 1), key=lambda row: row["edge"])
+    words = growth(flat[0], flat[-1]) if len({row["edge"] for row in flat}) > 1 else ""
+    sources = [document] if "command" in document else rows
+    texts = dict.fromkeys(said({key: row[key] for key in ("command", "date", "machine")}, "large_images") for row in sources)
+    return [*lines, "", *([words, ""] if words else []), *texts, ""]
+
+
+def growth(small: Document, big: Document) -> str:
+    pixels = (big["edge"] / small["edge"]) ** 2
+    return (
+        f"From {small['edge']:,} to {big['edge']:,} px, {pixels:.3g} times the pixels, the time grows by "
+        f"{big['seconds'] / small['seconds']:.3g} and the peak memory by {big['peak_memory'] / small['peak_memory']:.2f}."
+    )
+
+
+def tables(title: str, words: str, name: str) -> Any:
+    """A section that shows each list of rows of a file as a table."""
+
+    def write(document: Document) -> list[str]:
+        lines = [f"## {title}", "", words, ""]
+        for key, value in document.items():
+            if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+                lines += [*generic_table(key, value), ""]
+        return [*lines, said(document, name), ""]
+
+    return write
+
+
+def generic_table(key: str, rows: list[Document]) -> list[str]:
+    """One row for each entry; entries of entries are left out."""
+    columns = list(dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, dict)))
+    head = " | ".join(name.replace("_", " ") for name in columns)
+    lines = [f"{key.replace('_', ' ').capitalize()}:", "", f"| {head} |", "|" + "---|" * len(columns)]
+    return [*lines, *("| " + " | ".join(plain(row.get(name, "-")) for name in columns) + " |" for row in rows)]
+
+
+SECTIONS = {
+    "streaming": tables("Streaming", "A stream goes down the first axis in strips and computes no row twice.", "streaming"),
+    "tile_path": tables("The way of a tile", "What each step of the tile loop is worth.", "tile_path"),
+    "clustering": tables("Clustering", "From embeddings to instances.", "clustering"),
+    "large_images": large,
+    "limits": limits,
+}
+
+
+if __name__ == "__main__":
+    main()
