@@ -23,7 +23,7 @@ __all__ = ["TilingCheck", "verify_steps", "verify_tiling"]
 
 # Largest rounding difference between passes of different size, relative to the largest embedding value: ten times what
 # float32 shows on CPUs, two to three units in the last place for the short formats.
-_TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
+_TOLERANCE = {"float32": 1e-5, "tf32": 2e-3, "float16": 2e-3, "bfloat16": 2e-2}
 _SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _DEFAULT_MEMORY = 2 << 30
 
@@ -100,7 +100,7 @@ def verify_tiling(
     normalisation : "global", "none" or Limits
         The model's own over the whole image, none, or given limits (of a series that the image is a frame of).
     tolerance : float, optional
-        Relative; None takes 1e-5 for float32, 2e-3 for float16, 2e-2 for bfloat16.
+        Relative; None takes 1e-5 for float32, 2e-3 for float16 and tf32, 2e-2 for bfloat16.
     on_event : callable, optional
         Called with each `Stage` and `TileDone`.
 

@@ -1,5 +1,6 @@
 """The U-Net on torch: network, loss, training and compliant prediction."""
 
+from napari_shiftseg.network.constant_tiles import ConstantTiles
 from napari_shiftseg.network.crops import Augmentation, TrainImage
 from napari_shiftseg.network.device import Device, choose_device, free_memory
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
@@ -7,7 +8,6 @@ from napari_shiftseg.network.normalise import Limits, Normalisation
 from napari_shiftseg.network.predict import Prediction, predict, predict_steps
 from napari_shiftseg.network.rate import Rates, measure_pass, measure_rates
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
-from napari_shiftseg.network.tiles import ConstantTiles
 from napari_shiftseg.network.train import TrainSettings, train, train_steps, training_violations
 from napari_shiftseg.network.unet import UNet
 from napari_shiftseg.network.windows import needed_pixels, read_window

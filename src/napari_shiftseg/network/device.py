@@ -11,11 +11,13 @@ import torch
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError
 
-__all__ = ["Device", "arranged", "channels_last", "choose_device", "choose_dtype", "memory_errors"]
+__all__ = ["Device", "arranged", "channels_last", "check_volumes", "choose_device", "choose_dtype", "is_tf32", "memory_errors"]
 
 Net = TypeVar("Net", bound=torch.nn.Module)
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "tf32": torch.float32}
+# First version of cuDNN, as PyTorch counts, whose bfloat16 convolutions of volumes are right again (pytorch #163539).
+_RIGHT_VOLUMES, _WRONG_SINCE = 91500, 90800
 _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -82,7 +84,9 @@ def choose_device(wanted: str = "auto") -> Device:
 
 
 def choose_dtype(name: str, device: Device) -> torch.dtype:
-    """Number format by name: "float32", "bfloat16" or "float16" (also "fp32", "bf16", "fp16").
+    """Number format by name: "float32", "bfloat16", "float16" (also "fp32", "bf16", "fp16") or "tf32".
+
+    "tf32" stores float32 and multiplies with ten bits of mantissa, on NVIDIA GPUs alone.
 
     Raises
     ------
@@ -91,10 +95,36 @@ def choose_dtype(name: str, device: Device) -> torch.dtype:
     """
     full = _SHORT.get(name, name)
     if full not in _DTYPES:
-        raise DeviceError(f"dtype {name!r} is not known; use float32, bfloat16 or float16.")
+        raise DeviceError(f"dtype {name!r} is not known; use float32, bfloat16, float16 or tf32.")
     if full == "float16" and device.kind == "cpu":
         raise DeviceError("float16 on a CPU is slow and inexact; use float32 or bfloat16.")
+    if full == "tf32" and device.kind != "cuda":
+        raise DeviceError(
+            f"tf32 is arithmetic of NVIDIA GPUs, and the device is {device.kind.upper()}; use float32 or bfloat16."
+        )
     return _DTYPES[full]
+
+
+def is_tf32(name: str) -> bool:
+    """Whether a number format stands for float32 with fast, coarse products."""
+    return name == "tf32"
+
+
+def check_volumes(dtype: torch.dtype, ndim: int, device: Device) -> None:
+    """Refuse bfloat16 convolutions of volumes where the installed cuDNN computes them wrong.
+
+    Source: https://github.com/pytorch/pytorch/issues/163539.
+
+    Raises
+    ------
+    DeviceError
+    """
+    version = torch.backends.cudnn.version() if device.kind == "cuda" else None
+    if ndim == 3 and dtype == torch.bfloat16 and version and _WRONG_SINCE <= version < _RIGHT_VOLUMES:
+        shown = f"{version // 10000}.{version // 100 % 100}"
+        raise DeviceError(
+            f"cuDNN {shown} gives wrong bfloat16 convolutions of volumes; install nvidia-cudnn-cu12>=9.15, or use float32."
+        )
 
 
 def channels_last(ndim: int) -> torch.memory_format:

@@ -67,10 +67,7 @@ class InferenceNet(nn.Module):
         x = self.encoder[-1](x)
         for level in reversed(range(self.spec.levels)):
             skip, raised = skips.pop(), plan.raised[level]
-            if self.joins:
-                x = self.joins[level](skip, x, raised)
-            else:
-                x = torch.cat([skip, _part(self.up[level](x), raised)], 1)
+            x = self.joins[level](skip, x, raised) if self.joins else torch.cat([skip, _part(self.up[level](x), raised)], 1)
             x = self.decoder[level](x)
         return self.head(x.to(self.head.weight.dtype))  # type: ignore[no-any-return]
 
@@ -113,10 +110,11 @@ def _phases(weight: Tensor, factor: tuple[int, ...]) -> Tensor:
     kernel = weight.shape[2:]
     taps = tuple((f + k - 2) // f + 1 for f, k in zip(factor, kernel, strict=True))
     phases = weight.new_zeros((weight.shape[0], *factor, weight.shape[1], *taps))
+    whole: Any = (slice(None), slice(None))
     for phase in product(*map(range, factor)):
         for tap in product(*map(range, kernel)):
-            deep = tuple((a + b) // f for a, b, f in zip(phase, tap, factor, strict=True))
-            phases[(slice(None), *phase, slice(None), *deep)] += weight[(slice(None), slice(None), *tap)]
+            deep: Any = tuple((a + b) // f for a, b, f in zip(phase, tap, factor, strict=True))
+            phases[(slice(None), *phase, slice(None), *deep)] += weight[whole + tap]
     return phases.reshape(-1, weight.shape[1], *taps)
 
 
@@ -148,16 +146,16 @@ class PlainNet(nn.Module):
         return y[(slice(None), slice(None), *keep)]
 
 
-def inference_form(net: nn.Module, *, one_step: bool = False) -> InferenceNet | PlainNet:
+def inference_form(net: nn.Module, *, fold: bool | None = None, one_step: bool = False) -> InferenceNet | PlainNet:
     """The form in which a network runs over tiles; the network itself is left as it is.
 
     Parameters
     ----------
-    one_step : bool
+    fold, one_step : bool
         As in `InferenceNet`.
     """
     if isinstance(net, UNet) and type(net).forward is UNet.forward and net.spec.padding == "valid":
-        return InferenceNet(net, one_step=one_step)
+        return InferenceNet(net, fold=fold, one_step=one_step)
     return PlainNet(net)
 
 

@@ -126,11 +126,11 @@ def predict_steps(
         module, image, plan, device=chosen, dtype=dtype, limits=limits, deterministic=deterministic, known=known
     )
     with closing(blocks):
-        for index, (tile, block) in enumerate(blocks):
-            embedding[(slice(None), *tile.write)] = block[: spec.embedding_dim]
+        for index, (write, block) in enumerate(blocks):
+            embedding[(slice(None), *write)] = block[: spec.embedding_dim]
             if foreground is not None:
-                foreground[tile.write] = expit(block[spec.embedding_dim])
-            yield TileDone(done=index + 1, total=len(plan), write=tile.write)
+                foreground[write] = expit(block[spec.embedding_dim])
+            yield TileDone(done=index + 1, total=len(plan), write=write)
     return Prediction(embedding=embedding, foreground=foreground, device=chosen)
 
 

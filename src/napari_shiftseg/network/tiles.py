@@ -1,10 +1,12 @@
-"""The tile loop: each tile of a plan is read, normalised and put through the network."""
+"""The tile loop: tiles of a plan are read and normalised ahead, put through the network in batches, and given back in order."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,26 @@ import numpy.typing as npt
 import torch
 
 from napari_shiftseg.geometry import Tile, TilePlan, Window
-from napari_shiftseg.network.device import Device, arranged, channels_last, choose_dtype, memory_errors
+from napari_shiftseg.network import onednn
+from napari_shiftseg.network.ahead import ahead
+from napari_shiftseg.network.constant_tiles import ConstantTiles
+from napari_shiftseg.network.device import Device, arranged, channels_last, check_volumes, choose_dtype, is_tf32, memory_errors
+from napari_shiftseg.network.inference import InferenceNet, PlainNet, inference_form
 from napari_shiftseg.network.normalise import ArrayLike, Limits
+from napari_shiftseg.network.transfer import Copies
 from napari_shiftseg.network.unet import UNet
-from napari_shiftseg.network.windows import read_window
+from napari_shiftseg.network.windows import in_memory, read_window
 
-__all__ = ["ConstantTiles", "computed_tiles"]
+__all__ = ["batch_size", "computed_tiles"]
+
+Block = npt.NDArray[np.float32]
+
+# Small tiles share a pass up to this many input pixels: more of them no longer gain on a CPU, a GPU has room for more.
+_BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 22}
+# From 16 on PyTorch takes other kernels, which round elsewhere.
+_MOST = 8
+# Batches that are read, or being read, before they are needed.
+_AHEAD = 2
 
 
 def computed_tiles(
@@ -30,67 +46,134 @@ def computed_tiles(
     limits: Limits,
     deterministic: bool,
     known: ConstantTiles | None = None,
-) -> Generator[tuple[Tile, npt.NDArray[np.float32]]]:
-    """What the network gives for each tile, in the order of the plan: the tile and its block (channels, *tile.write) float32.
+) -> Generator[tuple[Window, Block]]:
+    """What the network gives for each tile, in the order of the plan: its window in the result and (channels, *window) float32.
 
-    Parameters as in `predict_steps`; the image has a channel axis.
+    Parameters as in `predict_steps`; the image has a channel axis. Where reading takes time, and on GPUs, the next tiles are
+    read in a thread while the network runs. Closing the generator ends that thread.
     """
-    net = _prepare(module, device, dtype)
+    net = _prepare(module, device, dtype, tiled=True)
     empty = ConstantTiles() if known is None else known
+    copies = Copies(device.torch_device)
+    size = 1 if deterministic or isinstance(net, PlainNet) else batch_size(plan, device)
+    tuned = _tuned(plan, device, deterministic)
+    batches = _batches(image, plan, limits, size, empty.key)
+    if copies.overlap or not in_memory(image):
+        batches = ahead(batches, _AHEAD)
+    running: deque[tuple[_Batch, list[int], list[Block | None], Callable[[], Block]]] = deque()
+    with closing(batches):
+        for batch in batches:
+            found = [empty.known.get(key) for key in batch.keys]
+            fresh = [k for k, key in enumerate(batch.keys) if found[k] is None and (key is None or key not in batch.keys[:k])]
+            with memory_errors(batch.what), _exact_convolutions(deterministic, tf32=is_tf32(dtype), tuned=tuned):
+                blocks = batch.pixels if len(fresh) == len(batch.tiles) else batch.pixels[fresh]
+                finish = _one_pass(net, blocks, batch.tiles[0].keep, copies) if fresh else _nothing
+            running.append((batch, fresh, found, finish))
+            if len(running) > copies.overlap:
+                yield from _finished(*running.popleft(), empty)
+        while running:
+            yield from _finished(*running.popleft(), empty)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    """Tiles of one kind, neighbours in the order of the plan; `pixels` (tiles, C, *read), and what decides constant tiles."""
+
+    tiles: list[Tile]
+    pixels: Block
+    keys: list[Any]
+
+    @property
+    def what(self) -> str:
+        """For messages."""
+        edges = " x ".join(str(s.stop - s.start) for s in self.tiles[0].read)
+        return f"a tile of {edges} px" if len(self.tiles) == 1 else f"{len(self.tiles)} tiles of {edges} px"
+
+
+def batch_size(plan: TilePlan, device: Device) -> int:
+    """How many tiles of a plan share a pass."""
+    return max(1, min(_MOST, _BATCH_PIXELS.get(device.kind, 1 << 18) // prod(plan.read)))
+
+
+def _batches(
+    image: ArrayLike, plan: TilePlan, limits: Limits, size: int, key: Callable[[Block, Window], Any]
+) -> Generator[_Batch]:
+    """Tiles read and normalised."""
+    for tiles in _runs(plan, size):
+        with memory_errors("the pixels of a tile"):
+            blocks = [limits.apply(read_window(image, tile.read, plan.pad)) for tile in tiles]
+            pixels = np.stack(blocks) if len(blocks) > 1 else blocks[0][None]
+        keys = [key(block, tile.keep) for block, tile in zip(blocks, tiles, strict=True)]
+        yield _Batch(tiles=tiles, pixels=pixels, keys=keys)
+
+
+def _runs(plan: TilePlan, size: int) -> Iterator[list[Tile]]:
+    """Consecutive tiles that read and keep windows of the same shape, up to `size` of them."""
+    tiles: list[Tile] = []
     for tile in plan:
-        with memory_errors(f"a tile of {' x '.join(str(s.stop - s.start) for s in tile.read)} px"):
-            pixels = limits.apply(read_window(image, tile.read, plan.pad))
-            key = empty.key(pixels, tile.keep)
-            block = empty.known.get(key)
-            if block is None:
-                block = empty.keep(key, _one_pass(net, pixels, tile.keep, device, deterministic))
-        yield tile, block
+        if tiles and (len(tiles) == size or _kind(tile) != _kind(tiles[0])):
+            yield tiles
+            tiles = []
+        tiles.append(tile)
+    if tiles:
+        yield tiles
 
 
-class ConstantTiles:
-    """Outputs of tiles that read one value per channel: equal inputs give equal outputs, so each is computed once."""
-
-    MOST = 8  # blocks kept: inner and border tiles of a few values
-
-    def __init__(self) -> None:
-        self.known: dict[Any, npt.NDArray[np.float32]] = {}
-
-    def key(self, pixels: npt.NDArray[np.float32], keep: Window) -> Any:
-        """What decides the output of a constant tile; None for any other tile."""
-        values = pixels.reshape(len(pixels), -1)[:, 0]
-        flat = all(bool((channel == value).all()) for channel, value in zip(pixels, values, strict=True))
-        return (values.tobytes(), pixels.shape, *((s.start, s.stop) for s in keep)) if flat else None
-
-    def keep(self, key: Any, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Remember a block, if it has a key, and give it back."""
-        if key is not None:
-            if len(self.known) >= self.MOST:
-                self.known.pop(next(iter(self.known)))
-            self.known[key] = block
-        return block
+def _kind(tile: Tile) -> tuple[tuple[int, int, int], ...]:
+    return tuple(_ends(read, keep) for read, keep in zip(tile.read, tile.keep, strict=True))
 
 
-def _prepare(module: UNet, device: Device, dtype: str) -> UNet:
-    """A copy in evaluation mode on the device; the head stays in float32, where distances are made."""
-    net = copy.deepcopy(module).eval().requires_grad_(False)
-    net = net.to(device.torch_device, choose_dtype(dtype, device))
+def _ends(read: slice, keep: slice) -> tuple[int, int, int]:
+    return read.stop - read.start, keep.start, keep.stop
+
+
+def _finished(
+    batch: _Batch, fresh: list[int], found: list[Block | None], finish: Callable[[], Block], empty: ConstantTiles
+) -> Iterator[tuple[Window, Block]]:
+    with memory_errors(batch.what):
+        computed = finish()
+    by_key: dict[Any, Block] = {}
+    for k, block in zip(fresh, computed, strict=True):
+        found[k] = by_key[batch.keys[k]] = empty.keep(batch.keys[k], block)
+    for tile, key, known in zip(batch.tiles, batch.keys, found, strict=True):
+        yield tile.write, by_key[key] if known is None else known
+
+
+def _nothing() -> Block:
+    return np.empty((0,), np.float32)
+
+
+def _prepare(module: UNet, device: Device, dtype: str, *, tiled: bool = False) -> InferenceNet | PlainNet:
+    """The inference form on the device; the head stays in float32, where distances are made.
+
+    With `tiled`, layers are merged where that is faster; without, each layer of the network is there.
+    """
+    number = choose_dtype(dtype, device)
+    check_volumes(number, module.spec.ndim, device)
+    one_step = tiled and device.kind == "cpu" and onednn.works(module.spec.ndim, number)
+    net = inference_form(module, fold=None if tiled else False, one_step=one_step).to(device.torch_device, number)
     net.head.float()
     return arranged(net, channels_last(module.spec.ndim))
 
 
+def _tuned(plan: TilePlan, device: Device, deterministic: bool) -> bool:
+    """Whether cuDNN may try its algorithms first: it does so once per shape, which pays for few shapes and many tiles."""
+    kinds = prod(
+        len({_kind(Tile(read=(read,), keep=(keep,), write=(write,))) for read, keep, write in axis}) for axis in plan.axes
+    )
+    return device.kind == "cuda" and not deterministic and kinds <= 2 and len(plan) >= 16
+
+
 @torch.inference_mode()
-def _one_pass(
-    net: UNet, block: npt.NDArray[np.float32], keep: Window, device: Device, deterministic: bool
-) -> npt.NDArray[np.float32]:
-    x = torch.from_numpy(block)[None].to(device.torch_device)
+def _one_pass(net: InferenceNet | PlainNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
+    """Start one pass; what is returned waits for its (tiles, channels, *keep) float32."""
+    x = copies.there(blocks)
     x = x.to(next(net.parameters()).dtype).contiguous(memory_format=channels_last(net.spec.ndim))
-    with _exact_convolutions(deterministic):
-        y = net(x)[0]
-    return np.array(y[(slice(None), *keep)].float().cpu().numpy(), order="C")
+    return copies.back(net(x, keep).float())
 
 
 @contextmanager
-def _exact_convolutions(deterministic: bool) -> Iterator[None]:
-    """Full float32 on CUDA: TF32 has ten bits of mantissa and would break the tolerance of tile-exactness."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=deterministic, allow_tf32=False):
+def _exact_convolutions(deterministic: bool, *, tf32: bool = False, tuned: bool = False) -> Iterator[None]:
+    """Full float32 on CUDA unless TF32 was asked for: its ten bits of mantissa would break the tolerance of tile-exactness."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=tuned, deterministic=deterministic, allow_tf32=tf32):
         yield
