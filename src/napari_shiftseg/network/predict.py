@@ -1,4 +1,4 @@
-"""Compliant prediction: one pass of the network per tile of a plan, pasted into one embedding."""
+"""Compliant prediction: a network runs over an image by tiles or in strips, pasted into one embedding."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from napari_shiftseg.errors import ImageError, ModelError
+from napari_shiftseg.errors import ImageError, ModelError, SettingsError
 from napari_shiftseg.events import Event, TileDone, drain
-from napari_shiftseg.geometry import TilePlan
+from napari_shiftseg.geometry import Method, StreamPlan, TilePlan, Window, choose_method
+from napari_shiftseg.network.constant_tiles import ConstantTiles
 from napari_shiftseg.network.device import Device, choose_device, choose_dtype
 from napari_shiftseg.network.normalise import ArrayLike, Limits, Normalisation
 from napari_shiftseg.network.record import Model
-from napari_shiftseg.network.tiles import ConstantTiles, computed_tiles
+from napari_shiftseg.network.strips import computed_strips, streamable
+from napari_shiftseg.network.tiles import computed_tiles
 from napari_shiftseg.network.unet import UNet
+from napari_shiftseg.network.windows import constant_share, in_memory
 
 __all__ = ["Prediction", "predict", "predict_steps"]
 
@@ -36,11 +39,14 @@ class Prediction:
         (*shape) float32 probability.
     device : Device
         Where it ran.
+    stream : StreamPlan or None
+        Its columns and strips, where it ran as a stream.
     """
 
     embedding: Any
     foreground: npt.NDArray[np.float32] | None
     device: Device
+    stream: StreamPlan | None = None
 
 
 def predict(
@@ -52,8 +58,10 @@ def predict(
     on_event: Callable[[Event], None] | None = None,
     *,
     dtype: str = "float32",
+    method: Method = "auto",
+    memory: int | None = None,
 ) -> Any:
-    """Embedding of an image, tile by tile.
+    """Embedding of an image, by the tiles of a plan or in strips, which give the same.
 
     Parameters
     ----------
@@ -69,9 +77,14 @@ def predict(
     out : array or zarr array, optional
         (E, *plan.result_shape) float32, filled in place.
     on_event : callable, optional
-        Called with a `TileDone` per tile.
+        Called with a `TileDone` per tile, or per strip of a column.
     dtype : str
         "float32", "bfloat16" or "float16" for the convolutions.
+    method : {"auto", "tiles", "stream"}
+        Tile by tile, or in strips along the first axis that compute no row twice; "auto" takes what costs less (see
+        `geometry.choose_method`). Results differ by rounding alone.
+    memory : int, optional
+        Bytes that a column of the stream may take; tiles are as large as the plan says.
 
     Returns
     -------
@@ -81,8 +94,11 @@ def predict(
     Raises
     ------
     ImageError, ModelError, DeviceError, OutOfMemoryError
+    SettingsError
+        If there is no such method, or a stream is wanted where there can be none.
     """
-    return drain(predict_steps(model, image, plan, device=device, out=out, dtype=dtype), on_event).embedding
+    steps = predict_steps(model, image, plan, device=device, out=out, dtype=dtype, method=method, memory=memory)
+    return drain(steps, on_event).embedding
 
 
 def predict_steps(
@@ -96,15 +112,21 @@ def predict_steps(
     limits: Limits | None = None,
     deterministic: bool = False,
     known: ConstantTiles | None = None,
+    method: Method = "auto",
+    memory: int | None = None,
 ) -> Generator[TileDone, None, Prediction]:
-    """Generator form of `predict`: yields a `TileDone` per tile, returns a `Prediction`.
+    """Generator form of `predict`: yields a `TileDone` per tile or strip, returns a `Prediction`.
+
+    Constant tiles are computed once, and a stream repeats strips of constant rows. Where the image is in memory, "auto" counts
+    the tiles that are constant and takes tiles if those that are left cost less than the stream; nothing is read from a disk
+    for that.
 
     Parameters
     ----------
     limits : Limits, optional
         Intensities that become 0 and 1, where the image is a part of something larger (one frame of a series).
     deterministic : bool
-        Run only algorithms that give equal bits in each run.
+        Run only algorithms that give equal bits in each run, and fixed tiles.
     known : ConstantTiles, optional
         Outputs of constant tiles that earlier calls with this network and these settings found.
 
@@ -115,6 +137,7 @@ def predict_steps(
     _check(module, image, plan, out)
     chosen = choose_device(device)
     choose_dtype(dtype, chosen)
+    stream = _stream(module, image, plan, method, memory, deterministic)
     if limits is None:
         record = model.record if isinstance(model, Model) else None
         normalisation = record.normalisation if record else Normalisation(low=0, high=0)
@@ -122,16 +145,35 @@ def predict_steps(
     spec = module.spec
     embedding = np.empty((spec.embedding_dim, *plan.result_shape), np.float32) if out is None else out
     foreground = np.empty(plan.result_shape, np.float32) if spec.foreground else None
-    blocks = computed_tiles(
-        module, image, plan, device=chosen, dtype=dtype, limits=limits, deterministic=deterministic, known=known
-    )
+    options: Any = {"device": chosen, "dtype": dtype, "limits": limits}
+    blocks: Generator[tuple[Window, npt.NDArray[np.float32]]]
+    if stream is None:
+        total = len(plan)
+        blocks = computed_tiles(module, image, plan, **options, deterministic=deterministic, known=known)
+    else:
+        total = stream.steps
+        blocks = computed_strips(module, image, stream, **options)
     with closing(blocks):
         for index, (write, block) in enumerate(blocks):
             embedding[(slice(None), *write)] = block[: spec.embedding_dim]
             if foreground is not None:
                 foreground[write] = expit(block[spec.embedding_dim])
-            yield TileDone(done=index + 1, total=len(plan), write=write)
-    return Prediction(embedding=embedding, foreground=foreground, device=chosen)
+            yield TileDone(done=index + 1, total=total, write=write)
+    return Prediction(embedding=embedding, foreground=foreground, device=chosen, stream=stream)
+
+
+def _stream(
+    module: UNet, image: ArrayLike, plan: TilePlan, method: Method, memory: int | None, deterministic: bool
+) -> StreamPlan | None:
+    """The streamed plan, or None where tiles run."""
+    if not streamable(module):
+        if method == "stream":
+            raise SettingsError("only a UNet can be streamed, since its layers run one by one; take method 'tiles' or 'auto'.")
+        method = "tiles"
+    stream = choose_method(plan, method, memory=memory, deterministic=deterministic)
+    if stream is None or method == "stream" or not in_memory(image):
+        return stream
+    return choose_method(plan, method, memory=memory, empty=constant_share(image, plan))
 
 
 def _with_channels(image: ArrayLike, plan: TilePlan) -> ArrayLike:
@@ -153,6 +195,10 @@ class _OneChannel:
     @property
     def dtype(self) -> Any:
         return self.image.dtype
+
+    @property
+    def in_memory(self) -> bool:
+        return in_memory(self.image)
 
     def __getitem__(self, key: Any) -> Any:
         return np.asarray(self.image[key[1:]])[None]

@@ -1,0 +1,362 @@
+"""`StreamPlan`: a pass of the network that goes down the first axis in strips, so that no row of any layer is computed twice.
+
+All tiles of a `TilePlan` along the first axis become one read; along the other axes there are columns, whose halo is all that
+is computed more than once::
+
+    column   |---- read ----|          first strip   |=====|
+                 |-- write --|         then          |========|  whole strips of n * period rows,
+    next              |---- read ----|               |========|  so that every pooling comes out even
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+from typing import Literal
+
+from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.geometry.passes import Pass
+from napari_shiftseg.geometry.plan import DEFAULT_MEMORY, Tile, TilePlan
+from napari_shiftseg.geometry.spec import UNetSpec
+
+__all__ = ["StreamPlan", "Strip", "plan_stream", "stream_refusal"]
+
+Axis = tuple[tuple[slice, slice, slice], ...]
+
+# Strips of about this many pixels stay near the caches of a CPU (at 1024 px, 32 to 128 rows are equally fast).
+_STRIP_PIXELS = 3 << 14
+# Rows of a strip, at least and at most, and periods at least, where memory allows.
+_ROWS = {1: (1 << 12, 1 << 16), 2: (32, 128), 3: (1, 64)}
+_FEWEST_PERIODS = {1: 1, 2: 1, 3: 2}
+# Share of time that strips of a single period cost more than high ones (2D: measured on a CPU; 3D: none was seen).
+_THIN = {1: 0.2, 2: 0.2, 3: 0.05}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """Rows that go into the network together, and the rows that are finished then; both along the first axis, pixels.
+
+    Attributes
+    ----------
+    read : slice
+        Counted from the first row of the column's input.
+    write : slice
+        Of the result; empty while the network waits for context.
+    """
+
+    read: slice
+    write: slice
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamPlan:
+    """Columns and strips of a streamed pass.
+
+    Attributes
+    ----------
+    tiles : TilePlan
+        Whose result, border and lattice it keeps to.
+    strip : int
+        Rows per strip, a multiple of the period, pixels.
+    axes : tuple
+        Per axis the windows (read, keep, write), as in `TilePlan`; a single one along the first.
+    """
+
+    tiles: TilePlan
+    strip: int
+    axes: tuple[Axis, ...]
+
+    @property
+    def columns(self) -> tuple[Tile, ...]:
+        """The passes, each over all rows."""
+        return tuple(
+            Tile(read=read, keep=keep, write=write)
+            for read, keep, write in (zip(*windows, strict=True) for windows in product(*self.axes))
+        )
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of columns along each axis but the first."""
+        return tuple(len(axis) for axis in self.axes[1:])
+
+    @property
+    def width(self) -> tuple[int, ...]:
+        """Edges of the widest column's result, pixels, all axes but the first."""
+        return tuple(max(write.stop - write.start for _, _, write in axis) for axis in self.axes[1:])
+
+    def strips(self) -> Iterator[Strip]:
+        """Strips of a column, from its first row to its last."""
+        spec, (_, keep, write) = self.tiles.spec, self.axes[0][0]
+        total = self._widest.read[0].stop
+        # from a legal size on, poolings divide evenly
+        start, stop = 0, self.strip - (self.strip - spec.input_size(1, 0)) % spec.period[0]
+        done = 0
+        while start < total:
+            stop = min(stop, total)
+            given = stop - spec.margin[0] - keep.start if stop < total else keep.stop - keep.start
+            finished = min(max(given, done), keep.stop - keep.start)
+            yield Strip(read=slice(start, stop), write=slice(write.start + done, write.start + finished))
+            start, stop, done = stop, stop + self.strip, finished
+
+    @property
+    def steps(self) -> int:
+        """Strips that finish rows, of all columns."""
+        finishing = [strip for strip in self.strips() if strip.write.start < strip.write.stop]
+        return len(finishing) * prod(self.counts)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of all columns (a multiply-add counts as two)."""
+        return _flops(self.tiles.spec, self.axes)
+
+    @property
+    def redundancy(self) -> float:
+        """Arithmetic of this plan over the arithmetic of the same pixels in an infinitely large image."""
+        return self.flops / (self.tiles.spec.flops_per_pixel * prod(self.tiles.result_shape))
+
+    @cached_property
+    def _widest(self) -> Pass:
+        return _widest(self.tiles.spec, self.axes)
+
+    @property
+    def state_bytes(self) -> int:
+        """What is kept from strip to strip in the widest column, in float32: rows of convolutions, and skips that wait."""
+        return sum(_state(self._widest, self.strip))
+
+    @property
+    def peak_bytes(self) -> int:
+        """Estimate of all that one column takes, in float32: its state and what a strip needs for the moment."""
+        return _peak(self._widest, self.strip)
+
+    def describe(self) -> str:
+        """The plan in words.
+
+        >>> from napari_shiftseg.geometry import plan_tiles
+        >>> print(plan_stream(plan_tiles(UNetSpec(), (4000, 1000))).describe())
+        strips of 72 rows = 9 periods of 8 px, 1 column of 1000 px, redundancy 1.11x, 19 MB kept between strips
+        """
+        period = self.tiles.spec.period[0]
+        parts = [f"strips of {self.strip} rows = {self.strip // period} periods of {period} px"]
+        if self.width:
+            counts, edges = (" x ".join(map(str, values)) for values in (self.counts, self.width))
+            parts.append(f"{counts} column{'s' * (prod(self.counts) > 1)} of {edges} px")
+        parts.append(f"redundancy {self.redundancy:.2f}x")
+        return ", ".join([*parts, f"{self.state_bytes / 1e6:.3g} MB kept between strips"])
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for a record."""
+        return {
+            "strip": self.strip,
+            "columns": list(self.counts),
+            "width": list(self.width),
+            "redundancy": round(self.redundancy, 4),
+            "state_bytes": self.state_bytes,
+        }
+
+
+def stream_refusal(tiles: TilePlan) -> str | None:
+    """Why a plan cannot be streamed, as the end of a sentence; None if it can.
+
+    A padded network sees zeros at the border of each pass; tiles off the lattice compute different functions, which no single
+    pass gives.
+    """
+    if tiles.spec.padding != "valid":
+        return "its network pads with zeros"
+    if any(len(_phases(tiles, axis)) > 1 for axis in range(tiles.spec.ndim)):
+        return "its tiles do not lie on one lattice"
+    return None
+
+
+def plan_stream(
+    tiles: TilePlan, *, memory: int | None = None, strip: int | None = None, width: int | Sequence[int] | None = None
+) -> StreamPlan:
+    """Decide columns and strips for a plan.
+
+    Parameters
+    ----------
+    tiles : TilePlan
+    memory : int, optional
+        Bytes that one column may take; None takes the default budget of tile plans.
+    strip : int, optional
+        Rows per strip, a multiple of the period.
+    width : int or sequence of int, optional
+        Edges of a column's result on all axes but the first, multiples of the period.
+
+    Returns
+    -------
+    StreamPlan
+        Of all strips and widths that fit the memory, the one that should be fastest (see `strip_cost`). If none fits, the
+        smallest.
+
+    Raises
+    ------
+    SettingsError
+        If the plan cannot be streamed, or a given edge is not a multiple of the period.
+    """
+    if refusal := stream_refusal(tiles):
+        raise SettingsError(f"the plan cannot be streamed, because {refusal}; take method 'tiles' or 'auto'.")
+    spec, period = tiles.spec, tiles.spec.period
+    wanted = None if width is None else (width,) * (spec.ndim - 1) if isinstance(width, int) else tuple(width)
+    for axis, edge in enumerate((strip, *(wanted or ()))):
+        if edge is not None and (edge < 1 or edge % period[axis]):
+            raise SettingsError(f"an edge of {edge} px was given on axis {axis}; give a multiple of the period {period[axis]}.")
+    budget = memory or DEFAULT_MEMORY
+    found: list[tuple[float, StreamPlan]] = []
+    for rows in (strip,) if strip is not None else _strips(tiles):
+        plan = _fitted(tiles, rows, wanted, budget)
+        found.append((plan.flops * strip_cost(spec, rows), plan))
+        if wanted is not None and plan.peak_bytes <= budget:
+            break
+    fitting = [pair for pair in found if pair[1].peak_bytes <= budget]
+    if not fitting:
+        return min(found, key=lambda pair: pair[1].peak_bytes)[1]
+    return min(fitting, key=lambda pair: pair[0])[1]
+
+
+def strip_cost(spec: UNetSpec, strip: int) -> float:
+    """Time of a strip's pixel over that of a high strip's."""
+    return 1.0 + _THIN[spec.ndim] * spec.period[0] / strip
+
+
+def _strips(tiles: TilePlan) -> Iterator[int]:
+    """Heights to try, the wished one first."""
+    spec, period = tiles.spec, tiles.spec.period[0]
+    across = max(1, prod(tiles.result_shape[1:]))
+    fewest, most = _ROWS[spec.ndim]
+    rows = max(fewest, min(most, _STRIP_PIXELS // across), _FEWEST_PERIODS[spec.ndim] * period)
+    rows = min(rows, tiles.result_shape[0] + spec.margin[0])
+    periods = -(-rows // period)
+    while True:
+        yield periods * period
+        if periods == 1:
+            return
+        periods //= 2
+
+
+def _fitted(tiles: TilePlan, strip: int, width: tuple[int, ...] | None, budget: int) -> StreamPlan:
+    """The widest columns that fit, as equal as possible over the image."""
+    spec, period = tiles.spec, tiles.spec.period
+    shape = tiles.result_shape
+    rows = (_window(tiles, 0, _phase(tiles, 0), 0, shape[0]),)
+    edges = list(width or (-(-size // p) * p for size, p in zip(shape[1:], period[1:], strict=True)))
+    while True:
+        axes = (rows, *(_columns(tiles, axis, edge) for axis, edge in enumerate(edges, start=1)))
+        if width or _peak(_widest(spec, axes), strip) <= budget:
+            break
+        smaller = [k for k, edge in enumerate(edges) if edge > period[k + 1]]
+        if not smaller:
+            break
+        axis = max(smaller, key=lambda k: edges[k])
+        edges[axis] = _next_edge(edges[axis], shape[axis + 1], period[axis + 1])
+    return StreamPlan(tiles=tiles, strip=strip, axes=axes)
+
+
+def _next_edge(edge: int, size: int, period: int) -> int:
+    """A smaller edge: that of more columns, as equal as possible."""
+    least = max(period, edge * 7 // 8 // period * period)
+    count = -(-size // least)
+    return min(-(-size // (count * period)) * period, edge - period)
+
+
+def _columns(tiles: TilePlan, axis: int, edge: int) -> Axis:
+    size, phase = tiles.result_shape[axis], _phase(tiles, axis)
+    return tuple(_window(tiles, axis, phase, start, min(start + edge, size)) for start in range(0, size, edge))
+
+
+def _window(tiles: TilePlan, axis: int, phase: tuple[int, int], start: int, stop: int) -> tuple[slice, slice, slice]:
+    """Windows of a pass that writes `start` to `stop`, in the phase of the tiles."""
+    spec, period = tiles.spec, tiles.spec.period[axis]
+    first = start + phase[0]
+    crop = (first - phase[1]) % period
+    length = spec.input_size(crop + stop - start, axis)
+    return slice(first - crop, first - crop + length), slice(crop, crop + stop - start), slice(start, stop)
+
+
+def _phases(tiles: TilePlan, axis: int) -> set[tuple[int, int]]:
+    """Per tile the output pixel of a pass from padded pixel 0 on that is result pixel 0, and the phase of the read."""
+    period = tiles.spec.period[axis]
+    return {(read.start + keep.start - write.start, read.start % period) for read, keep, write in tiles.axes[axis]}
+
+
+def _phase(tiles: TilePlan, axis: int) -> tuple[int, int]:
+    (phase,) = _phases(tiles, axis)
+    return phase
+
+
+# -- what it costs ----------------------------------------------------------------------------------------------------
+
+
+def _flops(spec: UNetSpec, axes: Sequence[Axis]) -> float:
+    kinds = [Counter((read.stop - read.start, keep.start, keep.stop) for read, keep, _ in axis) for axis in axes]
+    cost = 0.0
+    for kind in product(*kinds):
+        one = Pass.of(spec, [read for read, _, _ in kind], tuple(slice(start, stop) for _, start, stop in kind))
+        cost += one.flops * prod(count[edge] for count, edge in zip(kinds, kind, strict=True))
+    return cost
+
+
+def _widest(spec: UNetSpec, axes: Sequence[Axis]) -> Pass:
+    read, keep, _ = zip(*(max(axis, key=lambda w: w[1].stop - w[1].start) for axis in axes), strict=True)
+    return Pass.of(spec, [part.stop - part.start for part in read], keep)
+
+
+Map = tuple[Literal["convolution", "up", "head"], int, int, float, int, float]
+
+
+def _maps(one: Pass) -> Iterator[Map]:
+    """Kind, level, channels and pixels per row of input and output of each convolution."""
+    spec, layers = one.spec, one.layers()
+
+    def convolution(kind: Literal["convolution", "up", "head"], level: int, kernels: Sequence[int]) -> Map:
+        _, source, target, shape = next(layers)
+        before = prod(size + k - 1 for size, k in zip(shape[1:], kernels[1:], strict=True))
+        return kind, level, source, before, target, prod(shape[1:])
+
+    for level in range(spec.levels + 1):
+        for _ in range(spec.convs):
+            yield convolution("convolution", level, spec.kernels)
+    for level in reversed(range(spec.levels)):
+        if spec.upsampling == "learnt":
+            yield convolution("up", level, (1,) * spec.ndim)
+        for _ in range(spec.decoder_convs or spec.convs):
+            yield convolution("convolution", level, spec.kernels)
+    yield convolution("head", 0, (spec.head_kernel,) * spec.ndim)
+
+
+def _rows(spec: UNetSpec, level: int, strip: int) -> int:
+    return strip // prod(factor[0] for factor in spec.factors[:level])
+
+
+def lags(spec: UNetSpec) -> tuple[int, ...]:
+    """Rows of each level's skip that wait between two strips, finest first."""
+    left, right, _ = spec.losses(0)
+    found, margin = [], left
+    for factor in reversed(spec.factors):
+        found.append(factor[0] * margin)
+        margin = left + factor[0] * margin + right
+    return tuple(reversed(found))
+
+
+def _state(one: Pass, strip: int) -> tuple[int, int]:
+    """Bytes of the rows that convolutions hold, and of the skips that wait."""
+    spec = one.spec
+    held = sum(
+        source * (_rows(spec, level, strip) + (spec.head_kernel if kind == "head" else spec.kernels[0]) - 1) * before
+        for kind, level, source, before, _, _ in _maps(one)
+        if kind == "convolution" or (kind == "head" and spec.head_kernel > 1)
+    )
+    waiting = sum(
+        spec.channels[level] * (lag + _rows(spec, level, strip)) * prod(part.stop - part.start for part in one.skips[level][1:])
+        for level, lag in enumerate(lags(spec))
+    )
+    return int(4 * held), int(4 * waiting)
+
+
+def _peak(one: Pass, strip: int) -> int:
+    spec = one.spec
+    moment = max(target * _rows(spec, level, strip) * after for _, level, _, _, target, after in _maps(one))
+    return sum(_state(one, strip)) + int(3 * 4 * moment)

@@ -1,0 +1,238 @@
+"""`StreamNet`: a valid U-Net that is fed with strips of rows and computes no row of any layer twice.
+
+Each convolution keeps the `kernel - 1` rows that it needs again, and each skip waits in a ring until the decoder, which lags
+behind, asks for it. Strips come in sizes that all poolings divide, so a pooling keeps nothing. Prior art: line buffers of
+fused layers (Alwani et al., MICRO 2016).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_shiftseg.geometry import Pass, UNetSpec
+from napari_shiftseg.geometry.stream_plan import lags
+from napari_shiftseg.network import unet
+from napari_shiftseg.network.inference import InferenceNet
+from napari_shiftseg.network.onednn import ConvReLU
+from napari_shiftseg.network.stream_layers import HeldRows, Storage, WaitingRows, rectify
+
+__all__ = ["StreamNet"]
+
+
+class StreamNet:
+    """A network and what it remembers of the rows that it has seen.
+
+    Parameters
+    ----------
+    net : InferenceNet
+        On its device, in its number format.
+    plan : Pass
+        Over all rows that will come, and over the width of a column; its input starts on the lattice.
+    strip : int
+        Rows that come at once at most, a multiple of the period.
+    layout : torch.memory_format
+        Of the feature maps.
+    one_step : bool
+        Convolutions with their ReLU in one step (`network.onednn`), on CPUs.
+    """
+
+    def __init__(
+        self, net: InferenceNet, plan: Pass, strip: int, layout: torch.memory_format, *, one_step: bool = False
+    ) -> None:
+        spec, head = net.spec, net.head
+        self._net, self._spec, self._strip = net, spec, strip
+        parameter = next(net.encoder.parameters())
+        storage = Storage(device=parameter.device, dtype=parameter.dtype, layout=layout)
+        shapes = _Shapes(plan)
+        self._encoder = [
+            _Block.of(block, storage, shapes, _rows(spec, level, strip), one_step) for level, block in enumerate(net.encoder)
+        ]
+        self._skips = [
+            _Skip.of(plan, level, WaitingRows(storage, spec.channels[level], lag + _rows(spec, level, strip), across))
+            for level, (lag, across) in enumerate(zip(lags(spec), map(_across, plan.skips), strict=True))
+        ]
+        decoder = []
+        for level in reversed(range(spec.levels)):
+            shapes.raise_to(level)
+            decoder.append(_Block.of(net.decoder[level], storage, shapes, _rows(spec, level, strip), one_step))
+        self._decoder = decoder[::-1]
+        self._head: HeldRows | None = None
+        if spec.head_kernel > 1:
+            storage = Storage(device=storage.device, dtype=head.weight.dtype, layout=layout)
+            self._head = HeldRows(storage, spec.channels[0], strip, shapes.edges, spec.head_kernel)
+
+    @torch.inference_mode()
+    def push(self, pixels: Tensor) -> Tensor | None:
+        """Feed the next rows.
+
+        Parameters
+        ----------
+        pixels : Tensor
+            (1, C, rows, *across) of any type and on any device.
+
+        Returns
+        -------
+        Tensor or None
+            (1, out_channels, rows, *across) of the kept window, as many rows as can be finished; None if that is none.
+        """
+        self._encoder[0].room(pixels.shape[2]).copy_(pixels)
+        y: Tensor | None
+        for level, skip in enumerate(self._skips):
+            if (y := self._encoder[level].run()) is None:
+                return None
+            fine = skip.split(y)
+            if not fine.shape[2]:
+                return None
+            # ReLU and maximum commute, and there is less to rectify after pooling
+            pooled = unet._POOL[self._spec.ndim](fine, self._spec.factors[level])
+            rectify(pooled, self._encoder[level + 1].room(pooled.shape[2]))
+        y = self._encoder[-1].run()
+        for level in reversed(range(self._spec.levels)):
+            if y is None or not (y := self._raised(level, y)).shape[2]:
+                return None
+            room = self._decoder[level].room(y.shape[2])
+            fine_channels = self._spec.channels[level]
+            self._skips[level].rows.pop(room[:, :fine_channels])
+            rectify(y, room[:, fine_channels:])
+            y = self._decoder[level].run()
+        return None if y is None else self._headed(y)
+
+    def skip(self, rows: int) -> None:
+        """Let rows pass that would leave all kept rows as they are."""
+        for level, skip in enumerate(self._skips):
+            skip.advance(_rows(self._spec, level, rows))
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that are held from strip to strip."""
+        held = [rows.nbytes for block in (*self._encoder, *self._decoder) for rows in block.inputs]
+        return sum(held) + sum(skip.rows.nbytes for skip in self._skips) + (self._head.nbytes if self._head else 0)
+
+    def _raised(self, level: int, y: Tensor) -> Tensor:
+        """Rows for the decoder of a level, before their ReLU."""
+        layer: Any = self._net.up[level]
+        if self._spec.upsampling == "learnt":
+            y = y.relu_()
+        return self._skips[level].cut(layer[0](y))
+
+    def _headed(self, y: Tensor) -> Tensor | None:
+        head = self._net.head
+        if self._head is None:
+            z: Tensor = head(y.relu_().to(head.weight.dtype))
+            return z
+        rectify(y, self._head.room(y.shape[2]))
+        return self._head.convolved(head)
+
+
+class _Shapes:
+    """Edges of the maps across the rows, followed through the network."""
+
+    def __init__(self, plan: Pass) -> None:
+        self._plan, self._spec, self._level = plan, plan.spec, 0
+        self.edges = [part.stop - part.start for part in plan.read[1:]]
+
+    def convolve(self) -> list[int]:
+        """Edges before a convolution; goes on to those after it."""
+        before = self.edges
+        self.edges = [edge - k + 1 for edge, k in zip(before, self._spec.kernels[1:], strict=True)]
+        return before
+
+    def pool(self) -> None:
+        """Go on to the next level, if there is one."""
+        if self._level < self._spec.levels:
+            pooled = self._plan.pooled[self._level][1:]
+            factors = self._spec.factors[self._level][1:]
+            self.edges = [(part.stop - part.start) // f for part, f in zip(pooled, factors, strict=True)]
+            self._level += 1
+
+    def raise_to(self, level: int) -> None:
+        """Go on to the decoder of a level."""
+        self._level = self._spec.levels
+        self.edges = list(_across(self._plan.raised[level]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Block:
+    """Convolutions of one level, each with its input rows."""
+
+    convolutions: Sequence[Any]
+    inputs: Sequence[HeldRows]
+
+    @classmethod
+    def of(cls, block: nn.Module, storage: Storage, shapes: _Shapes, most: int, one_step: bool) -> _Block:
+        convolutions: list[Any] = [layer for layer in block.children() if hasattr(layer, "kernel_size")]
+        inputs = [HeldRows(storage, conv.in_channels, most, shapes.convolve(), conv.kernel_size[0]) for conv in convolutions]
+        shapes.pool()
+        return cls(convolutions=[ConvReLU(conv) for conv in convolutions] if one_step else convolutions, inputs=inputs)
+
+    def room(self, count: int) -> Tensor:
+        return self.inputs[0].room(count)
+
+    def run(self) -> Tensor | None:
+        """New rows of the last convolution, before their ReLU."""
+        y = self.inputs[0].convolved(self.convolutions[0])
+        for rows, conv in zip(self.inputs[1:], self.convolutions[1:], strict=True):
+            if y is None:
+                return None
+            rectify(y, rows.room(y.shape[2]))
+            y = rows.convolved(conv)
+        return y
+
+
+@dataclass(kw_only=True, eq=False)
+class _Skip:
+    """Where the map of an encoder level goes, and what its decoder gets; counts the rows that came by."""
+
+    skip: tuple[slice, ...]
+    pooled: tuple[slice, ...]
+    raised: tuple[slice, ...]
+    factor: int
+    rows: WaitingRows
+    _fine: int = field(default=0)
+    _raised: int = field(default=0)
+
+    @classmethod
+    def of(cls, plan: Pass, level: int, rows: WaitingRows) -> _Skip:
+        factor = plan.spec.factors[level][0]
+        return cls(skip=plan.skips[level], pooled=plan.pooled[level], raised=plan.raised[level], factor=factor, rows=rows)
+
+    def split(self, y: Tensor) -> Tensor:
+        """Keep what the decoder will need; give back what is to be pooled."""
+        waiting, pooled = (_part(y, window, self._fine) for window in (self.skip, self.pooled))
+        self._fine += y.shape[2]
+        if waiting.shape[2]:
+            self.rows.push_rectified(waiting)
+        return pooled
+
+    def cut(self, y: Tensor) -> Tensor:
+        """What the decoder gets of an upsampled map."""
+        part = _part(y, self.raised, self._raised)
+        self._raised += y.shape[2]
+        return part
+
+    def advance(self, rows: int) -> None:
+        self._fine += rows
+        self._raised += rows
+
+
+def _part(y: Tensor, window: Sequence[slice], before: int) -> Tensor:
+    """The window of a map of which `before` rows are gone and these are the next."""
+    rows, *across = window
+    start = min(max(rows.start - before, 0), y.shape[2])
+    stop = min(max(rows.stop - before, start), y.shape[2])
+    return y[(slice(None), slice(None), slice(start, stop), *across)]
+
+
+def _across(window: Sequence[slice]) -> tuple[int, ...]:
+    return tuple(part.stop - part.start for part in window[1:])
+
+
+def _rows(spec: UNetSpec, level: int, rows: int) -> int:
+    """Rows of a level for so many of the input."""
+    return rows // prod(factor[0] for factor in spec.factors[:level])

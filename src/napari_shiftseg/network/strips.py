@@ -1,0 +1,86 @@
+"""The strip loop: the strips of a streamed plan are read, normalised and put through the network, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_shiftseg.geometry import Pass, StreamPlan, Window
+from napari_shiftseg.network import onednn
+from napari_shiftseg.network.device import Device, channels_last, choose_dtype, is_tf32, memory_errors
+from napari_shiftseg.network.normalise import ArrayLike, Limits
+from napari_shiftseg.network.row_reader import RowReader
+from napari_shiftseg.network.stream import StreamNet
+from napari_shiftseg.network.tiles import _exact_convolutions, _prepare
+from napari_shiftseg.network.unet import UNet
+
+__all__ = ["computed_strips", "streamable"]
+
+
+def streamable(module: object) -> bool:
+    """Whether the layers of a network are those that a stream runs one by one."""
+    return isinstance(module, UNet) and type(module).forward is UNet.forward
+
+
+def computed_strips(
+    module: UNet, image: ArrayLike, plan: StreamPlan, *, device: Device, dtype: str, limits: Limits
+) -> Generator[tuple[Window, npt.NDArray[np.float32]]]:
+    """What the network gives for each strip, column by column: its window in the result and (channels, *window) float32.
+
+    Where the image has one value per channel over more rows than the network sees, strips repeat and are not computed again.
+    Parameters as in `predict_steps`; the image has a channel axis.
+    """
+    spec, layout = module.spec, channels_last(module.spec.ndim)
+    net: Any = _prepare(module, device, dtype)
+    one_step = device.kind == "cpu" and onednn.works(spec.ndim, choose_dtype(dtype, device))
+    # what is held and what a strip gives depend on no row further back
+    memory = plan.strip + spec.margin[0] + 2 * spec.period[0]
+    for column in plan.columns:
+        one = Pass.of(spec, [part.stop - part.start for part in column.read], column.keep)
+        window = tuple(
+            slice(whole.start + part.start, whole.start + part.stop) for whole, part in zip(column.read, one.read, strict=True)
+        )
+        reader = RowReader(image, window, plan.tiles.pad)
+        size = " x ".join(str(part.stop - part.start) for part in window[1:])
+        what = f"a strip of {plan.strip} rows" + f" of a column of {size} px" * bool(size)
+        with memory_errors(what):
+            stream = StreamNet(net, one, plan.strip, layout, one_step=one_step)
+        plain, last = _PlainRows(), None
+        for strip in plan.strips():
+            with memory_errors(what):
+                pixels = limits.apply(reader.read(strip.read))
+                rows = pixels.shape[1]
+                quiet = plain.seen(pixels)
+                inside = strip.read.stop <= one.read[0].stop - memory
+                if last is not None and inside and rows == plan.strip and quiet - rows >= memory:
+                    stream.skip(rows)
+                else:
+                    with _exact_convolutions(False, tf32=is_tf32(dtype)):
+                        y = stream.push(torch.from_numpy(pixels)[None])
+                    last = None if y is None else y[0].float().cpu().numpy()
+            if last is not None and strip.write.start < strip.write.stop:
+                yield (strip.write, *column.write[1:]), last
+
+
+class _PlainRows:
+    """Counts rows with one value per channel."""
+
+    def __init__(self) -> None:
+        self._values: bytes | None = None
+        self._count = 0
+
+    def seen(self, pixels: npt.NDArray[np.float32]) -> int:
+        """Rows up to here that have the values of the last; 0 if these have several."""
+        values = pixels.reshape(len(pixels), -1)[:, 0]
+        flat = all(bool((channel == value).all()) for channel, value in zip(pixels, values, strict=True))
+        if not flat:
+            self._values, self._count = None, 0
+        elif values.tobytes() == self._values:
+            self._count += pixels.shape[1]
+        else:
+            self._values, self._count = values.tobytes(), pixels.shape[1]
+        return self._count
