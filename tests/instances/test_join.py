@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_shiftseg import label_instances, synthetic
+from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
 from napari_shiftseg.geometry import BlockGrid
 from napari_shiftseg.instances import (
@@ -16,6 +17,7 @@ from napari_shiftseg.instances import (
     faces_of,
     fragments_of,
     join_blocks,
+    numbered,
     object_table,
     piece_steps,
     settled_block,
@@ -98,3 +100,11 @@ def test_tables_of_blocks_make_the_table_of_the_image(shape):
     assert list(ours) == list(whole)
     for name, column in whole.items():
         np.testing.assert_allclose(ours[name], column, rtol=1e-12)
+
+
+def test_more_instances_than_labels_can_count_are_refused(monkeypatch):
+    monkeypatch.setattr("napari_shiftseg.instances.label._MOST_INSTANCES", 3)
+    sizes, first = np.array([4, 4, 4, 1]), np.arange(4)
+    assert numbered(sizes, first, 2).max() == 3
+    with pytest.raises(SettingsError, match="min_size"):
+        numbered(sizes, first, 1)

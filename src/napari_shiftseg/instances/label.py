@@ -24,6 +24,7 @@ __all__ = ["LabelSettings", "check_embedding", "label_instances", "label_steps",
 
 # Windows that are clustered side by side; more would wait for each other's Python.
 _MOST_THREADS = 4
+_MOST_INSTANCES = np.iinfo(np.uint32).max
 
 
 def label_instances(
@@ -95,8 +96,18 @@ def numbered(sizes: npt.NDArray[np.int64], first: npt.NDArray[np.int64], min_siz
         (K,) pixels, and raster index of the first one.
     min_size : int
         Pixels.
+
+    Raises
+    ------
+    SettingsError
+        If 32 bits cannot count them.
     """
     kept = np.flatnonzero(sizes >= max(1, min_size))
+    if len(kept) > _MOST_INSTANCES:
+        raise SettingsError(
+            f"the image has {len(kept)} instances, and 32-bit labels hold {_MOST_INSTANCES}; segment it in parts, or raise "
+            f"min_size (now {min_size} px)."
+        )
     numbers = np.zeros(len(sizes), np.uint32)
     numbers[kept[np.argsort(first[kept], kind="stable")]] = np.arange(1, len(kept) + 1)
     return numbers
