@@ -151,7 +151,8 @@ def sections(found: Row) -> list[str]:
         f"row in bold, turn by turn: median, and lowest to highest of {settings['turns']}. *Memory*: peak above the start, "
         "with the result. *Off by*: difference to the whole image in one pass of the same network, over the root mean square "
         "length of its embeddings, where no pixel sees the border of the image: largest, relative L2, share of pixels off by "
-        "more than 1 %. An untrained network looks less far than a trained one, so these errors are low.",
+        "more than 1 %. An untrained network weighs near pixels most, so a halo that is too small shows less than "
+        "it would with a trained one.",
         "",
     ]
     for ndim, edge in sizes(found):

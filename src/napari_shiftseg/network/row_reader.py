@@ -43,9 +43,9 @@ class RowReader:
         """Rows `part` of the window, (C, rows, *across); each call goes on where the one before ended."""
         rows = self._rows[part]
         top = int(rows.max()) + 1
-        if self._held is None or self._stop < int(rows.min()):
-            self._held, self._first = None, int(rows.min())
-            self._stop = self._first
+        lowest = int(self._lowest[part.start])  # where the top is reflected, later parts lie above this one
+        if self._held is None or self._stop < lowest:
+            self._held, self._first, self._stop = None, lowest, lowest
         if top > self._stop:
             before = self._pad[0][0]
             window = (slice(self._stop + before, top + before), *self._across)
