@@ -19,7 +19,7 @@ from napari_shiftseg.cli.options import byte_count, edges, pooling
 from napari_shiftseg.cli.pairs import find_pairs
 from napari_shiftseg.cli.train import read_images, train_settings
 from napari_shiftseg.errors import OutOfMemoryError
-from napari_shiftseg.geometry import UNetSpec, plan_tiles
+from napari_shiftseg.geometry import UNetSpec, plan_stream, plan_tiles
 from napari_shiftseg.io import save_model
 from napari_shiftseg.network import Clustering, Model, ModelRecord, TrainSettings, UNet
 
@@ -481,7 +481,9 @@ def test_info_weighs_tiles_and_the_network_against_what_the_device_can_do(shifts
     assert code == 0
     said = json.loads(out)
     plan, limits = plan_tiles(SPEC, (120, 100), 40), said["limits"]
-    assert (said["plan"]["tiles"], said["plan"]["redundancy"]) == (len(plan), pytest.approx(plan.redundancy))
+    tiles, stream = said["plan"]["methods"]
+    assert (said["plan"]["tiles"], tiles["redundancy"]) == (len(plan), pytest.approx(plan.redundancy))
+    assert stream["flops"] == pytest.approx(plan_stream(plan).flops) and tiles["chosen"] != stream["chosen"]
     assert sum(layer["flops"] for layer in limits["layers"]) == pytest.approx(SPEC.flops_per_pixel)
     for dtype, rate in limits["rates"]["matrix"].items():
         floor, bandwidth = limits["floor"][dtype], limits["rates"]["bandwidth"]
@@ -495,7 +497,9 @@ def test_info_weighs_tiles_and_the_network_against_what_the_device_can_do(shifts
 def test_info_plans_the_image_that_is_given(shiftseg, folder):
     image = folder / "data" / "images" / "a.tif"
     code, out, _ = shiftseg("info", "--model", folder / "model.safetensors", "--device", "cpu", "--plan", "--image", image)
-    assert code == 0 and fields(out)["plan"].startswith("72 x 60 px: 1 x 1 tile of 72 x 60 px")
+    said = fields(out)
+    assert (code, said["tiles"].split(" = ")[0]) == (0, "1 x 1 tile of 72 x 60 px")
+    assert said["stream"].startswith("strips of")
     code, _, err = shiftseg("info", "--model", folder / "model.safetensors", "--plan", "--shape", "8x8x8")
     assert code == 2 and "give 2" in one_line(err)
     code, _, err = shiftseg("info", "--plan")

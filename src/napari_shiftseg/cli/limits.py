@@ -11,7 +11,7 @@ from napari_shiftseg.errors import SettingsError
 
 if TYPE_CHECKING:
     from napari_shiftseg.cli.console import Console
-    from napari_shiftseg.geometry import Cost, TilePlan, UNetSpec
+    from napari_shiftseg.geometry import Cost, UNetSpec
     from napari_shiftseg.network import Device, Rates, UNet
 
 __all__ = ["DTYPES", "measured_share", "network_limits", "plan_limits", "plan_shape"]
@@ -74,24 +74,26 @@ def plan_shape(args: argparse.Namespace, spec: UNetSpec) -> tuple[int, ...]:
 def plan_limits(
     spec: UNetSpec, shape: Sequence[int], rates: Rates, console: Console, *, memory: int | None, write: Any = None
 ) -> dict[str, Any]:
-    """The arithmetic of a tile plan against that of its pixels alone, and the shortest time for it."""
-    from napari_shiftseg.geometry import plan_cost
+    """The arithmetic of tiles and of a stream against that of their pixels alone, and the shortest time for it."""
+    from napari_shiftseg.geometry import describe_methods
     from napari_shiftseg.segmentation import SegmentSettings, plan_image
 
-    plan = plan_image(spec, shape, SegmentSettings(memory=memory, write=write), rates.device)
-    costs = {dtype: plan_cost(plan, itemsize=DTYPES[dtype], concatenated=False) for dtype in rates.matrix}
-    floors = {dtype: cost.floor(rates.matrix[dtype], rates.bandwidth) for dtype, cost in costs.items()}
-    times = ", ".join(f"{_seconds(seconds)} in {dtype}" for dtype, seconds in floors.items())
-    console.field("plan", f"{' x '.join(map(str, shape))} px: {plan.describe()}")
-    console.field("arithmetic", f"{_scaled(next(iter(costs.values())).flops)}FLOP, {_ratio(plan)}; floor {times}")
-    return {
-        "shape": shape,
-        "write": plan.write,
-        "tiles": len(plan),
-        "flops": next(iter(costs.values())).flops,
-        "redundancy": plan.redundancy,
-        "floor_seconds": floors,
-    }
+    settings = SegmentSettings(memory=memory, write=write)
+    plan = plan_image(spec, shape, settings, rates.device)
+    console.field("image", f"{' x '.join(map(str, shape))} px")
+    methods = describe_methods(spec, shape, memory, write=plan.write)
+    floors = {}
+    for one in methods:
+        console.field(one.method, one.text + "; the cheaper, which runs" * one.chosen)
+        if one.possible:
+            floors[one.method] = {dtype: one.flops / rate for dtype, rate in rates.matrix.items()}
+            times = ", ".join(f"{_seconds(seconds)} in {dtype}" for dtype, seconds in floors[one.method].items())
+            console.field(
+                "",
+                f"{one.redundancy:.3f} times the operations of the same pixels in a large image, {_scaled(one.flops)}FLOP: "
+                f"at least {times}; about {_scaled(one.memory)}B",
+            )
+    return {"shape": shape, "write": plan.write, "tiles": len(plan), "methods": methods, "floor_seconds": floors}
 
 
 def measured_share(module: UNet, rates: Rates, console: Console, write: Any = None) -> dict[str, Any]:
@@ -127,10 +129,6 @@ def _test_tile(spec: UNetSpec, device: Device) -> tuple[int, ...]:
     memory = device.free // 4 if device.free else None
     edge = _MEASURED[spec.ndim]
     return plan_tiles(spec, tuple(-(-edge // period) * period for period in spec.period), memory=memory).write
-
-
-def _ratio(plan: TilePlan) -> str:
-    return f"{plan.redundancy:.3f} times that of the same pixels in a large image"
 
 
 def _scaled(value: float) -> str:
