@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError
-from napari_shiftseg.network import choose_device
-from napari_shiftseg.network.device import choose_dtype, memory_errors
+from napari_shiftseg.network import Device, choose_device
+from napari_shiftseg.network.device import check_volumes, choose_dtype, memory_errors
 
 
 def test_the_cpu_is_always_there():
@@ -58,6 +58,27 @@ def test_number_formats():
         choose_dtype("float16", cpu)
     with pytest.raises(DeviceError, match="'float64' is not known"):
         choose_dtype("float64", cpu)
+
+
+def test_tf32_is_for_nvidia_gpus_alone():
+    with pytest.raises(DeviceError, match="not of the CPU; use float32 or bfloat16"):
+        choose_dtype("tf32", choose_device("cpu"))
+    gpu = Device(torch_device=torch.device("cuda"), kind="cuda", name="any", free=0)
+    assert choose_dtype("tf32", gpu) == torch.float32
+
+
+@pytest.mark.parametrize(("version", "right"), [(90701, True), (90800, False), (91401, False), (91500, True), (None, True)])
+def test_a_cudnn_that_computes_volumes_wrong_is_refused(monkeypatch, version, right):
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: version)
+    gpu = Device(torch_device=torch.device("cuda"), kind="cuda", name="any", free=0)
+    for dtype, ndim in ((torch.float32, 3), (torch.bfloat16, 2)):
+        check_volumes(dtype, ndim, gpu)
+    check_volumes(torch.bfloat16, 3, choose_device("cpu"))
+    if right:
+        check_volumes(torch.bfloat16, 3, gpu)
+    else:
+        with pytest.raises(DeviceError, match=r"cuDNN 9\.\d+ gives wrong bfloat16 .* nvidia-cudnn-cu12>=9\.15"):
+            check_volumes(torch.bfloat16, 3, gpu)
 
 
 @pytest.mark.parametrize(

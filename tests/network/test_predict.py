@@ -9,8 +9,20 @@ import torch
 
 from napari_shiftseg import UNetSpec, plan_tiles, predict
 from napari_shiftseg.errors import DeviceError, ImageError, ModelError, OutOfMemoryError
-from napari_shiftseg.events import TileDone, drain
-from napari_shiftseg.network import Model, ModelRecord, Normalisation, normalise, predict_steps, read_window, unet
+from napari_shiftseg.events import Stage, TileDone, drain
+from napari_shiftseg.network import (
+    Device,
+    Model,
+    ModelRecord,
+    Normalisation,
+    choose_device,
+    normalise,
+    predict_steps,
+    read_window,
+    trial,
+    unet,
+)
+from napari_shiftseg.network.ahead import ahead
 
 tiles_module = import_module("napari_shiftseg.network.tiles")
 SPEC = UNetSpec(levels=2, features=3, foreground=True)
@@ -51,14 +63,15 @@ def test_one_event_per_tile_in_raster_order(seeded_net):
     assert events == [TileDone(done=n, total=16, write=tile.write) for n, tile in enumerate(plan, start=1)]
 
 
-def test_cancelling_is_not_asking_for_the_next_tile(seeded_net):
+def test_cancelling_is_not_asking_for_the_next_tile(seeded_net, monkeypatch):
+    monkeypatch.setattr(tiles_module, "batch_size", lambda plan, device: 1)
     image = Lazy(noise(1, 50, 61))
     steps = predict_steps(seeded_net(SPEC), image, plan_tiles(SPEC, (50, 61), 16), device="cpu", method="tiles")
     next(steps)
     next(steps)
     steps.close()
     assert 2 <= len(image.read) <= 2 + 1 + 2  # the next is being read, and at most two are read ahead
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("shiftseg-reader")]
+    assert not readers()
 
 
 def test_a_lazy_image_is_read_window_by_window(seeded_net):
@@ -224,7 +237,119 @@ def test_running_out_of_memory_is_said_with_the_tile(seeded_net, monkeypatch):
 
     monkeypatch.setitem(unet._POOL, 2, full)
     with pytest.raises(OutOfMemoryError, match="a tile of 60 x 60 px; use smaller tiles"):
-        predict(seeded_net(SPEC), noise(1, 20, 20), plan_tiles(SPEC, (20, 20)), device="cpu")
+        predict(seeded_net(SPEC), noise(1, 20, 20), plan_tiles(SPEC, (20, 20), 20), device="cpu")
+
+
+def small_memory(monkeypatch, largest):
+    """Maps of more than `largest` pixels do not fit."""
+    pool = unet._POOL[2]
+
+    def pooled(x, factor):
+        if x.shape[-1] * x.shape[-2] > largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return pool(x, factor)
+
+    monkeypatch.setitem(unet._POOL, 2, pooled)
+
+
+@pytest.mark.parametrize("border", ["reflect", "valid"])
+def test_a_tile_size_that_nobody_wished_for_becomes_smaller_where_memory_runs_out(seeded_net, monkeypatch, border):
+    net, image = seeded_net(SPEC), noise(1, 300, 170)
+    plan = plan_tiles(SPEC, (300, 170), border=border)
+    expected = drain(predict_steps(net, image, plan, device="cpu", method="tiles"))
+    small_memory(monkeypatch, 100**2)
+    events = []
+    found = drain(predict_steps(net, image, plan, device="cpu", method="tiles"), events.append)
+    np.testing.assert_allclose(found.embedding, expected.embedding, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.foreground, expected.foreground, rtol=0, atol=1e-5)
+    assert expected.plan is plan and max(found.plan.read) < 120 < max(plan.read)
+    stages = [event.text for event in events if isinstance(event, Stage)]
+    assert stages and stages[-1] == "memory ran out; again with tiles of {} x {} px".format(*found.plan.write)
+    assert [event.done for event in events[-len(found.plan) :]] == list(range(1, len(found.plan) + 1))
+
+
+@pytest.mark.parametrize("write", [96, None])
+def test_a_tile_size_that_was_wished_for_or_cannot_become_smaller_is_an_error(seeded_net, monkeypatch, write):
+    plan = plan_tiles(SPEC, (300, 170), write)
+    small_memory(monkeypatch, 100**2 if write else 10)
+    with pytest.raises(OutOfMemoryError, match="px; use smaller tiles"):
+        predict(seeded_net(SPEC), noise(1, 300, 170), plan, device="cpu", method="tiles")
+
+
+def test_a_trial_on_a_gpu_finds_tiles_that_fit(seeded_net, monkeypatch):
+    """The estimate was wrong by a factor; the size that was wished for is left alone."""
+    monkeypatch.setattr(trial, "_peak", lambda module, plan, device, dtype: 7 * SPEC.peak_bytes(plan.read))
+    device = Device(torch_device=torch.device("cuda"), kind="cuda", name="small", free=20_000_000)
+    plan = plan_tiles(SPEC, (600, 600))
+    fitting = trial.fitting_plan(seeded_net(SPEC), plan, device, "float32")
+    assert 7 * SPEC.peak_bytes(fitting.read) < device.free < 7 * SPEC.peak_bytes(plan.read)
+    assert fitting.result_shape == plan.result_shape and fitting.automatic
+    wished = plan_tiles(SPEC, (600, 600), 512)
+    assert trial.fitting_plan(seeded_net(SPEC), wished, device, "float32") is wished
+
+
+@pytest.mark.cuda
+def test_the_peak_of_a_tile_is_measured_on_a_gpu(seeded_net):
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch sees no CUDA device")
+    plan = plan_tiles(SPEC, (600, 600))
+    peak = trial._peak(seeded_net(SPEC), plan, choose_device("cuda"), "float32")
+    assert 0.3 < peak / SPEC.peak_bytes(plan.read) < 10
+
+
+class Slow(Lazy):
+    """Breaks at one window."""
+
+    def __getitem__(self, key):
+        if len(self.read) == 3:
+            raise OSError("the disk is gone")
+        return super().__getitem__(key)
+
+
+def test_an_error_of_the_reader_arrives_as_it_is_and_after_the_tiles_before_it(seeded_net, monkeypatch):
+    monkeypatch.setattr(tiles_module, "batch_size", lambda plan, device: 1)
+    plan, events = plan_tiles(SPEC, (300, 300), 100), []
+    with pytest.raises(OSError, match="the disk is gone"):
+        drain(predict_steps(seeded_net(SPEC), Slow(noise(1, 300, 300)), plan, device="cpu", method="tiles"), events.append)
+    assert len(events) == 3 and not readers()
+
+
+def readers():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("shiftseg-reader")]
+
+
+def test_ahead_keeps_the_order_and_goes_no_further_than_it_may():
+    made = []
+
+    def items():
+        for n in range(6):
+            made.append(n)
+            yield n
+
+    steps = ahead(items(), 2)
+    assert not made
+    assert next(steps) == 0
+    steps.close()
+    assert len(made) <= 3 and not readers()
+    assert list(ahead(items(), 2)) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_small_tiles_share_a_pass_and_keep_their_bits(seeded_net, monkeypatch, dtype):
+    spec = UNetSpec(levels=2, features=8)
+    net, image, plan = seeded_net(spec), noise(1, 150, 210), plan_tiles(spec, (150, 210), 24)
+    assert tiles_module.batch_size(plan, choose_device("cpu")) == 8
+    passes, once = [], tiles_module._one_pass
+    monkeypatch.setattr(tiles_module, "_one_pass", lambda *args: passes.append(len(args[1])) or once(*args))
+    together = predict(net, image, plan, device="cpu", dtype=dtype, method="tiles")
+    assert sum(passes) == len(plan) and len(passes) < len(plan) / 3
+    monkeypatch.setattr(tiles_module, "batch_size", lambda plan, device: 1)
+    np.testing.assert_array_equal(predict(net, image, plan, device="cpu", dtype=dtype, method="tiles"), together)
+    passes.clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(tiles_module, "_one_pass", lambda *args: passes.append(len(args[1])) or once(*args))
+    drain(predict_steps(net, image, plan, device="cpu", deterministic=True, method="tiles"))
+    assert set(passes) == {1}
 
 
 def test_a_lazy_image_of_many_pixels_is_not_read_whole_for_its_limits(seeded_net, monkeypatch):

@@ -1,5 +1,6 @@
 """Integers only: sizes of a U-Net, windows of tiles, and the rules that they must obey."""
 
+from napari_shiftseg.geometry.backoff import smaller_plan
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
 from napari_shiftseg.geometry.cost import Cost, LayerCost, layer_costs, network_cost, plan_cost
 from napari_shiftseg.geometry.methods import METHODS, Method, MethodCost, choose_method, describe_methods
@@ -38,5 +39,6 @@ __all__ = [
     "plan_part",
     "plan_stream",
     "plan_tiles",
+    "smaller_plan",
     "violations",
 ]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
 from operator import index
@@ -71,6 +71,8 @@ class TilePlan:
     pad : tuple of (int, int)
         Pixels reflected before and after the image per axis.
     border : {"reflect", "valid"}
+    automatic : bool
+        Nobody wished for this tile size: it was chosen for the memory, and may become smaller where that was too little.
     """
 
     spec: UNetSpec
@@ -81,6 +83,7 @@ class TilePlan:
     pad: tuple[tuple[int, int], ...]
     border: Literal["reflect", "valid"]
     axes: tuple[tuple[tuple[slice, slice, slice], ...], ...]
+    automatic: bool = field(default=False, compare=False)
 
     def __len__(self) -> int:
         return prod(self.counts)
@@ -261,6 +264,7 @@ def plan_tiles(
         pad=tuple(axis.pad for axis in planned),
         border=border,
         axes=tuple(axis.windows for axis in planned),
+        automatic=write is None,
     )
 
 
@@ -318,6 +322,7 @@ def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
         pad=tuple(axis.pad for axis in planned),
         border=border,
         axes=tuple(axis.windows for axis in planned),
+        automatic=plan.automatic,
     )
 
 
@@ -384,7 +389,7 @@ def _largest_write(spec: UNetSpec, domain: tuple[int, ...], memory: int) -> tupl
     periods = [
         max(1, min(size, _LARGEST_DEFAULT[spec.ndim]) // period) for size, period in zip(domain, spec.period, strict=True)
     ]
-    while spec.peak_bytes(_read_shape(spec, periods)) > memory and max(periods) > 1:
+    while spec.peak_bytes(read_shape(spec, periods)) > memory and max(periods) > 1:
         axis = max(range(spec.ndim), key=lambda k: periods[k] * spec.period[k] * (periods[k] > 1))
         periods[axis] = max(1, periods[axis] * 3 // 4)
     edges = []
@@ -394,7 +399,8 @@ def _largest_write(spec: UNetSpec, domain: tuple[int, ...], memory: int) -> tupl
     return tuple(edges)
 
 
-def _read_shape(spec: UNetSpec, periods: Sequence[int]) -> tuple[int, ...]:
+def read_shape(spec: UNetSpec, periods: Sequence[int]) -> tuple[int, ...]:
+    """Input edges of a tile inside an image that writes so many periods per axis, pixels."""
     write = tuple(n * p for n, p in zip(periods, spec.period, strict=True))
     if spec.padding == "zero":
         return tuple(w + 2 * _halo(spec, k) for k, w in enumerate(write))

@@ -11,7 +11,18 @@ import torch
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError
 
-__all__ = ["Device", "arranged", "channels_last", "check_volumes", "choose_device", "choose_dtype", "is_tf32", "memory_errors"]
+__all__ = [
+    "Device",
+    "arranged",
+    "channels_last",
+    "check_volumes",
+    "choose_device",
+    "choose_dtype",
+    "free_memory",
+    "is_tf32",
+    "memory_errors",
+    "release_memory",
+]
 
 Net = TypeVar("Net", bound=torch.nn.Module)
 
@@ -99,9 +110,7 @@ def choose_dtype(name: str, device: Device) -> torch.dtype:
     if full == "float16" and device.kind == "cpu":
         raise DeviceError("float16 on a CPU is slow and inexact; use float32 or bfloat16.")
     if full == "tf32" and device.kind != "cuda":
-        raise DeviceError(
-            f"tf32 is arithmetic of NVIDIA GPUs, and the device is {device.kind.upper()}; use float32 or bfloat16."
-        )
+        raise DeviceError(f"tf32 is arithmetic of NVIDIA GPUs, not of the {device.kind.upper()}; use float32 or bfloat16.")
     return _DTYPES[full]
 
 
@@ -149,6 +158,12 @@ def free_memory() -> int:
     except OSError:  # not Linux: unknown
         pass
     return 0
+
+
+def release_memory(device: Device) -> None:
+    """Give back what PyTorch keeps for later on a GPU."""
+    if device.kind == "cuda":
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from napari_shiftseg.errors import ImageError, ModelError, SettingsError
-from napari_shiftseg.events import Event, TileDone, drain
-from napari_shiftseg.geometry import Method, StreamPlan, TilePlan, Window, choose_method
+from napari_shiftseg.errors import ImageError, ModelError, OutOfMemoryError, SettingsError
+from napari_shiftseg.events import Event, Stage, TileDone, drain
+from napari_shiftseg.geometry import Method, StreamPlan, TilePlan, Window, choose_method, smaller_plan
 from napari_shiftseg.network.constant_tiles import ConstantTiles
-from napari_shiftseg.network.device import Device, choose_device, choose_dtype
+from napari_shiftseg.network.device import Device, choose_device, choose_dtype, release_memory
 from napari_shiftseg.network.normalise import ArrayLike, Limits, Normalisation
 from napari_shiftseg.network.record import Model
 from napari_shiftseg.network.strips import computed_strips, streamable
 from napari_shiftseg.network.tiles import computed_tiles
+from napari_shiftseg.network.trial import fitting_plan
 from napari_shiftseg.network.unet import UNet
 from napari_shiftseg.network.windows import constant_share, in_memory
 
@@ -39,6 +40,8 @@ class Prediction:
         (*shape) float32 probability.
     device : Device
         Where it ran.
+    plan : TilePlan
+        Its tiles; smaller than those that were given if memory ran out and nobody had wished for their size.
     stream : StreamPlan or None
         Its columns and strips, where it ran as a stream.
     """
@@ -46,6 +49,7 @@ class Prediction:
     embedding: Any
     foreground: npt.NDArray[np.float32] | None
     device: Device
+    plan: TilePlan
     stream: StreamPlan | None = None
 
 
@@ -114,8 +118,11 @@ def predict_steps(
     known: ConstantTiles | None = None,
     method: Method = "auto",
     memory: int | None = None,
-) -> Generator[TileDone, None, Prediction]:
+) -> Generator[Event, None, Prediction]:
     """Generator form of `predict`: yields a `TileDone` per tile or strip, returns a `Prediction`.
+
+    Where memory runs out and nobody wished for the tile size (`plan.automatic`), it starts again with smaller tiles on the same
+    lattice, and yields a `Stage` that says so.
 
     Constant tiles are computed once, and a stream repeats strips of constant rows. Where the image is in memory, "auto" counts
     the tiles that are constant and takes tiles if those that are left cost less than the stream; nothing is read from a disk
@@ -146,20 +153,36 @@ def predict_steps(
     embedding = np.empty((spec.embedding_dim, *plan.result_shape), np.float32) if out is None else out
     foreground = np.empty(plan.result_shape, np.float32) if spec.foreground else None
     options: Any = {"device": chosen, "dtype": dtype, "limits": limits}
-    blocks: Generator[tuple[Window, npt.NDArray[np.float32]]]
-    if stream is None:
-        total = len(plan)
-        blocks = computed_tiles(module, image, plan, **options, deterministic=deterministic, known=known)
+    if stream is not None:
+        yield from _pasted(computed_strips(module, image, stream, **options), embedding, foreground, stream.steps)
     else:
-        total = stream.steps
-        blocks = computed_strips(module, image, stream, **options)
+        plan = fitting_plan(module, plan, chosen, dtype)
+        options |= {"deterministic": deterministic, "known": known}
+        while True:
+            try:
+                yield from _pasted(computed_tiles(module, image, plan, **options), embedding, foreground, len(plan))
+                break
+            except OutOfMemoryError:
+                smaller = smaller_plan(plan) if plan.automatic else None
+                if smaller is None:
+                    raise
+            release_memory(chosen)
+            plan = smaller
+            edges = " x ".join(map(str, plan.write))
+            yield Stage(done=0, total=len(plan), text=f"memory ran out; again with tiles of {edges} px")
+    return Prediction(embedding=embedding, foreground=foreground, device=chosen, plan=plan, stream=stream)
+
+
+def _pasted(
+    blocks: Generator[tuple[Window, npt.NDArray[np.float32]]], embedding: Any, foreground: Any, total: int
+) -> Generator[TileDone]:
+    """Paste each block where it belongs, and say so."""
     with closing(blocks):
         for index, (write, block) in enumerate(blocks):
-            embedding[(slice(None), *write)] = block[: spec.embedding_dim]
+            embedding[(slice(None), *write)] = block[: embedding.shape[0]]
             if foreground is not None:
-                foreground[write] = expit(block[spec.embedding_dim])
+                foreground[write] = expit(block[embedding.shape[0]])
             yield TileDone(done=index + 1, total=total, write=write)
-    return Prediction(embedding=embedding, foreground=foreground, device=chosen, stream=stream)
 
 
 def _stream(

@@ -91,8 +91,9 @@ class _Batch:
 
 
 def batch_size(plan: TilePlan, device: Device) -> int:
-    """How many tiles of a plan share a pass."""
-    return max(1, min(_MOST, _BATCH_PIXELS.get(device.kind, 1 << 18) // prod(plan.read)))
+    """How many tiles of a plan share a pass, which takes a quarter of the free memory at most."""
+    fitting = int(device.free // 4 // plan.spec.peak_bytes(plan.read)) if device.free else _MOST
+    return max(1, min(_MOST, fitting, _BATCH_PIXELS.get(device.kind, 1 << 18) // prod(plan.read)))
 
 
 def _batches(

@@ -1,0 +1,44 @@
+"""`smaller_plan`: the same result by smaller tiles, for when memory ran out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from napari_shiftseg.errors import TilingError
+from napari_shiftseg.geometry.plan import TilePlan, plan_part, plan_tiles, read_shape
+
+__all__ = ["smaller_plan"]
+
+
+def smaller_plan(plan: TilePlan) -> TilePlan | None:
+    """A plan of the same result pixels whose passes take half the memory or less; None if tiles cannot be smaller.
+
+    Its tiles lie on the lattice of the plan, so the network gives there what it gives with `plan`.
+
+    >>> from napari_shiftseg.geometry import UNetSpec
+    >>> plan = plan_tiles(UNetSpec(), (1000, 700))
+    >>> plan.write, smaller_plan(plan).write
+    ((504, 352), (280, 264))
+    """
+    spec, period = plan.spec, plan.spec.period
+    edges = [min(edge, -(-size // p) * p) for edge, size, p in zip(plan.write, plan.result_shape, period, strict=True)]
+    if any(edge % p for edge, p in zip(edges, period, strict=True)):
+        return None
+    counts = [edge // p for edge, p in zip(edges, period, strict=True)]
+    target = spec.peak_bytes(read_shape(spec, counts)) / 2
+    while spec.peak_bytes(read_shape(spec, counts)) > target and max(counts) > 1:
+        axis = max(range(spec.ndim), key=lambda k: counts[k] * period[k] * (counts[k] > 1))
+        counts[axis] = max(1, counts[axis] * 3 // 4)
+    write = tuple(count * p for count, p in zip(counts, period, strict=True))
+    if write == tuple(edges):
+        return None
+    whole = plan_tiles(spec, plan.image_shape, write, plan.border)
+    window = [
+        slice(start - first, start - first + size)
+        for start, first, size in zip(plan.origin, whole.origin, plan.result_shape, strict=True)
+    ]
+    try:
+        same = (whole.origin, whole.result_shape) == (plan.origin, plan.result_shape)
+        return replace(whole if same else plan_part(whole, window), automatic=plan.automatic)
+    except TilingError:  # the smallest tiles of a network can have another crop
+        return None
