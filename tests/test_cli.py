@@ -198,7 +198,7 @@ def test_several_images_go_into_a_folder_and_one_that_fails_stops_no_other(shift
 def test_progress_goes_to_a_terminal_and_not_into_the_report(shiftseg, folder, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     common = ("segment", folder / "data/images/a.tif", "--model", folder / "model.safetensors", "--picture", "p.png")
-    code, out, err = shiftseg(*common, "--tile", 16)
+    code, out, err = shiftseg(*common, "--tile", 16, "--method", "tiles")
     assert code == 0 and "network:" in err and "/20 [" in err
     assert "network:" not in out
     assert shiftseg(*common, "--overwrite", "--quiet")[2] == ""

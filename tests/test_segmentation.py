@@ -199,12 +199,25 @@ def test_wishes_reach_the_labelling():
 def test_events_tell_stages_tiles_and_windows():
     events = []
     movie = np.stack([grey_image((20, 20), seed)[0] for seed in range(2)])
-    result = segment(Image.from_array(movie, axes="tyx"), grey_model(), replace(ON_CPU, write=8), on_event=events.append)
+    wish = replace(ON_CPU, write=8, method="tiles")
+    result = segment(Image.from_array(movie, axes="tyx"), grey_model(), wish, on_event=events.append)
     stages = [e.text for e in events if isinstance(e, Stage)]
     assert stages == ["network of frame 1/2", "instances of frame 1/2", "network of frame 2/2", "instances of frame 2/2"]
     assert sum(isinstance(e, TileDone) for e in events) == 2 * len(result.plan) == 18
     assert sum(isinstance(e, WindowDone) for e in events) == 2
     assert events[0] == Stage(done=0, total=9, text="network of frame 1/2")
+
+
+def test_a_stream_gives_what_tiles_give_and_the_record_says_which_ran():
+    image, _ = grey_image((40, 30))
+    results = [segment(image, grey_model(), replace(ON_CPU, write=16, method=name)) for name in ("tiles", "stream", "auto")]
+    for other in results[1:]:
+        np.testing.assert_array_equal(other.labels, results[0].labels)
+    methods = [result.record["method"] for result in results]
+    assert methods[0] == {"name": "tiles"} and methods[1] == methods[2], "small tiles cost more than the stream"
+    assert methods[1]["name"] == "stream" and methods[1]["columns"] == [1] and methods[1]["strip"] > 0
+    with pytest.raises(SettingsError, match=r"cannot be streamed, because equal bits .* \(deterministic\)"):
+        segment(image, grey_model(), replace(ON_CPU, method="stream", deterministic=True))
 
 
 def test_the_record_is_json_and_repeats_the_run():
@@ -215,7 +228,7 @@ def test_the_record_is_json_and_repeats_the_run():
     record = json.loads(json.dumps(result.record))
     assert set(record) == {
         "model", "image", "plan", "status", "violations", "settings", "clustering", "limits", "device", "versions",
-        "time", "instances", "seconds",
+        "time", "instances", "seconds", "method",
     }  # fmt: skip
     assert record["model"]["name"] == "grey" and record["model"]["sha256"] == "ab12"
     assert UNetSpec.from_dict(record["model"]["spec"]) == model.spec

@@ -80,6 +80,7 @@ def verify_tiling(
     max_pixels: int = 1 << 22,
     normalisation: Literal["global", "none"] | Limits = "global",
     tolerance: float | None = None,
+    method: Literal["tiles", "stream"] = "tiles",
     on_event: Callable[[Event], None] | None = None,
 ) -> TilingCheck:
     """Compute a result twice, by the plan's tiles and in one pass, and compare.
@@ -101,6 +102,8 @@ def verify_tiling(
         The model's own over the whole image, none, or given limits (of a series that the image is a frame of).
     tolerance : float, optional
         Relative; None takes 1e-5 for float32, 2e-3 for float16 and tf32, 2e-2 for bfloat16.
+    method : {"tiles", "stream"}
+        What is compared with the single pass: the plan's tiles, or the stream over all that they cover.
     on_event : callable, optional
         Called with each `Stage` and `TileDone`.
 
@@ -120,7 +123,7 @@ def verify_tiling(
     """
     steps = verify_steps(
         model, image, plan,
-        device=device, dtype=dtype, max_pixels=max_pixels, normalisation=normalisation, tolerance=tolerance,
+        device=device, dtype=dtype, max_pixels=max_pixels, normalisation=normalisation, tolerance=tolerance, method=method,
     )  # fmt: skip
     return drain(steps, on_event)
 
@@ -135,6 +138,7 @@ def verify_steps(
     max_pixels: int = 1 << 22,
     normalisation: Literal["global", "none"] | Limits = "global",
     tolerance: float | None = None,
+    method: Literal["tiles", "stream"] = "tiles",
 ) -> Generator[Event, None, TilingCheck]:
     """Generator form of `verify_tiling`: yields events, returns the check."""
     allowed = _allowed(dtype, tolerance)
@@ -147,12 +151,13 @@ def verify_steps(
     window = _window(plan, max_pixels, choose_device(device).free)
     tiles, single = plan.within(window), _one_tile(plan, window)
     yield Stage(done=0, total=len(tiles), text="tiles")
-    tiled = yield from predict_steps(network, image, tiles, device=device, dtype=dtype, limits=limits)
+    tiled = yield from predict_steps(network, image, tiles, device=device, dtype=dtype, limits=limits, method=method)
     yield Stage(done=0, total=1, text="one pass")
-    reference = yield from predict_steps(network, image, single, device=device, dtype=dtype, limits=limits)
+    reference = yield from predict_steps(network, image, single, device=device, dtype=dtype, limits=limits, method="tiles")
     corner = tuple(axis[0][2].start for axis in _covering(plan, window))
     part = tuple(slice(w.start - c, w.stop - c) for w, c in zip(window, corner, strict=True))
-    return _compare(plan, window, _differences(tiled, reference, part), allowed)
+    check = _compare(plan, window, _differences(tiled, reference, part), allowed)
+    return check if method == "tiles" else replace(check, text=_stream_text(check))
 
 
 def _allowed(dtype: str, tolerance: float | None) -> float:
@@ -285,6 +290,12 @@ def _compare(plan: TilePlan, window: tuple[slice, ...], difference: npt.NDArray[
 
 def _tiles_in(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:
     return replace(plan, axes=_covering(plan, window))
+
+
+def _stream_text(check: TilingCheck) -> str:
+    where = "the whole result" if check.whole else f"a window of {' x '.join(str(w.stop - w.start) for w in check.window)} px"
+    numbers = f"largest difference {check.max_difference:.1e} of the largest value, tolerance {check.tolerance:.0e}"
+    return f"The stream {'equals' if check.ok else 'differs from'} one pass over {where} ({numbers})."
 
 
 def _text(

@@ -110,6 +110,8 @@ def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True)
     group = parser.add_argument_group("running")
     group.add_argument("--tile", type=edges, metavar="N", help="edge of what a tile writes, px: one, or y,x or z,y,x")
     group.add_argument("--memory", type=byte_count, metavar="2GB", help="what a tile may take, or out of core the run")
+    group.add_argument("--method", choices=("auto", "tiles", "stream"), default="auto",
+                       help="tile by tile, or in strips that compute no row twice; auto: what costs less")  # fmt: skip
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     group.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
     group.add_argument("--deterministic", action="store_true", help="equal bits whatever the tile size")
@@ -127,6 +129,7 @@ def run_settings(args: argparse.Namespace) -> SegmentSettings:
 
     return SegmentSettings(
         write=args.tile,
+        method=getattr(args, "method", "auto"),
         memory=args.memory,
         device=args.device,
         dtype=args.dtype,

@@ -200,6 +200,10 @@ def report_result(result: Segmentation, written: dict[str, Path], console: Conso
     console.field("status", f"{record['status']}: {promise[record['status']]}")
     for violation in record["violations"]:
         console.field("", f"broken: {violation['message']}")
+    method = record.get("method")
+    if isinstance(method, dict):
+        strips = f" in strips of {method['strip']} rows" if method["name"] == "stream" else ""
+        console.field("method", f"{method['name']}{strips}")
     counts = record["instances"]
     console.field("instances", counts[0] if len(counts) == 1 else f"{sum(counts)} in {len(counts)} frames")
     spent = record["seconds"]

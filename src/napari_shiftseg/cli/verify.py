@@ -43,8 +43,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.field("device", f"{prepared.device.describe()}; {args.dtype}")
     with console.progress() as show:
         steps = verify_steps(
-            model, frames[args.frame].view, plan, device=args.device, dtype=args.dtype, max_pixels=args.max_pixels
-        )
+            model, frames[args.frame].view, plan, device=args.device, dtype=args.dtype, max_pixels=args.max_pixels,
+            method="stream" if args.method == "stream" else "tiles",
+        )  # fmt: skip
         check = drain(steps, show)
     console.field("result", check.text)
     names = ("ok", "tolerance", "max_difference", "mean_difference", "where", "differing", "compared", "whole", "text")

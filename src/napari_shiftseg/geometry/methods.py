@@ -71,9 +71,9 @@ def choose_method(
     Notes
     -----
     "auto" streams if that takes less time by this rule: time is proportional to the counted operations; of tiles, the share
-    that is empty costs nothing; of a stream, a strip of n periods costs 1 + 0.2 / n of its operations (in 3D 1 + 0.05 / n), since
-    thin strips leave the deep levels with few rows per call. So an image of a single tile is not streamed: that would save nothing. A
-    stream that needs more memory than is allowed, and than the tiles take, is not taken either.
+    that is empty costs nothing; of a stream, a strip of n periods costs 1 + 0.2 / n of its operations (in 3D 1 + 0.05 / n),
+    since thin strips leave the deep levels with few rows per call. So an image of a single tile is not streamed: that would
+    save nothing. A stream that needs more memory than is allowed, and than the tiles take, is not taken either.
     """
     if method not in METHODS:
         raise SettingsError(f"method is {method!r}; give {', '.join(map(repr, METHODS[:-1]))} or {METHODS[-1]!r}.")

@@ -94,6 +94,11 @@ class View:
         """Bytes that the whole view takes once read."""
         return self.size * self.dtype.itemsize
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether nothing has to be read from a disk."""
+        return isinstance(self._source, np.ndarray) or bool(getattr(self._source, "in_memory", False))
+
     def __len__(self) -> int:
         return self.shape[0]
 

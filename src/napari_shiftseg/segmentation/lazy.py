@@ -209,6 +209,7 @@ class LazyEmbedding:
                 limits=task.limits,
                 deterministic=self._settings.deterministic,
                 known=self._constant,
+                method="tiles",
             )
         )
         block: npt.NDArray[np.float32] = prediction.embedding

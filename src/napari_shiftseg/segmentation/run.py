@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.events import Event, Stage, drain
-from napari_shiftseg.geometry import TilePlan
+from napari_shiftseg.geometry import METHODS, TilePlan, choose_method
 from napari_shiftseg.instances import label_steps
 from napari_shiftseg.io import Image, StoredResult, save_result, work_path
 from napari_shiftseg.network import Model, free_memory, predict_steps
@@ -132,8 +132,8 @@ def segment_steps(
     """
     started = time.perf_counter()
     settings = settings or SegmentSettings()
-    if settings.method not in ("auto", "tiles"):
-        raise SettingsError(f"method is {settings.method!r}; give 'auto' or 'tiles'.")
+    if settings.method not in METHODS:
+        raise SettingsError(f"method is {settings.method!r}; give {', '.join(map(repr, METHODS))}.")
     unfinished = out is not None and work_path(out).exists()
     if out is not None and Path(out).exists() and not overwrite and not unfinished:
         raise ResultError(f"{out} is there already; choose another name or remove it.")
@@ -149,11 +149,13 @@ def segment_steps(
     embedding = np.empty((chosen.spec.embedding_dim, *shape), np.float32) if settings.keep_embedding is not False else None
     foreground = np.empty(shape, np.float32) if chosen.spec.foreground else None
     seconds = {"network": 0.0, "labels": 0.0}
+    wish: Any = {"method": settings.method, "memory": settings.memory, "deterministic": settings.deterministic}
+    stream, methods = choose_method(plan, **wish), []
     for number, frame in enumerate(frames):
         position = tuple(frame.index.values())
         part: Any = (slice(None), *position)
         which = f" of frame {number + 1}/{len(frames)}" if len(frames) > 1 else ""
-        yield Stage(done=0, total=len(plan), text=f"network{which}")
+        yield Stage(done=0, total=stream.steps if stream else len(plan), text=f"network{which}")
         before = time.perf_counter()
         prediction = yield from predict_steps(
             chosen,
@@ -163,9 +165,11 @@ def segment_steps(
             out=None if embedding is None else embedding[part],
             dtype=settings.dtype,
             limits=task.limits,
-            deterministic=settings.deterministic,
+            **wish,
         )
+        methods.append({"name": "stream", **prediction.stream.to_dict()} if prediction.stream else {"name": "tiles"})
         seconds["network"] += time.perf_counter() - before
+        plan = prediction.plan
         if foreground is not None:
             foreground[position] = prediction.foreground
         yield Stage(done=0, total=0, text=f"instances{which}")
@@ -173,6 +177,7 @@ def segment_steps(
         labels[position] = yield from label_steps(prediction.embedding, prediction.foreground, task.clustering)
         seconds["labels"] += time.perf_counter() - before
     record = record_of(task, plan, settings)
+    record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
     record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in frames]
     seconds["all"] = time.perf_counter() - started  # without writing, which comes after the record
     record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from napari_shiftseg.geometry import Method
+
 __all__ = ["SegmentSettings", "Status"]
 
 Status = Literal["compliant", "tile-exact", "non-compliant"]
@@ -18,8 +20,9 @@ class SegmentSettings:
     ----------
     write : int or tuple of int, optional
         Output edge per tile, a multiple of the period, pixels.
-    method : {"auto", "tiles"}
-        How the network runs over the image.
+    method : {"auto", "tiles", "stream"}
+        How the network runs over the image: tile by tile, or in strips that compute no row twice; "auto" takes what costs less
+        (see `geometry.choose_method`).
     device : str
         "auto", "cpu", "cuda", "cuda:1", "mps".
     dtype : str
@@ -45,7 +48,7 @@ class SegmentSettings:
     """
 
     write: int | tuple[int, ...] | None = None
-    method: Literal["auto", "tiles"] = "auto"
+    method: Method = "auto"
     device: str = "auto"
     dtype: str = "float32"
     memory: int | None = None
