@@ -98,7 +98,8 @@ def main() -> None:
     }
     if wishes.out:
         wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    for one in ratios:
+    mine = {(row["ndim"], row["edge"], row["name"]) for row in rows if row["ours"] and row["chosen"]}
+    for one in (one for one in ratios if (one["ndim"], one["edge"], one["ours"]) in mine):
         sides = f"{one['peer']} ({one['peer_config']}) over {one['ours']} ({one['config']})"
         print(f"{one['ndim']}D {one['edge']}: {sides}: {one['median']:.2f} ({one['lowest']:.2f} to {one['highest']:.2f})")
 
