@@ -55,6 +55,7 @@ class Region:
     pixels: npt.NDArray[Any]
     corner: tuple[int, ...]
     frame_shape: tuple[int, ...]
+    in_memory = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -147,6 +148,8 @@ class BlockJob:
             limits=task.limits,
             deterministic=self.settings.deterministic,
             known=self._known,
+            method=self.settings.method,
+            memory=self.layout.memory["network"],
         )
         window = tuple(
             slice(s.start - first + zero, s.stop - first + zero)
