@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from napari_shiftseg import mean_shift
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.instances.assign import nearest_mode
 
 MODULE = import_module("napari_shiftseg.instances.mean_shift")
+DENSITY = import_module("napari_shiftseg.instances.density")
 
 
 def clusters(centres, count=50, spread=0.2, seed=0):
@@ -147,7 +150,7 @@ def test_noise_far_below_the_bandwidth_changes_nothing():
 
 def test_codes_that_lie_on_an_edge_of_a_cell_stay_one_mode():
     """Rounding splits a mode on a rounding edge; a merging radius does not."""
-    edge = MODULE._CELL
+    edge = DENSITY.EDGE
     points = np.array([[2 * edge, 5 * edge]]) + np.random.default_rng(0).normal(0, 1e-6, (200, 2))
     found = mean_shift(points, 1.0)
     assert len(found.modes) == 1 and (found.assignment == 0).all()
@@ -168,7 +171,9 @@ def test_one_seed_finds_one_mode():
 
 def test_a_sample_of_the_cells_finds_the_same_clusters(monkeypatch):
     points, truth = clusters(12.0 * np.eye(4)[:, :3], 3000, spread=0.6)
-    monkeypatch.setattr(MODULE, "_MOST_CELLS", 400)
+    monkeypatch.setattr(DENSITY, "MOST_CELLS", 400)
+    monkeypatch.setattr(MODULE, "grid_of", lambda cells: None)
+    monkeypatch.setattr(DENSITY, "_ENOUGH", 0.0)
     first, again = mean_shift(points, 0.6, dip=0.7), mean_shift(points, 0.6, dip=0.7)
     near = first.assignment >= 0
     assert near.mean() > 0.95
@@ -176,6 +181,88 @@ def test_a_sample_of_the_cells_finds_the_same_clusters(monkeypatch):
     assert len(set(best)) == 4
     assert np.mean([(first.assignment[near & (truth == k)] == best[k]).mean() for k in range(4)]) > 0.95
     np.testing.assert_array_equal(first.assignment, again.assignment)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_a_grid_and_sums_over_cells_find_the_same(dim, monkeypatch):
+    centres = np.random.default_rng(3).uniform(-12, 12, (40, dim))
+    points, _ = clusters(centres, 80, spread=0.4, seed=4)
+    grid = mean_shift(points, 0.7, dip=0.8, min_density=5)
+    monkeypatch.setattr(MODULE, "grid_of", lambda cells: None)
+    sums = mean_shift(points, 0.7, dip=0.8, min_density=5)
+    assert len(grid.modes) >= 5
+    np.testing.assert_allclose(grid.modes, sums.modes, atol=0.01)
+    np.testing.assert_array_equal(grid.assignment, sums.assignment)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_the_grid_holds_the_density_of_the_definition(dim):
+    points = np.random.default_rng(3).normal(0, 2, (2000, dim))
+    at = np.random.default_rng(4).normal(0, 2, (50, dim))
+    found = DENSITY.grid_of(DENSITY.cells_of(points, 1.0)).at(at)
+    exact = np.exp(-0.5 * ((at[:, None] - points) ** 2).sum(axis=2)).sum(axis=1)
+    np.testing.assert_allclose(found, exact, rtol=0.05, atol=0.01 * exact.max())
+
+
+@pytest.mark.parametrize(("dim", "edge"), [(2, 0.5), (5, 0.9)])
+@pytest.mark.parametrize("radius", [1.0, 3.0, np.inf])
+def test_cells_decide_for_their_points_as_each_point_would(dim, edge, radius):
+    rng = np.random.default_rng(4)
+    points = np.repeat(rng.normal(0, 3, (400, dim)), 30, axis=0) + rng.normal(0, 0.1, (12_000, dim))
+    modes = rng.normal(0, 3, (40, dim))
+    cells = DENSITY.cells_of(points, 1.0)
+    assert cells.edge == edge and cells.counts.max() > 10
+    distance, nearest = cKDTree(modes).query(points)
+    np.testing.assert_array_equal(nearest_mode(points, 1.0, cells, modes, radius), np.where(distance <= radius, nearest, -1))
+
+
+@pytest.mark.parametrize("few", [True, False], ids=["sparse", "dense"])
+def test_sums_over_cells_are_those_of_the_definition(few):
+    """In a small and in a large space, where cells have most others and few of them in the reach of their kernel."""
+    rng = np.random.default_rng(5)
+    means, weights = rng.normal(0, 20 if few else 0.3, (500, 4)), rng.uniform(1, 5, 500)
+    at = means[:50] + 0.1
+    density, mean = DENSITY.Kernels(means=means, weights=weights).sums(at)
+    distance = np.linalg.norm(at[:, None] - means, axis=2)
+    kernel = np.exp(-0.5 * distance**2) * weights * (distance <= DENSITY.REACH)
+    assert ((kernel > 0).mean() < 0.1) == few
+    np.testing.assert_allclose(density, kernel.sum(axis=1))
+    np.testing.assert_allclose(mean, kernel @ means / kernel.sum(axis=1)[:, None])
+
+
+def voronoi_codes(edge, dim, count, seed):
+    """Codes 3 apart, one for each of the regions of an image, and pixels on borders that mix the codes of both sides."""
+    rng = np.random.default_rng(seed)
+    codes = np.zeros((count, dim))
+    found = 1
+    while found < count:
+        code = rng.uniform(-1, 1, dim) * (2.4 * count ** (1 / dim) + 1.5)
+        if ((codes[:found] - code) ** 2).sum(axis=1).min() > 9:
+            codes[found], found = code, found + 1
+    places = np.stack(np.mgrid[: edge // 16, : edge // 16], -1).reshape(-1, 2)
+    sites = (rng.permutation(places)[:count] + rng.uniform(0.2, 0.8, (count, 2))) * 16
+    pixels = np.stack(np.mgrid[:edge, :edge], -1).reshape(-1, 2)
+    distance, owner = cKDTree(sites).query(pixels, k=2)
+    share = np.where(distance[:, 1] - distance[:, 0] < 1.5, rng.uniform(0, 0.5, len(pixels)), 0)[:, None]
+    points = (1 - share) * codes[owner[:, 0]] + share * codes[owner[:, 1]]
+    return points + rng.normal(0, 0.3 / dim**0.5, points.shape), owner[:, 0], share[:, 0] == 0
+
+
+@pytest.mark.parametrize("dim", [3, 4, 8])
+def test_pixels_that_mix_two_codes_are_no_objects(dim):
+    points, truth, pure = voronoi_codes(256, dim, 60, seed=1)
+    found = mean_shift(points, 0.75, dip=0.8, min_density=50)
+    assert len(found.modes) == 60
+    assert same_partition(found.assignment[pure], truth[pure])
+    if dim == 3:  # in more dimensions the borders of so small an image are too thin to heap up
+        assert len(mean_shift(points, 0.75, min_density=10).modes) > 60
+
+
+def test_a_small_cluster_between_two_large_ones_stays_if_nothing_lies_between():
+    points = np.concatenate([clusters([[0.0, 0]], 900)[0], clusters([[12.0, 0]], 900)[0], clusters([[6.0, 0]], 40)[0]])
+    assert len(mean_shift(points, 0.75, dip=0.8).modes) == 3
+    mixed = np.stack([np.linspace(0, 12, 60), np.zeros(60)], axis=1)
+    assert len(mean_shift(np.concatenate([points, mixed]), 0.75, dip=0.8).modes) == 2
 
 
 @pytest.mark.parametrize(

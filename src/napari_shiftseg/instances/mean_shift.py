@@ -1,7 +1,7 @@
 """Mean shift with a Gaussian kernel: modes of a density of embedding vectors, and the points that belong to each.
 
 Points fall into small cells whose exact means and counts stand for them; seeds are the local maxima of the density, so the
-cost follows the occupied volume of the embedding and not the number of pixels.
+cost follows the occupied volume of the embedding, and hardly the number of pixels or modes.
 """
 
 from __future__ import annotations
@@ -14,17 +14,29 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.instances.assign import nearest_mode
+from napari_shiftseg.instances.density import REACH, Grid, Kernels, cells_of, grid_of, kernels_of
 
 __all__ = ["MeanShift", "mean_shift"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
-# Edge of a cell, in bandwidths: small against the kernel, so that cells do not show in the density.
-_CELL = 0.35
-# Radius at which the kernel is cut, in bandwidths: exp(-4.5) = 0.011.
-_REACH = 3.0
-# Cells that carry the density; beyond it a seeded sample does.
-_MOST_CELLS = 12_000
+# Distance within which only the densest cell is a start, bandwidths.
+_APART = 1.0
+# Steps of a climb at most, and the length of a step that ends it, bandwidths.
+_STEPS = 60
+_STILL = 2e-3
+# Places on the way between two modes where the density is looked at.
+_WAY = np.linspace(0, 1, 9)[1:-1]
+# A mixture of two modes lies this close to the line between them, bandwidths, and between them, as the cosine says; they are
+# this many times denser, and on the way to both, but for a gap or so, the density is more than this share of its own.
+_OFF = 0.5
+_OPPOSITE = -0.8
+_DENSER = 3.0
+_THIN = 0.15
+_GAPS = 1
+# So many modes around it are looked at.
+_NEAREST = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +91,8 @@ def mean_shift(
     min_density : float
         Modes with a lower kernel-weighted number of points are dropped.
     dip : float
-        Neighbouring modes are one where the density between them stays above this share of the lower one; 1 keeps all.
+        Neighbouring modes are one where the density between them stays above this share of the lower one; 1 keeps all. Below
+        1, small modes on the straight way between two much denser ones go too: codes of pixels on the border of two objects.
 
     Returns
     -------
@@ -90,114 +103,66 @@ def mean_shift(
     SettingsError
         If the bandwidth is not positive or the points are not (N, E) and finite.
 
+    Notes
+    -----
+    For free codes whose clusters are to be counted: `dip=0.8, min_density=50`; few pixels on borders heap up as high.
+
     Source: Comaniciu and Meer 2002; the kernel as in Rumberger et al. 2021 (there `exp(-d^2 / b)`, `b = 2 bandwidth^2`).
 
     >>> modes, assignment = mean_shift([[0.0], [0.1], [5.0], [5.1]], bandwidth=0.5)
     >>> assignment.tolist(), modes.round(2).ravel().tolist()
     ([0, 0, 1, 1], [0.05, 5.05])
     """
-    values = np.asarray(points, np.float64)
+    values = np.asarray(points)
+    values = values if values.dtype == np.float32 and len(values) > 1 << 20 else values.astype(np.float64)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise SettingsError(f"points have shape {values.shape}; give (N, E) finite numbers.")
     if not bandwidth > 0:
         raise SettingsError(f"the bandwidth is {bandwidth}; give a positive number (embedding units).")
-    scaled = values / bandwidth
     dim = values.shape[1]
-    if len(scaled) == 0:
+    if len(values) == 0:
         return MeanShift(modes=np.empty((0, dim)), assignment=np.empty(0, np.int64), density=np.empty(0))
-    cells, weights = _cells(scaled, seed)
-    tree = cKDTree(cells)
-    starts = _starts(scaled, cells, weights, tree, seeds, bandwidth, seed)
-    found, density = _climb(starts, cells, weights, tree)
+    cells = cells_of(values, bandwidth)
+    grid = grid_of(cells)
+    kernels = kernels_of(cells, seed) if grid is None else Kernels(means=cells.means, weights=cells.counts)
+    if seeds is None:
+        starts = kernels.peaks(_APART) if grid is None else grid.peaks()
+    elif isinstance(seeds, int):
+        chosen = np.random.default_rng(seed).choice(len(values), min(seeds, len(values)), replace=False)
+        starts = values[np.sort(chosen)] / bandwidth
+    else:
+        starts = np.atleast_2d(np.asarray(seeds, np.float64)) / bandwidth
+    # a start far below the least density lies on the way to a mode that has starts of its own
+    density, moved = kernels.sums(starts)
+    found, density = _climb(moved[density >= min_density / 4], kernels)
     keep = density >= min_density
     modes, density = _merge(found[keep], density[keep], merge)
     if dip < 1 and len(modes) > 1:
-        modes, density = _join_without_dip(modes, density, cells, weights, tree, dip)
-    assignment = np.full(len(scaled), -1, np.int64)
-    if len(modes):
-        _, nearest = cKDTree(modes).query(scaled, distance_upper_bound=radius)
-        assignment = np.where(nearest < len(modes), nearest, -1)
+        modes, density = _join_without_dip(modes, density, kernels, grid, dip)
+        modes, density = _without_mixtures(modes, density, kernels, grid)
+    assignment = nearest_mode(values, bandwidth, cells, modes, radius)
     return MeanShift(modes=modes * bandwidth, assignment=assignment, density=density)
 
 
-def _cells(points: FloatArray, seed: int) -> tuple[FloatArray, FloatArray]:
-    """Mean and number of points of each occupied cell; of very many cells, a sample.
-
-    A cell's place in the sample is decided by its own position, so float noise in one point cannot redraw the others.
-    """
-    for edge in (_CELL, 0.5, 0.7):
-        ids = _mix(np.floor(points / edge).astype(np.int64), seed)
-        found, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
-        if len(found) <= _MOST_CELLS:
-            break
-    weights = counts.astype(np.float64)
-    means = np.stack([np.bincount(index, column, len(found)) for column in points.T], axis=1) / weights[:, None]
-    if len(found) <= _MOST_CELLS:
-        return means, weights
-    # weighted sampling without replacement (Efraimidis and Spirakis 2006) with a hash in place of a random number
-    order = -np.log((found.astype(np.float64) + 1) / 2.0**64) / weights
-    chosen = np.sort(np.argpartition(order, _MOST_CELLS)[:_MOST_CELLS])
-    return means[chosen], np.full(_MOST_CELLS, weights.sum() / _MOST_CELLS)
-
-
-def _mix(keys: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:
-    """One well-mixed 64-bit number per row of integers (splitmix64); equal rows get equal numbers."""
-    mixed = np.full(len(keys), seed, np.uint64)
-    for column in keys.T:
-        mixed = mixed + column.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
-    return mixed
-
-
-def _density(at: FloatArray, cells: FloatArray, weights: FloatArray, tree: Any) -> tuple[FloatArray, FloatArray]:
-    """Kernel density at each position and the kernel-weighted mean of its surroundings."""
-    found = cKDTree(at).sparse_distance_matrix(tree, _REACH, output_type="ndarray")
-    rows, columns = found["i"], found["j"]
-    shares = np.exp(-0.5 * found["v"] ** 2) * weights[columns]
-    density: FloatArray = np.bincount(rows, shares, len(at)).astype(np.float64, copy=False)
-    sums = np.stack([np.bincount(rows, shares * column[columns], len(at)) for column in cells.T], axis=1)
-    return density, sums / np.maximum(density, 1e-300)[:, None]
-
-
-def _starts(
-    points: FloatArray,
-    cells: FloatArray,
-    weights: FloatArray,
-    tree: Any,
-    seeds: int | npt.ArrayLike | None,
-    bandwidth: float,
-    seed: int,
-) -> FloatArray:
-    if isinstance(seeds, int):
-        chosen = np.random.default_rng(seed).choice(len(points), min(seeds, len(points)), replace=False)
-        return points[np.sort(chosen)]
-    if seeds is not None:
-        return np.atleast_2d(np.asarray(seeds, np.float64)) / bandwidth
-    density, _ = _density(cells, cells, weights, tree)
-    pairs = tree.query_pairs(0.75, output_type="ndarray")
-    peak = np.ones(len(cells), bool)
-    # a cell is a seed unless a neighbour is denser; of equals the first one is
-    lower = np.where(density[pairs[:, 0]] >= density[pairs[:, 1]], pairs[:, 1], pairs[:, 0])
-    peak[lower] = False
-    return cells[peak]
-
-
-def _climb(starts: FloatArray, cells: FloatArray, weights: FloatArray, tree: Any) -> tuple[FloatArray, FloatArray]:
+def _climb(starts: FloatArray, kernels: Kernels) -> tuple[FloatArray, FloatArray]:
     """Move each start to the mean of its surroundings until it stands still."""
     modes = starts.copy()
-    moving = np.ones(len(modes), bool)
-    for _ in range(100):
-        if not moving.any():
+    moving = np.arange(len(modes))
+    before = np.zeros_like(modes)
+    for step in range(_STEPS):
+        if len(moving) == 0:
             break
-        density, means = _density(modes[moving], cells, weights, tree)
-        means = np.where(density[:, None] > 0, means, modes[moving])
-        moved = np.linalg.norm(means - modes[moving], axis=1)
-        modes[moving] = means
-        moving[np.flatnonzero(moving)] = moved > 5e-3
-    density, _ = _density(modes, cells, weights, tree)
-    return modes, density
+        move = kernels.sums(modes[moving])[1] - modes[moving]
+        if step % 2:
+            # steps shrink by a steady factor, which tells where they lead to (Aitken)
+            factor = (move * before).sum(axis=1) / np.maximum((before * before).sum(axis=1), 1e-300)
+            move /= 1 - np.clip(factor, 0, 0.95)[:, None]
+        length = np.linalg.norm(move, axis=1)
+        move /= np.maximum(1, length)[:, None]
+        modes[moving] += move
+        on = length > _STILL
+        moving, before = moving[on], move[on]
+    return modes, kernels.sums(modes)[0]
 
 
 def _merge(modes: FloatArray, density: FloatArray, radius: float) -> tuple[FloatArray, FloatArray]:
@@ -215,22 +180,55 @@ def _merge(modes: FloatArray, density: FloatArray, radius: float) -> tuple[Float
 
 
 def _join_without_dip(
-    modes: FloatArray,
-    density: FloatArray,
-    cells: FloatArray,
-    weights: FloatArray,
-    tree: Any,
-    dip: float,
+    modes: FloatArray, density: FloatArray, kernels: Kernels, grid: Grid | None, dip: float
 ) -> tuple[FloatArray, FloatArray]:
     """Drop a mode from which a path to a denser one nearby stays high: a large object's votes have several bumps."""
-    pairs = cKDTree(modes).query_pairs(2 * _REACH, output_type="ndarray")
-    if len(pairs) == 0:
-        return modes, density
+    pairs = cKDTree(modes).query_pairs(2 * REACH, output_type="ndarray")
     pairs = np.sort(pairs, axis=1)  # modes are sorted by density: the first of a pair is the denser one
-    steps = np.linspace(0, 1, 9)[1:-1]
-    a, b = modes[pairs[:, 0]], modes[pairs[:, 1]]
-    between = (a[:, None] * (1 - steps[None, :, None]) + b[:, None] * steps[None, :, None]).reshape(-1, modes.shape[1])
-    lowest = _density(between, cells, weights, tree)[0].reshape(len(pairs), -1).min(axis=1)
+    a, b, least = modes[pairs[:, 0]], modes[pairs[:, 1]], dip * density[pairs[:, 1]]
+    # most ways are out after a look at their middle
+    joined = np.flatnonzero(_between(a, b, _WAY[3:4], kernels, grid)[:, 0] > least)
+    joined = joined[_between(a[joined], b[joined], _WAY, kernels, grid).min(axis=1) > least[joined]]
     kept = np.ones(len(modes), bool)
-    kept[pairs[lowest > dip * density[pairs[:, 1]], 1]] = False
+    kept[pairs[joined, 1]] = False
+    return modes[kept], density[kept]
+
+
+def _between(a: FloatArray, b: FloatArray, steps: FloatArray, kernels: Kernels, grid: Grid | None) -> FloatArray:
+    """(P, S) density at steps of the straight way between pairs of positions (P, E)."""
+    places = (a[:, None] * (1 - steps[:, None]) + b[:, None] * steps[:, None]).reshape(-1, a.shape[1])
+    found = kernels.sums(places)[0] if grid is None else grid.at(places)
+    return found.reshape(len(a), len(steps))
+
+
+def _without_mixtures(
+    modes: FloatArray, density: FloatArray, kernels: Kernels, grid: Grid | None
+) -> tuple[FloatArray, FloatArray]:
+    """Drop a mode on the straight way between two much denser ones, along most of which there are points.
+
+    Pixels on the border of two objects mix their codes; what such pixels happen to heap up is no object.
+    """
+    light = np.flatnonzero(density * _DENSER < density[0])
+    _, others = cKDTree(modes).query(modes[light], k=np.arange(1, min(len(modes), _NEAREST) + 1))
+    found = [np.empty((0, 3), np.int64)]
+    for middle, near in zip(light, others, strict=True):
+        ends = near[density[near] > _DENSER * density[middle]]
+        way = modes[ends] - modes[middle]
+        unit = way / np.maximum(np.linalg.norm(way, axis=1), 1e-300)[:, None]
+        one, two = np.nonzero(np.triu(unit @ unit.T < _OPPOSITE))
+        if len(one) == 0:
+            continue
+        # distance of the mode from the line between two others that it lies between
+        line = way[two] - way[one]
+        share = -(way[one] * line).sum(axis=1) / (line * line).sum(axis=1)
+        close = np.linalg.norm(way[one] + share[:, None] * line, axis=1) < _OFF
+        found.append(np.stack([np.full(close.sum(), middle), ends[one[close]], ends[two[close]]], axis=1))
+    middle, one, two = np.concatenate(found).T
+    # each way is looked at once
+    ways, back = np.unique(np.concatenate([middle, middle]) * len(modes) + np.concatenate([one, two]), return_inverse=True)
+    start, end = np.divmod(ways, len(modes))
+    usual = np.sort(_between(modes[start], modes[end], _WAY, kernels, grid), axis=1)[:, _GAPS]
+    filled = (usual > _THIN * density[start])[back].reshape(2, -1).all(axis=0)
+    kept = np.ones(len(modes), bool)
+    kept[middle[filled]] = False
     return modes[kept], density[kept]
