@@ -171,12 +171,16 @@ def runners(subject: Subject, window: int, batch: int) -> dict[str, Callable[[Co
     return found
 
 
-def planned_flops(subject: Subject, method: str) -> float:
-    """Operations of our plans by the formulas of `geometry`."""
-    plan = plan_tiles(subject.net.spec, subject.shape, 1 << 30 if method == WHOLE else None)
-    if method == "stream":
-        return geometry.plan_stream(plan).flops
-    return plan.flops
+def planned_flops(subject: Subject, name: str, window: int) -> float:
+    """Operations by formula: of our plans, or of all windows of a peer."""
+    spec, shape = subject.net.spec, subject.shape
+    if name in (WHOLE, *OURS):
+        plan = plan_tiles(spec, shape, 1 << 30 if name == WHOLE else None)
+        return geometry.plan_stream(plan).flops if name == "stream" else plan.flops
+    if name == PADDED_WHOLE:
+        return plan_tiles(subject.twin.spec, shape, 1 << 30).flops
+    tiler = tilers(len(shape), window)[name]
+    return prod(len(axis) for axis in tiler.starts(shape)) * subject.twin.spec.flops((tiler.window,) * len(shape))
 
 
 def ideal_flops(subject: Subject) -> float:

@@ -25,6 +25,7 @@ from napari_shiftseg.network import read_window
 
 Network = Callable[[Tensor], Tensor]
 Starts = tuple[tuple[int, ...], ...]
+HALOS = {2: (16, 32, 48), 3: (8, 16, 24)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +41,18 @@ class Tiler:
         (image, network, device) -> result.
     starts : callable
         Shape of an image -> first pixel of the windows per axis; negative where a window begins in the padding.
+    window : int
+        Edge of what the network gets, pixels.
     """
 
     name: str
     like: str
+    window: int
     run: Callable[[np.ndarray, Network, torch.device], np.ndarray]
     starts: Callable[[Sequence[int]], Starts]
 
 
-def tilers(ndim: int, window: int, halos: Sequence[int] = (16, 32, 48), batch: int = 1) -> dict[str, Tiler]:
+def tilers(ndim: int, window: int, halos: Sequence[int] = (), batch: int = 1) -> dict[str, Tiler]:
     """The peers, by name.
 
     Parameters
@@ -57,7 +61,7 @@ def tilers(ndim: int, window: int, halos: Sequence[int] = (16, 32, 48), batch: i
     window : int
         Edge of the window, or of a block without its halo, pixels.
     halos : sequence of int
-        Of blocks, pixels.
+        Of blocks, pixels; those of `HALOS` if none is given.
     batch : int
         Windows per call of the network, for MONAI.
     """
@@ -66,16 +70,18 @@ def tilers(ndim: int, window: int, halos: Sequence[int] = (16, 32, 48), batch: i
         monai(window, 0.5, "gaussian", batch),
         Tiler(
             name="nnU-Net-style 0.5",
+            window=window,
             like="re-implemented: steps of half a window, rounded; Gaussian weights; no mirroring",
             run=lambda image, net, device: _weighted(image, net, device, window, nnunet_starts, _gaussian(window, ndim)),
             starts=lambda shape: nnunet_starts(shape, window),
         ),
-        *(blocks(window, halo) for halo in halos),
+        *(blocks(window, halo) for halo in halos or HALOS[ndim]),
     ]
     if ndim == 2:
         made.append(
             Tiler(
                 name="cellpose-style 10 %",
+                window=window,
                 like="re-implemented: windows spread evenly with an overlap of 10 %, sigmoid taper, batches of 8",
                 run=lambda image, net, device: _weighted(image, net, device, window, cellpose_starts, _taper(window), batch=8),
                 starts=lambda shape: cellpose_starts(shape, window),
@@ -113,7 +119,8 @@ def monai(window: int, overlap: float, mode: str, batch: int) -> Tiler:
         return tuple(tuple(sorted({int(part[axis].start) for part in found})) for axis in range(len(shape)))
 
     weights = "equal" if mode == "constant" else "Gaussian"
-    return Tiler(name=f"MONAI {overlap}", like=f"the package; overlap {overlap}, {weights} weights", run=run, starts=starts)
+    like = f"the package; overlap {overlap}, {weights} weights"
+    return Tiler(name=f"MONAI {overlap}", like=like, window=window, run=run, starts=starts)
 
 
 # -- windows that lie in the image, averaged with weights ------------------------------------------------------------------
@@ -212,6 +219,7 @@ def blocks(block: int, halo: int, shifted: bool = False) -> Tiler:
     style, last = ("bioimageio-style", "last block moved back") if shifted else ("torch-em-style", "last block padded")
     return Tiler(
         name=f"{style} {block}+{halo}",
+        window=block + 2 * halo,
         like=f"re-implemented: blocks of {block} px with a halo of {halo} px, {last}",
         run=run,
         starts=lambda shape: tuple(tuple(c - halo for c in axis) for axis in corners(shape)),

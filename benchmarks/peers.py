@@ -168,7 +168,7 @@ def compare(ndim: int, edge: int, wishes: argparse.Namespace) -> list[dict]:
         row |= {"difference": differences[name, config.name], "result_bytes": 32 * edge**ndim}
         if not wishes.no_memory:
             row |= in_own_process(row, wishes)
-        row |= flops_of(subject, name, row)
+        row |= flops_of(subject, name, wishes.window[ndim - 2], row)
         row["chosen"] = name == chosen(subject)
         rows.append(row)
     return rows
@@ -195,13 +195,11 @@ def chosen(subject: Subject) -> str:
     return next(cost.method for cost in geometry.describe_methods(subject.net.spec, subject.shape) if cost.chosen)
 
 
-def flops_of(subject: Subject, name: str, row: dict) -> dict[str, float]:
-    """Operations over those of the same pixels in a large image; where the counter cannot see into threads, by formula."""
-    ideal = ideal_flops(subject)
-    flops, by = row.get("counted", 0), "counter"
-    if row["ours"] and flops < 0.5 * ideal:
-        flops, by = planned_flops(subject, name), "formula"
-    return {"flops": flops, "flops_by": by, "over_ideal": flops / ideal, "flops_per_second": flops / row["median"]}
+def flops_of(subject: Subject, name: str, window: int, row: dict) -> dict[str, object]:
+    """Operations over those of the same pixels in a large image; by formula where nothing was counted."""
+    ideal, planned = ideal_flops(subject), planned_flops(subject, name, window)
+    flops = row.get("counted") or planned
+    return {"flops": flops, "planned": planned, "over_ideal": flops / ideal, "flops_per_second": flops / row["median"]}
 
 
 def in_own_process(row: dict, wishes: argparse.Namespace) -> dict[str, int]:

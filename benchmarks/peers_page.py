@@ -138,6 +138,7 @@ def sections(found: Row) -> list[str]:
         f"{settings['window'][str(ndim)]} px"
         for ndim in sorted({row["ndim"] for row in found["rows"]})
     )
+    counted = "by PyTorch's counter" if all("counted" in row for row in found["rows"]) else "by formula"
     lines = [
         "## Like for like",
         "",
@@ -147,7 +148,7 @@ def sections(found: Row) -> list[str]:
         "*-style* is a re-implementation of the tiling of that package alone, without its test-time mirroring, pre- and "
         "post-processing.",
         "",
-        "*Operations*: counted, over those of the same pixels in an infinitely large image. *Ratio*: seconds over ours, the "
+        f"*Operations*: {counted}, over those of the same pixels in an infinitely large image. *Ratio*: seconds over ours, the "
         f"row in bold, turn by turn: median, and lowest to highest of {settings['turns']}. *Memory*: peak above the start, "
         "with the result. *Off by*: difference to the whole image in one pass of the same network, over the root mean square "
         "length of its embeddings, where no pixel sees the border of the image: largest, relative L2, share of pixels off by "
