@@ -83,7 +83,7 @@ def predict(
     on_event : callable, optional
         Called with a `TileDone` per tile, or per strip of a column.
     dtype : str
-        "float32", "bfloat16" or "float16" for the convolutions.
+        "float32", "bfloat16", "float16" (GPUs) or "tf32" (NVIDIA GPUs) for the convolutions.
     method : {"auto", "tiles", "stream"}
         Tile by tile, or in strips along the first axis that compute no row twice; "auto" takes what costs less (see
         `geometry.choose_method`). Results differ by rounding alone.

@@ -26,7 +26,7 @@ class SegmentSettings:
     device : str
         "auto", "cpu", "cuda", "cuda:1", "mps".
     dtype : str
-        "float32", "bfloat16" or "float16".
+        "float32", "bfloat16", "float16" (GPUs) or "tf32" (NVIDIA GPUs).
     memory : int, optional
         Bytes that one pass may take, and out of core the whole run.
     bandwidth, threshold, min_size : optional
