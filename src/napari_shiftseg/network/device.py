@@ -83,6 +83,7 @@ def choose_device(wanted: str = "auto") -> Device:
                 "install a CUDA build of PyTorch and a driver, or use --device cpu."
             )
         free, _ = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # what PyTorch holds for later
         return Device(torch_device=device, kind="cuda", name=torch.cuda.get_device_name(device), free=free)
     if device.type == "mps":
         if not torch.backends.mps.is_available():

@@ -43,8 +43,7 @@ def _peak(module: UNet, plan: TilePlan, device: Device, dtype: str) -> float:
             before = torch.cuda.memory_allocated(where)
             torch.cuda.reset_peak_memory_stats(where)
             x = torch.zeros((1, plan.spec.in_channels, *plan.read), dtype=next(net.parameters()).dtype, device=where)
-            largest = max(plan, key=lambda tile: math.prod(part.stop - part.start for part in tile.read))
-            net(x, largest.keep)
+            net(x, tuple(max(axis, key=lambda tile: tile[0].stop - tile[0].start)[1] for axis in plan.axes))
             torch.cuda.synchronize(where)
             return torch.cuda.max_memory_allocated(where) - before
     except OutOfMemoryError:
