@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from math import prod
@@ -52,7 +53,7 @@ def main() -> None:
     measured = [tuple(map(int, name.split(","))) for name in wishes.measured]
     document = {
         "date": time.strftime("%Y-%m-%d"),
-        "command": "python benchmarks/limits.py " + " ".join(sys.argv[1:]),
+        "command": "python benchmarks/limits.py " + shlex.join(sys.argv[1:]),
         "machine": {"platform": platform.machine(), "device": rates.device.describe(), "torch": torch.__version__},
         "load": os.getloadavg()[0],
         "rates": {"bandwidth": rates.bandwidth, "matrix": dict(rates.matrix)},

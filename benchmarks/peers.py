@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def main() -> None:
         row["share_of_matrix_rate"] = row["flops_per_second"] / matrix["float32" if row["config"][:4] == "fp32" else "bfloat16"]
     document = {
         "date": time.strftime("%Y-%m-%d"),
-        "command": "python benchmarks/peers.py " + " ".join(sys.argv[1:]),
+        "command": "python benchmarks/peers.py " + shlex.join(sys.argv[1:]),
         "machine": {
             "platform": platform.machine(),
             "processor": processor(),

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import parts_page
 import peers_page
+from parts_page import plain
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 Document = dict[str, Any]
@@ -53,17 +55,6 @@ def said(document: Document, name: str) -> str:
     return f"{'; '.join(part for part in parts if part)} ({link})."
 
 
-def plain(value: Any) -> str:
-    """A value for people."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return " and ".join(map(plain, value))
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
-
-
 # -- targets ---------------------------------------------------------------------------------------------------------------
 
 
@@ -73,6 +64,8 @@ def targets(found: dict[str, Document]) -> Iterator[Target]:
         yield from peers_page.targets(found["peers"])
     if "limits" in found:
         yield from limit_targets(found["limits"])
+    if "streaming" in found:
+        yield from parts_page.streaming_targets(found["streaming"])
 
 
 def limit_targets(document: Document) -> Iterator[Target]:
@@ -236,8 +229,8 @@ def generic_table(key: str, rows: list[Document]) -> list[str]:
 
 
 SECTIONS = {
-    "streaming": tables("Streaming", "A stream goes down the first axis in strips and computes no row twice.", "streaming"),
-    "tile_path": tables("The way of a tile", "What each step of the tile loop is worth.", "tile_path"),
+    "streaming": lambda document: [*parts_page.streaming(document), said(document, "streaming"), ""],
+    "tile_path": lambda document: [*parts_page.tile_path(document), said(document, "tile_path"), ""],
     "clustering": tables("Clustering", "From embeddings to instances.", "clustering"),
     "large_images": large,
     "limits": limits,

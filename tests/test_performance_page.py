@@ -86,6 +86,25 @@ def test_verdicts_and_sentences_follow_the_figures(generator, tmp_path, seconds,
     assert f"{seconds:.2f}** ({seconds:.2f} to {seconds:.2f})" in page and "an abacus" in page
 
 
+def test_streams_and_parts_of_the_tile_path_have_their_sections(generator, tmp_path):
+    case = {"case": "plane", "seconds": 1.0, "ratio": 1.0, "cpu_ratio": 1.0, "flops": 1.05, "difference": 0.0}
+    whole = {**case, "strip": None, "chosen": False, "peak_memory": 500e6, "state": None}
+    strips = [
+        {**case, "strip": n, "chosen": n == 32, "peak_memory": 40e6, "state": 8e6, "difference": n / 1e9} for n in (0, 32)
+    ]
+    tall = [{"rows": n, "width": 64, "peak_memory": n * 1e6, "seconds": 2.0, "megapixels_per_second": 1.0} for n in (50, 75)]
+    streaming = {"command": "c", "cases": [whole, *strips], "tall": tall}
+    way = {"seconds": 2.0, "ratio": 1.0, "difference": 0.0}
+    parts = [{"part": "border", "tile": 512, "whole": way, "cropped": {**way, "ratio": 0.5}}, {"part": "bfloat16", "ari": 0.5}]
+    for name, document in {"streaming": streaming, "tile_path": {"command": "c", "rows": parts}}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    page = generator.page(tmp_path)
+    assert "50 to 75 rows | at most 1.1 | 1.50 | **missed** | peaks of 50, 75 MB |" in page
+    assert "of the whole image, plane | at most 10 % | 8 % | met | 40 of 500 MB" in page
+    assert "plane: 1 of 2 strips bit for bit, at most 3.2e-08 off." in page
+    assert "| border | tile 512 | cropped | 2 | 0.50 | 0.0e+00 |" in page and "bfloat16: ari 0.5." in page
+
+
 def test_a_section_without_its_file_is_left_out(generator, tmp_path):
     (tmp_path / "limits.json").write_text(json.dumps(made_up(2.0, 1.2, 0.0)["limits"]))
     headings = [line for line in generator.page(tmp_path).splitlines() if line.startswith("## ")]
