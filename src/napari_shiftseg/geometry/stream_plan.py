@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -88,6 +88,13 @@ class StreamPlan:
         """Edges of the widest column's result, pixels, all axes but the first."""
         return tuple(max(write.stop - write.start for _, _, write in axis) for axis in self.axes[1:])
 
+    @property
+    def passes(self) -> TilePlan:
+        """The columns as a tile plan: each is one pass over all rows, and they meet at its seams."""
+        edges = (self.tiles.result_shape[0], *self.width)
+        write = tuple(-(-edge // p) * p for edge, p in zip(edges, self.tiles.spec.period, strict=True))
+        return replace(self.tiles, axes=self.axes, write=write)
+
     def strips(self) -> Iterator[Strip]:
         """Strips of a column, from its first row to its last."""
         spec, (_, keep, write) = self.tiles.spec, self.axes[0][0]
@@ -137,7 +144,7 @@ class StreamPlan:
 
         >>> from napari_shiftseg.geometry import plan_tiles
         >>> print(plan_stream(plan_tiles(UNetSpec(), (4000, 1000))).describe())
-        strips of 56 rows = 7 periods of 8 px, 1 column of 1000 px, redundancy 1.04x, 40.3 MB kept between strips
+        strips of 56 rows = 7 periods of 8 px, 1 column of 1000 px, redundancy 1.04x, 12.1 MB kept between strips
         """
         period = self.tiles.spec.period[0]
         parts = [f"strips of {self.strip} rows = {self.strip // period} periods of {period} px"]
@@ -344,11 +351,7 @@ def lags(spec: UNetSpec) -> tuple[int, ...]:
 def _state(one: Pass, strip: int) -> tuple[int, int]:
     """Bytes of the rows that convolutions hold, and of the skips that wait."""
     spec = one.spec
-    held = sum(
-        source * (_rows(spec, level, strip) + (spec.head_kernel if kind == "head" else spec.kernels[0]) - 1) * before
-        for kind, level, source, before, _, _ in _maps(one)
-        if kind == "convolution" or (kind == "head" and spec.head_kernel > 1)
-    )
+    held = sum(source * (rows - 1) * before for rows, source, before, _ in _inputs(one, strip))
     waiting = sum(
         spec.channels[level] * (lag + _rows(spec, level, strip)) * prod(part.stop - part.start for part in one.skips[level][1:])
         for level, lag in enumerate(lags(spec))
@@ -356,7 +359,17 @@ def _state(one: Pass, strip: int) -> tuple[int, int]:
     return int(4 * held), int(4 * waiting)
 
 
+def _inputs(one: Pass, strip: int) -> Iterator[tuple[int, int, float, int]]:
+    """Rows of the kernel, channels, pixels per row, and new rows of what goes into each convolution."""
+    spec = one.spec
+    for kind, level, source, before, _, _ in _maps(one):
+        if kind != "up":
+            kernel = spec.head_kernel if kind == "head" else spec.kernels[0]
+            yield kernel, source, before, _rows(spec, level, strip)
+
+
 def _peak(one: Pass, strip: int) -> int:
     spec = one.spec
-    moment = max(target * _rows(spec, level, strip) * after for _, level, _, _, target, after in _maps(one))
-    return sum(_state(one, strip)) + int(3 * 4 * moment)
+    work = max(source * (kernel - 1 + rows) * before for kernel, source, before, rows in _inputs(one, strip))
+    made = max(target * _rows(spec, level, strip) * after for _, level, _, _, target, after in _maps(one))
+    return sum(_state(one, strip)) + int(4 * (work + 3 * made))

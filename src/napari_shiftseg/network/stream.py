@@ -20,7 +20,7 @@ from napari_shiftseg.geometry.stream_plan import lags
 from napari_shiftseg.network import unet
 from napari_shiftseg.network.inference import InferenceNet
 from napari_shiftseg.network.onednn import ConvReLU
-from napari_shiftseg.network.stream_layers import HeldRows, Storage, WaitingRows, rectify
+from napari_shiftseg.network.stream_layers import HeldRows, Scratch, Storage, WaitingRows, rectify
 
 __all__ = ["StreamNet"]
 
@@ -46,13 +46,11 @@ class StreamNet:
         self, net: InferenceNet, plan: Pass, strip: int, layout: torch.memory_format, *, one_step: bool = False
     ) -> None:
         spec, head = net.spec, net.head
-        self._net, self._spec, self._strip = net, spec, strip
+        self._net, self._spec = net, spec
         parameter = next(net.encoder.parameters())
         storage = Storage(device=parameter.device, dtype=parameter.dtype, layout=layout)
-        shapes = _Shapes(plan)
-        self._encoder = [
-            _Block.of(block, storage, shapes, _rows(spec, level, strip), one_step) for level, block in enumerate(net.encoder)
-        ]
+        scratch, shapes = Scratch(storage), _Shapes(plan)
+        self._encoder = [_Block.of(block, storage, scratch, shapes, one_step) for block in net.encoder]
         self._skips = [
             _Skip.of(plan, level, WaitingRows(storage, spec.channels[level], lag + _rows(spec, level, strip), across))
             for level, (lag, across) in enumerate(zip(lags(spec), map(_across, plan.skips), strict=True))
@@ -60,12 +58,12 @@ class StreamNet:
         decoder = []
         for level in reversed(range(spec.levels)):
             shapes.raise_to(level)
-            decoder.append(_Block.of(net.decoder[level], storage, shapes, _rows(spec, level, strip), one_step))
+            decoder.append(_Block.of(net.decoder[level], storage, scratch, shapes, one_step))
         self._decoder = decoder[::-1]
         self._head: HeldRows | None = None
         if spec.head_kernel > 1:
             storage = Storage(device=storage.device, dtype=head.weight.dtype, layout=layout)
-            self._head = HeldRows(storage, spec.channels[0], strip, shapes.edges, spec.head_kernel)
+            self._head = HeldRows(storage, Scratch(storage), spec.channels[0], shapes.edges, spec.head_kernel)
 
     @torch.inference_mode()
     def push(self, pixels: Tensor) -> Tensor | None:
@@ -165,9 +163,9 @@ class _Block:
     inputs: Sequence[HeldRows]
 
     @classmethod
-    def of(cls, block: nn.Module, storage: Storage, shapes: _Shapes, most: int, one_step: bool) -> _Block:
+    def of(cls, block: nn.Module, storage: Storage, scratch: Scratch, shapes: _Shapes, one_step: bool) -> _Block:
         convolutions: list[Any] = [layer for layer in block.children() if hasattr(layer, "kernel_size")]
-        inputs = [HeldRows(storage, conv.in_channels, most, shapes.convolve(), conv.kernel_size[0]) for conv in convolutions]
+        inputs = [HeldRows(storage, scratch, conv.in_channels, shapes.convolve(), conv.kernel_size[0]) for conv in convolutions]
         shapes.pool()
         return cls(convolutions=[ConvReLU(conv) for conv in convolutions] if one_step else convolutions, inputs=inputs)
 

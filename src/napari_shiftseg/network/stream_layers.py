@@ -1,18 +1,19 @@
 """Feature maps of which only some rows exist: what a convolution still needs, and skips that wait for the decoder.
 
-Rows are the first spatial axis. Both keep their rows in one array that is made once; who makes rows writes them there.
+Rows are the first spatial axis. All memory is made once; who makes rows writes them to where they are needed next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["HeldRows", "Storage", "WaitingRows", "rectify"]
+__all__ = ["HeldRows", "Scratch", "Storage", "WaitingRows", "rectify"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,47 +34,67 @@ def rectify(x: Tensor, out: Tensor) -> None:
     torch.clamp_min(x, 0, out=out)
 
 
-class HeldRows:
-    """Input of a convolution: the `kernel - 1` rows that it needs again, and behind them room for new ones.
+class Scratch:
+    """One piece of memory in which the input of each convolution is put together in turn.
 
     Parameters
     ----------
     storage : Storage
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._values = torch.empty(0, dtype=storage.dtype, device=storage.device)
+
+    def map(self, channels: int, rows: int, across: Sequence[int]) -> Tensor:
+        """A map (1, channels, rows, *across) of any content; the one before is lost."""
+        count = channels * rows * prod(across)
+        if count > len(self._values):
+            self._values = torch.empty(count, dtype=self._storage.dtype, device=self._storage.device)
+        if self._storage.layout == torch.contiguous_format:
+            return self._values[:count].view(1, channels, rows, *across)
+        return self._values[:count].view(1, rows, *across, channels).movedim(-1, 1)
+
+
+class HeldRows:
+    """Input of a convolution, of which the `kernel - 1` rows that it needs again are held.
+
+    Parameters
+    ----------
+    storage : Storage
+    scratch : Scratch
+        Where the rows are that are in work.
     channels : int
-    most : int
-        New rows that can come at once.
     across : sequence of int
         Edges of the other axes, pixels.
     kernel : int
         Rows of the kernel.
     """
 
-    def __init__(self, storage: Storage, channels: int, most: int, across: Sequence[int], kernel: int) -> None:
-        self._kept = kernel - 1
-        self._rows = storage.empty(channels, self._kept + most, across)
-        self._count = 0
+    def __init__(self, storage: Storage, scratch: Scratch, channels: int, across: Sequence[int], kernel: int) -> None:
+        self._held = storage.empty(channels, kernel - 1, across)
+        self._scratch, self._across = scratch, across
+        self._count = 0  # rows that are held; fewer only at the beginning
+        self._rows = self._held[:, :, :0]
 
     def room(self, count: int) -> Tensor:
-        """Place of the next `count` rows, which the caller fills."""
-        start, self._count = self._count, self._count + count
-        return self._rows[:, :, start : self._count]
+        """Place of the next `count` rows, which the caller fills before it asks for room elsewhere."""
+        self._rows = self._scratch.map(self._held.shape[1], self._count + count, self._across)
+        self._rows[:, :, : self._count] = self._held[:, :, : self._count]
+        return self._rows[:, :, self._count :]
 
     def convolved(self, convolution: Any) -> Tensor | None:
-        """Output rows that are new; None as long as there are too few rows."""
-        if self._count <= self._kept:
-            return None
-        y: Tensor = convolution(self._rows[:, :, : self._count])
-        if self._kept:
-            last = self._rows[:, :, self._count - self._kept : self._count]
-            # where new rows are few, the two places overlap
-            self._rows[:, :, : self._kept] = last.clone() if self._count < 2 * self._kept else last
-        self._count = self._kept
+        """Output rows of those that were filled in; None as long as there are too few rows."""
+        rows, most = self._rows, self._held.shape[2]
+        y: Tensor | None = convolution(rows) if rows.shape[2] > most else None
+        self._count = min(most, rows.shape[2])
+        self._held[:, :, : self._count] = rows[:, :, rows.shape[2] - self._count :]
         return y
 
     @property
     def nbytes(self) -> int:
-        """Size, bytes."""
-        return self._rows.nbytes
+        """Size of what is held, bytes."""
+        return self._held.nbytes
 
 
 class WaitingRows:
