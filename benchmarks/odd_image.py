@@ -1,8 +1,8 @@
 """An image of 1003 x 1003 px, no multiple of any period: where tilers put their windows, and what that changes.
 
 Each tiler is compared with the whole image in one pass of its own network: ours with valid convolutions, the peers' with the
-same weights and zero padding. `inside` leaves out all pixels that can see the border of the image. A window is off the lattice
-where its first pixel and that of the whole image are no whole periods apart.
+same weights and zero padding. `inside` and the labels leave out all pixels that can see the border of the image. A window is
+off the lattice where its first pixel and that of the whole image are no whole periods apart.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class Judge:
         return values
 
     def _labelled(self, found: np.ndarray) -> np.ndarray:
+        """Labels of the part that does not see the border, where padding differs from tiler to tiler."""
         count = self.spec.embedding_dim
+        found = found[(slice(None), *(slice(self.border, size - self.border) for size in found.shape[1:]))]
         foreground = found[count] if self.spec.foreground else None
         return label_instances(found[:count], foreground, settings=self.settings)
 

@@ -226,7 +226,8 @@ def odd_image(found: Row) -> list[str]:
         f"{edge} is no multiple of any period, so a tiler that lets its last window end with the image, or that spreads its "
         "windows evenly, puts them off the lattice on which the whole image lies: each such window computes other output "
         "functions (Rumberger et al. 2021, section 3.2), whatever its halo. *Phases*: first pixels of the windows modulo the "
-        "period, relative to the whole image. *Off by* as above, against the whole image in one pass of the same network.",
+        "period, relative to the whole image. *Off by* as above, against the whole image in one pass of the same network; "
+        "labels of the same part, which does not see the border.",
         "",
     ]
     for entry in entries:
@@ -265,8 +266,11 @@ def odd_sentence(entry: Row) -> str:
     theirs = [row for row in entry["rows"] if not row["ours"]]
     largest = max(row["difference"]["max"] for row in mine)
     off = [row for row in theirs if row["off_lattice"]]
-    words = f"Ours differs by {largest:.1e} at most over {len(mine)} tile sizes and strips, border included"
-    words += ", which is the rounding of float32. " if largest < 1e-4 else ", **which is more than rounding**. "
+    words = f"Over {len(mine)} tile sizes and strips, ours "
+    words += "is bit for bit the whole image" if largest == 0 else f"differs by {largest:.1e} at most"
+    words += ", border included"
+    words += ", which is the rounding of float32. " if 0 < largest < 1e-4 else ". "
+    words += "**That is more than rounding.** " if largest >= 1e-4 else ""
     if off:
         low, high = (pick(row["difference"]["inside_relative_l2"] for row in off) for pick in (min, max))
         words += f"Of {len(theirs)} others, {len(off)} have windows off the lattice (relative L2 {low:.1e} to {high:.1e}). "

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import clustering_page
 import parts_page
 import peers_page
 from parts_page import plain
@@ -50,7 +51,7 @@ def said(document: Document, name: str) -> str:
     words = machine if isinstance(machine, str) else ", ".join(f"{key} {plain(value)}" for key, value in machine.items())
     parts = [f"`{document['command']}`" if "command" in document else f"`benchmarks/{name}.py`", document.get("date"), words]
     if versions := document.get("versions"):
-        parts.append(", ".join(f"{key} {value}" for key, value in versions.items()))
+        parts.append(", ".join(f"{key} {value}" for key, value in versions.items() if value is not None))
     link = f"[numbers](measurements/{name}.json)"
     return f"{'; '.join(part for part in parts if part)} ({link})."
 
@@ -66,6 +67,8 @@ def targets(found: dict[str, Document]) -> Iterator[Target]:
         yield from limit_targets(found["limits"])
     if "streaming" in found:
         yield from parts_page.streaming_targets(found["streaming"])
+    if "clustering" in found:
+        yield from clustering_page.targets(found["clustering"])
 
 
 def limit_targets(document: Document) -> Iterator[Target]:
@@ -207,31 +210,10 @@ def growth(small: Document, big: Document) -> str:
     )
 
 
-def tables(title: str, words: str, name: str) -> Any:
-    """A section that shows each list of rows of a file as a table."""
-
-    def write(document: Document) -> list[str]:
-        lines = [f"## {title}", "", words, ""]
-        for key, value in document.items():
-            if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
-                lines += [*generic_table(key, value), ""]
-        return [*lines, said(document, name), ""]
-
-    return write
-
-
-def generic_table(key: str, rows: list[Document]) -> list[str]:
-    """One row for each entry; entries of entries are left out."""
-    columns = list(dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, dict)))
-    head = " | ".join(name.replace("_", " ") for name in columns)
-    lines = [f"{key.replace('_', ' ').capitalize()}:", "", f"| {head} |", "|" + "---|" * len(columns)]
-    return [*lines, *("| " + " | ".join(plain(row.get(name, "-")) for name in columns) + " |" for row in rows)]
-
-
 SECTIONS = {
     "streaming": lambda document: [*parts_page.streaming(document), said(document, "streaming"), ""],
     "tile_path": lambda document: [*parts_page.tile_path(document), said(document, "tile_path"), ""],
-    "clustering": tables("Clustering", "From embeddings to instances.", "clustering"),
+    "clustering": lambda document: [*clustering_page.clustering(document), said(document, "clustering"), ""],
     "large_images": large,
     "limits": limits,
 }

@@ -81,7 +81,7 @@ def test_verdicts_and_sentences_follow_the_figures(generator, tmp_path, seconds,
     ]
     share = verdicts.pop(-2)  # of the matrix rate: met in both
     assert share == "met" and set(verdicts) == {"met" if good else "**missed**"} and len(verdicts) == 5
-    assert ("rounding of float32" in page) == good and ("more than rounding" in page) != good
+    assert ("rounding of float32" in page) == good and ("That is more than rounding" in page) != good
     assert "1 have windows off the lattice (relative L2 2.0e-02 to 2.0e-02)" in page
     assert f"{seconds:.2f}** ({seconds:.2f} to {seconds:.2f})" in page and "an abacus" in page
 
@@ -103,6 +103,26 @@ def test_streams_and_parts_of_the_tile_path_have_their_sections(generator, tmp_p
     assert "of the whole image, plane | at most 10 % | 8 % | met | 40 of 500 MB" in page
     assert "plane: 1 of 2 strips bit for bit, at most 3.2e-08 off." in page
     assert "| border | tile 512 | cropped | 2 | 0.50 | 0.0e+00 |" in page and "bfloat16: ari 0.5." in page
+
+
+def test_clustering_is_judged_by_its_figures(generator, tmp_path):
+    base = {"pixels": 1000, "dimensions": 3, "truth": 100, "ari": 0.9, "ari_pure": 1.0}
+    small = [
+        {"method": "ours", **base, "seconds": 0.1, "modes": 102},
+        {"method": "scikit-learn MeanShift", **base, "seconds": 25.0, "modes": 900, "times_ours": 250.0},
+        {"method": "scikit-learn, extrapolated", "pixels": 1000, "dimensions": 3, "truth": 100, "seconds": 30.0},
+    ]
+    flat = [{**small[0], "truth": 100 * n, "times_first": float(n)} for n in (1, 2)]
+    joined = [{"method": "ours, join", "cells": 9, "blocks": 2, "seconds": 0.1, "objects": 9, "ari": 1.0}]
+    joined.append({**joined[0], "method": "theirs", "times_ours": 10.0})
+    found = {"command": "c", "small": small, "flatness": flat, "merging": joined, "versions": {"hdbscan": None}}
+    (tmp_path / "clustering.json").write_text(json.dumps(found))
+    page = generator.page(tmp_path)
+    assert "over scikit-learn | 200 x | 250 x | met | 0.1 s against 25 s" in page
+    assert "number of modes | within 1 % | 102 of 100 | **missed** |" in page
+    assert "100 to 200 clusters | at most 1.3 | 2.00 | **missed** |" in page
+    assert "| merging: over theirs | 150 x | 10 x | **missed** |" in page
+    assert "| 1,000 x 3 | scikit-learn, extrapolated | 30 | - | - | 100 | - | - |" in page
 
 
 def test_a_section_without_its_file_is_left_out(generator, tmp_path):
