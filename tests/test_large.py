@@ -14,12 +14,12 @@ import zarr
 from grey import UNCHANGED, bars
 from grey import grey_model as made
 
-from napari_shiftseg import SegmentSettings, open_result, read_image, save_model, segment
+from napari_shiftseg import SegmentSettings, UNet, UNetSpec, open_result, read_image, save_model, segment
 from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.events import BlockDone, Estimate, Stage, TileDone
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import ChunkReader, Image, ResultWriter, WorkFolder, work_path
-from napari_shiftseg.network import predict
+from napari_shiftseg.network import Model, predict
 from napari_shiftseg.segmentation import Pace, duration, layout_of, prepare, segment_steps
 
 SMALL = 1 << 30
@@ -120,6 +120,42 @@ def test_the_table_of_instances_is_in_the_store(tmp_path):
     series = Image.from_array(bars((2, 530, 40)), "tyx")
     table = segment(series, model, LARGE, tmp_path / "t.zarr").stored.objects()
     assert set(table["t"]) == {0, 1} and (np.diff(table["t"]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "values"), [((1100, 700), {}), ((70, 140, 150), {}), ((9, 140, 520), {"pool": ((1, 2, 2),)})]
+)
+def test_a_stream_in_each_block_gives_the_labels_of_tiles_and_has_seams_between_columns_alone(tmp_path, shape, values):
+    model, image = grey_model(len(shape), **values), bars(shape)
+    wish = replace(LARGE, deterministic=False)
+    whole = segment(image, model, replace(MEMORY, deterministic=False, method="tiles"))
+    result = segment(image, model, replace(wish, method="stream"), tmp_path / "s.zarr")
+    assert (result.labels[:] != whole.labels).mean() <= 1e-6
+    layout = layout_of(prepare(image, model, replace(wish, method="stream")), replace(wish, method="stream"))
+    assert result.record["method"]["name"] == "stream"
+    borders = [[*range(edge, size, edge)] for edge, size in zip(layout.grid.edge, shape, strict=True)]
+    seams = result.record["plan"]["seams"]
+    assert seams[0] == borders[0], "rows within a block have no seams"
+    assert all(set(border) <= set(found) for border, found in zip(borders, seams, strict=True))
+    assert segment(image, model, replace(wish, write=64), tmp_path / "t.zarr").record["method"] == {"name": "tiles"}
+
+
+def test_blocks_are_streamed_by_themselves_where_that_saves_much():
+    free = replace(LARGE, deterministic=False, memory=4 << 30)
+    image = Image.from_array(np.broadcast_to(np.float32(1), (300, 300, 300)), "zyx")
+
+    def layout(levels, **wish):
+        spec = UNetSpec(ndim=3, levels=levels, features=4)
+        model = Model(spec=spec, module=UNet(spec), record=None, name="m", hash="")
+        return layout_of(prepare(image, model, replace(free, **wish)), replace(free, **wish))
+
+    deep, shallow = layout(3), layout(1)
+    assert deep.stream is not None and shallow.stream is None
+    part = deep.part(deep.grid[0])
+    assert deep.run(deep.grid[0]).flops < 0.8 * part.flops
+    for wish in ({"method": "tiles"}, {"write": 64}, {"deterministic": True}):
+        assert layout(3, **wish).stream is None
+    assert layout(1, method="stream").stream is not None
 
 
 # -- each chunk once --------------------------------------------------------------------------------------------------

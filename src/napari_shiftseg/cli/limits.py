@@ -81,7 +81,7 @@ def plan_limits(
     settings = SegmentSettings(memory=memory, write=write)
     plan = plan_image(spec, shape, settings, rates.device)
     console.field("image", f"{' x '.join(map(str, shape))} px")
-    methods = describe_methods(spec, shape, memory, write=plan.write)
+    methods = describe_methods(spec, shape, settings.memory, write=write)
     floors = {}
     for one in methods:
         console.field(one.method, one.text + "; the cheaper, which runs" * one.chosen)

@@ -70,10 +70,11 @@ def choose_method(
 
     Notes
     -----
-    "auto" streams if that takes less time by this rule: time is proportional to the counted operations; of tiles, the share
-    that is empty costs nothing; of a stream, a strip of n periods costs 1 + 0.2 / n of its operations (in 3D 1 + 0.05 / n),
-    since thin strips leave the deep levels with few rows per call. So an image of a single tile is not streamed: that would
-    save nothing. A stream that needs more memory than is allowed, and than the tiles take, is not taken either.
+    A tile size that was wished for (`tiles.automatic` is false) is a wish for tiles. Else "auto" streams if that takes less
+    time by this rule: time is proportional to the counted operations; of tiles, the share that is empty costs nothing; of a
+    stream, a strip of n periods costs 1 + 0.2 / n of its operations (in 3D 1 + 0.05 / n), since thin strips leave the deep
+    levels with few rows per call. So an image of a single tile is not streamed: that would save nothing. A stream that needs
+    more memory than is allowed, and than the tiles take, is not taken either.
     """
     if method not in METHODS:
         raise SettingsError(f"method is {method!r}; give {', '.join(map(repr, METHODS[:-1]))} or {METHODS[-1]!r}.")
@@ -83,6 +84,8 @@ def choose_method(
     if refusal is not None:
         if method == "stream":
             raise SettingsError(f"the plan cannot be streamed, because {refusal}; take method 'tiles' or 'auto'.")
+        return None
+    if method == "auto" and not tiles.automatic:
         return None
     stream = plan_stream(tiles, memory=memory)
     if method == "stream":

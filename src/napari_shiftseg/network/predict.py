@@ -116,7 +116,7 @@ def predict_steps(
     limits: Limits | None = None,
     deterministic: bool = False,
     known: ConstantTiles | None = None,
-    method: Method = "auto",
+    method: Method | StreamPlan = "auto",
     memory: int | None = None,
 ) -> Generator[Event, None, Prediction]:
     """Generator form of `predict`: yields a `TileDone` per tile or strip, returns a `Prediction`.
@@ -136,6 +136,8 @@ def predict_steps(
         Run only algorithms that give equal bits in each run, and fixed tiles.
     known : ConstantTiles, optional
         Outputs of constant tiles that earlier calls with this network and these settings found.
+    method
+        As in `predict`, or the columns and strips themselves.
 
     Other parameters as in `predict`.
     """
@@ -186,9 +188,11 @@ def _pasted(
 
 
 def _stream(
-    module: UNet, image: ArrayLike, plan: TilePlan, method: Method, memory: int | None, deterministic: bool
+    module: UNet, image: ArrayLike, plan: TilePlan, method: Method | StreamPlan, memory: int | None, deterministic: bool
 ) -> StreamPlan | None:
     """The streamed plan, or None where tiles run."""
+    if isinstance(method, StreamPlan):
+        return method
     if not streamable(module):
         if method == "stream":
             raise SettingsError("only a UNet can be streamed, since its layers run one by one; take method 'tiles' or 'auto'.")

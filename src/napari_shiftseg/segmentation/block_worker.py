@@ -25,7 +25,7 @@ from napari_shiftseg.io import BlockPyramid, ChunkReader, Image, WorkFolder, chu
 from napari_shiftseg.network import Limits, choose_device
 from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.engine import Pass
-from napari_shiftseg.segmentation.layout import Layout
+from napari_shiftseg.segmentation.layout import Layout, known_stream
 from napari_shiftseg.segmentation.prepare import Task, pixel_digest
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -218,11 +218,12 @@ def _other_image(told: dict[str, Any], found: str) -> SettingsError:
 
 
 def _layout(spec: UNetSpec, told: dict[str, Any]) -> Layout:
-    tiles, grid = told["tiles"], told["grid"]
+    tiles, grid, rest = told["tiles"], told["grid"], dict(told["layout"])
     return Layout(
         grid=BlockGrid(shape=tuple(grid["shape"]), edge=tuple(grid["edge"]), halo=grid["halo"]),
         tiles=plan_tiles(spec, tiles["shape"], tiles["write"], tiles["border"], allow_noncompliant=True),
-        **told["layout"],
+        stream=known_stream(rest.pop("stream")),
+        **rest,
     )
 
 

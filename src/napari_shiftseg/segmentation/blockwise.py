@@ -148,8 +148,7 @@ class BlockJob:
             limits=task.limits,
             deterministic=self.settings.deterministic,
             known=self._known,
-            method=self.settings.method,
-            memory=self.layout.memory["network"],
+            method=self.layout.run(block),
         )
         window = tuple(
             slice(s.start - first + zero, s.stop - first + zero)

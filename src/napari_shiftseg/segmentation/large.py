@@ -21,12 +21,12 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Estimate, Event, Stage
-from napari_shiftseg.geometry import BlockGrid, TilePlan
+from napari_shiftseg.geometry import TilePlan, plan_tiles
 from napari_shiftseg.instances import Numbers, whole_table
 from napari_shiftseg.io import BlockPyramid, ResultWriter, StoredResult, WorkFolder, open_result, save_model, work_path
 from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
-from napari_shiftseg.segmentation.layout import Layout, lay_out
+from napari_shiftseg.segmentation.layout import Layout, known_stream, lay_out
 from napari_shiftseg.segmentation.pace import duration, take_pace
 from napari_shiftseg.segmentation.prepare import Task, loop_axes, pixel_digest, spacing
 from napari_shiftseg.segmentation.record import record_of
@@ -49,8 +49,13 @@ def memory_for(task: Task, settings: SegmentSettings) -> int:
 
 def layout_of(task: Task, settings: SegmentSettings) -> Layout:
     """The blocks that a run with these settings takes."""
-    wishes = {"deterministic": settings.deterministic, "embedding": bool(settings.keep_embedding)}
-    return lay_out(task, memory_for(task, settings), **wishes)
+    return lay_out(
+        task,
+        memory_for(task, settings),
+        deterministic=settings.deterministic,
+        embedding=bool(settings.keep_embedding),
+        method=settings.method,
+    )
 
 
 def large_steps(
@@ -87,7 +92,13 @@ def large_steps(
             work.check_room(layout.disk)
             work.clear()
             save_model(work.path / "model.safetensors", task.model)
-            known = {**ours, "edge": list(layout.grid.edge), "write": list(layout.tiles.write), "run": uuid.uuid4().hex}
+            known = {
+                **ours,
+                "edge": list(layout.grid.edge),
+                "write": list(layout.tiles.write),
+                "stream": layout.stream,
+                "run": uuid.uuid4().hex,
+            }
             work.write_json("run.json", known)
         layout = _resumed(layout, known, ours, out)
         if Path(out).exists() and open_result(out).record.get("run") == known["run"]:  # killed after the last step but one
@@ -106,6 +117,7 @@ def large_steps(
             record["instances"] = [n.count for n in numbers]
             record["blocks"] = {"edge": list(layout.grid.edge), "halo": layout.grid.halo, "tasks": layout.tasks}
             record["memory"] = layout.memory
+            record["method"] = layout.method()
             seconds["all"] = time.perf_counter() - started
             record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
             record["run"] = known["run"]
@@ -187,11 +199,12 @@ def _resumed(layout: Layout, known: dict[str, Any], ours: dict[str, Any], out: s
             f"an unfinished run into {out} had another {', '.join(differing)}; finish it as it began, or remove "
             f"{work_path(out)} to begin anew."
         )
-    edge = tuple(known["edge"])
-    if edge == layout.grid.edge:
-        return layout
-    grid = BlockGrid(shape=layout.grid.shape, edge=edge, halo=layout.grid.halo)
-    return replace(layout, grid=grid)
+    # blocks and tiles may follow from the memory that was free then, and other tiles round otherwise
+    grid = replace(layout.grid, edge=tuple(known["edge"]))
+    tiles, stream = layout.tiles, known_stream(known["stream"])
+    if known["write"] != list(tiles.write):
+        tiles = plan_tiles(tiles.spec, tiles.image_shape, known["write"], tiles.border, allow_noncompliant=True)
+    return replace(layout, grid=grid, tiles=tiles, stream=stream)
 
 
 def _open(

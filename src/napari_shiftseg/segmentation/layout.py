@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import lcm, prod
+from typing import Any, Literal
 
 import numpy as np
 
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.geometry import Block, BlockGrid, TilePlan, UNetSpec, plan_part
+from napari_shiftseg.geometry import (
+    Block,
+    BlockGrid,
+    Method,
+    StreamPlan,
+    TilePlan,
+    UNetSpec,
+    choose_method,
+    plan_part,
+    plan_stream,
+)
 from napari_shiftseg.io import chunk_edges
 from napari_shiftseg.network import Device
 from napari_shiftseg.segmentation.prepare import Task, loop_axes
 from napari_shiftseg.threads import cores
 
-__all__ = ["Layout", "bytes_in_memory", "lay_out"]
+__all__ = ["Layout", "bytes_in_memory", "clustering_threads", "known_stream", "lay_out"]
 
 # What Python with torch and zarr takes before any pixel is read, bytes (measured: 330 to 420 MB).
 _BASE = 420 << 20
@@ -26,6 +37,8 @@ _MOST_THREADS = 4
 _PER_PIXEL = 28
 # Labels and intermediate labels with their pyramids, compressed, bytes per pixel: generous, to refuse in time.
 _DISK_PER_PIXEL = 1.0
+# Share of the tiles' arithmetic below which blocks are streamed.
+_WORTH_IT = 0.8
 # Larger blocks save little (halo 64 px: 3 % more pixels at 8192 px, 6 % at 4096 px) and make few, long tasks.
 _LARGEST = {2: 4096, 3: 512}
 
@@ -42,6 +55,9 @@ class Layout:
     exact : bool
         Whether the very tiles of `tiles` run: for bits that depend on the network alone, and off the lattice, where a tile
         shows in the result. Else each block has tiles that fit it.
+    stream : tuple or None
+        Rows of a strip and edges of a column, if the network runs as a stream in each block; decided once, so that the columns
+        of all blocks meet.
     frames : int
     memory : dict
         Bytes by purpose; their sum bounds the memory that the run takes.
@@ -52,6 +68,7 @@ class Layout:
     grid: BlockGrid
     tiles: TilePlan
     exact: bool
+    stream: tuple[int, tuple[int, ...]] | None
     frames: int
     memory: dict[str, int]
     disk: int
@@ -74,8 +91,15 @@ class Layout:
         """The tiles that compute what a block sees."""
         return self.tiles.within(block.seen) if self.exact else plan_part(self.tiles, block.seen)
 
+    def run(self, block: Block) -> Literal["tiles"] | StreamPlan:
+        """How the network runs over that part."""
+        if self.stream is None:
+            return "tiles"
+        strip, width = self.stream
+        return plan_stream(self.part(block), strip=strip, width=width)
+
     def plan(self) -> TilePlan:
-        """The tiles that write each pixel of a frame, as one plan."""
+        """The passes of the network that write each pixel of a frame, as one plan."""
         if self.exact:
             return self.tiles
         axes = []
@@ -85,9 +109,9 @@ class Layout:
                 index = [0] * len(self.grid.counts)
                 index[axis] = place
                 block = self.grid.at(index)
-                part = self.part(block)
+                part, run = self.part(block), self.run(block)
                 offset = part.origin[axis] - self.tiles.origin[axis]
-                for read, keep, write in part.axes[axis]:
+                for read, keep, write in (part if run == "tiles" else run).axes[axis]:
                     start = max(write.start + offset, block.core[axis].start)
                     stop = min(write.stop + offset, block.core[axis].stop)
                     if start < stop:
@@ -95,6 +119,13 @@ class Layout:
                         windows.append((read, slice(first, first + stop - start), slice(start, stop)))
             axes.append(tuple(windows))
         return replace(self.tiles, axes=tuple(axes), result_shape=self.grid.shape)
+
+    def method(self) -> dict[str, object]:
+        """How the network runs, for the record."""
+        if self.stream is None:
+            return {"name": "tiles"}
+        strip, width = self.stream
+        return {"name": "stream", "strip": strip, "width": list(width)}
 
     def describe(self) -> str:
         """The layout in words."""
@@ -107,7 +138,7 @@ class Layout:
         )
 
 
-def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool) -> Layout:
+def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool, method: Method = "auto") -> Layout:
     """Choose the largest blocks that fit the memory.
 
     Parameters
@@ -119,11 +150,13 @@ def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool) ->
         Whether the bits may depend on the network alone.
     embedding : bool
         Whether the embedding is written.
+    method : {"auto", "tiles", "stream"}
+        "auto" streams within a block where that saves a fifth of the arithmetic: tiles can be left out where they are constant.
 
     Raises
     ------
     SettingsError
-        If even the smallest blocks do not fit.
+        If even the smallest blocks do not fit, or a stream is wanted where there can be none.
     """
     spec, plan, shape = task.model.spec, task.plan, task.plan.result_shape
     window, halo = task.clustering.lattice(spec.ndim)
@@ -148,14 +181,33 @@ def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool) ->
     per_pixel = _DISK_PER_PIXEL + (4 * 1.34 * spec.embedding_dim if embedding else 0)
     lattice = all(e % p == 0 for e, p in zip(plan.write, spec.period, strict=True))
     aligned = all((e - halo) % p == 0 or e >= n for e, p, n in zip(edges, spec.period, shape, strict=True))
-    return Layout(
+    layout = Layout(
         grid=BlockGrid(shape=shape, edge=edges, halo=halo),
         tiles=plan,
         exact=deterministic or not (lattice and aligned),
+        stream=None,
         frames=frames,
         memory=needed,
         disk=int(values * per_pixel),
     )
+    return replace(layout, stream=_stream(layout, method, deterministic=deterministic))
+
+
+def known_stream(values: Sequence[Any] | None) -> tuple[int, tuple[int, ...]] | None:
+    """`Layout.stream` from what JSON made of it."""
+    return None if values is None else (int(values[0]), tuple(values[1]))
+
+
+def _stream(layout: Layout, method: Method, *, deterministic: bool) -> tuple[int, tuple[int, ...]] | None:
+    """Strip and columns for all blocks, from what the middle one sees."""
+    if layout.exact:
+        choose_method(layout.tiles, method, deterministic=deterministic)  # refuses what cannot be
+        return None
+    part = layout.part(layout.grid.at([count // 2 for count in layout.grid.counts]))
+    found = choose_method(part, method, memory=layout.memory["network"])
+    if found is None or (method == "auto" and found.flops > _WORTH_IT * part.flops):
+        return None
+    return found.strip, tuple(-(-edge // p) * p for edge, p in zip(found.width, part.spec.period[1:], strict=True))
 
 
 def _in_chunks(task: Task) -> list[int]:

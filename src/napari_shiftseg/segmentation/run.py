@@ -150,7 +150,8 @@ def segment_steps(
     foreground = np.empty(shape, np.float32) if chosen.spec.foreground else None
     seconds = {"network": 0.0, "labels": 0.0}
     wish: Any = {"method": settings.method, "memory": settings.memory, "deterministic": settings.deterministic}
-    stream, methods = choose_method(plan, **wish), []
+    stream = choose_method(plan, **wish)
+    methods, ran = [], []
     for number, frame in enumerate(frames):
         position = tuple(frame.index.values())
         part: Any = (slice(None), *position)
@@ -168,14 +169,16 @@ def segment_steps(
             **wish,
         )
         methods.append({"name": "stream", **prediction.stream.to_dict()} if prediction.stream else {"name": "tiles"})
+        plan = prediction.plan  # smaller tiles for what follows, if memory ran out
+        ran.append(prediction.stream.passes if prediction.stream else plan)
         seconds["network"] += time.perf_counter() - before
-        plan = prediction.plan
         if foreground is not None:
             foreground[position] = prediction.foreground
         yield Stage(done=0, total=0, text=f"instances{which}")
         before = time.perf_counter()
         labels[position] = yield from label_steps(prediction.embedding, prediction.foreground, task.clustering)
         seconds["labels"] += time.perf_counter() - before
+    plan = max(ran, key=len)  # of all that ran, the one with the most seams
     record = record_of(task, plan, settings)
     record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
     record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in frames]
