@@ -75,13 +75,11 @@ def plan_limits(
     spec: UNetSpec, shape: Sequence[int], rates: Rates, console: Console, *, memory: int | None, write: Any = None
 ) -> dict[str, Any]:
     """The arithmetic of tiles and of a stream against that of their pixels alone, and the shortest time for it."""
-    from napari_shiftseg.geometry import describe_methods
-    from napari_shiftseg.segmentation import SegmentSettings, plan_image
+    from napari_shiftseg.geometry import describe_methods, plan_tiles
 
-    settings = SegmentSettings(memory=memory, write=write)
-    plan = plan_image(spec, shape, settings, rates.device)
+    plan = plan_tiles(spec, shape, write, memory=memory)
     console.field("image", f"{' x '.join(map(str, shape))} px")
-    methods = describe_methods(spec, shape, settings.memory, write=write)
+    methods = describe_methods(spec, shape, memory, write=write)
     floors = {}
     for one in methods:
         console.field(one.method, one.text + "; the cheaper, which runs" * one.chosen)
