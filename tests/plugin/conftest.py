@@ -68,11 +68,11 @@ def put_result(tiny):
     from napari_shiftseg.plugin.layers import layer_tuples, put_layers, segment_and_draw
     from napari_shiftseg.plugin.source import image_of, placement_of
 
-    def put(viewer, shape=(40, 48), write=16, axes="zyx", model=tiny, bad=False, **options):
+    def put(viewer, shape=(40, 48), write=16, axes="zyx", model=tiny, bad=False, method="auto", **options):
         data = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
         layer = viewer.add_layer(ImageLayer(data, name="cells", **options))
         axes = axes[-len(shape) :]
-        settings = SegmentSettings(write=write, allow_noncompliant=bad)
+        settings = SegmentSettings(write=write, allow_noncompliant=bad, method=method)
         drawn = drain(segment_and_draw(image_of(layer, axes), model, settings))
         tuples = layer_tuples(drawn, placement_of(layer, axes, drawn.result.axes), "cells", layer.unique_id)
         put_layers(viewer, tuples)

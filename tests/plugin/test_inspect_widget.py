@@ -190,6 +190,16 @@ def test_verify_tells_legal_tiles_from_others(inspect, qtbot, write, ok):
     assert ("differ from one pass" in widget.form.answer.text()) == (not ok)
 
 
+def test_a_stream_has_no_seams_between_rows_and_is_verified_as_what_it_is(inspect, qtbot):
+    _, widget, result = inspect(method="stream")
+    assert result.record["method"]["name"] == "stream" and result.plan.seams()[0] == ()
+    widget.form.seams.setChecked(True)
+    assert "without seams" in widget.form.legend.text() and "one column" in widget.form.legend.text()
+    click(qtbot, widget, "verify")
+    assert "the stream" in widget.form.answer.text().lower() or "strips" in widget.form.answer.text()
+    assert "equal" in widget.form.answer.text()
+
+
 def test_probe_finds_the_period(inspect, qtbot):
     _, widget, _ = inspect()
     click(qtbot, widget, "probe")

@@ -234,6 +234,19 @@ def test_cancel_leaves_no_layer_and_lets_run_again(open_widget, qtbot, held):
     assert len(viewer.layers) == 4
 
 
+def test_a_stream_runs_if_it_is_chosen_and_is_what_was_shown(open_widget, qtbot):
+    image = ImageLayer(np.random.default_rng(0).random((60, 50), np.float32), name="cells")
+    _, widget = open_widget(image)
+    widget.form.method.setCurrentText("stream")
+    assert widget.form.plan.text().startswith("strips of")
+    widget.run()
+    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    known = widget.viewer.layers["cells instances"].metadata[KEY]
+    assert known["record"]["method"]["name"] == "stream" and known["plan"].seams()[0] == ()
+    widget.form.method.setCurrentText("automatic")
+    assert "1 x 1 tile of" in widget.form.plan.text(), "an image of one tile is not streamed"
+
+
 def test_cancel_acts_within_a_tile(open_widget, qtbot):
     """1024 tiles; the run ends without the rest of them."""
     viewer, widget = open_widget(layer_of((64, 64)))

@@ -73,18 +73,20 @@ def measure_steps(subject: Subject) -> Generator[Event, None, Findings]:
 
 
 def verify_steps(subject: Subject, model_file: str) -> Generator[Event, None, "TilingCheck"]:
-    """Compute the image of a result by its tiles and in one pass, and compare."""
+    """Compute the image of a result as it was, by its tiles or as a stream, and in one pass, and compare."""
     yield Stage(done=0, total=0, text="loading the model")
     from napari_shiftseg import analysis
+    from napari_shiftseg.geometry import plan_tiles
     from napari_shiftseg.network import Limits
 
-    model, plan = find_model(subject, model_file), subject.tile_plan()
+    model, plan, method = find_model(subject, model_file), subject.tile_plan(), "tiles"
+    if subject.streamed:  # a window of the result is streamed, where its columns would be all rows
+        plan, method = plan_tiles(plan.spec, plan.image_shape, None, plan.border), "stream"
     pixels = _same_pixels(subject, plan)
     known = _tuples(subject.record["limits"])
     dtype = subject.record["settings"].get("dtype", "float32")
-    return (
-        yield from analysis.verify_steps(model, pixels, plan, dtype=dtype, max_pixels=_VERIFIED, normalisation=Limits(**known))
-    )
+    wish: Any = {"dtype": dtype, "max_pixels": _VERIFIED, "normalisation": Limits(**known), "method": method}
+    return (yield from analysis.verify_steps(model, pixels, plan, **wish))
 
 
 def compare_steps(

@@ -340,8 +340,11 @@ class InspectWidget(QWidget):
 
     def _line_notes(self) -> list[str]:
         notes = []
+        streamed = self.subject().streamed
+        if streamed:
+            notes.append("The network ran in strips along the first axis, whose rows meet without seams.")
         if not self.overlays.has("seams"):
-            notes.append("This result has one tile, so no seams.")
+            notes.append(f"This result has one {'column' if streamed else 'tile'}, so no seams.")
         elif self._own_grids():
             notes.append(
                 "These tiles are no multiples of the period, so each has a grid of its own; that of the first is drawn."

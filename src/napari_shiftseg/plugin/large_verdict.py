@@ -37,7 +37,7 @@ def with_forecast(
         return verdict
     out = named or free_place(image)
     unfinished = out is not None and work_path(out).is_dir()
-    wish = replace(settings, write=verdict.plan.write)
+    wish = verdict.pinned(settings)
     if unfinished and wish.out_of_core is None:
         wish = replace(wish, out_of_core=True)  # memory may be free again, but the run began out of core
     try:

@@ -16,6 +16,8 @@ _TIPS = {
     "size; a typed size is set to the nearest one, unless non-compliant runs are allowed. One edge, or one per axis: 64 x 128.",
     "allow": "Run although a rule is broken. The layers are marked as such.",
     "dtype": "Number format of the convolutions: float32 is exact, the others are faster on GPUs.",
+    "method": "Tiles: each is computed with its surroundings, and meets the next one at a seam that Inspect can show. Stream: "
+    "strips along the first axis that compute no row twice, with seams between columns alone. Automatic: what costs less.",
     "bandwidth": "Width of the clusters, in units of the embedding (pixels for offsets to centres).",
     "threshold": "Foreground probability from which a pixel can belong to an instance.",
     "min_size": "Smaller instances are dissolved, pixels.",
@@ -55,6 +57,11 @@ class SegmentForm(QWidget):
         """Say in the tooltip of the axes how they were guessed."""
         self.axes.setToolTip(f"{_TIPS['axes']} {note}".strip())
 
+    @property
+    def way(self) -> str:
+        """The method, as `SegmentSettings` names it."""
+        return {"automatic": "auto"}.get(self.method.currentText(), self.method.currentText())
+
     def offer_channels(self, there: int, wanted: int) -> None:
         """Show the choice of channels where there is one."""
         several = self.channels.offer(there, wanted)
@@ -70,12 +77,15 @@ class SegmentForm(QWidget):
         self.min_size.setValue(-1)
         for box in (self.bandwidth, self.threshold, self.min_size):
             box.setSpecialValueText("from the model")
+        self.method = QComboBox()
+        offer(self.method, ("tiles", "stream", "automatic"))
         self.deterministic = QCheckBox("Same bits for every tile size")
         self.keep_embedding = QCheckBox("Embedding layers")
         self.keep_embedding.setChecked(True)
         inner = QWidget()
         rows = QFormLayout(inner)
         rows.setContentsMargins(0, 0, 0, 0)
+        rows.addRow("Method", self.method)
         rows.addRow("Bandwidth", self.bandwidth)
         rows.addRow("Threshold", self.threshold)
         rows.addRow("Smallest", self.min_size)

@@ -100,6 +100,7 @@ class SegmentWidget(QWidget):
 
         return SegmentSettings(
             write=self._tile_wish(),
+            method=self.form.way,
             device=self.form.device.currentText(),
             dtype=self.form.dtype.currentText(),
             memory=self.form.large.bytes,
@@ -153,7 +154,7 @@ class SegmentWidget(QWidget):
         image, layer = self.image(), self.layer
         wanted = "".join(axis for axis in "tzyx" if axis in image.axes)
         # what runs is the plan that is shown, even if the free memory has changed since
-        settings = replace(self.settings(), write=self._verdict.plan.write, out_of_core=self._verdict.large)
+        settings = replace(self._verdict.pinned(self.settings()), out_of_core=self._verdict.large)
         place = placement_of(layer, image.axes, wanted)
         target = self._target = _Target(layer=layer, axes=image.axes, place=place, viewer=self.viewer)
         self._live = LiveLabels(self.viewer, target.place_in, layer.name, layer.unique_id)
@@ -335,7 +336,7 @@ class SegmentWidget(QWidget):
         else:
             self._verdict = self._look()
             level, text = self._verdict.level, self._verdict.text
-            plan, writing = self._verdict.plan.describe() if self._verdict.plan else "", self._verdict.writing
+            plan, writing = self._verdict.describe(), self._verdict.writing
         if equipment is not None and equipment.model is not None:
             from napari_shiftseg.plugin.verdict import describe_model
 
@@ -435,6 +436,7 @@ class SegmentWidget(QWidget):
         self.form.rules.toggled.connect(self._refresh)
         self.form.rules.fix.clicked.connect(lambda _: self.fix_tiles())
         self.form.deterministic.toggled.connect(self._refresh)
+        self.form.method.currentTextChanged.connect(self._refresh)
         self.form.keep_embedding.toggled.connect(self._refresh)
         self.form.large.changed.connect(self._refresh)
         self.run_button.clicked.connect(lambda _: self.run())

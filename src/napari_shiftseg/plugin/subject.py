@@ -77,6 +77,12 @@ class Subject:
         return self.plan if isinstance(self.plan, Mapping) else self.plan.to_dict()
 
     @property
+    def streamed(self) -> bool:
+        """Whether the network ran in strips, whose rows meet without seams."""
+        method = self.record.get("method", {})
+        return isinstance(method, Mapping) and method.get("name") == "stream"
+
+    @property
     def spatial(self) -> str:
         """Axes of the plan."""
         return self.axes[len(self.index) :]

@@ -3,16 +3,16 @@
 import math
 import re
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from napari_shiftseg.analysis.spacing import lattice_spacing, middle
 from napari_shiftseg.errors import SettingsError, ShiftsegError
 from napari_shiftseg.events import Event
-from napari_shiftseg.geometry import TilePlan, UNetSpec, violations
+from napari_shiftseg.geometry import StreamPlan, TilePlan, UNetSpec, choose_method, violations
 from napari_shiftseg.io import Image
 from napari_shiftseg.network import Device, Model
 from napari_shiftseg.network.device import choose_dtype
@@ -37,6 +37,8 @@ class Verdict:
         Why, and what to do.
     plan : TilePlan or None
         None where no plan can be made.
+    stream : StreamPlan or None
+        The columns and strips of a run that streams.
     large : bool
         Whether the run goes out of core.
     out : Path or None
@@ -48,6 +50,7 @@ class Verdict:
     level: Literal["pass", "warn", "fail"]
     text: str
     plan: TilePlan | None = None
+    stream: StreamPlan | None = None
     large: bool = False
     out: Path | None = None
     writing: str = ""
@@ -56,6 +59,16 @@ class Verdict:
     def can_run(self) -> bool:
         """Whether Run would start."""
         return self.level != "fail"
+
+    def describe(self) -> str:
+        """The plan in words, "" where there is none."""
+        chosen = self.stream or self.plan
+        return "" if chosen is None else chosen.describe()
+
+    def pinned(self, settings: SegmentSettings) -> SegmentSettings:
+        """A wish for the very plan that was judged, even if the free memory has changed since."""
+        assert self.plan is not None
+        return replace(settings, write=self.plan.write, method="tiles" if self.stream is None else "stream")
 
 
 def judge(image: Image, model: Model, settings: SegmentSettings, device: Device) -> Verdict:
@@ -67,26 +80,29 @@ def judge(image: Image, model: Model, settings: SegmentSettings, device: Device)
         if view.shape[0] != spec.in_channels:
             return Verdict(level="fail", text=_channel_text(view.shape[0], spec.in_channels))
         plan = plan_image(spec, view.shape[1:], settings, device)
+        wish: Any = {"memory": settings.memory, "deterministic": settings.deterministic}
+        stream = choose_method(plan, settings.method, **wish)
     except ShiftsegError as exc:
         text = str(exc)
         return Verdict(level="fail", text=text[:1].upper() + text[1:])
+    found: Any = {"plan": plan, "stream": stream}
     broken = violations(plan, model.record)
     if broken:
         first = {v.rule: v.message for v in reversed(broken)}  # one sentence per rule, not one per axis
         reasons = " ".join(f"{message[:1].upper()}{message[1:]}" for message in reversed(first.values()))
         if settings.allow_noncompliant:
             word = "Tile-exact only" if status(broken, model.record) == "tile-exact" else "Non-compliant, allowed"
-            return Verdict(level="warn", text=f"{word}. {reasons}", plan=plan)
-        return Verdict(level="fail", text=f"Not compliant. {reasons}", plan=plan)
+            return Verdict(level="warn", text=f"{word}. {reasons}", **found)
+        return Verdict(level="fail", text=f"Not compliant. {reasons}", **found)
     if status(broken, model.record) == "tile-exact":
         text = "Tile-exact: the result equals that of a single tile. How the network was trained is not recorded."
-        return Verdict(level="warn", text=text, plan=plan)
+        return Verdict(level="warn", text=text, **found)
     assert model.record is not None
     text = (
         f"Compliant: tiles meet on the network's {_edges(spec.period)} px lattice, and it was trained on windows of "
         f"{_edges(model.record.window)} px."
     )
-    return Verdict(level="pass", text=text, plan=plan)
+    return Verdict(level="pass", text=text, **found)
 
 
 def describe_model(model: Model) -> str:

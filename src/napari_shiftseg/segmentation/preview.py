@@ -83,7 +83,7 @@ def preview_steps(
     part = plan.within([span.seen for span in spans])
     yield Stage(done=0, total=len(part), text="network")
     options: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype, "deterministic": settings.deterministic}
-    prediction = yield from predict_steps(task.model, frame.view, part, limits=task.limits, **options)
+    prediction = yield from predict_steps(task.model, frame.view, part, limits=task.limits, method="tiles", **options)
     yield Stage(done=0, total=0, text="instances")
     embedding = _laid_out(prediction.embedding, spans, part.origin)
     foreground = None if prediction.foreground is None else _laid_out(prediction.foreground[None], spans, part.origin)[0]
