@@ -50,20 +50,23 @@ class StreamNet:
         parameter = next(net.encoder.parameters())
         storage = Storage(device=parameter.device, dtype=parameter.dtype, layout=layout)
         scratch, shapes = Scratch(storage), _Shapes(plan)
-        self._encoder = [_Block.of(block, storage, scratch, shapes, one_step) for block in net.encoder]
+        most = [_rows(spec, level, strip) for level in range(spec.levels + 1)]
+        self._encoder = [
+            _Block.of(block, storage, scratch, shapes, rows, one_step) for block, rows in zip(net.encoder, most, strict=True)
+        ]
         self._skips = [
-            _Skip.of(plan, level, WaitingRows(storage, spec.channels[level], lag + _rows(spec, level, strip), across))
+            _Skip.of(plan, level, WaitingRows(storage, spec.channels[level], lag + most[level], across))
             for level, (lag, across) in enumerate(zip(lags(spec), map(_across, plan.skips), strict=True))
         ]
         decoder = []
         for level in reversed(range(spec.levels)):
             shapes.raise_to(level)
-            decoder.append(_Block.of(net.decoder[level], storage, scratch, shapes, one_step))
+            decoder.append(_Block.of(net.decoder[level], storage, scratch, shapes, most[level], one_step))
         self._decoder = decoder[::-1]
         self._head: HeldRows | None = None
         if spec.head_kernel > 1:
             storage = Storage(device=storage.device, dtype=head.weight.dtype, layout=layout)
-            self._head = HeldRows(storage, Scratch(storage), spec.channels[0], shapes.edges, spec.head_kernel)
+            self._head = HeldRows(storage, Scratch(storage), spec.channels[0], strip, shapes.edges, spec.head_kernel)
 
     @torch.inference_mode()
     def push(self, pixels: Tensor) -> Tensor | None:
@@ -163,9 +166,11 @@ class _Block:
     inputs: Sequence[HeldRows]
 
     @classmethod
-    def of(cls, block: nn.Module, storage: Storage, scratch: Scratch, shapes: _Shapes, one_step: bool) -> _Block:
+    def of(cls, block: nn.Module, storage: Storage, scratch: Scratch, shapes: _Shapes, most: int, one_step: bool) -> _Block:
         convolutions: list[Any] = [layer for layer in block.children() if hasattr(layer, "kernel_size")]
-        inputs = [HeldRows(storage, scratch, conv.in_channels, shapes.convolve(), conv.kernel_size[0]) for conv in convolutions]
+        inputs = [
+            HeldRows(storage, scratch, conv.in_channels, most, shapes.convolve(), conv.kernel_size[0]) for conv in convolutions
+        ]
         shapes.pool()
         return cls(convolutions=[ConvReLU(conv) for conv in convolutions] if one_step else convolutions, inputs=inputs)
 

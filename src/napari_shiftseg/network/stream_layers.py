@@ -45,12 +45,18 @@ class Scratch:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._values = torch.empty(0, dtype=storage.dtype, device=storage.device)
+        self._most = 0
+
+    def reserve(self, channels: int, rows: int, across: Sequence[int]) -> None:
+        """Say that a map of this size will be asked for: memory is taken once, and not bit by bit."""
+        self._most = max(self._most, channels * rows * prod(across))
 
     def map(self, channels: int, rows: int, across: Sequence[int]) -> Tensor:
         """A map (1, channels, rows, *across) of any content; the one before is lost."""
         count = channels * rows * prod(across)
         if count > len(self._values):
-            self._values = torch.empty(count, dtype=self._storage.dtype, device=self._storage.device)
+            self._most = max(self._most, count)
+            self._values = torch.empty(self._most, dtype=self._storage.dtype, device=self._storage.device)
         if self._storage.layout == torch.contiguous_format:
             return self._values[:count].view(1, channels, rows, *across)
         return self._values[:count].view(1, rows, *across, channels).movedim(-1, 1)
@@ -65,13 +71,18 @@ class HeldRows:
     scratch : Scratch
         Where the rows are that are in work.
     channels : int
+    most : int
+        New rows that come at once at most.
     across : sequence of int
         Edges of the other axes, pixels.
     kernel : int
         Rows of the kernel.
     """
 
-    def __init__(self, storage: Storage, scratch: Scratch, channels: int, across: Sequence[int], kernel: int) -> None:
+    def __init__(
+        self, storage: Storage, scratch: Scratch, channels: int, most: int, across: Sequence[int], kernel: int
+    ) -> None:
+        scratch.reserve(channels, kernel - 1 + most, across)
         self._held = storage.empty(channels, kernel - 1, across)
         self._scratch, self._across = scratch, across
         self._count = 0  # rows that are held; fewer only at the beginning
