@@ -1,7 +1,7 @@
 """Density of points under a Gaussian kernel, carried by small cells; lengths are in bandwidths.
 
-Points fall into cells whose counts and exact means stand for them. In up to three dimensions, where the occupied box is small
-enough, the density of all places comes from one blur of a grid; else from sums over the cells near by, block by block.
+Points fall into cells whose counts and exact means stand for them. Sums over the kernels of cells give the density anywhere;
+in up to three dimensions, where the occupied box is small enough, one blur of a grid gives it everywhere, to find its peaks.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Grid:
     Attributes
     ----------
     density : ndarray
-        Of each node under a kernel that is narrower by what the cubic splines between the nodes add to it.
+        Of each node.
     corner : ndarray
         (E,) position of the first node.
     edge : float
@@ -191,12 +191,6 @@ class Grid:
         top = ndimage.maximum_filter(self.density, 3, mode="constant")
         # a mode of points has at least the density of one of them
         return np.argwhere((self.density == top) & (self.density > 0.5)) * self.edge + self.corner
-
-    def at(self, positions: FloatArray) -> FloatArray:
-        """(S,) density."""
-        places = ((positions - self.corner) / self.edge).T
-        found = ndimage.map_coordinates(self.density, places, np.float64, order=3, mode="constant", prefilter=False)
-        return np.asarray(found)
 
 
 def grid_of(cells: Cells) -> Grid | None:
@@ -215,8 +209,8 @@ def grid_of(cells: Cells) -> Grid | None:
         share = np.where(step, part, 1 - part).prod(axis=1)
         nodes = np.ravel_multi_index((first + step).T, shape)
         density += np.bincount(nodes, cells.counts * share, density.size)
-    # linear shares and cubic splines widen the kernel by 1/6 and 1/3 of a node squared, which is taken off before
-    width = (1 / edge**2 - 1 / 6 - 1 / 3) ** 0.5
+    # linear shares widen the kernel by 1/6 of a node squared, which is taken off before
+    width = (1 / edge**2 - 1 / 6) ** 0.5
     blurred = ndimage.gaussian_filter(density.reshape(shape).astype(np.float32), width, mode="constant", radius=margin)
     blurred *= np.float32(((2 * np.pi) ** 0.5 / edge) ** dim)
     return Grid(density=blurred, corner=low * edge, edge=edge)

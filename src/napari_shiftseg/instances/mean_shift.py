@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances.assign import nearest_mode
-from napari_shiftseg.instances.density import REACH, Grid, Kernels, cells_of, grid_of, kernels_of
+from napari_shiftseg.instances.density import REACH, Kernels, cells_of, grid_of, kernels_of
 
 __all__ = ["MeanShift", "mean_shift"]
 
@@ -138,8 +138,8 @@ def mean_shift(
     keep = density >= min_density
     modes, density = _merge(found[keep], density[keep], merge)
     if dip < 1 and len(modes) > 1:
-        modes, density = _join_without_dip(modes, density, kernels, grid, dip)
-        modes, density = _without_mixtures(modes, density, kernels, grid)
+        modes, density = _join_without_dip(modes, density, kernels, dip)
+        modes, density = _without_mixtures(modes, density, kernels)
     assignment = nearest_mode(values, bandwidth, cells, modes, radius)
     return MeanShift(modes=modes * bandwidth, assignment=assignment, density=density)
 
@@ -179,31 +179,26 @@ def _merge(modes: FloatArray, density: FloatArray, radius: float) -> tuple[Float
     return modes[kept], density[kept]
 
 
-def _join_without_dip(
-    modes: FloatArray, density: FloatArray, kernels: Kernels, grid: Grid | None, dip: float
-) -> tuple[FloatArray, FloatArray]:
+def _join_without_dip(modes: FloatArray, density: FloatArray, kernels: Kernels, dip: float) -> tuple[FloatArray, FloatArray]:
     """Drop a mode from which a path to a denser one nearby stays high: a large object's votes have several bumps."""
     pairs = cKDTree(modes).query_pairs(2 * REACH, output_type="ndarray")
     pairs = np.sort(pairs, axis=1)  # modes are sorted by density: the first of a pair is the denser one
     a, b, least = modes[pairs[:, 0]], modes[pairs[:, 1]], dip * density[pairs[:, 1]]
     # most ways are out after a look at their middle
-    joined = np.flatnonzero(_between(a, b, _WAY[3:4], kernels, grid)[:, 0] > least)
-    joined = joined[_between(a[joined], b[joined], _WAY, kernels, grid).min(axis=1) > least[joined]]
+    joined = np.flatnonzero(_between(a, b, _WAY[3:4], kernels)[:, 0] > least)
+    joined = joined[_between(a[joined], b[joined], _WAY, kernels).min(axis=1) > least[joined]]
     kept = np.ones(len(modes), bool)
     kept[pairs[joined, 1]] = False
     return modes[kept], density[kept]
 
 
-def _between(a: FloatArray, b: FloatArray, steps: FloatArray, kernels: Kernels, grid: Grid | None) -> FloatArray:
+def _between(a: FloatArray, b: FloatArray, steps: FloatArray, kernels: Kernels) -> FloatArray:
     """(P, S) density at steps of the straight way between pairs of positions (P, E)."""
     places = (a[:, None] * (1 - steps[:, None]) + b[:, None] * steps[:, None]).reshape(-1, a.shape[1])
-    found = kernels.sums(places)[0] if grid is None else grid.at(places)
-    return found.reshape(len(a), len(steps))
+    return kernels.sums(places)[0].reshape(len(a), len(steps))
 
 
-def _without_mixtures(
-    modes: FloatArray, density: FloatArray, kernels: Kernels, grid: Grid | None
-) -> tuple[FloatArray, FloatArray]:
+def _without_mixtures(modes: FloatArray, density: FloatArray, kernels: Kernels) -> tuple[FloatArray, FloatArray]:
     """Drop a mode on the straight way between two much denser ones, along most of which there are points.
 
     Pixels on the border of two objects mix their codes; what such pixels happen to heap up is no object.
@@ -227,7 +222,7 @@ def _without_mixtures(
     # each way is looked at once
     ways, back = np.unique(np.concatenate([middle, middle]) * len(modes) + np.concatenate([one, two]), return_inverse=True)
     start, end = np.divmod(ways, len(modes))
-    usual = np.sort(_between(modes[start], modes[end], _WAY, kernels, grid), axis=1)[:, _GAPS]
+    usual = np.sort(_between(modes[start], modes[end], _WAY, kernels), axis=1)[:, _GAPS]
     filled = (usual > _THIN * density[start])[back].reshape(2, -1).all(axis=0)
     kept = np.ones(len(modes), bool)
     kept[middle[filled]] = False

@@ -209,13 +209,14 @@ def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[n
     before, after : ndarray
         Equal shapes: the pixels on the two sides of the face.
     """
-    links = [np.empty((0, 2), np.int64)]
+    keys = [np.empty(0, np.int64)]
+    base = int(after.max(initial=0)) + 1
     for shift in product((-1, 0, 1), repeat=before.ndim):
         a = before[tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, before.shape, strict=True))]
         b = after[tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shift, after.shape, strict=True))]
         both = (a > 0) & (b > 0)
-        links.append(np.unique(np.stack([a[both], b[both]], axis=1).astype(np.int64), axis=0))
-    return np.unique(np.concatenate(links), axis=0)
+        keys.append(np.unique(a[both].astype(np.int64) * base + b[both]))  # one number per pair: rows sort slowly
+    return np.stack(np.divmod(np.unique(np.concatenate(keys)), base), axis=1)
 
 
 def agreeing(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], bandwidth: float) -> npt.NDArray[np.bool_]:
