@@ -30,8 +30,9 @@ __all__ = ["Layout", "bytes_in_memory", "clustering_threads", "known_stream", "l
 
 # What Python with torch and zarr takes before any pixel is read, bytes (measured: 330 to 420 MB).
 _BASE = 420 << 20
-# What the clustering of one window takes at most: 12,000 cells and their neighbours in the kernel.
-_CLUSTERING = 250 << 20
+# What the clustering of one window takes, and per pixel that it sees, and per channel of those (measured: 90 to 790 bytes per
+# pixel for 2 to 16 channels).
+_CLUSTERING = (40 << 20, 100, 45)
 _MOST_THREADS = 4
 # Pieces, fragments and the shards being written, bytes per pixel of a block.
 _PER_PIXEL = 28
@@ -237,6 +238,13 @@ def clustering_threads(device: Device) -> int:
     return max(1, min(_MOST_THREADS, free))
 
 
+def _clustering_bytes(task: Task) -> int:
+    window, halo = task.clustering.lattice(task.model.spec.ndim)
+    base, pixel, channel = _CLUSTERING
+    seen = prod((window + 2 * halo,) * task.model.spec.ndim)
+    return base + seen * (pixel + channel * task.model.spec.embedding_dim)
+
+
 def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[int], halo: int, memory: int) -> dict[str, int]:
     spec: UNetSpec = task.model.spec
     core = prod(min(n, e) for n, e in zip(shape, edges, strict=True))
@@ -255,7 +263,7 @@ def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[in
     return {
         "base": _BASE,
         "network": int(spec.peak_bytes(plan.read)),
-        "clustering": clustering_threads(task.device) * _CLUSTERING,
+        "clustering": clustering_threads(task.device) * _clustering_bytes(task),
         # one block is clustered while the network fills the next one
         "block": 2 * 4 * channels * seen + _PER_PIXEL * core,
         # one region is in work while the next one is read
