@@ -170,12 +170,11 @@ def _merge(modes: FloatArray, density: FloatArray, radius: float) -> tuple[Float
     # densities are rounded, so that equal peaks keep their order under float noise
     order = np.lexsort((*modes.T[::-1].round(3), -density.round(3)))
     modes, density = modes[order], density[order]
-    near = cKDTree(modes).query_ball_point(modes, radius) if len(modes) else []
-    kept = np.ones(len(modes), bool)
+    tree, kept = cKDTree(modes), np.ones(len(modes), bool)
     for index in range(len(modes)):
         if kept[index]:
-            others = np.asarray(near[index])
-            kept[others[others > index]] = False
+            near = np.asarray(tree.query_ball_point(modes[index], radius))
+            kept[near[near > index]] = False
     return modes[kept], density[kept]
 
 
