@@ -154,7 +154,7 @@ def join_blocks(grid: BlockGrid, load: Callable[[int], BlockFaces], settings: La
             same = agreeing(own.modes[pairs[:, 0]], their.modes[pairs[:, 1]], settings.bandwidth)
             a = own.fragment[pairs[same, 0]] + offsets[block.number]
             b = their.fragment[pairs[same, 1]] + offsets[other.number]
-            links.append(np.unique(np.stack([a, b], axis=1), axis=0))
+            links.append(np.stack([a, b], axis=1))
     a, b = np.concatenate(links).T
     total = int(offsets[-1])
     graph = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(total, total))

@@ -31,6 +31,9 @@ REACH = 3
 UNDECIDED = 1
 """Code of a foreground pixel that belongs to no piece; 0 is the background, fragment k has code k + 2."""
 
+# Pairs of numbers for which a table is made in place of sorting.
+_MOST_PAIRS = 1 << 22
+
 Window = tuple[slice, ...]
 
 
@@ -209,14 +212,27 @@ def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[n
     before, after : ndarray
         Equal shapes: the pixels on the two sides of the face.
     """
-    keys = [np.empty(0, np.int64)]
-    base = int(after.max(initial=0)) + 1
-    for shift in product((-1, 0, 1), repeat=before.ndim):
-        a = before[tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, before.shape, strict=True))]
-        b = after[tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shift, after.shape, strict=True))]
-        both = (a > 0) & (b > 0)
-        keys.append(np.unique(a[both].astype(np.int64) * base + b[both]))  # one number per pair: rows sort slowly
-    return np.stack(np.divmod(np.unique(np.concatenate(keys)), base), axis=1)
+    most, base = int(before.max(initial=0)), int(after.max(initial=0)) + 1
+    if most == 0 or base == 1:
+        return np.empty((0, 2), np.int64)
+    first, second = before.astype(np.int64) * base, after.astype(np.int64)
+    table = np.zeros((most + 1) * base, bool) if (most + 1) * base <= _MOST_PAIRS else None
+    found = []
+    for shift in product(*((-1, 0, 1) if n > 1 else (0,) for n in before.shape)):
+        a = first[tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, before.shape, strict=True))]
+        b = second[tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shift, after.shape, strict=True))]
+        keys = a + b  # one number per pair: rows sort slowly
+        if table is None:
+            found.append(np.unique(keys[(a > 0) & (b > 0)]))
+        else:
+            table[keys] = True
+    if table is None:
+        pairs = np.divmod(np.unique(np.concatenate(found)), base)
+    else:
+        marked = table.reshape(most + 1, base)
+        marked[0], marked[:, 0] = False, False
+        pairs = np.nonzero(marked)
+    return np.stack(pairs, axis=1).astype(np.int64, copy=False)
 
 
 def agreeing(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], bandwidth: float) -> npt.NDArray[np.bool_]:
