@@ -227,12 +227,10 @@ def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[n
         else:
             table[keys] = True
     if table is None:
-        pairs = np.divmod(np.unique(np.concatenate(found)), base)
-    else:
-        marked = table.reshape(most + 1, base)
-        marked[0], marked[:, 0] = False, False
-        pairs = np.nonzero(marked)
-    return np.stack(pairs, axis=1).astype(np.int64, copy=False)
+        return np.stack(np.divmod(np.unique(np.concatenate(found)), base), axis=1)
+    marked = table.reshape(most + 1, base)
+    marked[0], marked[:, 0] = False, False
+    return np.argwhere(marked)
 
 
 def agreeing(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], bandwidth: float) -> npt.NDArray[np.bool_]:
