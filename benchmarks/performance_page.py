@@ -69,6 +69,10 @@ def targets(found: dict[str, Document]) -> Iterator[Target]:
         yield from parts_page.streaming_targets(found["streaming"])
     if "clustering" in found:
         yield from clustering_page.targets(found["clustering"])
+    if "join_scaling" in found:
+        yield from join_targets(found["join_scaling"])
+    if "large_images" in found:
+        yield from large_targets(found["large_images"]["rows"])
 
 
 def limit_targets(document: Document) -> Iterator[Target]:
@@ -202,6 +206,49 @@ def large(document: Document) -> list[str]:
     return [*lines, "", *([words, ""] if words else []), *texts, ""]
 
 
+def large_targets(rows: list[Document]) -> Iterator[Target]:
+    plain_runs = [row for row in rows if row["ndim"] == 2 and row.get("workers", -1) < 0 and not row.get("alone")]
+    if not plain_runs:
+        return
+    big = max(plain_runs, key=lambda row: row["edge"])
+    peak = big["peak_memory"] / 1e9
+    name = f"{big['edge']:,} x {big['edge']:,} px from disk to disk, two cores"
+    yield name, "peak memory < 2 GB", f"{peak:.2f} GB", peak < 2, f"stated before the run: {big['stated_memory'] / 1e9:.2f} GB"
+    small = [row for row in plain_runs if row["edge"] == 5000 and row["memory"] == big["memory"]]
+    if small and big["edge"] == 20_000:
+        ratio = big["peak_memory"] / small[0]["peak_memory"]
+        yield "memory from 5,000 to 20,000 px", "+-10 %", f"{100 * (ratio - 1):+.0f} %", abs(ratio - 1) <= 0.1, ""
+    for alone in (row for row in rows if row.get("alone")):
+        same = ("ndim", "edge", "workers", "memory")
+        for run in (row for row in rows if not row.get("alone") and all(row[key] == alone[key] for key in same)):
+            stage, slowest = max(alone["stages"].items(), key=lambda item: item[1])
+            ratio = run["seconds"] / slowest
+            name = f"{peers_page.image(run['ndim'], run['edge'])}, disk to disk"
+            yield name, "<= 1.25 x the slowest stage alone", f"{ratio:.2f} x", ratio <= 1.25, f"{stage}, {slowest:g} s"
+
+
+def join_targets(document: Document) -> Iterator[Target]:
+    small, big = document["rows"][0], document["rows"][-1]
+    exact = all(row["instances"] == row["true"] for row in document["rows"])
+    text = f"{big['seconds']:.1f} s, {big['memory'] / 1e9:.2f} GB"
+    met = exact and big["seconds"] <= 10 and big["memory"] <= 4e9
+    each = (big["seconds"] / big["fragments"]) / (small["seconds"] / small["fragments"])
+    reason = (
+        f"{'all counts exact' if exact else 'counts differ'}; time per fragment {each:.2f} x that of {small['fragments']:,}"
+    )
+    yield f"joining {big['instances']:,} instances of {big['blocks']} blocks", "<= 10 s, <= 4 GB", text, met, reason
+
+
+def join_scaling(document: Document) -> list[str]:
+    lines = ["## Joining blocks", "", "| blocks | fragments | instances | true | s | memory, MB |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row['blocks']} | {row['fragments']:,} | {row['instances']:,} | {row['true']:,} | {row['seconds']:.2f} | "
+        f"{row['memory'] / 1e6:.0f} |"
+        for row in document["rows"]
+    ]
+    return [*lines, "", said(document, "join_scaling"), ""]
+
+
 def growth(small: Document, big: Document) -> str:
     pixels = (big["edge"] / small["edge"]) ** 2
     return (
@@ -215,6 +262,7 @@ SECTIONS = {
     "tile_path": lambda document: [*parts_page.tile_path(document), said(document, "tile_path"), ""],
     "clustering": lambda document: [*clustering_page.clustering(document), said(document, "clustering"), ""],
     "large_images": large,
+    "join_scaling": join_scaling,
     "limits": limits,
 }
 
