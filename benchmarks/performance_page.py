@@ -199,7 +199,8 @@ def large(document: Document) -> list[str]:
             f"| {peers_page.image(row['ndim'], row['edge'])}{alone} | {workers} | {row['seconds']:g} | "
             f"{row['seconds_per_megapixel']:g} | {row['peak_memory'] / 1e6:.0f} | {row['stated_memory'] / 1e6:.0f} | {stages} |"
         )
-    flat = sorted((row for row in rows if row["ndim"] == 2 and row.get("workers", -1) < 1), key=lambda row: row["edge"])
+    flat = [row for row in rows if row["ndim"] == 2 and row.get("workers", -1) < 0 and not row.get("alone")]
+    flat.sort(key=lambda row: row["edge"])
     words = growth(flat[0], flat[-1]) if len({row["edge"] for row in flat}) > 1 else ""
     sources = [document] if "command" in document else rows
     texts = dict.fromkeys(said({key: row[key] for key in ("command", "date", "machine")}, "large_images") for row in sources)
