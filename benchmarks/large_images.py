@@ -32,7 +32,7 @@ CHUNK = 1024
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--edges", nargs="+", type=int, default=[2048, 5000, 10_000, 20_000])
+    parser.add_argument("--edges", nargs="*", type=int, default=[2048, 5000, 10_000, 20_000])
     parser.add_argument("--volumes", nargs="*", type=int, default=[], help="edges of cubes for a 3D network")
     parser.add_argument("--memory", type=int, default=1_500_000_000)
     parser.add_argument("--workers", nargs="+", type=int, default=[], help="numbers of processes; the image is written to disk")
