@@ -28,9 +28,9 @@ __all__ = ["batch_size", "computed_tiles"]
 
 Block = npt.NDArray[np.float32]
 
-# Small tiles share a pass up to this many input pixels: more of them no longer gain on a CPU, a GPU has room for more.
-_BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 22}
-# From 16 on PyTorch takes other kernels, which round elsewhere.
+# Small tiles share a pass of a GPU up to this many input pixels. On a CPU with several threads a tile's bits would depend on
+# the tiles beside it, and a preview would differ from the run.
+_BATCH_PIXELS = 1 << 22
 _MOST = 8
 # Batches that are read, or being read, before they are needed.
 _AHEAD = 2
@@ -92,8 +92,10 @@ class _Batch:
 
 def batch_size(plan: TilePlan, device: Device) -> int:
     """How many tiles of a plan share a pass, which takes a quarter of the free memory at most."""
+    if device.kind == "cpu":
+        return 1
     fitting = int(device.free // 4 // plan.spec.peak_bytes(plan.read)) if device.free else _MOST
-    return max(1, min(_MOST, fitting, _BATCH_PIXELS.get(device.kind, 1 << 18) // prod(plan.read)))
+    return max(1, min(_MOST, fitting, _BATCH_PIXELS // prod(plan.read)))
 
 
 def _batches(
