@@ -28,6 +28,7 @@ from napari_shiftseg.segmentation.engine import Pass
 from napari_shiftseg.segmentation.layout import Layout, known_stream
 from napari_shiftseg.segmentation.prepare import Task, pixel_digest
 from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.threads import give_back_memory
 
 __all__ = ["describe_job", "finish_blocks", "open_job", "order_of"]
 
@@ -145,6 +146,7 @@ def finish_blocks(target: str, run: str, which: Pass, blocks: Sequence[tuple[int
                 job.settle(frame, block, _numbers(target, run, frame))
             elif not _drained(job.find_steps(frame, block), wanted):
                 return
+            give_back_memory()
             if not wanted():
                 return
 

@@ -13,7 +13,7 @@ from napari_shiftseg.events import BlockDone, Event, Stage
 from napari_shiftseg.instances import Numbers
 from napari_shiftseg.segmentation.blockwise import BlockJob, Region
 from napari_shiftseg.segmentation.layout import clustering_threads
-from napari_shiftseg.threads import Background, cores, side_by_side
+from napari_shiftseg.threads import Background, cores, give_back_memory, side_by_side
 
 __all__ = ["TITLES", "Engine", "LocalEngine", "Pass"]
 
@@ -74,6 +74,7 @@ class LocalEngine:
                 yield block
                 continue
             count += 1
+            give_back_memory()
             frame, number = block
             window = self._job.window(frame, self._job.layout.grid[number])
             yield BlockDone(done=count, total=len(tasks), window=window, final=which == "settle")
