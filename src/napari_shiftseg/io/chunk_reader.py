@@ -43,6 +43,8 @@ class ChunkReader:
 
     Attributes
     ----------
+    budget : int
+        As given; a change holds from the next read on.
     decoded : int
         Chunks that were read from the source so far.
 
@@ -55,7 +57,7 @@ class ChunkReader:
     def __init__(self, source: ArrayLike, budget: int) -> None:
         chunks = chunks_of(source)
         assert chunks is not None
-        self._source, self._chunks, self._budget = source, chunks, budget
+        self._source, self._chunks, self.budget = source, chunks, budget
         self._kept: OrderedDict[tuple[int, ...], npt.NDArray[Any]] = OrderedDict()
         self._bytes = 0
         self._left: Counter[tuple[int, ...]] | None = None
@@ -143,10 +145,10 @@ class ChunkReader:
         if not needed:
             old = self._kept.pop(chunk, None)
             self._bytes -= 0 if old is None else old.nbytes
-        elif chunk not in self._kept and (self._left is None or self._bytes + block.nbytes <= self._budget):
+        elif chunk not in self._kept and (self._left is None or self._bytes + block.nbytes <= self.budget):
             self._kept[chunk] = block
             self._bytes += block.nbytes
-        while self._bytes > self._budget and self._kept:
+        while self._bytes > self.budget and self._kept:
             _, old = self._kept.popitem(last=False)
             self._bytes -= old.nbytes
 

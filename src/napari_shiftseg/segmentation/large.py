@@ -104,6 +104,8 @@ def large_steps(
         if Path(out).exists() and open_result(out).record.get("run") == known["run"]:  # killed after the last step but one
             work.remove()
             return open_result(out), layout.plan()
+        if task.reader is not None:
+            task.reader.budget = layout.memory["chunks"]
         job, writer = _open(task, settings, layout, work, out, overwrite=overwrite)
         with writer:
             engine = _engine(job, settings)

@@ -20,8 +20,8 @@ from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
 __all__ = ["Task", "loop_axes", "pixel_digest", "plan_image", "prepare", "spacing", "status"]
 
-# Decoded chunks that are kept, bytes.
-_CHUNK_BUDGET = 256 << 20
+# Decoded chunks that are kept while the image is sampled, bytes; the run sets its own.
+_CHUNK_BUDGET = 32 << 20
 
 _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
 

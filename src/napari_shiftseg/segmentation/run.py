@@ -23,6 +23,9 @@ from napari_shiftseg.segmentation.prepare import Task, loop_axes, prepare, spaci
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
+# Decoded chunks that are kept, since tiles overlap, bytes.
+_CHUNK_BUDGET = 256 << 20
+
 __all__ = ["Segmentation", "out_of_core", "segment", "segment_steps"]
 
 
@@ -142,6 +145,8 @@ def segment_steps(
         if out is None:
             raise _without_place(task, settings)
         return (yield from _out_of_core_steps(task, settings, out, overwrite))
+    if task.reader is not None:
+        task.reader.budget = _CHUNK_BUDGET
     chosen, picture, frames, plan = task.model, task.image, task.frames, task.plan
     axes, lengths = loop_axes(picture, chosen.spec.ndim)
     shape = (*lengths, *plan.result_shape)
