@@ -238,6 +238,20 @@ def clustering_threads(device: Device) -> int:
     return max(1, min(_MOST_THREADS, free))
 
 
+def _shared_chunks(task: Task, shape: Sequence[int], edges: Sequence[int], around: Sequence[int]) -> int:
+    """Chunks of the image that wait for a later block, at most: blocks go in raster order and see a margin of each other."""
+    whole, block, shared = [], [], []
+    for n, edge, margin, chunk in zip(shape, edges, around, _in_chunks(task), strict=True):
+        borders = range(edge, n, edge)
+        shared.append(max(((min(n, at + margin) - 1) // chunk - max(0, at - margin) // chunk + 1 for at in borders), default=0))
+        whole.append(-(-n // chunk))
+        block.append(min(whole[-1], (edge + 2 * margin) // chunk + 2))
+    assert task.reader is not None
+    axes = dict(zip(task.image.axes, task.reader.chunks, strict=True))
+    channels = -(-task.model.spec.in_channels // axes.get("c", 1))
+    return channels * sum(shared[k] * prod(block[:k]) * prod(whole[k + 1 :]) for k in range(len(shape)))
+
+
 def _clustering_bytes(task: Task) -> int:
     window, halo = task.clustering.lattice(task.model.spec.ndim)
     base, pixel, channel = _CLUSTERING
@@ -255,11 +269,8 @@ def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[in
     channels = spec.embedding_dim + spec.foreground
     cache = 0
     if task.reader is not None:
-        # a row of blocks along the last axis shares its chunks with the next one
-        row = item * spec.in_channels
-        for axis, (n, chunk) in enumerate(zip(shape, _in_chunks(task), strict=True)):
-            row *= n if axis else min(n, chunk + 2 * (halo + context[0]))
-        cache = min(row + task.reader.chunk_bytes, max(memory // 4, task.reader.chunk_bytes))
+        shared = _shared_chunks(task, shape, edges, [halo + c for c in context]) * task.reader.chunk_bytes
+        cache = min(shared, max(memory // 4, task.reader.chunk_bytes))
     return {
         "base": _BASE,
         "network": int(spec.peak_bytes(plan.read)),
