@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_an_error_arrives_as_what_it_is():
         yield Event(done=0, total=1)
         raise KeyError(1)
 
-    background = Background(steps())
+    background = Background(steps(), ThreadPoolExecutor(1))
     while not background.ready(0.1):
         pass
     with pytest.raises(KeyError):
@@ -55,7 +56,7 @@ def test_a_generator_in_the_background_ends_at_its_next_event_when_it_is_stopped
         finally:
             closed.append(threading.current_thread() is not threading.main_thread())
 
-    background = Background(steps())
+    background = Background(steps(), ThreadPoolExecutor(1))
     assert not background.ready(0.05)
     background.stop()
     assert closed == [True] and background.result() is None

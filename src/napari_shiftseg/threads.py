@@ -75,14 +75,14 @@ class Background(Generic[Result]):
     ----------
     steps : generator
         Yields events, returns a result.
+    pool : ThreadPoolExecutor
+        Whose thread it takes: each new thread would keep memory of its own.
     """
 
-    def __init__(self, steps: Generator[Any, None, Result]) -> None:
+    def __init__(self, steps: Generator[Any, None, Result], pool: ThreadPoolExecutor) -> None:
         self._steps = steps
         self._unwanted = Flag()
-        self._pool = ThreadPoolExecutor(1)
-        self._future = self._pool.submit(self._run)
-        self._pool.shutdown(wait=False)
+        self._future = pool.submit(self._run)
 
     def _run(self) -> Result | None:
         while not self._unwanted.is_set():

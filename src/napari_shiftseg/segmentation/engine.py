@@ -52,7 +52,7 @@ class LocalEngine:
 
     def __init__(self, job: BlockJob) -> None:
         self._job = job
-        self._reading = ThreadPoolExecutor(1)
+        self._reading, self._clustering = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._behind: deque[tuple[tuple[int, int], Background[None]]] = deque()
 
     def __enter__(self) -> Self:
@@ -62,6 +62,7 @@ class LocalEngine:
         self._reading.shutdown(cancel_futures=True)
         for _, clustering in self._behind:
             clustering.stop()
+        self._clustering.shutdown()
 
     def run(self, which: Pass, tasks: Sequence[tuple[int, int]], done: set[tuple[int, int]]) -> Generator[Event, None, None]:
         """As `Engine.run`, with the events of the tiles in between."""
@@ -97,7 +98,7 @@ class LocalEngine:
                 yield from self._waited(finished, total)
                 finished += 1
             clustering = job.cluster_steps(frame, block, seen, clustering_threads(job.task.device))
-            self._behind.append(((frame, number), Background(clustering)))
+            self._behind.append(((frame, number), Background(clustering, self._clustering)))
             # the thread alone holds what the block sees
             del region, seen, clustering
         while self._behind:
