@@ -246,6 +246,19 @@ def test_the_expected_time_grows_with_the_image_and_follows_the_slower_half():
     assert replace(faster, overlap=False).seconds(large) > faster.seconds(large)
 
 
+def test_a_reader_that_knows_the_plan_keeps_what_is_needed_and_nothing_else():
+    data = np.arange(40 * 30, dtype=np.uint16).reshape(40, 30)
+    source = Counted(data, (20, 30))
+    reader = ChunkReader(source, 1 << 20)
+    keys = [(slice(0, 12), slice(0, 30)), (slice(10, 25), slice(0, 30)), (slice(22, 40), slice(3, 9))]
+    reader.expect(keys)
+    kept = []
+    for key in keys:
+        np.testing.assert_array_equal(reader[key], data[key])
+        kept.append(reader._bytes)
+    assert kept == [10 * 30 * 2, 18 * 6 * 2, 0] and set(source.reads.values()) == {1}
+
+
 # -- going on after an interruption -----------------------------------------------------------------------------------
 
 

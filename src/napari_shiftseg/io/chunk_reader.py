@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 from threading import Lock
@@ -17,6 +18,7 @@ from napari_shiftseg.io.view import ArrayLike
 __all__ = ["ChunkReader", "chunks_of"]
 
 Key = tuple[Any, ...]
+Place = tuple[int, ...]
 
 
 def chunks_of(source: ArrayLike) -> tuple[int, ...] | None:
@@ -29,6 +31,28 @@ def chunks_of(source: ArrayLike) -> tuple[int, ...] | None:
     if any(len(set(edges[:-1])) > 1 or edges[-1] > edges[0] for edges in chunks):  # of dask, per axis all edges
         return None
     return tuple(int(edges[0]) for edges in chunks)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """Pixels of a chunk, all or those from a corner on."""
+
+    pixels: npt.NDArray[Any]
+    corner: tuple[int, ...]
+
+    def holds(self, parts: tuple[slice, ...]) -> bool:
+        ends = zip(parts, self.corner, self.pixels.shape, strict=True)
+        return all(first <= part.start and part.stop <= first + size for part, first, size in ends)
+
+    def of(self, parts: tuple[slice, ...]) -> npt.NDArray[Any]:
+        pairs = zip(parts, self.corner, strict=True)
+        return self.pixels[tuple(slice(p.start - first, p.stop - first, p.step) for p, first in pairs)]
+
+    def cropped(self, box: tuple[slice, ...]) -> _Part:
+        """What lies in a box; copied where that saves memory."""
+        if not self.holds(box) or all(part.stop - part.start == n for part, n in zip(box, self.pixels.shape, strict=True)):
+            return self
+        return _Part(pixels=self.of(box).copy(), corner=tuple(part.start for part in box))
 
 
 class ChunkReader:
@@ -50,7 +74,7 @@ class ChunkReader:
 
     Notes
     -----
-    Told in advance what will be read (`expect`), it keeps a chunk as long as somebody still needs it and not longer; else it
+    Told in advance what will be read (`expect`), it keeps of a chunk what somebody still needs, and nothing else; else it
     keeps those that were used last. Beyond the budget, chunks are decoded again.
     """
 
@@ -58,9 +82,9 @@ class ChunkReader:
         chunks = chunks_of(source)
         assert chunks is not None
         self._source, self._chunks, self.budget = source, chunks, budget
-        self._kept: OrderedDict[tuple[int, ...], npt.NDArray[Any]] = OrderedDict()
+        self._kept: OrderedDict[Place, _Part] = OrderedDict()
         self._bytes = 0
-        self._left: Counter[tuple[int, ...]] | None = None
+        self._left: dict[Place, deque[list[range]]] | None = None
         self._lock = Lock()
         self.decoded = 0
 
@@ -87,7 +111,11 @@ class ChunkReader:
     def expect(self, keys: Iterable[Key]) -> None:
         """Say what will be read from now on, each key once."""
         with self._lock:
-            self._left = Counter(chunk for key in keys for chunk in self._touched(self._ranges(key)))
+            self._left = {}
+            for key in keys:
+                ranges = self._ranges(key)
+                for chunk in self._touched(ranges):
+                    self._left.setdefault(chunk, deque()).append(ranges)
             self._kept.clear()
             self._bytes = 0
 
@@ -96,17 +124,10 @@ class ChunkReader:
         out = np.empty(tuple(len(r) for r in ranges), self.dtype)
         with self._lock:
             for chunk in self._touched(ranges):
-                block = self._chunk(chunk)
-                places, parts = [], []
-                for r, index, edge, size in zip(ranges, chunk, self._chunks, self.shape, strict=True):
-                    begin, end = index * edge, min((index + 1) * edge, size)
-                    first = max(0, -(-(begin - r.start) // r.step))
-                    stop = min(len(r), -(-(end - r.start) // r.step))
-                    places.append(slice(first, stop))
-                    start = r.start + first * r.step - begin
-                    parts.append(slice(start, start + (stop - first - 1) * r.step + 1, r.step))
-                out[tuple(places)] = block[tuple(parts)]
-                self._used(chunk, block)
+                places, parts = self._local(ranges, chunk)
+                kept = self._chunk(chunk, parts)
+                out[places] = kept.of(parts)
+                self._used(chunk, kept)
         given = key if isinstance(key, tuple) else (key,)
         return out[tuple(0 if isinstance(item, int) else slice(None) for item in given)]
 
@@ -125,32 +146,50 @@ class ChunkReader:
         ]
         return product(*places)
 
-    def _chunk(self, chunk: tuple[int, ...]) -> npt.NDArray[Any]:
-        if chunk in self._kept:
+    def _local(self, ranges: list[range], chunk: Place) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Where a chunk goes in what is read, and which part of the chunk that is."""
+        places, parts = [], []
+        for r, index, edge, size in zip(ranges, chunk, self._chunks, self.shape, strict=True):
+            begin, end = index * edge, min((index + 1) * edge, size)
+            first = max(0, -(-(begin - r.start) // r.step))
+            stop = min(len(r), -(-(end - r.start) // r.step))
+            places.append(slice(first, stop))
+            start = r.start + first * r.step - begin
+            parts.append(slice(start, start + (stop - first - 1) * r.step + 1, r.step))
+        return tuple(places), tuple(parts)
+
+    def _chunk(self, chunk: Place, parts: tuple[slice, ...]) -> _Part:
+        kept = self._kept.get(chunk)
+        if kept is not None and kept.holds(parts):
             self._kept.move_to_end(chunk)
-            return self._kept[chunk]
+            return kept
         self.decoded += 1
         window = tuple(
             slice(index * edge, min((index + 1) * edge, size))
             for index, edge, size in zip(chunk, self._chunks, self.shape, strict=True)
         )
-        return np.asarray(self._source[window])
+        return _Part(pixels=np.asarray(self._source[window]), corner=(0,) * self.ndim)
 
-    def _used(self, chunk: tuple[int, ...], block: npt.NDArray[Any]) -> None:
-        """Keep a chunk that is needed again, as far as the budget goes."""
-        needed = True
+    def _used(self, chunk: Place, kept: _Part) -> None:
+        """Keep what is needed again of a chunk, as far as the budget goes."""
+        old = self._kept.pop(chunk, None)
+        self._bytes -= 0 if old is None else old.pixels.nbytes
         if self._left is not None:
-            self._left[chunk] -= 1
-            needed = self._left[chunk] > 0
-        if not needed:
-            old = self._kept.pop(chunk, None)
-            self._bytes -= 0 if old is None else old.nbytes
-        elif chunk not in self._kept and (self._left is None or self._bytes + block.nbytes <= self.budget):
-            self._kept[chunk] = block
-            self._bytes += block.nbytes
+            waiting = self._left.get(chunk)
+            if waiting:
+                waiting.popleft()
+            if not waiting:
+                self._left.pop(chunk, None)
+                return
+            wanted = [self._local(ranges, chunk)[1] for ranges in waiting]
+            box = tuple(slice(min(p.start for p in axis), max(p.stop for p in axis)) for axis in zip(*wanted, strict=True))
+            kept = kept.cropped(box)
+        if self._left is None or self._bytes + kept.pixels.nbytes <= self.budget:
+            self._kept[chunk] = kept
+            self._bytes += kept.pixels.nbytes
         while self._bytes > self.budget and self._kept:
             _, old = self._kept.popitem(last=False)
-            self._bytes -= old.nbytes
+            self._bytes -= old.pixels.nbytes
 
     @property
     def chunk_bytes(self) -> int:

@@ -238,18 +238,17 @@ def clustering_threads(device: Device) -> int:
     return max(1, min(_MOST_THREADS, free))
 
 
-def _shared_chunks(task: Task, shape: Sequence[int], edges: Sequence[int], around: Sequence[int]) -> int:
-    """Chunks of the image that wait for a later block, at most: blocks go in raster order and see a margin of each other."""
-    whole, block, shared = [], [], []
+def _shared_pixels(task: Task, shape: Sequence[int], edges: Sequence[int], around: Sequence[int]) -> int:
+    """Pixels of decoded chunks that wait for a later block, at most: blocks go in raster order and see a margin of each other.
+
+    Before the border of two blocks these are those of the margin, behind it all of the chunks that the margin meets.
+    """
+    block, shared = [], []
     for n, edge, margin, chunk in zip(shape, edges, around, _in_chunks(task), strict=True):
-        borders = range(edge, n, edge)
-        shared.append(max(((min(n, at + margin) - 1) // chunk - max(0, at - margin) // chunk + 1 for at in borders), default=0))
-        whole.append(-(-n // chunk))
-        block.append(min(whole[-1], (edge + 2 * margin) // chunk + 2))
-    assert task.reader is not None
-    axes = dict(zip(task.image.axes, task.reader.chunks, strict=True))
-    channels = -(-task.model.spec.in_channels // axes.get("c", 1))
-    return channels * sum(shared[k] * prod(block[:k]) * prod(whole[k + 1 :]) for k in range(len(shape)))
+        ends = [(at - margin, -(-(at + margin) // chunk) * chunk) for at in range(edge, n, edge)]
+        shared.append(max((min(n, stop) - max(0, start) for start, stop in ends), default=0))
+        block.append(min(n, edge + 2 * margin + chunk))
+    return sum(shared[k] * prod(block[:k]) * prod(shape[k + 1 :]) for k in range(len(shape)))
 
 
 def _clustering_bytes(task: Task) -> int:
@@ -269,8 +268,8 @@ def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[in
     channels = spec.embedding_dim + spec.foreground
     cache = 0
     if task.reader is not None:
-        shared = _shared_chunks(task, shape, edges, [halo + c for c in context]) * task.reader.chunk_bytes
-        cache = min(shared, max(memory // 4, task.reader.chunk_bytes))
+        shared = _shared_pixels(task, shape, edges, [halo + c for c in context]) * item * spec.in_channels
+        cache = min(shared + task.reader.chunk_bytes, max(memory // 4, task.reader.chunk_bytes))
     return {
         "base": _BASE,
         "network": int(spec.peak_bytes(plan.read)),
