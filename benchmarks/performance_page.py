@@ -8,6 +8,7 @@ A section whose file is absent is left out. The commands that made the files sta
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,8 +189,8 @@ def large(document: Document) -> list[str]:
         "",
         "From an image that is read chunk by chunk to labels on disk ([Larger than memory](large.md)).",
         "",
-        "| image | workers | s | s per 10^6 px | peak memory, MB | stated, MB | stages, s |",
-        "|---|---|---|---|---|---|---|",
+        "| image | workers | s | s per 10^6 px | peak memory, MB | stated, MB | allowed, MB | stages, s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         stages = ", ".join(f"{name} {value:g}" for name, value in row["stages"].items())
@@ -197,10 +198,13 @@ def large(document: Document) -> list[str]:
         workers = "-" if row.get("workers", -1) < 0 else str(row["workers"])
         lines.append(
             f"| {peers_page.image(row['ndim'], row['edge'])}{alone} | {workers} | {row['seconds']:g} | "
-            f"{row['seconds_per_megapixel']:g} | {row['peak_memory'] / 1e6:.0f} | {row['stated_memory'] / 1e6:.0f} | {stages} |"
+            f"{row['seconds_per_megapixel']:g} | {row['peak_memory'] / 1e6:.0f} | {row['stated_memory'] / 1e6:.0f} | "
+            f"{row['memory'] / 1e6:.0f} | {stages} |"
         )
     flat = [row for row in rows if row["ndim"] == 2 and row.get("workers", -1) < 0 and not row.get("alone")]
-    flat.sort(key=lambda row: row["edge"])
+    if flat:
+        most = Counter(row["memory"] for row in flat).most_common(1)[0][0]
+        flat = sorted((row for row in flat if row["memory"] == most), key=lambda row: row["edge"])
     words = growth(flat[0], flat[-1]) if len({row["edge"] for row in flat}) > 1 else ""
     sources = [document] if "command" in document else rows
     texts = dict.fromkeys(said({key: row[key] for key in ("command", "date", "machine")}, "large_images") for row in sources)
@@ -209,17 +213,30 @@ def large(document: Document) -> list[str]:
 
 def large_targets(rows: list[Document]) -> Iterator[Target]:
     plain_runs = [row for row in rows if row["ndim"] == 2 and row.get("workers", -1) < 0 and not row.get("alone")]
-    if not plain_runs:
-        return
-    big = max(plain_runs, key=lambda row: row["edge"])
-    peak = big["peak_memory"] / 1e9
-    name = f"{big['edge']:,} x {big['edge']:,} px from disk to disk, two cores"
-    yield name, "peak memory < 2 GB", f"{peak:.2f} GB", peak < 2, f"stated before the run: {big['stated_memory'] / 1e9:.2f} GB"
-    small = [row for row in plain_runs if row["edge"] == 5000 and row["memory"] == big["memory"]]
-    if small and big["edge"] == 20_000:
-        ratio = big["peak_memory"] / small[0]["peak_memory"]
-        reason = f"stated: {small[0]['stated_memory'] / 1e9:.2f} GB and {big['stated_memory'] / 1e9:.2f} GB"
-        yield "memory from 5,000 to 20,000 px", "+-10 %", f"{100 * (ratio - 1):+.0f} %", abs(ratio - 1) <= 0.1, reason
+    for big in (row for row in plain_runs if row["edge"] == 20_000):
+        allowed = f"{big['memory'] / 1e9:g} GB allowed"
+        peak = big["peak_memory"] / 1e9
+        name = f"20,000 x 20,000 px from disk to disk, two cores, {allowed}"
+        yield (
+            name,
+            "peak memory < 2 GB",
+            f"{peak:.2f} GB",
+            peak < 2,
+            f"stated before the run: {big['stated_memory'] / 1e9:.2f} GB",
+        )
+        for small in (row for row in plain_runs if row["edge"] == 5000 and row["memory"] == big["memory"]):
+            ratio = big["peak_memory"] / small["peak_memory"]
+            count = -(-5000 // small["block"][0])
+            reason = f"5,000 px are {count} x {count} blocks of {small['block'][0]} px, {small['peak_memory'] / 1e9:.2f} GB"
+            if count < 4:
+                reason += ": too few for as many to be in work at once as later"
+            yield (
+                f"memory from 5,000 to 20,000 px, {allowed}",
+                "+-10 %",
+                f"{100 * (ratio - 1):+.0f} %",
+                abs(ratio - 1) <= 0.1,
+                reason,
+            )
     for alone in (row for row in rows if row.get("alone")):
         same = ("ndim", "edge", "workers", "memory")
         for run in (row for row in rows if not row.get("alone") and all(row[key] == alone[key] for key in same)):
