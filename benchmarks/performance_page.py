@@ -228,8 +228,6 @@ def large_targets(rows: list[Document]) -> Iterator[Target]:
             ratio = big["peak_memory"] / small["peak_memory"]
             count = -(-5000 // small["block"][0])
             reason = f"5,000 px are {count} x {count} blocks of {small['block'][0]} px, {small['peak_memory'] / 1e9:.2f} GB"
-            if count < 4:
-                reason += ": too few for as many to be in work at once as later"
             yield (
                 f"memory from 5,000 to 20,000 px, {allowed}",
                 "+-10 %",
