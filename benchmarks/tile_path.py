@@ -34,6 +34,7 @@ from napari_shiftseg.network.device import arranged, channels_last
 from napari_shiftseg.network.inference import InferenceNet, PlainNet
 
 TILES = import_module("napari_shiftseg.network.tiles")
+EXECUTION = import_module("napari_shiftseg.network.execution")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -149,13 +150,13 @@ def border(bench: Bench):
     image, plan = np.random.default_rng(0).random((1, size, size), np.float32), plan_tiles(net.spec, (size, size), edge)
 
     def run(kind: str) -> np.ndarray:
-        form = TILES.inference_form
+        form = EXECUTION.inference_form
         if kind == "whole tiles":
-            TILES.inference_form = lambda given, **_: PlainNet(given)
+            EXECUTION.inference_form = lambda given, **_: PlainNet(given)
         try:
             return predict(net, image, plan, device="cpu", method="tiles")
         finally:
-            TILES.inference_form = form
+            EXECUTION.inference_form = form
 
     flops = sum(net.spec.flops([s.stop - s.start for s in tile.read]) for tile in plan)
     found = bench.compare({kind: (lambda kind=kind: run(kind)) for kind in ("whole tiles", "cropped early")})

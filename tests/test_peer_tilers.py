@@ -76,7 +76,7 @@ def test_ours_takes_the_layout_of_the_comparison(benchmarks, monkeypatch, method
         seen.append(x.is_contiguous(memory_format=torch.channels_last))
         return pool(x, *rest)
 
-    monkeypatch.setitem(importlib.import_module("napari_shiftseg.network.unet")._POOL, 2, noted)
+    monkeypatch.setitem(importlib.import_module("napari_shiftseg.network.unet").POOL, 2, noted)
     subject = runs.Subject.random(2, 64, 1, 4, "cpu")
     for config, last in zip(runs.CONFIGS, (False, True, True), strict=True):
         seen.clear()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from napari_shiftseg.events import Event
-from napari_shiftseg.threads import Background, side_by_side
+from napari_shiftseg.threads import Background, ahead, side_by_side
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -25,6 +25,34 @@ def test_no_more_is_begun_than_asked_for():
     next(results)
     results.close()
     assert len(begun) <= 6
+
+
+def test_what_is_made_ahead_keeps_its_order_and_goes_no_further_than_it_may():
+    made = []
+
+    def items():
+        for n in range(6):
+            made.append(threading.current_thread())
+            yield n
+
+    steps = ahead(items(), 2)
+    assert not made
+    assert next(steps) == 0
+    steps.close()
+    assert len(made) <= 3 and len(set(made)) == 1
+    assert made[0] is not threading.main_thread() and not made[0].is_alive()
+    assert list(ahead(items(), 2)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_error_comes_where_its_item_would_have_come():
+    def items():
+        yield from (0, 1)
+        raise OSError("the disk is gone")
+
+    steps = ahead(items(), 4)
+    assert [next(steps), next(steps)] == [0, 1]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(steps)
 
 
 def test_an_error_arrives_as_what_it_is():

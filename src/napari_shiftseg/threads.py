@@ -1,4 +1,4 @@
-"""Work in threads: calls side by side in order, and generators of events that run in the background."""
+"""Work in threads: calls side by side in order, items made ahead, and generators of events that run in the background."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import ctypes
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import lru_cache
+from itertools import repeat
 from threading import Event as Flag
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
-__all__ = ["Background", "cores", "give_back_memory", "side_by_side"]
+__all__ = ["Background", "ahead", "cores", "give_back_memory", "side_by_side"]
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
+
+_END = object()
 
 
 def cores() -> int:
@@ -42,25 +46,50 @@ def _trim() -> Any:
         return None
 
 
-def side_by_side(call: Callable[[Given], Result], items: Sequence[Given], threads: int) -> Iterator[Result]:
+def side_by_side(call: Callable[[Given], Result], items: Iterable[Given], threads: int) -> Generator[Result]:
     """Results of a call for each item, in the order of the items.
 
     Parameters
     ----------
     call : callable
-    items : sequence
+    items : iterable
     threads : int
         Calls that are in work at once; with 1, each runs when it is asked for. At most as many results wait to be fetched.
     """
     if threads <= 1:
         yield from map(call, items)
-        return
+    else:
+        yield from _begun_early(call, items, threads, threads)
+
+
+def ahead(items: Iterable[Result], most: int) -> Generator[Result]:
+    """The same items in the same order; one thread makes them, at most `most` before they are asked for.
+
+    An error of the thread is raised where its item would have come. Closing the generator ends the thread after the item that
+    it is making, and waits for that.
+
+    Parameters
+    ----------
+    items : iterable
+    most : int
+        1 or more.
+    """
+    source = iter(items)
+    with closing(_begun_early(lambda _: next(source, _END), repeat(None), 1, most)) as made:
+        for item in made:
+            if item is _END:
+                return
+            yield cast(Result, item)
+
+
+def _begun_early(call: Callable[[Given], Result], items: Iterable[Given], threads: int, most: int) -> Generator[Result]:
+    """Results in the order of the items; at most `most` calls are begun before theirs are asked for."""
     begun: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="shiftseg")
     try:
         for item in items:
             begun.append(pool.submit(call, item))
-            if len(begun) > threads:
+            if len(begun) > most:
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()

@@ -23,7 +23,6 @@ from napari_shiftseg.network import (
     trial,
     unet,
 )
-from napari_shiftseg.network.ahead import ahead
 
 tiles_module = import_module("napari_shiftseg.network.tiles")
 SPEC = UNetSpec(levels=2, features=3, foreground=True)
@@ -236,21 +235,21 @@ def test_running_out_of_memory_is_said_with_the_tile(seeded_net, monkeypatch):
     def full(*_args, **_keywords):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setitem(unet._POOL, 2, full)
+    monkeypatch.setitem(unet.POOL, 2, full)
     with pytest.raises(OutOfMemoryError, match="a tile of 60 x 60 px; use smaller tiles"):
         predict(seeded_net(SPEC), noise(1, 20, 20), plan_tiles(SPEC, (20, 20), 20), device="cpu")
 
 
 def small_memory(monkeypatch, largest):
     """Maps of more than `largest` pixels do not fit."""
-    pool = unet._POOL[2]
+    pool = unet.POOL[2]
 
     def pooled(x, factor):
         if x.shape[-1] * x.shape[-2] > largest:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return pool(x, factor)
 
-    monkeypatch.setitem(unet._POOL, 2, pooled)
+    monkeypatch.setitem(unet.POOL, 2, pooled)
 
 
 @pytest.mark.parametrize("border", ["reflect", "valid"])
@@ -316,23 +315,7 @@ def test_an_error_of_the_reader_arrives_as_it_is_and_after_the_tiles_before_it(s
 
 
 def readers():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("shiftseg-reader")]
-
-
-def test_ahead_keeps_the_order_and_goes_no_further_than_it_may():
-    made = []
-
-    def items():
-        for n in range(6):
-            made.append(n)
-            yield n
-
-    steps = ahead(items(), 2)
-    assert not made
-    assert next(steps) == 0
-    steps.close()
-    assert len(made) <= 3 and not readers()
-    assert list(ahead(items(), 2)) == [0, 1, 2, 3, 4, 5]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("shiftseg")]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -63,7 +63,7 @@ class InferenceNet(nn.Module):
         for level, factor in enumerate(self.spec.factors):
             x = self.encoder[level](x)
             skips.append(_part(x, plan.skips[level]))
-            x = unet._POOL[self.spec.ndim](_part(x, plan.pooled[level]), factor)
+            x = unet.POOL[self.spec.ndim](_part(x, plan.pooled[level]), factor)
         x = self.encoder[-1](x)
         for level in reversed(range(self.spec.levels)):
             skip, raised = skips.pop(), plan.raised[level]

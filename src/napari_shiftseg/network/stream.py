@@ -91,7 +91,7 @@ class StreamNet:
             if not fine.shape[2]:
                 return None
             # ReLU and maximum commute, and there is less to rectify after pooling
-            pooled = unet._POOL[self._spec.ndim](fine, self._spec.factors[level])
+            pooled = unet.POOL[self._spec.ndim](fine, self._spec.factors[level])
             rectify(pooled, self._encoder[level + 1].room(pooled.shape[2]))
         y = self._encoder[-1].run()
         for level in reversed(range(self._spec.levels)):

@@ -12,10 +12,10 @@ import torch
 from napari_shiftseg.geometry import Pass, StreamPlan, Window
 from napari_shiftseg.network import onednn
 from napari_shiftseg.network.device import Device, channels_last, choose_dtype, is_tf32, memory_errors
+from napari_shiftseg.network.execution import exact_convolutions, ready_network
 from napari_shiftseg.network.normalise import ArrayLike, Limits
 from napari_shiftseg.network.row_reader import RowReader
 from napari_shiftseg.network.stream import StreamNet
-from napari_shiftseg.network.tiles import _exact_convolutions, _prepare
 from napari_shiftseg.network.unet import UNet
 
 __all__ = ["computed_strips", "streamable"]
@@ -35,7 +35,7 @@ def computed_strips(
     Parameters as in `predict_steps`; the image has a channel axis.
     """
     spec, layout = module.spec, channels_last(module.spec.ndim)
-    net: Any = _prepare(module, device, dtype)
+    net: Any = ready_network(module, device, dtype)
     one_step = device.kind == "cpu" and onednn.works(spec.ndim, choose_dtype(dtype, device))
     # what is held and what a strip gives depend on no row further back
     memory = plan.strip + spec.margin[0] + 2 * spec.period[0]
@@ -59,7 +59,7 @@ def computed_strips(
                 if last is not None and inside and rows == plan.strip and quiet - rows >= memory:
                     stream.skip(rows)
                 else:
-                    with _exact_convolutions(False, tf32=is_tf32(dtype)):
+                    with exact_convolutions(False, tf32=is_tf32(dtype)):
                         y = stream.push(torch.from_numpy(pixels)[None])
                     last = None if y is None else y[0].float().cpu().numpy()
             if last is not None and strip.write.start < strip.write.stop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -14,15 +14,15 @@ import numpy.typing as npt
 import torch
 
 from napari_shiftseg.geometry import Tile, TilePlan, Window
-from napari_shiftseg.network import onednn
-from napari_shiftseg.network.ahead import ahead
 from napari_shiftseg.network.constant_tiles import ConstantTiles
-from napari_shiftseg.network.device import Device, arranged, channels_last, check_volumes, choose_dtype, is_tf32, memory_errors
-from napari_shiftseg.network.inference import InferenceNet, PlainNet, inference_form
+from napari_shiftseg.network.device import Device, channels_last, is_tf32, memory_errors
+from napari_shiftseg.network.execution import exact_convolutions, ready_network
+from napari_shiftseg.network.inference import InferenceNet, PlainNet
 from napari_shiftseg.network.normalise import ArrayLike, Limits
 from napari_shiftseg.network.transfer import Copies
 from napari_shiftseg.network.unet import UNet
 from napari_shiftseg.network.windows import in_memory, read_window
+from napari_shiftseg.threads import ahead
 
 __all__ = ["batch_size", "computed_tiles"]
 
@@ -52,7 +52,7 @@ def computed_tiles(
     Parameters as in `predict_steps`; the image has a channel axis. Where reading takes time, and on GPUs, the next tiles are
     read in a thread while the network runs. Closing the generator ends that thread.
     """
-    net = _prepare(module, device, dtype, tiled=True)
+    net = ready_network(module, device, dtype, tiled=True)
     empty = ConstantTiles() if known is None else known
     copies = Copies(device.torch_device)
     size = 1 if deterministic or isinstance(net, PlainNet) else batch_size(plan, device)
@@ -65,7 +65,7 @@ def computed_tiles(
         for batch in batches:
             found = [empty.known.get(key) for key in batch.keys]
             fresh = [k for k, key in enumerate(batch.keys) if found[k] is None and (key is None or key not in batch.keys[:k])]
-            with memory_errors(batch.what), _exact_convolutions(deterministic, tf32=is_tf32(dtype), tuned=tuned):
+            with memory_errors(batch.what), exact_convolutions(deterministic, tf32=is_tf32(dtype), tuned=tuned):
                 blocks = batch.pixels if len(fresh) == len(batch.tiles) else batch.pixels[fresh]
                 finish = _one_pass(net, blocks, batch.tiles[0].keep, copies) if fresh else _nothing
             running.append((batch, fresh, found, finish))
@@ -146,19 +146,6 @@ def _nothing() -> Block:
     return np.empty((0,), np.float32)
 
 
-def _prepare(module: UNet, device: Device, dtype: str, *, tiled: bool = False) -> InferenceNet | PlainNet:
-    """The inference form on the device; the head stays in float32, where distances are made.
-
-    With `tiled`, layers are merged where that is faster; without, each layer of the network is there.
-    """
-    number = choose_dtype(dtype, device)
-    check_volumes(number, module.spec.ndim, device)
-    one_step = tiled and device.kind == "cpu" and onednn.works(module.spec.ndim, number)
-    net = inference_form(module, fold=None if tiled else False, one_step=one_step).to(device.torch_device, number)
-    net.head.float()
-    return arranged(net, channels_last(module.spec.ndim))
-
-
 def _tuned(plan: TilePlan, device: Device, deterministic: bool) -> bool:
     """Whether cuDNN may try its algorithms first: it does so once per shape, which pays for few shapes and many tiles."""
     kinds = prod(
@@ -173,10 +160,3 @@ def _one_pass(net: InferenceNet | PlainNet, blocks: Block, keep: Window, copies:
     x = copies.there(blocks)
     x = x.to(next(net.parameters()).dtype).contiguous(memory_format=channels_last(net.spec.ndim))
     return copies.back(net(x, keep).float())
-
-
-@contextmanager
-def _exact_convolutions(deterministic: bool, *, tf32: bool = False, tuned: bool = False) -> Iterator[None]:
-    """Full float32 on CUDA unless TF32 was asked for: its ten bits of mantissa would break the tolerance of tile-exactness."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=tuned, deterministic=deterministic, allow_tf32=tf32):
-        yield

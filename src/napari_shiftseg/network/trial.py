@@ -9,7 +9,7 @@ import torch
 from napari_shiftseg.errors import OutOfMemoryError
 from napari_shiftseg.geometry import TilePlan, smaller_plan
 from napari_shiftseg.network.device import Device, memory_errors
-from napari_shiftseg.network.tiles import _prepare
+from napari_shiftseg.network.execution import ready_network
 from napari_shiftseg.network.unet import UNet
 
 __all__ = ["fitting_plan"]
@@ -39,7 +39,7 @@ def _peak(module: UNet, plan: TilePlan, device: Device, dtype: str) -> float:
     where = device.torch_device
     try:
         with memory_errors("a trial tile"):
-            net = _prepare(module, device, dtype, tiled=True)
+            net = ready_network(module, device, dtype, tiled=True)
             before = torch.cuda.memory_allocated(where)
             torch.cuda.reset_peak_memory_stats(where)
             x = torch.zeros((1, plan.spec.in_channels, *plan.read), dtype=next(net.parameters()).dtype, device=where)

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry import UNetSpec
 
-__all__ = ["UNet"]
+__all__ = ["POOL", "UNet"]
 
 # per number of axes; typed loosely, because torch types sizes per number of axes
 _CONV: Any = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: Any = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORM: Any = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_POOL: Any = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+POOL: Any = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+"""Max pooling `(x, factor)` per number of axes."""
 
 
 class UNet(nn.Module):
@@ -67,7 +68,7 @@ class UNet(nn.Module):
         for block, factor in zip(self.encoder, self.spec.factors, strict=False):
             x = block(x)
             skips.append(x)
-            x = _POOL[self.spec.ndim](x, factor)
+            x = POOL[self.spec.ndim](x, factor)
         x = self.encoder[-1](x)  # (B, deepest features, *size / period)
         for level in reversed(range(self.spec.levels)):
             x = self.up[level](x)

@@ -1,0 +1,35 @@
+"""How a network runs on a device: the form that it has there, and what cuDNN may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from napari_shiftseg.network import onednn
+from napari_shiftseg.network.device import Device, arranged, channels_last, check_volumes, choose_dtype
+from napari_shiftseg.network.inference import InferenceNet, PlainNet, inference_form
+from napari_shiftseg.network.unet import UNet
+
+__all__ = ["exact_convolutions", "ready_network"]
+
+
+def ready_network(module: UNet, device: Device, dtype: str, *, tiled: bool = False) -> InferenceNet | PlainNet:
+    """The inference form on the device; the head stays in float32, where distances are made.
+
+    With `tiled`, layers are merged where that is faster; without, each layer of the network is there.
+    """
+    number = choose_dtype(dtype, device)
+    check_volumes(number, module.spec.ndim, device)
+    one_step = tiled and device.kind == "cpu" and onednn.works(module.spec.ndim, number)
+    net = inference_form(module, fold=None if tiled else False, one_step=one_step).to(device.torch_device, number)
+    net.head.float()
+    return arranged(net, channels_last(module.spec.ndim))
+
+
+@contextmanager
+def exact_convolutions(deterministic: bool, *, tf32: bool = False, tuned: bool = False) -> Iterator[None]:
+    """Full float32 on CUDA unless TF32 was asked for: its ten bits of mantissa would break the tolerance of tile-exactness."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=tuned, deterministic=deterministic, allow_tf32=tf32):
+        yield
