@@ -520,7 +520,10 @@ def test_demo_runs_twice_without_a_display(shiftseg, folder, tmp_path, monkeypat
     assert fields(out)["score"].startswith("AP ")
     demo = tmp_path / "shiftseg-demo"
     assert sorted(path.name for path in demo.iterdir()) == ["nuclei.ome.zarr", "nuclei.png"]
-    assert open_result(demo / "nuclei.ome.zarr").labels.shape == (520, 696)
+    result = open_result(demo / "nuclei.ome.zarr")
+    assert result.labels.shape == (520, 696)
+    assert fields(out)["method"] == result.record["method"]["name"] == "tiles"
+    assert all(result.record["plan"]["seams"])  # which the viewer is to show
 
 
 def test_a_closed_pipe_is_no_error():

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nuclei", help="bundled name or file (default: %(default)s)")
     parser.add_argument("--no-viewer", action="store_true", help="do not open napari")
     add_run_options(parser)
+    parser.set_defaults(method="tiles")  # a stream of so small an image has no seams to look at
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
