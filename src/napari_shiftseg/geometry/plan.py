@@ -22,6 +22,7 @@ from operator import index
 from typing import Literal
 
 from napari_shiftseg.errors import TilingError
+from napari_shiftseg.geometry.axis import computed_size, context, halo, plan_axis
 from napari_shiftseg.geometry.passes import Pass
 from napari_shiftseg.geometry.spec import UNetSpec
 
@@ -178,12 +179,12 @@ class TilePlan:
         5 x 4 tiles of 200 x 200 px = 25 x 25 periods of 8 px, halo 44 px, redundancy 1.4x
         """
         periods = [w / p for w, p in zip(self.write, self.spec.period, strict=True)]
-        halo = [_context(self.spec, axis) for axis in range(self.spec.ndim)]
+        around = [context(self.spec, axis) for axis in range(self.spec.ndim)]
         period = self.spec.period
         return (
             f"{' x '.join(map(str, self.counts))} tile{'s' * (len(self) > 1)} of {' x '.join(map(str, self.write))} px = "
             f"{' x '.join(f'{n:g}' for n in periods)} periods of "
-            f"{_per_axis(period)} px, halo {_per_axis(halo)} px, redundancy {self.redundancy:.1f}x"
+            f"{_per_axis(period)} px, halo {_per_axis(around)} px, redundancy {self.redundancy:.1f}x"
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -249,12 +250,12 @@ def plan_tiles(
         raise TilingError(f"the image has shape {shape}; the network wants {spec.ndim} axes of 1 pixel or more.")
     if border not in ("reflect", "valid"):
         raise TilingError(f"border is {border!r}; give 'reflect' or 'valid'.")
-    domain = tuple(_domain(spec, axis, size, border) for axis, size in enumerate(shape))
+    domain = tuple(computed_size(spec, axis, size, border) for axis, size in enumerate(shape))
     if write is None:
         edges = _largest_write(spec, domain, memory or DEFAULT_MEMORY)
     else:
         edges = _checked_write(spec, write, shape, domain, allow_noncompliant)
-    planned = [_plan_axis(spec, k, shape[k], domain[k], edges[k], border) for k in range(spec.ndim)]
+    planned = [plan_axis(spec, k, shape[k], domain[k], edges[k], border) for k in range(spec.ndim)]
     return TilePlan(
         spec=spec,
         image_shape=shape,
@@ -311,8 +312,8 @@ def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
     sizes, border = plan.image_shape, plan.border
     planned = []
     for axis, (part, size) in enumerate(zip(window, sizes, strict=True)):
-        ends = _domain(spec, axis, size, border)
-        planned.append(_plan_axis(spec, axis, size, ends, edges[axis], border, part))
+        ends = computed_size(spec, axis, size, border)
+        planned.append(plan_axis(spec, axis, size, ends, edges[axis], border, part))
     return TilePlan(
         spec=spec,
         image_shape=plan.image_shape,
@@ -330,32 +331,6 @@ def _even_split(size: int, edge: int, period: int) -> int:
     """The legal edge that splits `size` into as many tiles as `edge` does, as evenly as can be."""
     count = -(-size // min(edge, size))
     return -(-size // (count * period)) * period
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Axis:
-    size: int
-    origin: int
-    pad: tuple[int, int]
-    windows: tuple[tuple[slice, slice, slice], ...]
-
-
-def _domain(spec: UNetSpec, axis: int, size: int, border: str) -> int:
-    """Pixels that are computed along an axis: whole periods."""
-    period = spec.period[axis]
-    if border == "reflect" or spec.padding == "zero":
-        return -(-size // period) * period
-    periods = (size - spec.margin[axis]) // period
-    while periods > 0 and spec.input_size(periods * period, axis) > size:
-        periods -= 1
-    if periods < 1:
-        least = spec.input_size(period, axis)
-        raise TilingError(
-            f"axis {axis} of the image has {size} px; without reflection the network needs {least} px: "
-            f"use border='reflect' or a larger image.",
-            nearest=(least,),
-        )
-    return periods * period
 
 
 def _checked_write(
@@ -403,76 +378,9 @@ def read_shape(spec: UNetSpec, periods: Sequence[int]) -> tuple[int, ...]:
     """Input edges of a tile inside an image that writes so many periods per axis, pixels."""
     write = tuple(n * p for n, p in zip(periods, spec.period, strict=True))
     if spec.padding == "zero":
-        return tuple(w + 2 * _halo(spec, k) for k, w in enumerate(write))
+        return tuple(w + 2 * halo(spec, k) for k, w in enumerate(write))
     return spec.input_size(write)
-
-
-def _context(spec: UNetSpec, axis: int) -> int:
-    """Pixels that a tile reads beyond each side of what it writes."""
-    return _halo(spec, axis) if spec.padding == "zero" else spec.margin[axis] // 2
 
 
 def _per_axis(values: Sequence[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else " x ".join(map(str, values))
-
-
-def _halo(spec: UNetSpec, axis: int) -> int:
-    """Context of a zero-padded tile: whole periods that cover all that a pixel sees."""
-    period = spec.period[axis]
-    return -(-spec.reach[axis] // period) * period
-
-
-def _plan_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int, border: str, part: slice | None = None) -> _Axis:
-    """Windows along an axis; of a part that starts on the lattice only its own, counted from its start."""
-    if spec.padding == "zero":
-        return _plan_zero_axis(spec, axis, size, domain, write, part)
-    read = spec.input_size(write, axis)
-    natural = spec.output_size(read, axis)
-    # the crop is constant, else tiles differ in phase (section 3.2)
-    crop = (natural - write) // 2
-    lattice = write % spec.period[axis] == 0
-    if border == "valid" and not lattice:
-        domain = size - spec.margin[axis] - 2 * crop  # naive tiling goes on as long as its tiles fit
-    before = spec.margin[axis] // 2 + crop if border == "reflect" else 0
-    stop = size if border == "reflect" else domain
-    begin = 0
-    if part is not None:
-        period = spec.period[axis]
-        begin, stop = part.start, part.stop
-        domain = min(domain, begin + -(-(stop - begin) // period) * period)
-    windows, reach = [], 0
-    for start in range(begin, domain, write):
-        # the last tile moves back by whole periods, so that it does not read beyond what the image needs
-        back = max(0, start + write - domain) if lattice else 0
-        first = start - back
-        end = min(start + write, stop)
-        if end <= start:
-            continue
-        windows.append(
-            (slice(first, first + read), slice(crop + back, crop + back + end - start), slice(start - begin, end - begin))
-        )
-        reach = max(reach, first + read)
-    after = max(0, reach - before - size)
-    if border == "valid" and not lattice:
-        windows = [w for w in windows if w[0].stop <= size and w[2].stop - w[2].start == write]
-        stop, after = windows[-1][2].stop, 0
-    return _Axis(
-        size=stop - begin,
-        origin=0 if border == "reflect" else spec.margin[axis] // 2 + crop,
-        pad=(before, after),
-        windows=tuple(windows),
-    )
-
-
-def _plan_zero_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int, part: slice | None) -> _Axis:
-    """Tiles of a zero-padded network: enough real context, and the image border where the whole image has it."""
-    halo = _halo(spec, axis)
-    wanted = part or slice(0, size)
-    windows = []
-    for start in range(wanted.start, wanted.stop, write):
-        end = min(start + write, wanted.stop)
-        first = max(0, (start - halo) // spec.period[axis] * spec.period[axis])
-        last = min(domain, -(-(end + halo) // spec.period[axis]) * spec.period[axis])
-        write_window = slice(start - wanted.start, end - wanted.start)
-        windows.append((slice(first, last), slice(start - first, end - first), write_window))
-    return _Axis(size=wanted.stop - wanted.start, origin=0, pad=(0, domain - size), windows=tuple(windows))

@@ -1,0 +1,140 @@
+"""`AxisPlan`: what the tiles along one axis of an image read, keep and write; `TilePlan` combines the axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_shiftseg.errors import TilingError
+from napari_shiftseg.geometry.spec import UNetSpec
+
+__all__ = ["AxisPlan", "computed_size", "context", "halo", "plan_axis"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisPlan:
+    """Windows of the tiles along one axis, pixels.
+
+    Attributes
+    ----------
+    size : int
+        Of the result.
+    origin : int
+        Image pixel at which result pixel 0 lies.
+    pad : (int, int)
+        Pixels reflected before and after the image.
+    windows : tuple of (slice, slice, slice)
+        Per tile what it reads, keeps and writes, as `Tile` has them.
+    """
+
+    size: int
+    origin: int
+    pad: tuple[int, int]
+    windows: tuple[tuple[slice, slice, slice], ...]
+
+
+def computed_size(spec: UNetSpec, axis: int, size: int, border: str) -> int:
+    """Pixels that are computed along an axis: whole periods.
+
+    Raises
+    ------
+    TilingError
+        If the image is too small for one period without reflection.
+    """
+    period = spec.period[axis]
+    if border == "reflect" or spec.padding == "zero":
+        return -(-size // period) * period
+    periods = (size - spec.margin[axis]) // period
+    while periods > 0 and spec.input_size(periods * period, axis) > size:
+        periods -= 1
+    if periods < 1:
+        least = spec.input_size(period, axis)
+        raise TilingError(
+            f"axis {axis} of the image has {size} px; without reflection the network needs {least} px: "
+            f"use border='reflect' or a larger image.",
+            nearest=(least,),
+        )
+    return periods * period
+
+
+def context(spec: UNetSpec, axis: int) -> int:
+    """Pixels that a tile reads beyond each side of what it writes."""
+    return halo(spec, axis) if spec.padding == "zero" else spec.margin[axis] // 2
+
+
+def halo(spec: UNetSpec, axis: int) -> int:
+    """Context of a zero-padded tile: whole periods that cover all that a pixel sees."""
+    period = spec.period[axis]
+    return -(-spec.reach[axis] // period) * period
+
+
+def plan_axis(
+    spec: UNetSpec, axis: int, size: int, domain: int, write: int, border: str, part: slice | None = None
+) -> AxisPlan:
+    """Windows along an axis; of a part that starts on the lattice only its own, counted from its start.
+
+    Parameters
+    ----------
+    spec : UNetSpec
+    axis : int
+    size, domain : int
+        Pixels of the image, and those of them that are computed (`computed_size`).
+    write : int
+        Output edge pasted per tile, pixels.
+    border : {"reflect", "valid"}
+    part : slice, optional
+        Result pixels that are wanted; all by default.
+
+    Source: Rumberger et al. 2021, section 3.2.
+    """
+    if spec.padding == "zero":
+        return _plan_zero_axis(spec, axis, size, domain, write, part)
+    read = spec.input_size(write, axis)
+    natural = spec.output_size(read, axis)
+    # the crop is constant, else tiles differ in phase (section 3.2)
+    crop = (natural - write) // 2
+    lattice = write % spec.period[axis] == 0
+    if border == "valid" and not lattice:
+        domain = size - spec.margin[axis] - 2 * crop  # naive tiling goes on as long as its tiles fit
+    before = spec.margin[axis] // 2 + crop if border == "reflect" else 0
+    stop = size if border == "reflect" else domain
+    begin = 0
+    if part is not None:
+        period = spec.period[axis]
+        begin, stop = part.start, part.stop
+        domain = min(domain, begin + -(-(stop - begin) // period) * period)
+    windows, reach = [], 0
+    for start in range(begin, domain, write):
+        # the last tile moves back by whole periods, so that it does not read beyond what the image needs
+        back = max(0, start + write - domain) if lattice else 0
+        first = start - back
+        end = min(start + write, stop)
+        if end <= start:
+            continue
+        windows.append(
+            (slice(first, first + read), slice(crop + back, crop + back + end - start), slice(start - begin, end - begin))
+        )
+        reach = max(reach, first + read)
+    after = max(0, reach - before - size)
+    if border == "valid" and not lattice:
+        windows = [w for w in windows if w[0].stop <= size and w[2].stop - w[2].start == write]
+        stop, after = windows[-1][2].stop, 0
+    return AxisPlan(
+        size=stop - begin,
+        origin=0 if border == "reflect" else spec.margin[axis] // 2 + crop,
+        pad=(before, after),
+        windows=tuple(windows),
+    )
+
+
+def _plan_zero_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int, part: slice | None) -> AxisPlan:
+    """Tiles of a zero-padded network: enough real context, and the image border where the whole image has it."""
+    around = halo(spec, axis)
+    wanted = part or slice(0, size)
+    windows = []
+    for start in range(wanted.start, wanted.stop, write):
+        end = min(start + write, wanted.stop)
+        first = max(0, (start - around) // spec.period[axis] * spec.period[axis])
+        last = min(domain, -(-(end + around) // spec.period[axis]) * spec.period[axis])
+        write_window = slice(start - wanted.start, end - wanted.start)
+        windows.append((slice(first, last), slice(start - first, end - first), write_window))
+    return AxisPlan(size=wanted.stop - wanted.start, origin=0, pad=(0, domain - size), windows=tuple(windows))
