@@ -18,7 +18,7 @@ from skimage.segmentation import watershed
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.events import Event
 from napari_shiftseg.instances import LabelSettings, MatchScore, label_instances, match_score, pool_scores
-from napari_shiftseg.instances.match import MeanScore, mean_scores
+from napari_shiftseg.instances.score import MeanScore, mean_scores
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image

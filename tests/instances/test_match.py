@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from napari_shiftseg import synthetic
 from napari_shiftseg.errors import ImageError, SettingsError
-from napari_shiftseg.instances.match import match_score, mean_scores, pool_scores
+from napari_shiftseg.instances.match import match_score
+from napari_shiftseg.instances.score import mean_scores, pool_scores
 
 
 def line(text):

@@ -2,9 +2,10 @@
 
 from napari_shiftseg.instances.join import BlockFaces, Numbers, faces_of, join_blocks, settled_block
 from napari_shiftseg.instances.label import LabelSettings, label_instances, label_steps, numbered
-from napari_shiftseg.instances.match import MatchScore, match_score, pool_scores, split_objects
+from napari_shiftseg.instances.match import match_score, split_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
 from napari_shiftseg.instances.pieces import Fragments, Pieces, fragments_of, piece_steps, settled
+from napari_shiftseg.instances.score import MatchScore, pool_scores
 from napari_shiftseg.instances.table import ObjectTable, block_table, object_table, whole_table
 
 __all__ = [
