@@ -62,7 +62,8 @@ The quick setups were not all fixed before their first run, so a "yes" is weaker
 - `fig7a` in full size is not met: the network tells all disks apart (`fig6-noise`) and gives each the same code on both sides
   of a seam. That tiles off the lattice *can* split disks does not mean that they must.
 - In full size, `fig7a` trains for 25,000 steps in place of the paper's 100,000; the other step counts are in
-  `src/napari_shiftseg/paper/figures.py`. `fig2b` and `fig3` are measured on larger images than the paper's.
+  `figures.py` and `output_functions.py` of `src/napari_shiftseg/paper`. `fig2b` and `fig3` are measured on larger images than
+  the paper's.
 - A training takes the first of 16 initialisations that is not dead.
 - `shiftseg paper all --quick` on seed 0, all trainings from scratch, met all 34 expectations in 23 min 9 s on one of two cores,
   beside other work.

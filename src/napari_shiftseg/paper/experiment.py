@@ -21,7 +21,7 @@ from napari_shiftseg.io import load_model
 from napari_shiftseg.network import Augmentation, Normalisation, TrainImage, TrainSettings, UNet, train_steps
 from napari_shiftseg.synthetic import DiskRecipe, Recipe, make
 
-__all__ = ["Experiment", "Finding", "Measured", "Setup", "Training", "run_steps"]
+__all__ = ["Experiment", "Finding", "Measured", "Setup", "Size", "Training", "both", "run_steps"]
 
 Measured: TypeAlias = dict[str, Any]
 Size: TypeAlias = Literal["quick", "full"]
@@ -147,6 +147,11 @@ class Setup:
         if isinstance(self.test, str):
             raise SettingsError("the image is a sample and has no recipe; read it.")
         return _seeded(self.test, _TEST_SEED + seed)
+
+
+def both(setup: Setup) -> Mapping[Size, Setup]:
+    """The same setup for both sizes."""
+    return {"quick": setup, "full": setup}
 
 
 @dataclass(frozen=True, kw_only=True)
