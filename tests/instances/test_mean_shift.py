@@ -171,7 +171,7 @@ def test_one_seed_finds_one_mode():
 
 def test_a_sample_of_the_cells_finds_the_same_clusters(monkeypatch):
     points, truth = clusters(12.0 * np.eye(4)[:, :3], 3000, spread=0.6)
-    monkeypatch.setattr(DENSITY, "MOST_CELLS", 400)
+    monkeypatch.setattr(DENSITY, "_FEWEST_CELLS", 400)
     monkeypatch.setattr(MODULE, "grid_of", lambda cells: None)
     monkeypatch.setattr(DENSITY, "_ENOUGH", 0.0)
     first, again = mean_shift(points, 0.6, dip=0.7), mean_shift(points, 0.6, dip=0.7)

@@ -19,7 +19,7 @@ from scipy import ndimage
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-__all__ = ["MOST_CELLS", "REACH", "Cells", "Grid", "Kernels", "cells_of", "grid_of", "kernels_of"]
+__all__ = ["REACH", "Cells", "Grid", "Kernels", "cells_of", "grid_of", "kernels_of"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -29,8 +29,11 @@ EDGE = 0.5
 WIDE_EDGE = 0.9
 # Radius at which the kernel is cut: exp(-4.5) = 0.011.
 REACH = 3.0
-# Cells that carry the density where there is no grid, and the share of the points beyond which more are not needed.
-MOST_CELLS = 12_000
+# Where there is no grid, the heaviest cells carry the density: one for so many points, within these bounds, and for very many
+# points fewer, if that is a large enough share of them.
+_POINTS_PER_CELL = 64
+_FEWEST_CELLS = 4000
+_MOST_CELLS = 12_000
 _ENOUGH = 0.9
 # Nodes of a grid.
 _MOST_NODES = 4_000_000
@@ -162,8 +165,9 @@ def kernels_of(cells: Cells, seed: int) -> Kernels:
     points = len(cells.index)
     chosen = np.lexsort((_mix(np.rint(cells.corners / cells.edge).astype(np.int64), seed), -cells.counts))
     together = np.cumsum(cells.counts[chosen])
-    most = int(np.searchsorted(together, _ENOUGH * points)) + 1
-    chosen = np.sort(chosen[: max(MOST_CELLS, min(most, points // 128))])
+    enough = int(np.searchsorted(together, _ENOUGH * points)) + 1
+    usual = min(max(_FEWEST_CELLS, points // _POINTS_PER_CELL), _MOST_CELLS)
+    chosen = np.sort(chosen[: max(usual, min(enough, points // (2 * _POINTS_PER_CELL)))])
     kept = cells.counts[chosen]
     return Kernels(means=cells.means[chosen], weights=kept * (points / kept.sum()))
 
