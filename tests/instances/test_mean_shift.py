@@ -5,6 +5,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
@@ -14,7 +15,21 @@ from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances.assign import nearest_mode
 
 MODULE = import_module("napari_shiftseg.instances.mean_shift")
-DENSITY = import_module("napari_shiftseg.instances.density")
+CELLS, GRID, KERNELS, NEIGHBOURS = (
+    import_module(f"napari_shiftseg.instances.{name}") for name in ("cells", "grid", "kernels", "neighbours")
+)
+
+
+@pytest.fixture(params=["trees", "distances", pytest.param("cuda", marks=pytest.mark.cuda)])
+def placed(request, monkeypatch):
+    """Puts an array where it is to be clustered; "distances" is the way of a GPU, on the processor."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    if request.param == "distances":
+        for module in (NEIGHBOURS, KERNELS):
+            monkeypatch.setattr(module, "has_trees", lambda values: False)
+        monkeypatch.setattr(NEIGHBOURS, "_VALUES", {"cpu": 5000})  # so that there are several blocks
+    return lambda array: torch.tensor(np.asarray(array, float), device="cuda" if request.param == "cuda" else "cpu")
 
 
 def clusters(centres, count=50, spread=0.2, seed=0):
@@ -32,10 +47,10 @@ def same_partition(a, b):
 
 
 @pytest.mark.parametrize("dim", range(1, 9))
-def test_well_separated_clusters_in_any_dimension(dim):
+def test_well_separated_clusters_in_any_dimension(dim, placed):
     corners = 6.0 * np.eye(dim + 1)[:, :dim]  # the origin and one step along each axis
     points, truth = clusters(corners, spread=0.3 / dim**0.5)
-    modes, assignment = mean_shift(points, 0.7)
+    modes, assignment = mean_shift(placed(points), 0.7)
     assert modes.shape == (dim + 1, dim) and same_partition(assignment, truth)
     for number in range(dim + 1):
         mode = modes[assignment[truth == number][0]]
@@ -50,11 +65,11 @@ def test_modes_come_densest_first():
     np.testing.assert_allclose(found.density, [80, 40, 20], rtol=0.25)
 
 
-def test_a_mode_stands_where_the_gradient_of_the_density_is_zero():
+def test_a_mode_stands_where_the_gradient_of_the_density_is_zero(placed):
     """Against the kernel density written out, for two clusters that overlap."""
     points, _ = clusters([[0.0, 0], [2.5, 0.4]], 60, spread=0.5, seed=2)
     bandwidth = 0.6
-    modes, _ = mean_shift(points, bandwidth)
+    modes, _ = mean_shift(placed(points), bandwidth)
     assert len(modes) == 2
     for mode in modes:
         weight = np.exp(-0.5 * ((points - mode) ** 2).sum(1) / bandwidth**2)
@@ -62,9 +77,9 @@ def test_a_mode_stands_where_the_gradient_of_the_density_is_zero():
         assert np.linalg.norm(shift) < 0.05 * bandwidth
 
 
-def test_duplicates_are_one_mode():
+def test_duplicates_are_one_mode(placed):
     points = np.repeat([[1.0, 2.0], [5.0, 5.0]], [30, 10], axis=0)
-    found = mean_shift(points, 0.5)
+    found = mean_shift(placed(points), 0.5)
     np.testing.assert_allclose(found.modes, [[1, 2], [5, 5]])
     np.testing.assert_allclose(found.density, [30, 10])
     np.testing.assert_array_equal(found.assignment, np.repeat([0, 1], [30, 10]))
@@ -96,16 +111,17 @@ def test_modes_within_the_merging_radius_are_one(distance):
     assert (found.assignment >= 0).all()
 
 
-def test_points_far_from_all_modes_belong_to_none():
+def test_points_far_from_all_modes_belong_to_none(placed):
     points = np.concatenate([clusters([[0.0, 0]], 50)[0], [[2.9, 0], [3.3, 0], [40, 0]]])
-    found = mean_shift(points, 1.0, radius=3.0, min_density=5)
+    found = mean_shift(placed(points), 1.0, radius=3.0, min_density=5)
     assert len(found.modes) == 1
     assert found.assignment.tolist()[50:] == [0, -1, -1]
     assert (found.assignment[:50] == 0).all()
 
 
-def test_sparse_modes_are_dropped():
+def test_sparse_modes_are_dropped(placed):
     points = np.concatenate([clusters([[0.0]], 50)[0], [[9.0], [9.1]]])
+    points = placed(points)
     assert len(mean_shift(points, 0.5).modes) == 2
     kept = mean_shift(points, 0.5, min_density=3)
     assert len(kept.modes) == 1 and kept.assignment.tolist()[50:] == [-1, -1]
@@ -150,7 +166,7 @@ def test_noise_far_below_the_bandwidth_changes_nothing():
 
 def test_codes_that_lie_on_an_edge_of_a_cell_stay_one_mode():
     """Rounding splits a mode on a rounding edge; a merging radius does not."""
-    edge = DENSITY.EDGE
+    edge = CELLS.EDGE
     points = np.array([[2 * edge, 5 * edge]]) + np.random.default_rng(0).normal(0, 1e-6, (200, 2))
     found = mean_shift(points, 1.0)
     assert len(found.modes) == 1 and (found.assignment == 0).all()
@@ -171,9 +187,9 @@ def test_one_seed_finds_one_mode():
 
 def test_a_sample_of_the_cells_finds_the_same_clusters(monkeypatch):
     points, truth = clusters(12.0 * np.eye(4)[:, :3], 3000, spread=0.6)
-    monkeypatch.setattr(DENSITY, "_FEWEST_CELLS", 400)
+    monkeypatch.setattr(KERNELS, "_FEWEST_CELLS", 400)
     monkeypatch.setattr(MODULE, "grid_of", lambda cells: None)
-    monkeypatch.setattr(DENSITY, "_ENOUGH", 0.0)
+    monkeypatch.setattr(KERNELS, "_ENOUGH", 0.0)
     first, again = mean_shift(points, 0.6, dip=0.7), mean_shift(points, 0.6, dip=0.7)
     near = first.assignment >= 0
     assert near.mean() > 0.95
@@ -184,9 +200,10 @@ def test_a_sample_of_the_cells_finds_the_same_clusters(monkeypatch):
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
-def test_a_grid_and_sums_over_cells_find_the_same(dim, monkeypatch):
+def test_a_grid_and_sums_over_cells_find_the_same(dim, placed, monkeypatch):
     centres = np.random.default_rng(3).uniform(-12, 12, (40, dim))
     points, _ = clusters(centres, 80, spread=0.4, seed=4)
+    points = placed(points)
     grid = mean_shift(points, 0.7, dip=0.8, min_density=5)
     monkeypatch.setattr(MODULE, "grid_of", lambda cells: None)
     sums = mean_shift(points, 0.7, dip=0.8, min_density=5)
@@ -196,11 +213,12 @@ def test_a_grid_and_sums_over_cells_find_the_same(dim, monkeypatch):
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
-def test_the_grid_holds_the_density_of_the_definition(dim):
+def test_the_grid_holds_the_density_of_the_definition(dim, placed):
     points = np.random.default_rng(3).normal(0, 2, (2000, dim))
-    grid = DENSITY.grid_of(DENSITY.cells_of(points, 1.0))
-    nodes = np.argwhere(grid.density > 1)[:: 37 if dim > 1 else 3]
-    at, found = nodes * grid.edge + grid.corner, grid.density[tuple(nodes.T)]
+    grid = GRID.grid_of(CELLS.cells_of(placed(points), 1.0))
+    density, corner = grid.density.cpu().numpy(), grid.corner.cpu().numpy()
+    nodes = np.argwhere(density > 1)[:: 37 if dim > 1 else 3]
+    at, found = nodes * grid.edge + corner, density[tuple(nodes.T)]
     exact = np.exp(-0.5 * ((at[:, None] - points) ** 2).sum(axis=2)).sum(axis=1)
     assert len(at) > 3
     np.testing.assert_allclose(found, exact, rtol=0.05, atol=0.01 * exact.max())
@@ -208,28 +226,40 @@ def test_the_grid_holds_the_density_of_the_definition(dim):
 
 @pytest.mark.parametrize(("dim", "edge"), [(2, 0.5), (5, 0.9)])
 @pytest.mark.parametrize("radius", [1.0, 3.0, np.inf])
-def test_cells_decide_for_their_points_as_each_point_would(dim, edge, radius):
+def test_cells_decide_for_their_points_as_each_point_would(dim, edge, radius, placed):
     rng = np.random.default_rng(4)
     points = np.repeat(rng.normal(0, 3, (400, dim)), 30, axis=0) + rng.normal(0, 0.1, (12_000, dim))
     modes = rng.normal(0, 3, (40, dim))
-    cells = DENSITY.cells_of(points, 1.0)
+    cells = CELLS.cells_of(placed(points), 1.0)
     assert cells.edge == edge and cells.counts.max() > 10
     distance, nearest = cKDTree(modes).query(points)
-    np.testing.assert_array_equal(nearest_mode(points, 1.0, cells, modes, radius), np.where(distance <= radius, nearest, -1))
+    found = nearest_mode(placed(points), 1.0, cells, placed(modes), radius).cpu().numpy()
+    np.testing.assert_array_equal(found, np.where(distance <= radius, nearest, -1))
 
 
 @pytest.mark.parametrize("few", [True, False], ids=["sparse", "dense"])
-def test_sums_over_cells_are_those_of_the_definition(few):
+def test_sums_over_cells_are_those_of_the_definition(few, placed):
     """In a small and in a large space, where cells have most others and few of them in the reach of their kernel."""
     rng = np.random.default_rng(5)
     means, weights = rng.normal(0, 20 if few else 0.3, (500, 4)), rng.uniform(1, 5, 500)
     at = means[:50] + 0.1
-    density, mean = DENSITY.Kernels(means=means, weights=weights).sums(at)
+    density, mean = KERNELS.Kernels(means=placed(means), weights=placed(weights)).sums(at)
     distance = np.linalg.norm(at[:, None] - means, axis=2)
-    kernel = np.exp(-0.5 * distance**2) * weights * (distance <= DENSITY.REACH)
+    kernel = np.exp(-0.5 * distance**2) * weights * (distance <= KERNELS.REACH)
     assert ((kernel > 0).mean() < 0.1) == few
-    np.testing.assert_allclose(density, kernel.sum(axis=1))
-    np.testing.assert_allclose(mean, kernel @ means / kernel.sum(axis=1)[:, None])
+    np.testing.assert_allclose(density, kernel.sum(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(mean, kernel @ means / kernel.sum(axis=1)[:, None], atol=1e-3)
+
+
+@pytest.mark.parametrize("dim", [2, 6])
+def test_peaks_are_the_densest_of_their_surroundings(dim, placed):
+    rng = np.random.default_rng(6)
+    means, weights = rng.normal(0, 1.5, (300, dim)), rng.uniform(1, 4, 300)
+    distance = np.linalg.norm(means[:, None] - means, axis=2)
+    density = (np.exp(-0.5 * distance**2) * (distance <= 1) * weights).sum(axis=1)
+    expected = means[[density[near].max() <= own for near, own in zip(distance <= 1, density, strict=True)]]
+    found = KERNELS.Kernels(means=placed(means), weights=placed(weights)).peaks(1.0)
+    np.testing.assert_allclose(found, expected)
 
 
 def voronoi_codes(edge, dim, count, seed):
@@ -251,9 +281,9 @@ def voronoi_codes(edge, dim, count, seed):
 
 
 @pytest.mark.parametrize("dim", [3, 4, 8])
-def test_pixels_that_mix_two_codes_are_no_objects(dim):
+def test_pixels_that_mix_two_codes_are_no_objects(dim, placed):
     points, truth, pure = voronoi_codes(256, dim, 60, seed=1)
-    found = mean_shift(points, 0.75, dip=0.8, min_density=50)
+    found = mean_shift(placed(points), 0.75, dip=0.8, min_density=50)
     assert len(found.modes) == 60
     assert same_partition(found.assignment[pure], truth[pure])
     if dim == 3:  # in more dimensions the borders of so small an image are too thin to heap up

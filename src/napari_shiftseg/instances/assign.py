@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-from scipy.spatial import cKDTree
+from typing import TypeAlias
 
-from napari_shiftseg.instances.density import Cells
+import torch
+
+from napari_shiftseg.instances.cells import Cells
+from napari_shiftseg.instances.neighbours import nearest
 
 __all__ = ["nearest_mode"]
+
+Tensor: TypeAlias = torch.Tensor
 
 # Points in a cell from which it pays to look at the cell.
 _CROWDED = 4
 
 
-def nearest_mode(
-    points: npt.NDArray[np.floating], bandwidth: float, cells: Cells, modes: npt.NDArray[np.float64], radius: float
-) -> npt.NDArray[np.int64]:
-    """(N,) index of the nearest mode of each point, -1 where none is within `radius`.
+def nearest_mode(points: Tensor, bandwidth: float, cells: Cells, modes: Tensor, radius: float) -> Tensor:
+    """(N,) int64, index of the nearest mode of each point, -1 where none is within `radius`.
 
     Parameters
     ----------
-    points : ndarray
+    points : Tensor
         (N, E).
     bandwidth : float
         Unit of the cells, modes (K, E) and radius.
     """
     if len(modes) == 0:
-        return np.full(len(points), -1, np.int64)
-    tree = cKDTree(modes)
+        return torch.full((len(points),), -1, dtype=torch.int64, device=points.device)
     if len(points) < _CROWDED * len(cells.counts):
-        return _asked(tree, points, bandwidth, radius)
+        return _asked(points, bandwidth, modes, radius)
     half = cells.edge / 2 * points.shape[1] ** 0.5
-    crowded = np.flatnonzero(cells.counts >= _CROWDED)
-    distance, nearest = tree.query(cells.corners[crowded] + cells.edge / 2, k=2, distance_upper_bound=radius + 3 * half)
+    crowded = torch.nonzero(cells.counts >= _CROWDED)[:, 0]
+    distance, found = nearest(cells.corners[crowded] + cells.edge / 2, modes, 2, radius + 3 * half)
     # no point of a cell is farther from its centre than half its diagonal
     clear = (distance[:, 1] > distance[:, 0] + 2 * half) & (distance[:, 0] + half < radius)
     none = distance[:, 0] - half > radius
-    decided = np.full(len(cells.counts), -2, np.int64)
-    decided[crowded[clear]] = nearest[clear, 0]
+    decided = torch.full((len(cells.counts),), -2, dtype=torch.int64, device=points.device)
+    decided[crowded[clear]] = found[clear, 0]
     decided[crowded[none]] = -1
     assignment = decided[cells.index]
-    open_ = np.flatnonzero(assignment == -2)
-    assignment[open_] = _asked(tree, points[open_], bandwidth, radius)
+    undecided = torch.nonzero(assignment == -2)[:, 0]
+    assignment[undecided] = _asked(points[undecided], bandwidth, modes, radius)
     return assignment
 
 
-def _asked(tree: cKDTree, points: npt.NDArray[np.floating], bandwidth: float, radius: float) -> npt.NDArray[np.int64]:
-    _, nearest = tree.query(points / bandwidth, distance_upper_bound=radius)
-    return np.where(nearest < tree.n, nearest, -1)
+def _asked(points: Tensor, bandwidth: float, modes: Tensor, radius: float) -> Tensor:
+    _, found = nearest(points.double() / bandwidth, modes, 1, radius)
+    return torch.where(found[:, 0] < len(modes), found[:, 0], -1)

@@ -1,7 +1,8 @@
 """Mean shift with a Gaussian kernel: modes of a density of embedding vectors, and the points that belong to each.
 
 Points fall into small cells whose exact means and counts stand for them; seeds are the local maxima of the density, so the
-cost follows the occupied volume of the embedding, and hardly the number of pixels or modes.
+cost follows the occupied volume of the embedding, and hardly the number of pixels or modes. All that is done for each point or
+cell is done by PyTorch on the device of the points; what is done for each mode, in main memory.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.spatial import cKDTree
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances.assign import nearest_mode
-from napari_shiftseg.instances.density import REACH, Kernels, cells_of, grid_of, kernels_of
+from napari_shiftseg.instances.cells import bounds_of, cells_of
+from napari_shiftseg.instances.grid import grid_of
+from napari_shiftseg.instances.kernels import REACH, Kernels, kernels_of
 
 __all__ = ["MeanShift", "mean_shift"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
+# Points from which float32 is kept.
+_MANY = 1 << 20
 # Distance within which only the densest cell is a start, bandwidths.
 _APART = 1.0
 # Steps of a climb at most, and the length of a step that ends it, bandwidths.
@@ -62,7 +68,7 @@ class MeanShift:
 
 
 def mean_shift(
-    points: npt.ArrayLike,
+    points: npt.ArrayLike | torch.Tensor,
     bandwidth: float,
     *,
     seeds: int | npt.ArrayLike | None = None,
@@ -76,8 +82,8 @@ def mean_shift(
 
     Parameters
     ----------
-    points : array-like
-        (N, E), finite.
+    points : array-like or Tensor
+        (N, E), finite; a tensor on a GPU is clustered there.
     bandwidth : float
         Standard deviation of the Gaussian kernel, embedding units, > 0.
     seeds : int or array-like, optional
@@ -113,12 +119,9 @@ def mean_shift(
     >>> assignment.tolist(), modes.round(2).ravel().tolist()
     ([0, 0, 1, 1], [0.05, 5.05])
     """
-    values = np.asarray(points)
-    values = values if values.dtype == np.float32 and len(values) > 1 << 20 else values.astype(np.float64)
-    if values.ndim != 2 or not np.isfinite(values).all():
-        raise SettingsError(f"points have shape {values.shape}; give (N, E) finite numbers.")
     if not bandwidth > 0:
         raise SettingsError(f"the bandwidth is {bandwidth}; give a positive number (embedding units).")
+    values = _tensor(points)
     dim = values.shape[1]
     if len(values) == 0:
         return MeanShift(modes=np.empty((0, dim)), assignment=np.empty(0, np.int64), density=np.empty(0))
@@ -126,10 +129,10 @@ def mean_shift(
     grid = grid_of(cells)
     kernels = kernels_of(cells, seed) if grid is None else Kernels(means=cells.means, weights=cells.counts)
     if seeds is None:
-        starts = kernels.peaks(_APART) if grid is None else grid.peaks()
+        starts = kernels.peaks(_APART) if grid is None else grid.peaks().cpu().numpy()
     elif isinstance(seeds, int):
         chosen = np.random.default_rng(seed).choice(len(values), min(seeds, len(values)), replace=False)
-        starts = values[np.sort(chosen)] / bandwidth
+        starts = values[torch.from_numpy(np.sort(chosen)).to(values.device)].double().cpu().numpy() / bandwidth
     else:
         starts = np.atleast_2d(np.asarray(seeds, np.float64)) / bandwidth
     # a start far below the least density lies on the way to a mode that has starts of its own
@@ -140,8 +143,19 @@ def mean_shift(
     if dip < 1 and len(modes) > 1:
         modes, density = _join_without_dip(modes, density, kernels, dip)
         modes, density = _without_mixtures(modes, density, kernels)
-    assignment = nearest_mode(values, bandwidth, cells, modes, radius)
-    return MeanShift(modes=modes * bandwidth, assignment=assignment, density=density)
+    assignment = nearest_mode(values, bandwidth, cells, torch.from_numpy(modes).to(values.device), radius)
+    return MeanShift(modes=modes * bandwidth, assignment=assignment.cpu().numpy(), density=density)
+
+
+def _tensor(points: Any) -> torch.Tensor:
+    """Points (N, E) as a tensor where they are; in float64, unless there are very many."""
+    if not isinstance(points, torch.Tensor):
+        array = np.asarray(points)
+        points = torch.from_numpy(array if array.dtype in (np.float32, np.float64) else array.astype(np.float64))
+    if points.ndim != 2 or (points.numel() and not all(bound.isfinite().all() for bound in bounds_of(points))):
+        raise SettingsError(f"points have shape {tuple(points.shape)}; give (N, E) finite numbers.")
+    kept: torch.Tensor = points if points.dtype == torch.float32 and len(points) > _MANY else points.double()
+    return kept
 
 
 def _climb(starts: FloatArray, kernels: Kernels) -> tuple[FloatArray, FloatArray]:
