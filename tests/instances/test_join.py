@@ -1,5 +1,8 @@
 """Labels of blocks, joined at their faces, are those of the whole image to the last pixel."""
 
+from collections import Counter
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +16,7 @@ from napari_shiftseg.geometry import BlockGrid
 from napari_shiftseg.instances import (
     BlockFaces,
     LabelSettings,
+    Pieces,
     block_table,
     faces_of,
     fragments_of,
@@ -108,3 +112,76 @@ def test_more_instances_than_labels_can_count_are_refused(monkeypatch):
     assert numbered(sizes, first, 2).max() == 3
     with pytest.raises(SettingsError, match="min_size"):
         numbered(sizes, first, 1)
+
+
+@st.composite
+def pieces_of_blocks(draw):
+    """An image of blocks with pieces at random: touching or apart, of few modes, one fragment or many, or none at all."""
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    ndim = draw(st.sampled_from([1, 2, 3]))
+    edge = rng.integers(1, 6, ndim)
+    shape = tuple(map(int, edge * rng.integers(0, 4, ndim) + [rng.integers(1, n + 1) for n in edge]))
+    grid = BlockGrid(shape=shape, edge=tuple(map(int, edge)), halo=0)
+    coarse = draw(st.integers(1, 3))
+    density = draw(st.sampled_from([0.3, 0.8, 1.0]))
+    found = []
+    for block in grid:
+        pixels = rng.integers(1, 1 + draw(st.integers(1, 12)), block.shape)
+        pixels = pixels[np.ix_(*(np.arange(n) // coarse for n in block.shape))]
+        pixels = np.where(rng.random(block.shape) < density, pixels, 0) * (rng.random() < 0.8)
+        there, pixels = np.unique(np.append(0, pixels), return_inverse=True)
+        fragment = np.unique(rng.integers(0, 1 + len(there) // 2, len(there) - 1), return_inverse=True)[1]
+        modes = rng.integers(0, 3, (len(there), 2)).astype(float)
+        fragment = np.append(-1, fragment).astype(np.int64)
+        found.append(Pieces(pixels=pixels[1:].reshape(block.shape), modes=modes, fragment=fragment))
+    return grid, found, LabelSettings(bandwidth=draw(st.sampled_from([0.5, 1.2])), min_size=draw(st.integers(0, 9)))
+
+
+def numbered_naively(grid, found, wish):
+    """Labels of the fragments of all blocks: each pair of neighbours in the whole image is looked at."""
+    pieces, owner = np.zeros((2, *grid.shape), np.int64)
+    modes, fragments, known = [np.empty((0, 2))], [], 0
+    for block, one in zip(grid, found, strict=True):
+        pieces[block.core] = np.where(one.pixels > 0, one.pixels + sum(map(len, modes)), 0)
+        owner[block.core] = block.number
+        modes.append(one.modes)
+        fragments.append(np.where(one.fragment < 0, -1, one.fragment + known))
+        known += one.fragment.max(initial=-1) + 1
+    modes, fragment = np.concatenate(modes), np.concatenate(fragments)
+    stands = list(range(known))
+    for step in product((-1, 0, 1), repeat=len(grid.shape)):
+        here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, grid.shape, strict=True))
+        there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, grid.shape, strict=True))
+        across = (owner[here] != owner[there]) & (pieces[here] > 0) & (pieces[there] > 0)
+        for a, b in zip(pieces[here][across], pieces[there][across], strict=True):
+            if np.linalg.norm(modes[a] - modes[b]) < wish.bandwidth:
+                old, new = stands[fragment[a]], stands[fragment[b]]
+                stands = [new if one == old else one for one in stands]
+    pixels = np.where(pieces > 0, np.append(stands, 0)[fragment[pieces]], -1).ravel()
+    labels, count = np.zeros(known, np.uint32), 0
+    for one in dict.fromkeys(pixels[pixels >= 0]):
+        if (pixels == one).sum() >= max(1, wish.min_size):
+            count += 1
+            labels[np.array(stands) == one] = count
+    return labels
+
+
+@pytest.mark.parametrize("most_pixels", [1, 200, 1 << 25])
+def test_the_join_is_that_of_all_pairs_of_neighbours(most_pixels):
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(pieces_of_blocks())
+    def check(case):
+        grid, found, wish = case
+        corners = [[part.start for part in block.core] for block in grid]
+        faces = [
+            faces_of(one, fragments_of(one, None, wish, corner, grid.shape)) for one, corner in zip(found, corners, strict=True)
+        ]
+        asked = Counter()
+        numbers = join_blocks(grid, lambda number: asked.update([number]) or faces[number], wish)
+        np.testing.assert_array_equal(numbers.labels, numbered_naively(grid, found, wish))
+        np.testing.assert_array_equal(np.diff(numbers.offsets), [one.fragment.max() + 1 for one in found])
+        assert max(asked.values()) <= (1 if most_pixels > 10_000 else 2 ** len(grid.shape))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_shiftseg.instances.join._MOST_PIXELS", most_pixels)
+        check()

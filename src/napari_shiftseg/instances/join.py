@@ -6,11 +6,11 @@ and first pixel of each fragment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
-from typing import Any
+from math import prod
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,19 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from napari_shiftseg.geometry import Block, BlockGrid
+from napari_shiftseg.instances.contacts import agreeing, touching
 from napari_shiftseg.instances.label import numbered
-from napari_shiftseg.instances.pieces import REACH, Fragments, Pieces, agreeing, settled, touching
+from napari_shiftseg.instances.pieces import REACH, Fragments, Pieces, settled
 from napari_shiftseg.instances.settings import LabelSettings
 
 __all__ = ["BlockFaces", "Numbers", "faces_of", "join_blocks", "settled_block"]
 
-# Tables of blocks that are kept while their neighbours are joined.
-_KEPT = 256
+# Face pixels that are held at once while blocks are joined.
+_MOST_PIXELS = 1 << 25
+# Of the number of a fragment in its block.
+_BITS = 32
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,38 +136,29 @@ def join_blocks(grid: BlockGrid, load: Callable[[int], BlockFaces], settings: La
     ----------
     grid : BlockGrid
     load : callable
-        Number of a block to its `BlockFaces`; asked a few times for each block.
+        Number of a block to its `BlockFaces`; asked once for each block, or a few times if the image has many.
     settings : LabelSettings
 
     Notes
     -----
-    The work grows with the number of fragments and of face pixels, and not with that of pairs of blocks or instances.
+    The work grows with the number of fragments and of face pixels, and not with that of pairs of blocks or instances. Faces are
+    held of one part of the image at a time, sizes and first pixels of the fragments of all.
     """
-    recent = lru_cache(_KEPT)(load)
-    sizes, first = [], []
-    links = [np.empty((0, 2), np.int64)]
-    counts = np.zeros(len(grid) + 1, np.int64)
-    for block in grid:
-        faces = recent(block.number)
-        sizes.append(faces.sizes)
-        first.append(faces.first)
-        counts[block.number + 1] = len(faces.sizes)
-    offsets = np.cumsum(counts)
-    for block in grid:
-        for other, pairs in _pairs(grid, block, recent):
-            own, their = recent(block.number), recent(other.number)
-            same = agreeing(own.modes[pairs[:, 0]], their.modes[pairs[:, 1]], settings.bandwidth)
-            a = own.fragment[pairs[same, 0]] + offsets[block.number]
-            b = their.fragment[pairs[same, 1]] + offsets[other.number]
-            links.append(np.stack([a, b], axis=1))
-    a, b = np.concatenate(links).T
-    total = int(offsets[-1])
-    graph = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(total, total))
-    groups, group = connected_components(graph, directed=False)
-    size = np.bincount(group, np.concatenate(sizes), minlength=groups).astype(np.int64)
-    earliest = np.full(groups, np.iinfo(np.int64).max)
-    np.minimum.at(earliest, group, np.concatenate(first))
-    return Numbers(labels=numbered(size, earliest, settings.min_size)[group], offsets=offsets)
+    sizes: dict[int, npt.NDArray[np.int64]] = {}
+    first: dict[int, npt.NDArray[np.int64]] = {}
+
+    def noted(number: int) -> BlockFaces:
+        faces = load(number)
+        sizes[number], first[number] = faces.sizes, faces.first
+        return faces
+
+    codes = np.concatenate([_Part.of(grid, own, noted).links(settings.bandwidth) for own in _parts(grid)])
+    offsets = np.cumsum([0, *(len(sizes[number]) for number in range(len(grid)))])
+    links = offsets[codes >> _BITS] + (codes & ((1 << _BITS) - 1))
+    # popped, so that no fragment is held twice for long
+    all_sizes = np.concatenate([sizes.pop(number) for number in range(len(grid))])
+    all_first = np.concatenate([first.pop(number) for number in range(len(grid))])
+    return Numbers(labels=_labels(all_sizes, all_first, links, settings.min_size), offsets=offsets)
 
 
 def settled_block(
@@ -220,19 +216,113 @@ def _rim(faces: BlockFaces, step: tuple[int, ...]) -> npt.NDArray[np.int32]:
     return rim[tuple(part)]
 
 
-def _pairs(grid: BlockGrid, block: Block, load: Callable[[int], BlockFaces]) -> Iterator[tuple[Block, npt.NDArray[np.int64]]]:
-    """For each later neighbour the pairs of pieces on the faces that touch, those across edges and corners included."""
-    ndim = len(block.index)
-    for axis in range(ndim):
-        for aside in product((-1, 0, 1), repeat=ndim - 1):
-            step = (*aside[:axis], 1, *aside[axis:])
-            other = grid.neighbour(block, step)
-            if other is None:
-                continue
-            before = load(block.number).faces[axis, 1]
-            after = load(other.number).faces[axis, 0]
-            for k, by in enumerate(aside):
-                if by:
-                    before = np.take(before, [-1 if by > 0 else 0], k)
-                    after = np.take(after, [0 if by > 0 else -1], k)
-            yield other, touching(before, after)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Part:
+    """A box of blocks whose faces are looked at together, and the blocks after them; their pieces are numbered through.
+
+    Attributes
+    ----------
+    grid : BlockGrid
+    own : tuple of range
+        Blocks of the box along each axis.
+    faces : mapping
+        Of each block, by its place in the grid: number of its piece 0, and its faces.
+    modes : ndarray
+        (R, E) float64, of all pieces.
+    fragment : ndarray
+        (R,) int64, their fragments: number of the block, and in the last `_BITS` bits that of the fragment in it.
+    """
+
+    grid: BlockGrid
+    own: tuple[range, ...]
+    faces: Mapping[tuple[int, ...], tuple[int, Mapping[tuple[int, int], npt.NDArray[np.int32]]]]
+    modes: npt.NDArray[np.float64]
+    fragment: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, grid: BlockGrid, own: tuple[range, ...], load: Callable[[int], BlockFaces]) -> _Part:
+        """The part with these blocks."""
+        faces, modes, fragment, base = {}, [], [], 0
+        for index in product(*_with_next(grid, own)):
+            number = int(np.ravel_multi_index(index, grid.counts))
+            known = load(number)
+            faces[index] = base, known.faces
+            modes.append(known.modes)
+            fragment.append((number << _BITS) + known.fragment)
+            base += len(known.modes)
+        return cls(grid=grid, own=own, faces=faces, modes=np.concatenate(modes), fragment=np.concatenate(fragment))
+
+    def links(self, bandwidth: float) -> npt.NDArray[np.int64]:
+        """(N, 2) fragments of two blocks that are one."""
+        found = [np.empty((0, 2), np.int64)]
+        for axis, (own, count) in enumerate(zip(self.own, self.grid.counts, strict=True)):
+            for place in range(own.start, min(own.stop, count - 1)):
+                pairs = touching(self.plane(axis, place, 1), self.plane(axis, place + 1, 0))
+                same = agreeing(self.modes[pairs[:, 0]], self.modes[pairs[:, 1]], bandwidth)
+                found.append(self.fragment[pairs[same]])
+        return np.concatenate(found)
+
+    def plane(self, axis: int, place: int, side: int) -> npt.NDArray[np.int32]:
+        """Pieces on the faces of all blocks at a place along an axis, and one line of pixels of the blocks after them.
+
+        Each square of pixels that are neighbours lies whole in the plane of one part, though it may meet several blocks.
+        """
+        edges, across = _without(self.grid.edge, axis), _without(self.own, axis)
+        corner = [own.start * edge for own, edge in zip(across, edges, strict=True)]
+        far = [own.stop * edge + 1 for own, edge in zip(across, edges, strict=True)]
+        sizes = _without(self.grid.shape, axis)
+        plane = np.empty([min(n, stop) - first for n, stop, first in zip(sizes, far, corner, strict=True)], np.int32)
+        for beside in product(*_without(_with_next(self.grid, self.own), axis)):
+            base, faces = self.faces[*beside[:axis], place, *beside[axis:]]
+            face = faces[axis, side]
+            start = [b * edge - c for b, edge, c in zip(beside, edges, corner, strict=True)]
+            spot: tuple[Any, ...] = (..., *(slice(s, s + n) for s, n in zip(start, face.shape, strict=True)))
+            view = plane[spot]
+            face = face[tuple(slice(0, n) for n in view.shape)]
+            np.add(face, np.minimum(face, 1) * base, out=view)
+        return plane
+
+
+def _parts(grid: BlockGrid) -> Iterator[tuple[range, ...]]:
+    """The blocks of an image in boxes with about `_MOST_PIXELS` face pixels, as equal in their edges as can be."""
+    edge = [min(edge, n) for edge, n in zip(grid.edge, grid.shape, strict=True)]
+    left = max(1, _MOST_PIXELS // (2 * sum(prod(edge) // n for n in edge)))
+    edges = {}
+    for done, (count, axis) in enumerate(sorted((count, axis) for axis, count in enumerate(grid.counts))):
+        edges[axis] = min(count, int(left ** (1 / (len(grid.counts) - done))))
+        left //= edges[axis]
+    steps = [range(0, count, edges[axis]) for axis, count in enumerate(grid.counts)]
+    for corner in product(*steps):
+        yield tuple(range(c, min(c + step.step, step.stop)) for c, step in zip(corner, steps, strict=True))
+
+
+def _with_next(grid: BlockGrid, own: tuple[range, ...]) -> tuple[range, ...]:
+    """Blocks along each axis, and the one after them if there is one."""
+    return tuple(range(some.start, min(some.stop + 1, count)) for some, count in zip(own, grid.counts, strict=True))
+
+
+def _without(values: Sequence[T], axis: int) -> tuple[T, ...]:
+    """Of all axes but one."""
+    return (*values[:axis], *values[axis + 1 :])
+
+
+def _labels(
+    sizes: npt.NDArray[np.int64], first: npt.NDArray[np.int64], links: npt.NDArray[np.int64], min_size: int
+) -> npt.NDArray[np.uint32]:
+    """Label of each fragment: of those that are linked the earliest stands for all; changes `sizes`."""
+    if not len(links):
+        return numbered(sizes, first, min_size)
+    linked = np.zeros(len(sizes), bool)
+    linked[links] = True
+    members = np.flatnonzero(linked)
+    a, b = np.searchsorted(members, links).T
+    graph = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(len(members), len(members)))
+    groups, group = connected_components(graph, directed=False)
+    order = np.lexsort((first[members], group))
+    leader = members[order[np.diff(group[order], prepend=-1) > 0]]
+    total = np.bincount(group, sizes[members], minlength=groups)
+    sizes[members] = 0
+    sizes[leader] = total
+    labels = numbered(sizes, first, min_size)
+    labels[members] = labels[leader[group]]
+    return labels

@@ -13,26 +13,26 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import label as connected
 
 from napari_shiftseg.events import WindowDone
+from napari_shiftseg.instances.contacts import agreeing, touching
 from napari_shiftseg.instances.mean_shift import mean_shift
 from napari_shiftseg.instances.settings import LabelSettings
+from napari_shiftseg.network.device import memory_errors
 from napari_shiftseg.threads import side_by_side
 
-__all__ = ["REACH", "UNDECIDED", "Fragments", "Pieces", "agreeing", "fragments_of", "piece_steps", "settled", "touching"]
+__all__ = ["REACH", "UNDECIDED", "Fragments", "Pieces", "fragments_of", "piece_steps", "settled"]
 
 REACH = 3
 """Pixels that an undecided pixel looks around for the nearest instance."""
 
 UNDECIDED = 1
 """Code of a foreground pixel that belongs to no piece; 0 is the background, fragment k has code k + 2."""
-
-# Pairs of numbers for which a table is made in place of sorting.
-_MOST_PAIRS = 1 << 22
 
 Window = tuple[slice, ...]
 
@@ -83,6 +83,7 @@ def piece_steps(
     origin: Sequence[int] | None = None,
     *,
     threads: int = 1,
+    device: torch.device | str = "cpu",
 ) -> Generator[WindowDone, None, Pieces]:
     """Cluster the windows of a block: yields a `WindowDone` per window, returns the `Pieces`.
 
@@ -97,6 +98,8 @@ def piece_steps(
         Image pixel of the arrays' first one. The core begins at a multiple of the window edge.
     threads : int
         Windows that are clustered side by side; the result does not depend on it.
+    device : torch.device or str
+        Where they are clustered: the processor or a CUDA device.
     """
     seen = tuple(embedding.shape[1:])
     ndim = len(seen)
@@ -112,7 +115,7 @@ def piece_steps(
 
     def cluster(core: Window) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         place = tuple(slice(c.start + i.start, c.stop + i.start) for c, i in zip(core, inner, strict=True))
-        return _cluster_window(embedding, foreground, place, halo, settings, origin)
+        return _cluster_window(embedding, foreground, place, halo, settings, origin, device)
 
     for index, (core, (found, centres)) in enumerate(zip(cores, side_by_side(cluster, cores, threads), strict=True)):
         if len(centres):
@@ -204,40 +207,6 @@ def mask_of(foreground: Any, window: Window, threshold: float) -> npt.NDArray[np
     return block.astype(bool) if block.dtype == bool else block >= threshold
 
 
-def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """(N, 2) pairs of numbers above 0 that touch across a face, diagonals included, each once.
-
-    Parameters
-    ----------
-    before, after : ndarray
-        Equal shapes: the pixels on the two sides of the face.
-    """
-    most, base = int(before.max(initial=0)), int(after.max(initial=0)) + 1
-    if most == 0 or base == 1:
-        return np.empty((0, 2), np.int64)
-    first, second = before.astype(np.int64) * base, after.astype(np.int64)
-    table = np.zeros((most + 1) * base, bool) if (most + 1) * base <= _MOST_PAIRS else None
-    found = []
-    for shift in product(*((-1, 0, 1) if n > 1 else (0,) for n in before.shape)):
-        a = first[tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, before.shape, strict=True))]
-        b = second[tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shift, after.shape, strict=True))]
-        keys = a + b  # one number per pair: rows sort slowly
-        if table is None:
-            found.append(np.unique(keys[(a > 0) & (b > 0)]))
-        else:
-            table[keys] = True
-    if table is None:
-        return np.stack(np.divmod(np.unique(np.concatenate(found)), base), axis=1)
-    marked = table.reshape(most + 1, base)
-    marked[0], marked[:, 0] = False, False
-    return np.argwhere(marked)
-
-
-def agreeing(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], bandwidth: float) -> npt.NDArray[np.bool_]:
-    """Where modes (N, E) on two sides of a border are one: within a bandwidth."""
-    return np.asarray(np.linalg.norm(a - b, axis=1) < bandwidth)
-
-
 def _joined(
     pieces: npt.NDArray[np.int64], modes: npt.NDArray[np.float64], edge: int, bandwidth: float
 ) -> npt.NDArray[np.int64]:
@@ -246,7 +215,7 @@ def _joined(
     for axis in range(pieces.ndim):
         for border in range(edge, pieces.shape[axis], edge):
             links.append(touching(np.take(pieces, border - 1, axis), np.take(pieces, border, axis)))
-    pairs = np.unique(np.concatenate(links), axis=0)
+    pairs = np.concatenate(links)
     a, b = pairs[agreeing(modes[pairs[:, 0]], modes[pairs[:, 1]], bandwidth)].T
     graph = coo_matrix((np.ones(len(a), bool), (a, b)), shape=(len(modes), len(modes)))
     _, group = connected_components(graph, directed=False)
@@ -255,7 +224,13 @@ def _joined(
 
 
 def _cluster_window(
-    embedding: Any, foreground: Any, core: Window, halo: int, settings: LabelSettings, origin: Sequence[int]
+    embedding: Any,
+    foreground: Any,
+    core: Window,
+    halo: int,
+    settings: LabelSettings,
+    origin: Sequence[int],
+    device: torch.device | str = "cpu",
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Mode of each pixel of the core (0: none, counted from 1), found with the pixels around it."""
     shape = embedding.shape[1:]
@@ -268,18 +243,17 @@ def _cluster_window(
     modes = np.zeros(mask.shape, np.int64)
     if not mask[inner].any():
         return modes[inner], np.empty((0, embedding.shape[0]))
-    values = np.asarray(embedding[(slice(None), *seen)], np.float64)
-    points = values[:, mask].T  # (N, E)
+    values = np.asarray(embedding[(slice(None), *seen)])[:, mask].astype(np.float64, copy=False)
     if settings.coordinates:
-        places = np.nonzero(mask)
-        for axis, part in enumerate(seen):
-            points[:, axis] += places[axis] + (part.start + origin[axis])
-    found = mean_shift(
-        points,
-        settings.bandwidth,
-        radius=settings.radius,
-        min_density=settings.min_density,
-        dip=settings.dip,
-    )
+        for axis, (places, part) in enumerate(zip(np.nonzero(mask), seen, strict=True)):
+            values[axis] += places + (part.start + origin[axis])
+    with memory_errors("the instances of a window"):
+        found = mean_shift(
+            torch.from_numpy(values).to(device).T,  # (N, E)
+            settings.bandwidth,
+            radius=settings.radius,
+            min_density=settings.min_density,
+            dip=settings.dip,
+        )
     modes[mask] = found.assignment + 1
     return modes[inner], found.modes

@@ -1,0 +1,92 @@
+"""Contacts of pieces: which of them touch across a face, and which of those are one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from math import prod
+from operator import mul
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["agreeing", "touching"]
+
+# Pixels of a face that are looked at at once, so that they stay in the cache.
+_STRIP = 1 << 17
+
+
+def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(N, 2) pairs of numbers above 0 that touch across a face, diagonals included, each once and in ascending order.
+
+    Parameters
+    ----------
+    before, after : ndarray
+        Equal shapes: the pixels on the two sides of the face, whole numbers from 0 to 2^31 - 1.
+
+    Notes
+    -----
+    Of all places where the two sides show the same pair, the last one in raster order differs from those that follow it.
+    A pair of two places that are neighbours is new only if both sides change from one to the other. Pixels where neither is so
+    are compared with their neighbours and passed over, so most of the work is that of comparing whole rows.
+    """
+    before, after = np.atleast_1d(before, after)
+    base = int(after.max(initial=0)) + 1
+    strides = [prod(n + 1 for n in before.shape[axis + 1 :]) for axis in range(before.ndim)]
+    neighbours = {sum(map(mul, shift, strides)) for shift in product((-1, 0, 1), repeat=before.ndim)}
+    steps = sorted(step for step in neighbours if step > 0)
+    strips = -(-len(before) * strides[0] // _STRIP)
+    height = -(-len(before) // strips)
+    keys = [np.empty(0, np.int64)]
+    for top in range(0, len(before), height):
+        a, b = (_line(face[top : top + height + 1], height) for face in (before, after))
+        if a.any() and b.any():
+            found = _pairs(a, b, height * strides[0], steps, strides)
+            keys.append(_each_once([p.astype(np.int64) * base + q for p, q in found]))
+    return np.stack(np.divmod(_each_once(keys), base), axis=1)
+
+
+def agreeing(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], bandwidth: float) -> npt.NDArray[np.bool_]:
+    """Where modes (N, E) on two sides of a border are one: within a bandwidth."""
+    return np.asarray(np.linalg.norm(a - b, axis=1) < bandwidth)
+
+
+def _line(rows: npt.NDArray[Any], height: int) -> npt.NDArray[Any]:
+    """So many rows of a face and the one after them in one line, with zeros where a row ends and after the face."""
+    wide = np.zeros((height + 2, *(n + 1 for n in rows.shape[1:])), rows.dtype)
+    wide[tuple(slice(0, n) for n in rows.shape)] = rows
+    return wide.ravel()
+
+
+def _pairs(
+    a: npt.NDArray[Any], b: npt.NDArray[Any], count: int, steps: Sequence[int], straight: Sequence[int]
+) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Pairs of numbers above 0 that touch, some of them several times, of the first `count` pixels of the lines of two sides.
+
+    Parameters
+    ----------
+    steps, straight
+        From a pixel to half of its neighbours, the others being as many steps back; those of them along an axis.
+    """
+    some_a, some_b = a > 0, b > 0
+    here = slice(0, count)
+    last = some_a[here] & some_b[here]
+    for step in steps:
+        there = slice(step, step + count)
+        change_a, change_b = a[here] != a[there], b[here] != b[there]
+        if step in straight:
+            last &= change_a | change_b
+        both = change_a & change_b
+        at = np.flatnonzero(both & some_a[here] & some_b[there])
+        yield a[at], b[at + step]
+        at = np.flatnonzero(both & some_a[there] & some_b[here])
+        yield a[at + step], b[at]
+    at = np.flatnonzero(last)
+    yield a[at], b[at]
+
+
+def _each_once(keys: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """Numbers from 0, ascending: `np.unique` spends more on the same."""
+    ascending = np.sort(np.concatenate(keys))
+    return ascending[np.diff(ascending, prepend=-1) > 0]
