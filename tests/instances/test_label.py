@@ -1,13 +1,16 @@
 """Labels depend on the embedding alone: not on windows, not on noise, not on how many share a code."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_shiftseg import label_instances, match_score, synthetic
-from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.errors import DeviceError, SettingsError
 from napari_shiftseg.events import WindowDone
 from napari_shiftseg.instances import LabelSettings, label_steps
 
@@ -276,6 +279,28 @@ def test_a_lazy_embedding_is_read_window_by_window():
     labels = label_instances(lazy, truth > 0, 0.75, window=32, halo=10)
     assert lazy.largest <= 52 * 52
     np.testing.assert_array_equal(labels, label_instances(embedding, truth > 0, 0.75, window=32, halo=10))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("coordinates", [False, True])
+def test_a_gpu_gives_the_labels_of_the_processor(coordinates, device, monkeypatch):
+    """On the processor, by the way that a GPU takes."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("PyTorch sees no CUDA device")
+    truth = blobs((90, 110), 20)
+    embedding = offsets(truth, 0.3) if coordinates else embed(truth, far_apart_codes(truth), 0.05)
+    wish = LabelSettings(coordinates=coordinates, window=32, halo=16, bandwidth=1.0, **QUIET)
+    labels = label_instances(embedding, truth > 0, settings=wish)
+    assert labels.max() == truth.max()
+    for name in ("neighbours", "kernels"):
+        monkeypatch.setattr(import_module(f"napari_shiftseg.instances.{name}"), "has_trees", lambda values: False)
+    np.testing.assert_array_equal(label_instances(embedding, truth > 0, settings=wish, device=device), labels)
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="sees 0 CUDA devices"):
+        label_instances(np.zeros((2, 8, 8), np.float32), device="cuda")
 
 
 def test_keywords_win_over_settings():

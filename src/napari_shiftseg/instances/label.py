@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.errors import DeviceError, SettingsError
 from napari_shiftseg.events import Event, WindowDone, drain
 from napari_shiftseg.instances.pieces import fragments_of, piece_steps, settled
 from napari_shiftseg.instances.settings import WINDOW, LabelSettings
+from napari_shiftseg.network.device import choose_device
 from napari_shiftseg.threads import cores
 
 __all__ = ["LabelSettings", "check_embedding", "label_instances", "label_steps", "numbered"]
@@ -34,6 +36,7 @@ def label_instances(
     *,
     settings: LabelSettings | None = None,
     on_event: Callable[[Event], None] | None = None,
+    device: str = "cpu",
     **wishes: Any,
 ) -> npt.NDArray[np.uint32]:
     """Instances of an embedding.
@@ -50,6 +53,8 @@ def label_instances(
         All other settings; `bandwidth` and further keywords win over it.
     on_event : callable, optional
         Called with a `WindowDone` per clustering window.
+    device : str
+        Where windows are clustered: "cpu", or a CUDA device, where the last digits of sums vary.
 
     Returns
     -------
@@ -61,6 +66,8 @@ def label_instances(
     ------
     SettingsError
         If shapes do not match or a value cannot work.
+    DeviceError
+        If the device is not there or has no double precision.
 
     Notes
     -----
@@ -72,16 +79,19 @@ def label_instances(
         chosen = replace(settings or LabelSettings(), **wishes)
     except TypeError as exc:
         raise SettingsError(f"label_instances knows no such setting ({exc}).") from exc
-    return drain(label_steps(embedding, foreground, chosen), on_event)
+    found = choose_device(device)
+    if found.kind == "mps":
+        raise DeviceError("clustering needs double precision, which Apple's GPUs lack; give device='cpu'.")
+    return drain(label_steps(embedding, foreground, chosen, found.torch_device), on_event)
 
 
 def label_steps(
-    embedding: Any, foreground: Any, settings: LabelSettings
+    embedding: Any, foreground: Any, settings: LabelSettings, device: str | torch.device = "cpu"
 ) -> Generator[WindowDone, None, npt.NDArray[np.uint32]]:
     """Generator form of `label_instances`: yields a `WindowDone` per window, returns the labels."""
     shape = tuple(embedding.shape[1:])
     check_embedding(shape, foreground, settings)
-    found = yield from piece_steps(embedding, foreground, settings, threads=min(_MOST_THREADS, cores()))
+    found = yield from piece_steps(embedding, foreground, settings, threads=min(_MOST_THREADS, cores()), device=device)
     fragments = fragments_of(found, foreground, settings)
     numbers = numbered(fragments.sizes, fragments.first, settings.min_size)
     return settled(fragments.codes, np.concatenate([np.zeros(2, np.uint32), numbers]), settings.lattice(len(shape))[0])

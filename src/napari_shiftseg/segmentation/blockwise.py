@@ -29,7 +29,7 @@ from napari_shiftseg.instances import (
 from napari_shiftseg.io import BlockPyramid, ChunkReader, WorkFolder
 from napari_shiftseg.network import ConstantTiles, needed_pixels, predict_steps
 from napari_shiftseg.segmentation.layout import Layout
-from napari_shiftseg.segmentation.prepare import Task
+from napari_shiftseg.segmentation.prepare import Task, labels_device
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 __all__ = ["BlockJob", "Region", "Seen"]
@@ -161,7 +161,10 @@ class BlockJob:
         """The other half of pass 1, clustering and writing: yields a `WindowDone` per window."""
         task, channels = self.task, self.task.model.spec.embedding_dim
         embedding, foreground = seen.embedding, seen.foreground
-        found = yield from piece_steps(embedding, foreground, task.clustering, block.inner, block.origin, threads=threads)
+        device = labels_device(task.device, self.settings)
+        found = yield from piece_steps(
+            embedding, foreground, task.clustering, block.inner, block.origin, threads=threads, device=device
+        )
         own = None if foreground is None else foreground[block.inner]
         corner = [s.start for s in block.core]
         fragments = fragments_of(found, own, task.clustering, corner, self.layout.grid.shape)

@@ -13,7 +13,7 @@ from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import fragments_of, numbered, piece_steps, settled
 from napari_shiftseg.network import predict_steps
 from napari_shiftseg.segmentation.layout import Layout, clustering_threads
-from napari_shiftseg.segmentation.prepare import Task
+from napari_shiftseg.segmentation.prepare import Task, labels_device
 from napari_shiftseg.segmentation.settings import SegmentSettings
 from napari_shiftseg.threads import cores
 
@@ -84,7 +84,7 @@ def take_pace(task: Task, layout: Layout, settings: SegmentSettings) -> Pace:
         spent[0] += time.perf_counter() - before
         embedding, foreground = prediction.embedding, prediction.foreground
         before = time.perf_counter()
-        found = drain(piece_steps(embedding, foreground, task.clustering))
+        found = drain(piece_steps(embedding, foreground, task.clustering, device=labels_device(task.device, settings)))
         spent[1] += time.perf_counter() - before
         before = time.perf_counter()
         fragments = fragments_of(found, foreground, task.clustering)

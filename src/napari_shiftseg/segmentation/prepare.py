@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from napari_shiftseg.errors import ComplianceError, ImageError
 from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation, plan_tiles, violations
@@ -18,7 +19,7 @@ from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, load_model,
 from napari_shiftseg.network import Device, Limits, Model, ModelRecord, Normalisation, choose_device
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
-__all__ = ["Task", "loop_axes", "pixel_digest", "plan_image", "prepare", "spacing", "status"]
+__all__ = ["Task", "labels_device", "loop_axes", "pixel_digest", "plan_image", "prepare", "spacing", "status"]
 
 # Decoded chunks that are kept while the image is sampled, bytes; the run sets its own.
 _CHUNK_BUDGET = 32 << 20
@@ -61,6 +62,12 @@ class Task:
     broken: tuple[Violation, ...]
     clustering: LabelSettings
     limits: Limits
+
+
+def labels_device(device: Device, settings: SegmentSettings) -> torch.device:
+    """Where the windows are clustered: a CUDA device itself, unless the bits must not vary; else the processor."""
+    # Apple's GPUs have no double precision
+    return device.torch_device if device.kind == "cuda" and not settings.deterministic else torch.device("cpu")
 
 
 def prepare(image: Any, model: Model | str | Path, settings: SegmentSettings) -> Task:

@@ -15,7 +15,7 @@ from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import label_steps
 from napari_shiftseg.network import Model, predict_steps
-from napari_shiftseg.segmentation.prepare import loop_axes, prepare
+from napari_shiftseg.segmentation.prepare import labels_device, loop_axes, prepare
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -91,7 +91,7 @@ def preview_steps(
         embedding = embedding.astype(np.float64)
         for axis, span in enumerate(spans):
             embedding[axis] += span.start
-    labels = yield from label_steps(embedding, foreground, task.clustering)
+    labels = yield from label_steps(embedding, foreground, task.clustering, labels_device(task.device, settings))
     inner = labels[tuple(slice(span.core.start - span.start, span.core.stop - span.start) for span in spans)]
     numbered = relabel_sequential(inner)[0].astype(np.uint32)
     return Preview(

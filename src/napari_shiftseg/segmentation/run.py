@@ -19,7 +19,7 @@ from napari_shiftseg.io import Image, StoredResult, save_result, work_path
 from napari_shiftseg.network import Model, free_memory, predict_steps
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.layout import bytes_in_memory
-from napari_shiftseg.segmentation.prepare import Task, loop_axes, prepare, spacing
+from napari_shiftseg.segmentation.prepare import Task, labels_device, loop_axes, prepare, spacing
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -181,7 +181,9 @@ def segment_steps(
             foreground[position] = prediction.foreground
         yield Stage(done=0, total=0, text=f"instances{which}")
         before = time.perf_counter()
-        labels[position] = yield from label_steps(prediction.embedding, prediction.foreground, task.clustering)
+        labels[position] = yield from label_steps(
+            prediction.embedding, prediction.foreground, task.clustering, labels_device(task.device, settings)
+        )
         seconds["labels"] += time.perf_counter() - before
     plan = max(ran, key=len)  # of all that ran, the one with the most seams
     record = record_of(task, plan, settings)
