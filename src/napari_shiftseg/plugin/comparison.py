@@ -7,7 +7,7 @@ from napari.types import LayerDataTuple
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_shiftseg.colours import embedding_colours
-from napari_shiftseg.plugin.layers import KEY, areas
+from napari_shiftseg.plugin.layers import KEY, areas, placed
 
 if TYPE_CHECKING:
     from napari_shiftseg.analysis.compare import Comparison
@@ -19,7 +19,6 @@ __all__ = ["COMPARED", "comparison_layers", "paint_comparison"]
 COMPARED = ("naive embedding RGB", "difference", "naive instances", "labels differing")
 """Roles of the layers."""
 
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 _FLOOR = 1e-6  # rounding of float32 in embeddings of about 1 to 10
 
 
@@ -52,11 +51,10 @@ def comparison_layers(
     place = place.shifted((*subject.index, *(0,) * len(subject.spatial)))
     known = {"source_id": source_id, "source": subject.name, "axes": subject.axes, "plan": comparison.plan}
     known |= {"status": "non-compliant", "violations": [v.message for v in comparison.broken]}
-    placed = {attribute: getattr(place, attribute) for attribute in _PLACE}
 
     def tuple_of(role, data, kind, **options) -> LayerDataTuple:
-        metadata = {KEY: {"role": role, **known}}
-        return data[(None,) * looped], {"name": f"{subject.name} {role}", "metadata": metadata, **placed, **options}, kind
+        look = {"name": f"{subject.name} {role}", "metadata": {KEY: {"role": role, **known}}, **placed(place), **options}
+        return data[(None,) * looped], look, kind
 
     logarithm = np.log10(np.maximum(comparison.difference, _FLOOR))
     limits = (float(np.log10(_FLOOR)), max(0.0, float(logarithm.max())))

@@ -14,7 +14,7 @@ from qtpy.QtCore import QTimer
 
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.plugin.jobs import End, sentence, start_job
-from napari_shiftseg.plugin.layers import KEY, keep_view
+from napari_shiftseg.plugin.layers import KEY, keep_view, placed
 from napari_shiftseg.plugin.preview import window_in_view
 from napari_shiftseg.plugin.refresher import Refresher
 from napari_shiftseg.plugin.source import placement_of
@@ -28,7 +28,6 @@ __all__ = ["EmbeddingView", "lazy_steps"]
 _REST = 300  # milliseconds that the view has to stand still
 _EVERY = 0.3  # seconds between two refreshes
 _MOST_TILES = 64
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
 class EmbeddingView:
@@ -123,7 +122,7 @@ class EmbeddingView:
             contrast_limits=(-1.0, 1.0),  # until something is known
             rgb=False,
             cache=False,
-            **{attribute: getattr(place, attribute) for attribute in _PLACE},
+            **placed(place),
         )
         with keep_view(self.viewer):
             self.viewer.layers.insert(self.viewer.layers.index(labels), layer)

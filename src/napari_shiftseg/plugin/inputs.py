@@ -25,6 +25,11 @@ class Note(QLabel):
         dot = f'<span style="color: {DOTS[level]}">\u25cf</span> ' if level else ""
         self.setText(dot + words)
 
+    def fill(self, text: str) -> None:
+        """Show a text without a dot; nothing is there while it is empty."""
+        self.tell("", text)
+        self.setVisible(bool(text))
+
 
 class ModelBox(QWidget):
     """A bundled model, or a file."""

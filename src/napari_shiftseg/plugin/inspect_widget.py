@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from magicgui.widgets import ComboBox
 from napari.layers import Layer
-from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.notifications import show_error
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.plugin.closeup import close_up
 from napari_shiftseg.plugin.comparison import COMPARED, comparison_layers
+from napari_shiftseg.plugin.highlight_layers import highlight_layers
 from napari_shiftseg.plugin.inputs import Note
 from napari_shiftseg.plugin.inspect_form import InspectForm
 from napari_shiftseg.plugin.inspect_jobs import (
@@ -29,9 +29,10 @@ from napari_shiftseg.plugin.inspect_jobs import (
     probe_steps,
     verify_steps,
 )
-from napari_shiftseg.plugin.jobs import End, Job, sentence, start_job
+from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
 from napari_shiftseg.plugin.layers import KEY, put_layers
 from napari_shiftseg.plugin.overlays import Overlays
+from napari_shiftseg.plugin.scroll import fill_scrolling
 from napari_shiftseg.plugin.seam_table import save_csv
 from napari_shiftseg.plugin.subject import Subject, is_result, is_truth, subject_of
 
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.analysis.compare import Comparison
 
 __all__ = ["InspectWidget"]
-
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-_CLOSE = 3.0  # screen pixels per pixel at which a seam can be judged
 
 
 class InspectWidget(QWidget):
@@ -125,22 +123,7 @@ class InspectWidget(QWidget):
             return
         axes = self.layer.metadata[KEY]["axes"]
         axis = axes.index(self.findings.subject.spatial[row.axis])
-        dims, camera = self.viewer.dims, self.viewer.scene.camera
-        first = dims.ndim - self.layer.ndim
-        world = np.asarray(dims.point, float)
-        centre = np.asarray(camera.center, float)[-len(dims.displayed) :]
-        world[list(dims.displayed)] = centre
-        shape = np.shape(self.layer.data[0] if self.layer.multiscale else self.layer.data)
-        at = np.clip(self.layer.world_to_data(world[first:]), 0, np.asarray(shape) - 1)
-        displayed = first + axis in dims.displayed
-        at[axis] = row.position - 0.5 if displayed else row.position  # a slice is a pixel, never a border
-        world[first:] = self.layer.data_to_world(at)
-        if not displayed:
-            dims.set_point(first + axis, world[first + axis])
-        camera.center = (*np.asarray(camera.center)[: 3 - len(dims.displayed)], *world[list(dims.displayed)])
-        view = self.overlays.view()
-        if len(dims.displayed) == 2 and view is not None:
-            camera.zoom *= max(1.0, _CLOSE / min(view.pixel[k] for k in view.displayed))
+        close_up(self.viewer, self.layer, axis, row.position, self.overlays.view)
 
     # -- results ------------------------------------------------------------------------------------------------------
 
@@ -162,15 +145,8 @@ class InspectWidget(QWidget):
         layer, subject = self.layer, self.subject()
         known = layer.metadata[KEY]
         place = placement_of(layer, known["axes"], subject.axes)
-        options = {name: getattr(place, name) for name in _PLACE}
-        for role, data, colour in (("on seams", found.on_seams, "yellow"), ("split objects", found.split, "red")):
-            if data is None:
-                continue
-            metadata = {KEY: {"role": role, "source_id": known["source_id"], "source": subject.name, "axes": subject.axes}}
-            colours = DirectLabelColormap(color_dict={None: colour, 0: "transparent"})
-            look = {"name": f"{subject.name} {role}", "metadata": metadata, "colormap": colours, "opacity": 1.0}
-            shown = put_layers(self.viewer, [(data, {**options, **look}, "labels")])
-            shown[0].contour = 2
+        for made in highlight_layers(subject, found, place, known["source_id"]):
+            put_layers(self.viewer, [made])[0].contour = 2
         self.viewer.layers.selection.active = layer
         self.status.tell("", found.text)
 
@@ -336,31 +312,7 @@ class InspectWidget(QWidget):
             return
         period = self.subject().plan_values["period"]
         edges = str(period[0]) if len(set(period)) == 1 else " x ".join(map(str, period))
-        self.form.explain_lines(f" of {edges} px", self._line_notes())
-
-    def _line_notes(self) -> list[str]:
-        notes = []
-        streamed = self.subject().streamed
-        if streamed:
-            notes.append("The network ran in strips along the first axis, whose rows meet without seams.")
-        if not self.overlays.has("seams"):
-            notes.append(f"This result has one {'column' if streamed else 'tile'}, so no seams.")
-        elif self._own_grids():
-            notes.append(
-                "These tiles are no multiples of the period, so each has a grid of its own; that of the first is drawn."
-            )
-        for kind, name in (("seams", "seam"), ("grid", "line of the period grid")):
-            every = self.overlays.every.get(kind, 1)
-            if every > 1 and self.overlays.shown(kind):
-                notes.append(f"At this zoom one {name} in {every} is drawn.")
-        if len(self.viewer.dims.displayed) == 3 and self.overlays.shown("grid"):
-            notes.append("The period grid is drawn in 2D views only.")
-        return notes
-
-    def _own_grids(self) -> bool:
-        values = self.subject().plan_values
-        seams = zip(values["seams"], values["period"], strict=True)
-        return any(position % period for axis, period in seams for position in axis)
+        self.form.explain_lines(f" of {edges} px", self.overlays.notes(self.subject()))
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -403,14 +355,7 @@ class InspectWidget(QWidget):
         column.addLayout(row)
         column.addWidget(self.status)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        scroll = fill_scrolling(self, content)
         # nothing scrolls sideways, so the dock is never narrower than what it holds
         self.setMinimumWidth(max(320, content.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width()))
 
@@ -436,6 +381,5 @@ class InspectWidget(QWidget):
 
 def _let_go(jobs: list[Job], overlays: Overlays, *_: Any) -> None:
     """The dock is closed: nobody waits for the jobs or moves the lines any more."""
-    for job in jobs:
-        job.cancel()
+    cancel_all(jobs)
     overlays.close()

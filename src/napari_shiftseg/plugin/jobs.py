@@ -5,7 +5,7 @@ and treats a returned exception as a raised one. So every job ends with exactly 
 """
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from threading import Event as Flag
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from napari.qt.threading import GeneratorWorker, create_worker
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event
 
-__all__ = ["End", "Job", "run_guarded", "sentence", "start_job"]
+__all__ = ["End", "Job", "cancel_all", "run_guarded", "sentence", "start_job"]
 
 Steps = Generator[Event, None, Any]
 
@@ -78,6 +78,12 @@ def start_job(
         worker.yielded.connect(on_event)
     worker.start()
     return Job(worker=worker, cancelled=cancelled)
+
+
+def cancel_all(jobs: Iterable[Job], *_: Any) -> None:
+    """Cancel jobs whose widget is gone; takes what a signal sends."""
+    for job in jobs:
+        job.cancel()
 
 
 def run_guarded(steps: Callable[[], Steps], cancelled: Flag) -> Generator[Event, None, End]:

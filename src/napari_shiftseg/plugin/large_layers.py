@@ -7,7 +7,7 @@ from napari.layers import Labels
 
 from napari_shiftseg.events import BlockDone, Event
 from napari_shiftseg.plugin.large_jobs import LevelsReady, Written
-from napari_shiftseg.plugin.layers import KEY, keep_view
+from napari_shiftseg.plugin.layers import KEY, keep_view, placed
 from napari_shiftseg.plugin.preview import window_in_view
 from napari_shiftseg.plugin.refresher import Refresher
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["LiveLabels"]
 
 _EVERY = 1.0  # seconds
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
 class LiveLabels:
@@ -81,17 +80,16 @@ class LiveLabels:
     def _put(self, levels: list[Any], place: "Placement", metadata: dict[str, Any]) -> Labels:
         several = len(levels) > 1  # napari takes no pyramid of one level
         data = levels if several else levels[0]
-        placed = {attribute: getattr(place, attribute) for attribute in _PLACE}
         if self._is_there():
             self.layer.data = data
             self.layer.metadata = metadata
-            for attribute, value in placed.items():
+            for attribute, value in placed(place).items():
                 setattr(self.layer, attribute, value)
         else:
             with keep_view(self.viewer):
                 # cache=False: the arrays change while they are shown
                 layer = Labels(
-                    data, multiscale=several, name=f"{self._name} instances", metadata=metadata, cache=False, **placed
+                    data, multiscale=several, name=f"{self._name} instances", metadata=metadata, cache=False, **placed(place)
                 )
                 self.layer = self.viewer.add_layer(layer)
         return self.layer

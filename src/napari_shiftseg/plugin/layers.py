@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.segmentation import Segmentation, SegmentSettings
 
-__all__ = ["KEY", "Drawn", "areas", "draw", "keep_view", "layer_tuples", "put_layers", "segment_and_draw"]
+__all__ = ["KEY", "PLACE", "Drawn", "areas", "draw", "keep_view", "layer_tuples", "placed", "put_layers", "segment_and_draw"]
 
 KEY = "napari-shiftseg"
 """Key of this plugin in the metadata of a layer; the value has role, source_id, source, axes, plan, status, record, model."""
 
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""Attributes of a layer that say where it lies."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,6 +85,11 @@ def areas(labels: np.ndarray) -> dict[str, np.ndarray]:
     return {"index": index, "area": area[index]}
 
 
+def placed(place: "Placement") -> dict[str, Any]:
+    """Options of a layer that put it in a place."""
+    return {attribute: getattr(place, attribute) for attribute in PLACE}
+
+
 def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = None) -> list[LayerDataTuple]:
     """Layers of a segmentation, the lowest first: embedding, its colours, instances.
 
@@ -104,10 +110,9 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = N
     known |= {"status": result.record["status"], "record": result.record, "model": drawn.model}
 
     def tuple_of(data, role, kind, where, **options) -> LayerDataTuple:
-        placed = {attribute: getattr(where, attribute) for attribute in _PLACE}
         axes = "c" + result.axes if role == "embedding" else result.axes
         metadata = {KEY: {"role": role, **known, "axes": axes}}
-        return data, {"name": f"{name} {role}", "metadata": metadata, **placed, **options}, kind
+        return data, {"name": f"{name} {role}", "metadata": metadata, **placed(where), **options}, kind
 
     made = []
     if result.embedding is not None:
@@ -162,7 +167,7 @@ def _layer_like(viewer: Any, data: np.ndarray, known: dict[str, Any], kind: str)
 def _update(layer: Layer, data: np.ndarray, options: dict[str, Any]) -> None:
     layer.data = data
     layer.metadata = options["metadata"]
-    for attribute in (*_PLACE, "features"):
+    for attribute in (*PLACE, "features"):
         if attribute in options:
             setattr(layer, attribute, options[attribute])
     if options.get("contrast_limits") is not None:

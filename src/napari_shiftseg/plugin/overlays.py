@@ -4,14 +4,15 @@ Vectors have their width in data units and cost time per line. So only lines in 
 layers, and they are made anew when the view leaves it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from napari.layers import Layer, Vectors
 
-from napari_shiftseg.plugin.layers import KEY
+from napari_shiftseg.plugin.layers import KEY, PLACE, placed
 from napari_shiftseg.plugin.line_geometry import LineSet, View, grid_of, seams_of
+from napari_shiftseg.plugin.subject import Subject
 
 if TYPE_CHECKING:
     import napari
@@ -28,7 +29,6 @@ _WIDTH = {"seams": 2.5, "grid": 1.5}  # screen pixels
 _AROUND = {"seams": 0.8, "grid": 0.5}  # unequal, so that one move does not make both anew
 _OPACITY = {"seams": 0.9, "grid": 0.7}
 _MADE = {"seams": seams_of, "grid": grid_of}
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
 def spatial_axes(axes: str) -> str:
@@ -106,6 +106,25 @@ class Overlays:
         """Whether the result has lines of a kind: one tile has no seams."""
         return self.target is not None and any(len(axis) for axis in self._set(kind).positions)
 
+    def notes(self, subject: Subject) -> list[str]:
+        """What has to be said about the lines of a result, in sentences."""
+        notes = []
+        if subject.streamed:
+            notes.append("The network ran in strips along the first axis, whose rows meet without seams.")
+        if not self.has("seams"):
+            notes.append(f"This result has one {'column' if subject.streamed else 'tile'}, so no seams.")
+        elif _own_grids(subject.plan_values):
+            notes.append(
+                "These tiles are no multiples of the period, so each has a grid of its own; that of the first is drawn."
+            )
+        for kind, name in (("seams", "seam"), ("grid", "line of the period grid")):
+            every = self.every.get(kind, 1)
+            if every > 1 and self.shown(kind):
+                notes.append(f"At this zoom one {name} in {every} is drawn.")
+        if len(self.viewer.dims.displayed) == 3 and self.shown("grid"):
+            notes.append("The period grid is drawn in 2D views only.")
+        return notes
+
     # -- layers -------------------------------------------------------------------------------------------------------
 
     def _set(self, kind: Kind) -> LineSet:
@@ -121,7 +140,7 @@ class Overlays:
 
         axes = self.target.metadata[KEY]["axes"]
         place = placement_of(self.target, axes, spatial_axes(axes))
-        return {name: getattr(place, name) for name in _PLACE}
+        return placed(place)
 
     def _even_place(self) -> tuple[dict[str, Any], np.ndarray]:
         """The same place with one scale for all axes, and what a pixel is in it, so that lines are equally wide everywhere.
@@ -164,12 +183,12 @@ class Overlays:
     def _follow(self, layer: Layer | None) -> None:
         """Connect to the layer that is drawn over, and let go of the one before."""
         if self.target is not None:
-            for name in (*_PLACE[:5], "metadata"):
+            for name in (*PLACE[:5], "metadata"):
                 getattr(self.target.events, name).disconnect(self._on_moved)
         self.target = layer
         self.layers, self._lines, self._drawn, self.every = {}, {}, {}, {}
         if layer is not None:
-            for name in (*_PLACE[:5], "metadata"):
+            for name in (*PLACE[:5], "metadata"):
                 getattr(layer.events, name).connect(self._on_moved)
 
     def _on_moved(self, event: Any = None) -> None:
@@ -258,6 +277,12 @@ class Overlays:
         if self.every.get(kind) != every:
             self.every[kind] = every
             self._changed()
+
+
+def _own_grids(plan: Mapping[str, Any]) -> bool:
+    """Whether the tiles of a plan do not share one period grid."""
+    seams = zip(plan["seams"], plan["period"], strict=True)
+    return any(position % period for axis, period in seams for position in axis)
 
 
 def _inverse(place: dict[str, Any], count: int) -> np.ndarray:

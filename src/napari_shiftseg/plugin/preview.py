@@ -8,7 +8,7 @@ from napari.layers import Layer
 from napari.types import LayerDataTuple
 
 from napari_shiftseg.events import Event
-from napari_shiftseg.plugin.layers import KEY, areas
+from napari_shiftseg.plugin.layers import KEY, areas, placed
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.segmentation import Preview, SegmentSettings
 
 __all__ = ["preview_layer", "view_steps", "window_in_view"]
-
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
 def window_in_view(viewer: Any, layer: Layer, axes: str) -> dict[str, slice]:
@@ -83,4 +81,4 @@ def preview_layer(preview: "Preview", place: "Placement", name: str, source_id: 
     known |= {"status": preview.record["status"], "record": preview.record}
     features = areas(preview.labels)
     options = {"name": f"{name} {role}", "metadata": {KEY: known}, "features": features}
-    return preview.labels.view(np.int32), options | {attribute: getattr(place, attribute) for attribute in _PLACE}, "labels"
+    return preview.labels.view(np.int32), options | placed(place), "labels"

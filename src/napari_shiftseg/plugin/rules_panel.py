@@ -1,16 +1,22 @@
 """A panel that lists every rule, whether it is kept, why, and what can be told apart."""
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_shiftseg.plugin.inputs import DOTS, Note
+from napari_shiftseg.plugin.jobs import End, start_job
 
 if TYPE_CHECKING:
+    from napari_shiftseg.geometry import TilePlan, UNetSpec
     from napari_shiftseg.geometry.rule_table import Ruling
+    from napari_shiftseg.io import Image
+    from napari_shiftseg.network import Model
 
 __all__ = ["RulesPanel"]
 
@@ -28,6 +34,7 @@ class RulesPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
+        self._spacing: tuple[Any, tuple[int, ...] | None] | None = None  # what was looked at, and the lattice seen there
         self.head, self.fix = QToolButton(), QPushButton("Use the nearest legal tile size")
         self.table, self.capacity = Note(), Note()
         self.head.setText("Rules")
@@ -56,6 +63,47 @@ class RulesPanel(QWidget):
         self.head.setArrowType(Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow)
         self._inner.setVisible(on)
         self.toggled.emit(on)
+
+    def explain(
+        self, plan: "TilePlan", model: "Model", image: "Image", channels: tuple[int, ...] | None, source: object
+    ) -> None:
+        """Judge a plan by every rule, if the panel is open, and see what the model can tell apart in the image.
+
+        Parameters
+        ----------
+        plan : TilePlan
+        model : Model
+        image : Image
+        channels : tuple of int or None
+            Those of the image that the model sees, None for all.
+        source : object
+            What the image was taken from, by which it is known again.
+        """
+        if not self.is_open:
+            self.tell(())
+            return
+        from napari_shiftseg.geometry.rule_table import rulings
+        from napari_shiftseg.plugin.verdict import capacity_text, spacing_steps
+
+        self.tell(rulings(plan, model.record))
+        seen = (source, image.axes, channels, model.hash)
+        if self._spacing is None or self._spacing[0] != seen:  # the image decides, so each is looked at once
+            self._spacing = (seen, None)
+            start_job(partial(spacing_steps, image, model.spec, channels), on_end=partial(self._on_spacing, seen, model.spec))
+        self.tell_capacity(*capacity_text(model.spec, self._spacing[1]))
+
+    def forget(self) -> None:
+        """The image has changed: its lattice is looked at anew."""
+        self._spacing = None
+
+    def _on_spacing(self, seen: Any, spec: "UNetSpec", end: End) -> None:
+        if not isalive(self) or end.state != "done" or self._spacing is None or self._spacing[0] != seen:
+            return
+        from napari_shiftseg.plugin.verdict import capacity_text
+
+        self._spacing = (seen, end.value)
+        if self.table.text():  # else there is nothing to explain now
+            self.tell_capacity(*capacity_text(spec, end.value))
 
     def tell(self, rulings: "Sequence[Ruling]") -> None:
         """Show these rulings; nothing is said of the capacity until `tell_capacity`."""

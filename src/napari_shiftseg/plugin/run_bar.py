@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_shiftseg.events import BlockDone, Event, Stage, TileDone
 from napari_shiftseg.plugin.inputs import Note
 
-__all__ = ["RunBar", "scrolling", "summary"]
+__all__ = ["RunBar", "summary"]
 
 
 class RunBar(QWidget):
@@ -60,16 +59,6 @@ class RunBar(QWidget):
     def blocks(self) -> str:
         """How many blocks of the present pass are finished, "" where none are counted."""
         return f"{self._done} of {self._total} blocks" if self._blocks and self._total else ""
-
-
-def scrolling(content: QWidget) -> QScrollArea:
-    """The content, which scrolls up and down where the dock is too low."""
-    scroll = QScrollArea()
-    scroll.setWidgetResizable(True)
-    scroll.setFrameShape(QFrame.Shape.NoFrame)
-    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    scroll.setWidget(content)
-    return scroll
 
 
 def summary(record: Mapping[str, Any]) -> tuple[str, str]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from magicgui.widgets import ComboBox
 from napari.layers import Image as ImageLayer
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_error
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
@@ -17,45 +17,25 @@ from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event
 from napari_shiftseg.plugin.embedding_button import EmbeddingButton
 from napari_shiftseg.plugin.equipment import Equipment, equip_steps
-from napari_shiftseg.plugin.inputs import Note, offer
-from napari_shiftseg.plugin.jobs import End, Job, sentence, start_job
+from napari_shiftseg.plugin.inputs import offer
+from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
 from napari_shiftseg.plugin.large_jobs import Written, segment_large
 from napari_shiftseg.plugin.large_layers import LiveLabels
 from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, put_layers, segment_and_draw
 from napari_shiftseg.plugin.preview import preview_layer, view_steps, window_in_view
-from napari_shiftseg.plugin.run_bar import RunBar, scrolling, summary
+from napari_shiftseg.plugin.run_bar import RunBar, summary
+from napari_shiftseg.plugin.scroll import fill_scrolling
 from napari_shiftseg.plugin.segment_form import SegmentForm
+from napari_shiftseg.plugin.target import Target
 
 if TYPE_CHECKING:
     import napari
 
     from napari_shiftseg.io import Image
-    from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.plugin.verdict import Verdict
     from napari_shiftseg.segmentation import Preview, SegmentSettings
 
 __all__ = ["SegmentWidget"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Target:
-    """The layer that a run was started on; it may be gone when the run ends."""
-
-    layer: ImageLayer
-    axes: str
-    place: "Placement"
-    viewer: Any
-
-    @property
-    def is_there(self) -> bool:
-        """Whether it still is."""
-        return self.layer in self.viewer.layers
-
-    def place_in(self, wanted: str) -> "Placement":
-        """Where the axes `wanted` lie; it may have been moved meanwhile."""
-        from napari_shiftseg.plugin.source import placement_of
-
-        return placement_of(self.layer, self.axes, wanted) if self.is_there else self.place
 
 
 class SegmentWidget(QWidget):
@@ -70,11 +50,10 @@ class SegmentWidget(QWidget):
         self._request: tuple[str, str] | None = None
         self.equipment: Equipment | None = None
         self._verdict: Verdict | None = None
-        self._target: _Target | None = None
+        self._target: Target | None = None
         self._live: LiveLabels | None = None  # the layer of a run out of core
         self._watched: ImageLayer | None = None
         self._axes_typed = False
-        self._spacing: tuple[Any, tuple[int, ...] | None] | None = None  # what was looked at, and the lattice seen there
         self.jobs: list[Job] = []  # the run, if there is one
         self._build()
         self._connect()
@@ -123,8 +102,7 @@ class SegmentWidget(QWidget):
     def _tile_wish(self):
         from napari_shiftseg.plugin.verdict import tile_wish
 
-        spec = self.equipment.model.spec
-        return tile_wish(self.form.tile.currentText(), spec, snap=not self.form.allow.isChecked())
+        return tile_wish(self.form.tile.currentText(), self.equipment.model.spec, snap=not self.form.allow.isChecked())
 
     # -- run ----------------------------------------------------------------------------------------------------------
 
@@ -156,7 +134,7 @@ class SegmentWidget(QWidget):
         # what runs is the plan that is shown, even if the free memory has changed since
         settings = replace(self._verdict.pinned(self.settings()), out_of_core=self._verdict.large)
         place = placement_of(layer, image.axes, wanted)
-        target = self._target = _Target(layer=layer, axes=image.axes, place=place, viewer=self.viewer)
+        target = self._target = Target(layer=layer, axes=image.axes, place=place, viewer=self.viewer)
         self._live = LiveLabels(self.viewer, target.place_in, layer.name, layer.unique_id)
         self._set_running(True, blocks=blocks)
         job = partial(steps, image, self.equipment.source, settings)
@@ -171,14 +149,14 @@ class SegmentWidget(QWidget):
 
     def show_result(self, drawn: Drawn) -> None:
         """Show a result beside the layer that it was made from."""
-        target, result = self._target, drawn.result
-        place = self._place_of(target, result.axes)
+        target = self._target
+        place = target.place_of_result(drawn.result.axes)
         put_layers(self.viewer, layer_tuples(drawn, place, target.layer.name, target.layer.unique_id))
 
     def show_preview(self, preview: "Preview") -> None:
         """Show the instances of what was in view."""
         target = self._target
-        place = self._place_of(target, preview.axes)
+        place = target.place_of_result(preview.axes)
         put_layers(self.viewer, [preview_layer(preview, place, target.layer.name, target.layer.unique_id)])
         self.viewer.layers.selection.active = target.layer if target.layer in self.viewer.layers else None
         found = np.count_nonzero(np.unique(preview.labels))
@@ -202,11 +180,6 @@ class SegmentWidget(QWidget):
         """Show a text that is less important than what a run says."""
         if isalive(self) and not self.running:
             self.status.tell(level, text)
-
-    def _place_of(self, target: _Target, wanted: str) -> "Placement":
-        if not target.is_there:
-            show_info(f"The layer {target.layer.name} was removed while it was segmented; its result was added all the same.")
-        return target.place_in(wanted)
 
     def _on_event(self, event: Event) -> None:
         if isalive(self) and self.jobs:
@@ -275,9 +248,8 @@ class SegmentWidget(QWidget):
 
     def _image_layers(self, _: Any) -> list[tuple[str, ImageLayer]]:
         """Image layers, without the embeddings that this plugin made."""
-        return [
-            (layer.name, layer) for layer in self.viewer.layers if isinstance(layer, ImageLayer) and KEY not in layer.metadata
-        ]
+        images = [layer for layer in self.viewer.layers if isinstance(layer, ImageLayer)]
+        return [(layer.name, layer) for layer in images if KEY not in layer.metadata]
 
     def _choose_active_layer(self) -> None:
         for _, layer in self._image_layers(None):
@@ -298,7 +270,7 @@ class SegmentWidget(QWidget):
 
     def _on_layer_data(self, *_: Any) -> None:
         if isalive(self):
-            self._spacing = None
+            self.form.rules.forget()
             self._guess_axes()
             self._refresh()
 
@@ -343,10 +315,10 @@ class SegmentWidget(QWidget):
             about = describe_model(equipment.model)
         device = equipment.device if equipment is not None else None
         self.form.verdict.tell(level, text)
-        _fill(self.form.plan, plan)
-        _fill(self.form.writing, writing)
-        _fill(self.form.about_model, about)
-        _fill(self.form.about_device, "" if device is None else f"{device.describe()}, {self.form.dtype.currentText()}")
+        self.form.plan.fill(plan)
+        self.form.writing.fill(writing)
+        self.form.about_model.fill(about)
+        self.form.about_device.fill("" if device is None else f"{device.describe()}, {self.form.dtype.currentText()}")
         self._explain_rules()
         for button in (self.run_button, self.preview_button):
             button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
@@ -369,27 +341,12 @@ class SegmentWidget(QWidget):
         return verdict
 
     def _explain_rules(self) -> None:
-        """Fill the panel of rules, if it is open."""
-        panel, verdict = self.form.rules, self._verdict
-        if not panel.is_open or verdict is None or verdict.plan is None:
-            panel.tell(())
-            return
-        from napari_shiftseg.geometry.rule_table import rulings
-        from napari_shiftseg.plugin.verdict import capacity_text, spacing_steps
-
-        model = self.equipment.model
-        panel.tell(rulings(verdict.plan, model.record))
-        image, channels = self.image(), self.form.channels.value()
-        seen = (self.layer, image.axes, channels, model.hash)
-        if self._spacing is None or self._spacing[0] != seen:  # the image decides, so each is looked at once
-            self._spacing = (seen, None)
-            start_job(partial(spacing_steps, image, model.spec, channels), on_end=partial(self._on_spacing, seen))
-        panel.tell_capacity(*capacity_text(model.spec, self._spacing[1]))
-
-    def _on_spacing(self, seen: Any, end: End) -> None:
-        if isalive(self) and end.state == "done" and self._spacing is not None and self._spacing[0] == seen:
-            self._spacing = (seen, end.value)
-            self._explain_rules()
+        """Fill the panel of rules."""
+        form, verdict = self.form, self._verdict
+        if verdict is None or verdict.plan is None:
+            form.rules.tell(())
+        else:
+            form.rules.explain(verdict.plan, self.equipment.model, self.image(), form.channels.value(), self.layer)
 
     def fix_tiles(self) -> None:
         """Set the tile size to the nearest one that obeys the rules."""
@@ -414,42 +371,29 @@ class SegmentWidget(QWidget):
         self.embedding_button = EmbeddingButton(self.viewer, lambda: self.layer, self.form.device.currentText, self._say)
         content = QWidget()
         column = QVBoxLayout(content)
-        column.addWidget(self.form)
-        column.addWidget(bar)
-        column.addWidget(self.embedding_button)
+        for widget in (self.form, bar, self.embedding_button):
+            column.addWidget(widget)
         column.addStretch()
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scrolling(content))
+        fill_scrolling(self, content)
         self.setMinimumWidth(300)
         self._set_running(False)
 
     def _connect(self) -> None:
-        self.form.layers.changed.connect(self._on_layer)
-        self.form.axes.textEdited.connect(self._on_axes_typed)
-        self.form.model.changed.connect(self._equip)
-        self.form.device.activated.connect(lambda _: self._equip())
-        self.form.dtype.currentTextChanged.connect(self._refresh)
-        self.form.channels.changed.connect(self._refresh)
-        self.form.tile.changed.connect(self._on_tile)
-        self.form.allow.toggled.connect(lambda _: self._on_tile())
-        self.form.rules.toggled.connect(self._refresh)
-        self.form.rules.fix.clicked.connect(lambda _: self.fix_tiles())
-        self.form.deterministic.toggled.connect(self._refresh)
-        self.form.method.currentTextChanged.connect(self._refresh)
-        self.form.keep_embedding.toggled.connect(self._refresh)
-        self.form.large.changed.connect(self._refresh)
+        form = self.form
+        form.layers.changed.connect(self._on_layer)
+        form.axes.textEdited.connect(self._on_axes_typed)
+        form.model.changed.connect(self._equip)
+        form.device.activated.connect(lambda _: self._equip())
+        form.tile.changed.connect(self._on_tile)
+        form.allow.toggled.connect(lambda _: self._on_tile())
+        form.rules.fix.clicked.connect(lambda _: self.fix_tiles())
+        for box in (form.dtype, form.method):
+            box.currentTextChanged.connect(self._refresh)
+        for part in (form.channels, form.large):
+            part.changed.connect(self._refresh)
+        for switch in (form.rules, form.deterministic, form.keep_embedding):
+            switch.toggled.connect(self._refresh)
         self.run_button.clicked.connect(lambda _: self.run())
         self.preview_button.clicked.connect(lambda _: self.preview())
         self.cancel_button.clicked.connect(lambda _: self.cancel())
-        self.destroyed.connect(partial(_cancel_all, self.jobs))
-
-
-def _cancel_all(jobs: list[Job], *_: Any) -> None:
-    for job in jobs:
-        job.cancel()
-
-
-def _fill(note: Note, text: str) -> None:
-    note.tell("", text)
-    note.setVisible(bool(text))
+        self.destroyed.connect(partial(cancel_all, self.jobs))

@@ -1,18 +1,19 @@
 """The Synthetic images widget: a recipe becomes an image layer and its truth."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari.layers import Layer
 from napari.utils.notifications import show_error
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_shiftseg import synthetic
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.inputs import Note
-from napari_shiftseg.plugin.jobs import End, Job, sentence, start_job
+from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
+from napari_shiftseg.plugin.scroll import fill_scrolling
 from napari_shiftseg.plugin.synth_form import FREE, Picture, SynthForm
 from napari_shiftseg.plugin.synth_layers import draw_steps, preview, synthetic_layers
 
@@ -143,18 +144,6 @@ class SynthWidget(QWidget):
         for widget in (self.picture, self.about, self.form, self.button, self.status):
             column.addWidget(widget)
         column.addStretch()
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(content)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        fill_scrolling(self, content)
         self.setMinimumWidth(300)
-        self.destroyed.connect(partial(_cancel_all, self.jobs))
-
-
-def _cancel_all(jobs: list[Job], *_: Any) -> None:
-    for job in jobs:
-        job.cancel()
+        self.destroyed.connect(partial(cancel_all, self.jobs))

@@ -1,0 +1,39 @@
+"""Objects to outline as layers."""
+
+from typing import TYPE_CHECKING, Any
+
+from napari.types import LayerDataTuple
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_shiftseg.plugin.inspect_jobs import Highlights
+from napari_shiftseg.plugin.layers import KEY, placed
+from napari_shiftseg.plugin.subject import Subject
+
+if TYPE_CHECKING:
+    from napari_shiftseg.plugin.source import Placement
+
+__all__ = ["highlight_layers"]
+
+
+def highlight_layers(subject: Subject, found: Highlights, place: "Placement", source_id: Any) -> list[LayerDataTuple]:
+    """Instances on seams, yellow, and true objects that are split, red.
+
+    Parameters
+    ----------
+    subject : Subject
+        The result that was looked at.
+    found : Highlights
+    place : Placement
+        Of the axes `subject.axes`.
+    source_id : hashable
+        Of the layer that was segmented.
+    """
+    made = []
+    for role, data, colour in (("on seams", found.on_seams, "yellow"), ("split objects", found.split, "red")):
+        if data is None:
+            continue
+        metadata = {KEY: {"role": role, "source_id": source_id, "source": subject.name, "axes": subject.axes}}
+        colours = DirectLabelColormap(color_dict={None: colour, 0: "transparent"})
+        look = {"name": f"{subject.name} {role}", "metadata": metadata, "colormap": colours, "opacity": 1.0}
+        made.append((data, {**placed(place), **look}, "labels"))
+    return made
