@@ -66,14 +66,14 @@ def main():
         form = widget.form.large
         form.group.expand(animate=False)
         form.choice.setCurrentText("Always")
-        form.memory.setValue(0.8)
+        form.memory.setValue(0.7)
         form.store.value = Path(folder) / "plate.ome.zarr"
         wait_for(widget.run_button.isEnabled, 5)
         print(widget.form.writing.text())
         heart = Heartbeat()
         QTest.mouseClick(widget.run_button, Qt.MouseButton.LeftButton)
         started = time.perf_counter()
-        wait_for(lambda: widget.bar.blocks.startswith("12 of"), 900)
+        wait_for(lambda: widget.bar.blocks.startswith("3 of"), 900)
         wait_for(lambda: "tile" in widget.status.text(), 900)
         print(widget.status.text(), "still for", heart.said())
         save_window(viewer, wishes.out / "segment_large.png")

@@ -46,7 +46,7 @@ def main():
     wishes = parser.parse_args()
     wishes.out.mkdir(parents=True, exist_ok=True)
     viewer = napari.Viewer(show=True)
-    viewer.window._qt_window.resize(1360, 860)
+    viewer.window._qt_window.resize(1360, 980)
     for data, options, kind in nuclei():
         viewer.add_layer(Layer.create(data, options, kind))
     viewer.layers.selection.active = viewer.layers["nuclei"]
@@ -56,6 +56,7 @@ def main():
     if wishes.model:
         widget.form.model.choose_file(wishes.model)
     wait_for(widget.run_button.isEnabled)
+    widget.form.advanced.expand(animate=False)
     QTest.mouseClick(widget.run_button, Qt.MouseButton.LeftButton)
     wait_for(lambda: not widget.running)
     viewer.layers["nuclei instances"].opacity = 0.55
