@@ -162,7 +162,7 @@ def ours(made: Made, repeats: int = 3, labels: bool = False) -> dict[str, Any]:
     if labels:
         image = np.moveaxis(made.points.reshape(made.edge, made.edge, made.dim), -1, 0)
         everywhere, settings = np.ones(image.shape[1:], bool), LabelSettings(bandwidth=BANDWIDTH, **OURS)
-        row["seconds_labels"], final = timed(lambda: label_instances(image, everywhere, settings=settings))
+        row["seconds_labels"], final = timed(lambda: label_instances(image, everywhere, settings=settings), repeats)
         row |= {"objects": int(final.max()), "ari_labels": rand_index(made.truth, final.ravel())}
     return told(row)
 
@@ -273,8 +273,9 @@ def flatness(clusters: list[int], edge: int) -> list[dict[str, Any]]:
     """The same number of pixels, more and more clusters; with them grow the border and its mixtures."""
     rows = []
     for count in clusters:
-        rows.append(ours(Made(edge, 8, count), repeats=2))
+        rows.append(ours(Made(edge, 8, count), repeats=2, labels=True))
         rows[-1]["times_first"] = rows[-1]["seconds"] / rows[0]["seconds"]
+        rows[-1]["labels_times_first"] = rows[-1]["seconds_labels"] / rows[0]["seconds_labels"]
     return rows
 
 

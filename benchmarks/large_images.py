@@ -1,14 +1,15 @@
 """Images larger than memory: time per megapixel, peak memory and share of each stage, for images of growing size.
 
 Each size runs in a process of its own on an image that is made chunk by chunk when it is read (nuclei-like blobs of 8 to 14 px,
-about 120 per 1024 x 1024 px chunk, noise; a tenth of the chunks is empty), with a network of 2 levels and 8 features that is
-trained for 80 steps at the start. Peak memory is the largest resident set of the process; with workers, that of the largest.
+about 120 per 1024 x 1024 px chunk, noise; a tenth of the chunks is empty), with a network of 2 levels and 8 features, or what
+--network says, that is trained for 80 steps at the start. Peak memory is the largest resident set of the process; with workers,
+that of the largest.
 
 Stages: of a pipeline, the time that each was busy, side by side with the others. With --alone a second process runs one stage
 after the other, so that each has the machine to itself; the pipeline's time is compared with the slowest of them.
 
 python benchmarks/large_images.py --edges 2048 5000 10000 20000 --memory 1000000000 --out docs/measurements/large_images.json
-python benchmarks/large_images.py --edges 5000 --alone
+python benchmarks/large_images.py --edges 5000 --alone --network 3 16
 python benchmarks/large_images.py --edges 6144 --workers 0 1 2        # from an image on disk
 """
 
@@ -28,6 +29,7 @@ from itertools import product
 from pathlib import Path
 
 CHUNK = 1024
+NETWORK = [2, 8]
 
 
 def main() -> None:
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--edges", nargs="*", type=int, default=[2048, 5000, 10_000, 20_000])
     parser.add_argument("--volumes", nargs="*", type=int, default=[], help="edges of cubes for a 3D network")
     parser.add_argument("--memory", type=int, default=1_500_000_000)
+    parser.add_argument("--network", nargs=2, type=int, default=NETWORK, metavar=("LEVELS", "FEATURES"))
     parser.add_argument("--workers", nargs="+", type=int, default=[], help="numbers of processes; the image is written to disk")
     parser.add_argument("--alone", action="store_true", help="also one stage after the other")
     parser.add_argument("--out", type=Path, help="JSON; rows of other sizes and settings that it holds are kept")
@@ -42,25 +45,26 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     wishes = parser.parse_args()
     if wishes.one:
-        print(json.dumps(measure(*wishes.one, wishes.folder, wishes.memory)))
+        print(json.dumps(measure(*wishes.one, wishes.folder, wishes.memory) | {"network": wishes.network}))
         return
     rows = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for ndim, edges in ((2, wishes.edges), (3, wishes.volumes)):
             if edges:
-                train_small(ndim, folder)
+                train_small(ndim, folder, *wishes.network)
             for edge in edges:
                 for workers in wishes.workers or [-1]:
                     for alone in (0, 1) if wishes.alone else (0,):
-                        rows.append(in_a_process([ndim, edge, workers, alone], folder, wishes.memory))
+                        rows.append(in_a_process([ndim, edge, workers, alone], folder, wishes.memory, wishes.network))
                         print(json.dumps(rows[-1]), flush=True)
     if wishes.out:
         keep(wishes.out, rows)
 
 
-def in_a_process(what: list[int], folder: Path, memory: int) -> dict:
+def in_a_process(what: list[int], folder: Path, memory: int, network: list[int]) -> dict:
     command = [sys.executable, __file__, "--one", *map(str, what), "--folder", str(folder), "--memory", str(memory)]
+    command += ["--network", *map(str, network)]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(run.stdout.splitlines()[-1])
 
@@ -75,14 +79,17 @@ def keep(out: Path, rows: list[dict]) -> None:
         "machine": {"cores": torch.get_num_threads(), "processor": platform.machine(), "torch": torch.__version__},
     }
     known = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
-    name = ("ndim", "edge", "workers", "alone", "memory")
-    new = {tuple(row[key] for key in name) for row in rows}
-    kept = [row for row in known if tuple(row.get(key) for key in name) not in new]
-    document = {"rows": sorted([*kept, *({**row, **said} for row in rows)], key=lambda row: [row[key] for key in name])}
+
+    def name(row: dict) -> tuple:
+        return (row["ndim"], row["edge"], row["network"], row["workers"], row["alone"], row["memory"])
+
+    new = [name(row) for row in rows]
+    kept = [row for row in known if name(row) not in new]
+    document = {"rows": sorted([*kept, *({**row, **said} for row in rows)], key=name)}
     out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def train_small(ndim: int, folder: Path) -> None:
+def train_small(ndim: int, folder: Path, levels: int, features: int) -> None:
     """A network that finds most blobs."""
     from napari_shiftseg import TrainSettings, UNetSpec, save_model, synthetic, train
     from napari_shiftseg.network import Augmentation, Clustering, Normalisation, TrainImage
@@ -91,7 +98,7 @@ def train_small(ndim: int, folder: Path) -> None:
     radius = (8, 14) if ndim == 2 else (6, 9)
     made = [synthetic.blobs(shape, 16 if ndim == 2 else 10, radius=radius, touching=0.2, seed=seed) for seed in range(2)]
     images = [TrainImage.from_arrays(one.image, one.labels, Normalisation()) for one in made]
-    spec = UNetSpec(ndim=ndim, levels=2, features=8, foreground=True, coordinates=True, embedding_dim=ndim)
+    spec = UNetSpec(ndim=ndim, levels=levels, features=features, foreground=True, coordinates=True, embedding_dim=ndim)
     settings = TrainSettings(
         spec=spec,
         batch=2,

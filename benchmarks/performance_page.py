@@ -22,6 +22,9 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 Document = dict[str, Any]
 Target = tuple[str, str, str, bool | None, str]
 
+# Poolings and features of the network that images of all sizes were segmented with.
+SMALLEST = [2, 8]
+
 INTRODUCTION = """\
 Written by `benchmarks/performance_page.py` from the files in `docs/measurements`; no number here was typed by hand, and what
 missed its target stays. Seconds belong to the machine that is named beside them, ratios carry further. A faster wrong answer
@@ -189,22 +192,24 @@ def large(document: Document) -> list[str]:
         "",
         "From an image that is read chunk by chunk to labels on disk ([Larger than memory](large.md)).",
         "",
-        "| image | workers | s | s per 10^6 px | peak memory, MB | stated, MB | allowed, MB | stages, s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| image | poolings, features | workers | s | s per 10^6 px | peak memory, MB | stated, MB | allowed, MB | stages, s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         stages = ", ".join(f"{name} {value:g}" for name, value in row["stages"].items())
         alone = ", one stage after the other" if row.get("alone") else ""
         workers = "-" if row.get("workers", -1) < 0 else str(row["workers"])
         lines.append(
-            f"| {peers_page.image(row['ndim'], row['edge'])}{alone} | {workers} | {row['seconds']:g} | "
-            f"{row['seconds_per_megapixel']:g} | {row['peak_memory'] / 1e6:.0f} | {row['stated_memory'] / 1e6:.0f} | "
-            f"{row['memory'] / 1e6:.0f} | {stages} |"
+            f"| {peers_page.image(row['ndim'], row['edge'])}{alone} | {row['network'][0]}, {row['network'][1]} | {workers} | "
+            f"{row['seconds']:g} | {row['seconds_per_megapixel']:g} | {row['peak_memory'] / 1e6:.0f} | "
+            f"{row['stated_memory'] / 1e6:.0f} | {row['memory'] / 1e6:.0f} | {stages} |"
         )
     flat = [row for row in rows if row["ndim"] == 2 and row.get("workers", -1) < 0 and not row.get("alone")]
     if flat:
         most = Counter(row["memory"] for row in flat).most_common(1)[0][0]
-        flat = sorted((row for row in flat if row["memory"] == most), key=lambda row: row["edge"])
+        flat = sorted(
+            (row for row in flat if row["memory"] == most and row["network"] == SMALLEST), key=lambda row: row["edge"]
+        )
     words = growth(flat[0], flat[-1]) if len({row["edge"] for row in flat}) > 1 else ""
     sources = [document] if "command" in document else rows
     texts = dict.fromkeys(said({key: row[key] for key in ("command", "date", "machine")}, "large_images") for row in sources)
@@ -213,6 +218,7 @@ def large(document: Document) -> list[str]:
 
 def large_targets(rows: list[Document]) -> Iterator[Target]:
     plain_runs = [row for row in rows if row["ndim"] == 2 and row.get("workers", -1) < 0 and not row.get("alone")]
+    plain_runs = [row for row in plain_runs if row["network"] == SMALLEST]
     for big in (row for row in plain_runs if row["edge"] == 20_000):
         allowed = f"{big['memory'] / 1e9:g} GB allowed"
         peak = big["peak_memory"] / 1e9
@@ -236,12 +242,13 @@ def large_targets(rows: list[Document]) -> Iterator[Target]:
                 reason,
             )
     for alone in (row for row in rows if row.get("alone")):
-        same = ("ndim", "edge", "workers", "memory")
+        same = ("ndim", "edge", "workers", "memory", "network")
         for run in (row for row in rows if not row.get("alone") and all(row[key] == alone[key] for key in same)):
             stage, slowest = max(alone["stages"].items(), key=lambda item: item[1])
             ratio = run["seconds"] / slowest
             why = f"{stage}, {slowest:g} s; one after the other all take {alone['seconds']:g} s: they share the cores"
-            name = f"{peers_page.image(run['ndim'], run['edge'])}, disk to disk"
+            levels, features = run["network"]
+            name = f"{peers_page.image(run['ndim'], run['edge'])}, disk to disk, {levels} poolings, {features} features"
             yield name, "<= 1.25 x the slowest stage alone", f"{ratio:.2f} x", ratio <= 1.25, why
 
 

@@ -112,13 +112,14 @@ def test_clustering_is_judged_by_its_figures(generator, tmp_path):
         {"method": "scikit-learn MeanShift", **base, "seconds": 25.0, "modes": 900, "times_ours": 250.0},
         {"method": "scikit-learn, extrapolated", "pixels": 1000, "dimensions": 3, "truth": 100, "seconds": 30.0},
     ]
-    flat = [{**small[0], "truth": 100 * n, "times_first": float(n)} for n in (1, 2)]
+    more = {"mixed": 0.1, "objects": 9, "ari_labels": 0.5, "times_first": 1.0}
+    flat = [{**small[0], **more, "truth": 100 * n, "seconds_labels": 1.0, "labels_times_first": float(n)} for n in (1, 2)]
     joined = [{"method": "ours, join", "cells": 9, "blocks": 2, "seconds": 0.1, "objects": 9, "ari": 1.0}]
     joined.append({**joined[0], "method": "theirs", "times_ours": 10.0})
     found = {"command": "c", "small": small, "flatness": flat, "merging": joined, "versions": {"hdbscan": None}}
     (tmp_path / "clustering.json").write_text(json.dumps(found))
     page = generator.page(tmp_path)
-    assert "over scikit-learn | 200 x | 250 x | met | 0.1 s against 25 s" in page
+    assert "over scikit-learn | 30 x | 250 x | met | 0.1 s against 25 s" in page
     assert "number of modes | within 1 % | 102 of 100 | **missed** |" in page
     assert "100 to 200 clusters | at most 1.3 | 2.00 | **missed** |" in page
     assert "| merging: over theirs | 150 x | 10 x | **missed** |" in page
