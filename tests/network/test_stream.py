@@ -9,8 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_shiftseg import UNetSpec, plan_tiles, predict
-from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.events import TileDone, drain
+from napari_shiftseg.errors import OutOfMemoryError, SettingsError
+from napari_shiftseg.events import Stage, TileDone, drain
 from napari_shiftseg.geometry import Pass, choose_method, describe_methods, naive_plan, plan_part, plan_stream
 from napari_shiftseg.network import onednn, predict_steps
 from napari_shiftseg.network.device import channels_last, choose_device
@@ -252,6 +252,41 @@ def test_auto_takes_what_costs_less(seeded_net):
     data[:, :20, :20] = noise(1, 20, 20)
     assert drain(predict_steps(seeded_net(spec), data, plan, device="cpu")).stream is None, "most tiles are empty"
     assert drain(predict_steps(seeded_net(spec), noise(1, 400, 400), plan, device="cpu")).stream is not None
+
+
+def test_a_stream_becomes_narrower_where_memory_runs_out(seeded_net, monkeypatch):
+    net, image, plan = seeded_net(SPEC), noise(1, 300, 700), plan_tiles(SPEC, (300, 700))
+    expected = drain(predict_steps(net, image, plan, device="cpu", method="stream"))
+
+    def narrow(net, one, *rest, **options):
+        if one.read[1].stop - one.read[1].start > 300:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return StreamNet(net, one, *rest, **options)
+
+    monkeypatch.setattr(strips, "StreamNet", narrow)
+    events = []
+    found = drain(predict_steps(net, image, plan, device="cpu", method="stream"), events.append)
+    np.testing.assert_allclose(found.embedding, expected.embedding, rtol=0, atol=1e-5)
+    assert expected.stream.width == (700,) and found.stream.width[0] < 300
+    stages = [event.text for event in events if isinstance(event, Stage)]
+    now = f"strips of {found.stream.strip} rows in columns of {found.stream.width[0]} px"
+    assert stages[-1] == f"memory ran out; again with {now}"
+    with pytest.raises(OutOfMemoryError, match="a column of 740 px; use smaller tiles"):
+        drain(predict_steps(net, image, plan, device="cpu", method=expected.stream))
+
+
+def test_where_no_stream_fits_auto_takes_tiles(seeded_net, monkeypatch):
+    def full(*_args, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    net, image, plan = seeded_net(SPEC), noise(1, 2000, 200), plan_tiles(SPEC, (2000, 200), memory=2_000_000)
+    expected = drain(predict_steps(net, image, plan, device="cpu"))
+    monkeypatch.setattr(strips, "StreamNet", full)
+    found = drain(predict_steps(net, image, plan, device="cpu"))
+    assert expected.stream is not None and found.stream is None
+    np.testing.assert_allclose(found.embedding, expected.embedding, rtol=0, atol=1e-5)
+    with pytest.raises(OutOfMemoryError, match="a strip of"):
+        drain(predict_steps(net, image, plan, device="cpu", method="stream"))
 
 
 def test_what_cannot_be_streamed_is_said_and_left_to_tiles(seeded_net):

@@ -1,6 +1,6 @@
 """Integers only: sizes of a U-Net, windows of tiles, and the rules that they must obey."""
 
-from napari_shiftseg.geometry.backoff import smaller_plan
+from napari_shiftseg.geometry.backoff import narrower_stream, smaller_plan
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
 from napari_shiftseg.geometry.cost import Cost, LayerCost, layer_costs, network_cost, plan_cost
 from napari_shiftseg.geometry.methods import METHODS, Method, MethodCost, choose_method, describe_methods
@@ -34,6 +34,7 @@ __all__ = [
     "describe_methods",
     "layer_costs",
     "naive_plan",
+    "narrower_stream",
     "network_cost",
     "plan_cost",
     "plan_part",

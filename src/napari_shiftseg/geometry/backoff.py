@@ -1,4 +1,4 @@
-"""`smaller_plan`: the same result by smaller tiles, for when memory ran out."""
+"""The same result by smaller tiles or narrower columns, for when memory ran out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from dataclasses import replace
 
 from napari_shiftseg.errors import TilingError
 from napari_shiftseg.geometry.plan import TilePlan, plan_part, plan_tiles, read_shape
+from napari_shiftseg.geometry.stream_plan import StreamPlan, plan_stream
 
-__all__ = ["smaller_plan"]
+__all__ = ["narrower_stream", "smaller_plan"]
+
+# Share of the memory that a stream must not exceed to be worth another try.
+_LESS = 0.75
 
 
 def smaller_plan(plan: TilePlan) -> TilePlan | None:
@@ -42,3 +46,15 @@ def smaller_plan(plan: TilePlan) -> TilePlan | None:
         return replace(whole if same else plan_part(whole, window), automatic=plan.automatic)
     except TilingError:  # the smallest tiles of a network can have another crop
         return None
+
+
+def narrower_stream(stream: StreamPlan) -> StreamPlan | None:
+    """A stream of the same tiles that takes about half the memory, by lower strips or narrower columns; None if there is none.
+
+    >>> from napari_shiftseg.geometry import UNetSpec
+    >>> stream = plan_stream(plan_tiles(UNetSpec(), (4096, 4096)))
+    >>> narrower_stream(stream).peak_bytes < 0.75 * stream.peak_bytes
+    True
+    """
+    found = plan_stream(stream.tiles, memory=stream.peak_bytes // 2)
+    return found if found.peak_bytes <= _LESS * stream.peak_bytes else None

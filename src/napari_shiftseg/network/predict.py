@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from napari_shiftseg.errors import ImageError, ModelError, OutOfMemoryError, SettingsError
 from napari_shiftseg.events import Event, Stage, TileDone, drain
-from napari_shiftseg.geometry import Method, StreamPlan, TilePlan, Window, choose_method, smaller_plan
+from napari_shiftseg.geometry import Method, StreamPlan, TilePlan, Window, choose_method, narrower_stream, smaller_plan
 from napari_shiftseg.network.constant_tiles import ConstantTiles
 from napari_shiftseg.network.device import Device, choose_device, choose_dtype, release_memory
 from napari_shiftseg.network.normalise import ArrayLike, Limits, Normalisation
@@ -122,7 +122,8 @@ def predict_steps(
     """Generator form of `predict`: yields a `TileDone` per tile or strip, returns a `Prediction`.
 
     Where memory runs out and nobody wished for the tile size (`plan.automatic`), it starts again with smaller tiles on the same
-    lattice, and yields a `Stage` that says so.
+    lattice, or with a narrower stream, and yields a `Stage` that says so; a stream that cannot be narrower gives way to tiles
+    if `method` is "auto".
 
     Constant tiles are computed once, and a stream repeats strips of constant rows. Where the image is in memory, "auto" counts
     the tiles that are constant and takes tiles if those that are left cost less than the stream; nothing is read from a disk
@@ -155,24 +156,57 @@ def predict_steps(
     embedding = np.empty((spec.embedding_dim, *plan.result_shape), np.float32) if out is None else out
     foreground = np.empty(plan.result_shape, np.float32) if spec.foreground else None
     options: Any = {"device": chosen, "dtype": dtype, "limits": limits}
+
+    def by_strips(stream: StreamPlan) -> Generator[TileDone]:
+        return _pasted(computed_strips(module, image, stream, **options), embedding, foreground, stream.steps)
+
+    def by_tiles(plan: TilePlan) -> Generator[TileDone]:
+        blocks = computed_tiles(module, image, plan, deterministic=deterministic, known=known, **options)
+        return _pasted(blocks, embedding, foreground, len(plan))
+
     if stream is not None:
-        yield from _pasted(computed_strips(module, image, stream, **options), embedding, foreground, stream.steps)
-    else:
-        plan = fitting_plan(module, plan, chosen, dtype)
-        options |= {"deterministic": deterministic, "known": known}
-        while True:
-            try:
-                yield from _pasted(computed_tiles(module, image, plan, **options), embedding, foreground, len(plan))
-                break
-            except OutOfMemoryError:
-                smaller = smaller_plan(plan) if plan.automatic else None
-                if smaller is None:
-                    raise
-            release_memory(chosen)
-            plan = smaller
-            edges = " x ".join(map(str, plan.write))
-            yield Stage(done=0, total=len(plan), text=f"memory ran out; again with tiles of {edges} px")
+        stream = yield from _streamed(by_strips, stream, method, chosen)
+    if stream is None:
+        plan = yield from _tiled(by_tiles, fitting_plan(module, plan, chosen, dtype), chosen)
     return Prediction(embedding=embedding, foreground=foreground, device=chosen, plan=plan, stream=stream)
+
+
+def _streamed(
+    run: Callable[[StreamPlan], Generator[TileDone]], stream: StreamPlan, method: Method | StreamPlan, device: Device
+) -> Generator[Event, None, StreamPlan | None]:
+    """Run a stream, and a narrower one where memory runs out; returns what ran, or None if tiles are to be tried."""
+    while True:
+        try:
+            yield from run(stream)
+            return stream
+        except OutOfMemoryError:
+            # columns that were given are those of other blocks, too
+            narrower = None if isinstance(method, StreamPlan) else narrower_stream(stream)
+            if narrower is None and method != "auto":
+                raise
+        release_memory(device)
+        if narrower is None:
+            yield Stage(done=0, total=0, text="memory ran out; again by tiles")
+            return None
+        stream = narrower
+        columns = f" in columns of {' x '.join(map(str, stream.width))} px" * bool(stream.width)
+        yield Stage(done=0, total=stream.steps, text=f"memory ran out; again with strips of {stream.strip} rows{columns}")
+
+
+def _tiled(run: Callable[[TilePlan], Generator[TileDone]], plan: TilePlan, device: Device) -> Generator[Event, None, TilePlan]:
+    """Run tiles, and smaller ones where memory runs out and nobody wished for their size; returns what ran."""
+    while True:
+        try:
+            yield from run(plan)
+            return plan
+        except OutOfMemoryError:
+            smaller = smaller_plan(plan) if plan.automatic else None
+            if smaller is None:
+                raise
+        release_memory(device)
+        plan = smaller
+        edges = " x ".join(map(str, plan.write))
+        yield Stage(done=0, total=len(plan), text=f"memory ran out; again with tiles of {edges} px")
 
 
 def _pasted(
