@@ -200,16 +200,18 @@ def test_each_row_is_read_once_in_a_column(seeded_net, strip, rows):
 def test_memory_does_not_see_the_rows():
     plans = [plan_stream(plan_tiles(UNetSpec(), (rows, 1024))) for rows in (512, 65_536)]
     assert plans[0].strip == plans[1].strip and plans[0].state_bytes == plans[1].state_bytes
-    assert plans[0].peak_bytes == plans[1].peak_bytes < 0.15 * UNetSpec().peak_bytes((1116, 1116))
+    whole = UNetSpec().peak_bytes((1116, 1116))
+    assert plans[0].peak_bytes == plans[1].peak_bytes < 0.3 * whole
+    assert plan_stream(plan_tiles(UNetSpec(), (1024, 1024)), memory=whole // 10).peak_bytes < 0.1 * whole
 
 
 def test_events_cover_the_result_and_cancelling_is_not_asking_for_the_next(seeded_net):
-    image, plan = Lazy(noise(1, 300, 40)), plan_tiles(SPEC, (300, 40))
+    image, plan = Lazy(noise(1, 1100, 40)), plan_tiles(SPEC, (1100, 40))
     events = list(predict_steps(seeded_net(SPEC), image, plan, device="cpu", method="stream"))
     assert [event.done for event in events] == list(range(1, events[0].total + 1)) and len(events) > 2
     assert all(isinstance(event, TileDone) for event in events)
     rows = [event.write[0] for event in events]
-    assert rows[0].start == 0 and rows[-1].stop == 300 and all(a.stop == b.start for a, b in pairwise(rows))
+    assert rows[0].start == 0 and rows[-1].stop == 1100 and all(a.stop == b.start for a, b in pairwise(rows))
     cancelled = Lazy(image.data)
     steps = predict_steps(seeded_net(SPEC), cancelled, plan, device="cpu", method="stream")
     seen = next(steps).write[0].stop
@@ -246,7 +248,8 @@ def test_auto_takes_what_costs_less(seeded_net):
     assert choose_method(plan_tiles(spec, (2000, 1000)), empty=0.5) is None
     assert choose_method(plan_tiles(spec, (2000, 1000)), "tiles") is None
     by_tiles, by_stream = describe_methods(spec, (2000, 1000))
-    assert by_stream.chosen and by_stream.flops < by_tiles.flops and by_stream.memory < by_tiles.memory
+    assert by_stream.chosen and by_stream.flops < by_tiles.flops
+    assert plan_stream(plan_tiles(spec, (2000, 1000)), strip=32).peak_bytes < by_tiles.memory
     data = np.zeros((1, 400, 400), np.float32)
     plan = plan_tiles(spec, (400, 400), memory=1_200_000)
     data[:, :20, :20] = noise(1, 20, 20)
