@@ -15,8 +15,8 @@ from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances.assign import nearest_mode
 
 MODULE = import_module("napari_shiftseg.instances.mean_shift")
-CELLS, GRID, KERNELS, LATTICE, NEIGHBOURS = (
-    import_module(f"napari_shiftseg.instances.{name}") for name in ("cells", "grid", "kernels", "lattice", "neighbours")
+CELLS, GRID, KERNELS, NEIGHBOURS = (
+    import_module(f"napari_shiftseg.instances.{name}") for name in ("cells", "grid", "kernels", "neighbours")
 )
 
 
@@ -249,20 +249,6 @@ def test_sums_over_cells_are_those_of_the_definition(few, placed):
     assert ((kernel > 0).mean() < 0.1) == few
     np.testing.assert_allclose(density, kernel.sum(axis=1), rtol=1e-4)
     np.testing.assert_allclose(mean, kernel @ means / kernel.sum(axis=1)[:, None], atol=1e-3)
-
-
-@pytest.mark.parametrize("dim", [1, 2, 3])
-def test_sums_over_cells_on_a_lattice_are_those_of_the_definition(dim, placed):
-    rng = np.random.default_rng(7)
-    cells = CELLS.cells_of(placed(rng.normal(0, 3, (3000, dim)) + 100), 1.0)
-    means, counts = cells.means.cpu().numpy(), cells.counts.cpu().numpy()
-    at = np.concatenate([rng.normal(100, 4, (300, dim)), [[-1e6] * dim, [1e6] * dim]])
-    density, mean = LATTICE.lattice_of(cells).sums(at)
-    distance = np.linalg.norm(at[:, None] - means, axis=2)
-    kernel = np.exp(-0.5 * distance**2) * counts * (distance <= KERNELS.REACH)
-    np.testing.assert_allclose(density, kernel.sum(axis=1), rtol=1e-9)
-    expected = np.where(density[:, None] > 0, kernel @ means / np.maximum(kernel.sum(axis=1), 1e-9)[:, None], at)
-    np.testing.assert_allclose(mean, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("dim", [2, 6])

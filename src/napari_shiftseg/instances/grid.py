@@ -10,8 +10,6 @@ from itertools import product
 from math import ceil, pi, prod
 from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from napari_shiftseg.instances.cells import Cells
@@ -19,7 +17,6 @@ from napari_shiftseg.instances.kernels import REACH
 
 __all__ = ["Grid", "grid_of"]
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
 Tensor: TypeAlias = torch.Tensor
 
 # Nodes of a grid.
@@ -44,14 +41,13 @@ class Grid:
     corner: Tensor
     edge: float
 
-    def peaks(self) -> FloatArray:
+    def peaks(self) -> Tensor:
         """(S, E) nodes that no neighbour exceeds, diagonals included."""
         top = self.density
         for axis in range(top.ndim):
             top = _highest(top, axis)
         # a mode of points has at least the density of one of them
-        places = torch.nonzero((self.density == top) & (self.density > 0.5)) * self.edge + self.corner
-        return np.asarray(places.cpu().numpy())
+        return torch.nonzero((self.density == top) & (self.density > 0.5)) * self.edge + self.corner
 
 
 def grid_of(cells: Cells) -> Grid | None:

@@ -20,12 +20,10 @@ from napari_shiftseg.instances.assign import nearest_mode
 from napari_shiftseg.instances.cells import bounds_of, cells_of
 from napari_shiftseg.instances.grid import grid_of
 from napari_shiftseg.instances.kernels import REACH, Kernels, kernels_of
-from napari_shiftseg.instances.lattice import Lattice, lattice_of
 
 __all__ = ["MeanShift", "mean_shift"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
-Density: TypeAlias = Kernels | Lattice
 
 # Points from which float32 is kept.
 _MANY = 1 << 20
@@ -129,14 +127,14 @@ def mean_shift(
         return MeanShift(modes=np.empty((0, dim)), assignment=np.empty(0, np.int64), density=np.empty(0))
     cells = cells_of(values, bandwidth)
     grid = grid_of(cells)
-    wanted = _starts(values, bandwidth, seeds, seed)
-    kernels: Density
-    if grid is None:
-        kernels = kernels_of(cells, seed)
-        starts = kernels.peaks(_APART) if wanted is None else wanted
+    kernels = kernels_of(cells, seed) if grid is None else Kernels(means=cells.means, weights=cells.counts)
+    if seeds is None:
+        starts = kernels.peaks(_APART) if grid is None else grid.peaks().cpu().numpy()
+    elif isinstance(seeds, int):
+        chosen = np.random.default_rng(seed).choice(len(values), min(seeds, len(values)), replace=False)
+        starts = values[torch.from_numpy(np.sort(chosen)).to(values.device)].double().cpu().numpy() / bandwidth
     else:
-        kernels = lattice_of(cells)
-        starts = grid.peaks() if wanted is None else wanted
+        starts = np.atleast_2d(np.asarray(seeds, np.float64)) / bandwidth
     # a start far below the least density lies on the way to a mode that has starts of its own
     density, moved = kernels.sums(starts)
     found, density = _climb(moved[density >= min_density / 4], kernels)
@@ -160,18 +158,7 @@ def _tensor(points: Any) -> torch.Tensor:
     return kept
 
 
-def _starts(values: torch.Tensor, bandwidth: float, seeds: int | npt.ArrayLike | None, seed: int) -> FloatArray | None:
-    """Where the search starts, bandwidths; None where it shall start from the peaks of the density."""
-    if seeds is None:
-        return None
-    if isinstance(seeds, int):
-        chosen = np.random.default_rng(seed).choice(len(values), min(seeds, len(values)), replace=False)
-        places = torch.from_numpy(np.sort(chosen)).to(values.device)
-        return np.asarray(values[places].double().cpu().numpy() / bandwidth)
-    return np.atleast_2d(np.asarray(seeds, np.float64)) / bandwidth
-
-
-def _climb(starts: FloatArray, kernels: Density) -> tuple[FloatArray, FloatArray]:
+def _climb(starts: FloatArray, kernels: Kernels) -> tuple[FloatArray, FloatArray]:
     """Move each start to the mean of its surroundings until it stands still."""
     modes = starts.copy()
     moving = np.arange(len(modes))
@@ -205,7 +192,7 @@ def _merge(modes: FloatArray, density: FloatArray, radius: float) -> tuple[Float
     return modes[kept], density[kept]
 
 
-def _join_without_dip(modes: FloatArray, density: FloatArray, kernels: Density, dip: float) -> tuple[FloatArray, FloatArray]:
+def _join_without_dip(modes: FloatArray, density: FloatArray, kernels: Kernels, dip: float) -> tuple[FloatArray, FloatArray]:
     """Drop a mode from which a path to a denser one nearby stays high: a large object's votes have several bumps."""
     pairs = cKDTree(modes).query_pairs(2 * REACH, output_type="ndarray")
     pairs = np.sort(pairs, axis=1)  # modes are sorted by density: the first of a pair is the denser one
@@ -218,13 +205,13 @@ def _join_without_dip(modes: FloatArray, density: FloatArray, kernels: Density, 
     return modes[kept], density[kept]
 
 
-def _between(a: FloatArray, b: FloatArray, steps: FloatArray, kernels: Density) -> FloatArray:
+def _between(a: FloatArray, b: FloatArray, steps: FloatArray, kernels: Kernels) -> FloatArray:
     """(P, S) density at steps of the straight way between pairs of positions (P, E)."""
     places = (a[:, None] * (1 - steps[:, None]) + b[:, None] * steps[:, None]).reshape(-1, a.shape[1])
     return kernels.sums(places)[0].reshape(len(a), len(steps))
 
 
-def _without_mixtures(modes: FloatArray, density: FloatArray, kernels: Density) -> tuple[FloatArray, FloatArray]:
+def _without_mixtures(modes: FloatArray, density: FloatArray, kernels: Kernels) -> tuple[FloatArray, FloatArray]:
     """Drop a mode on the straight way between two much denser ones, along most of which there are points.
 
     Pixels on the border of two objects mix their codes; what such pixels happen to heap up is no object.
