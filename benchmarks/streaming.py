@@ -198,8 +198,9 @@ def tall(rows: int) -> dict:
     net = UNet(PLANE).eval()
     plan = plan_tiles(PLANE, (rows, WIDTH))
     out = Nowhere((PLANE.embedding_dim, rows, WIDTH))
+    memory = int(PLANE.peak_bytes(PLANE.input_size(SHAPES[2])) * MEMORY_OF_WHOLE)
     started = time.perf_counter()
-    peak = peak_of(lambda: predict(net, Rows(rows), plan, device="cpu", out=out, method="stream"))
+    peak = peak_of(lambda: predict(net, Rows(rows), plan, device="cpu", out=out, method="stream", memory=memory))
     seconds = time.perf_counter() - started
     return {
         "rows": rows,
