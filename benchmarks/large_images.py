@@ -89,7 +89,7 @@ def keep(out: Path, rows: list[dict]) -> None:
     out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def train_small(ndim: int, folder: Path, levels: int, features: int) -> None:
+def train_small(ndim: int, folder: Path, levels: int = NETWORK[0], features: int = NETWORK[1]) -> None:
     """A network that finds most blobs."""
     from napari_shiftseg import TrainSettings, UNetSpec, save_model, synthetic, train
     from napari_shiftseg.network import Augmentation, Clustering, Normalisation, TrainImage
