@@ -42,12 +42,28 @@ class Grid:
     edge: float
 
     def peaks(self) -> Tensor:
-        """(S, E) nodes that no neighbour exceeds, diagonals included."""
+        """(S, E) positions near nodes that no neighbour exceeds, diagonals included: tops of parabolas through them."""
         top = self.density
         for axis in range(top.ndim):
             top = _highest(top, axis)
         # a mode of points has at least the density of one of them
-        return torch.nonzero((self.density == top) & (self.density > 0.5)) * self.edge + self.corner
+        nodes = torch.nonzero((self.density == top) & (self.density > 0.5))
+        return (nodes + self._offsets(nodes)) * self.edge + self.corner
+
+    def _offsets(self, nodes: Tensor) -> Tensor:
+        """(S, E) float64, where along each axis a parabola through the logarithms of three nodes is highest, in nodes."""
+        last = nodes.new_tensor(self.density.shape) - 1
+        offsets = torch.zeros_like(nodes, dtype=torch.float64)
+        for axis in range(nodes.shape[1]):
+            step = torch.zeros_like(nodes)
+            step[:, axis] = 1
+            before, here, after = (
+                # nodes of few points would bend the parabola without end
+                self.density[tuple(at.T)].double().clamp_min(1e-3).log()
+                for at in ((nodes - step).clamp_min(0), nodes, torch.minimum(nodes + step, last))
+            )
+            offsets[:, axis] = ((before - after) / 2 / (before - 2 * here + after).clamp_max(-1e-9)).clamp(-0.5, 0.5)
+        return offsets
 
 
 def grid_of(cells: Cells) -> Grid | None:
@@ -61,13 +77,15 @@ def grid_of(cells: Cells) -> Grid | None:
     places = means / edge - low
     first = torch.floor(places).long()
     part = places - first
-    density = means.new_zeros(prod(shape))
+    shares, nodes = [], []
     for step in product((0, 1), repeat=dim):
         share, node = cells.counts, torch.zeros_like(first[:, 0])
         for axis, on in enumerate(step):
             share = share * (part[:, axis] if on else 1 - part[:, axis])
             node = node * shape[axis] + first[:, axis] + on
-        density += torch.bincount(node, share, len(density))
+        shares.append(share)
+        nodes.append(node)
+    density = torch.bincount(torch.cat(nodes), torch.cat(shares), prod(shape))
     # linear shares widen the kernel by 1/6 of a node squared, which is taken off before
     width = (1 / edge**2 - 1 / 6) ** 0.5
     blurred = density.reshape(shape).float()

@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from napari_shiftseg.instances.cells import Cells
@@ -82,8 +81,8 @@ class Kernels:
         """(S, E + 1) sums over the kernels of weights and of weighted places, by tree."""
         found = cKDTree(at).sparse_distance_matrix(self._tree, REACH, output_type="ndarray")
         shares = np.exp(-0.5 * found["v"] ** 2)
-        kernel = csr_array((shares, (found["i"], found["j"])), shape=(len(at), len(self.means)))
-        return np.asarray(kernel @ self._weighted.numpy())
+        weighted, rows = self._weighted.numpy()[found["j"]], found["i"]
+        return np.stack([np.bincount(rows, shares * column, len(at)) for column in weighted.T], axis=1)
 
     def _dense(self, at: FloatArray) -> FloatArray:
         """The same over all kernels."""

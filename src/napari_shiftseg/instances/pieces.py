@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import label as connected
@@ -121,9 +121,10 @@ def piece_steps(
         if len(centres):
             local = connected(found, connectivity=ndim, background=0)
             count = int(local.max())
+            there = local > 0
             owner = np.zeros(count + 1, np.int64)
-            owner[local.ravel()] = found.ravel()
-            pieces[core] = np.where(local > 0, local + known - 1, 0)
+            owner[local[there]] = found[there]
+            pieces[core][there] = local[there] + (known - 1)
             modes.append(centres[owner[1:] - 1])
             known += count
         yield WindowDone(done=index + 1, total=len(corners), window=core)
@@ -150,18 +151,19 @@ def fragments_of(
         Image pixel at which the core begins, and the shape of the image; a block that is the whole image by default.
     """
     shape = found.pixels.shape
-    codes = (found.fragment[found.pixels] + 2).astype(np.int32)
-    codes[found.pixels == 0] = 0
+    # piece 0 is the background
+    codes = np.where(found.fragment < 0, 0, found.fragment + 2).astype(np.int32)[found.pixels]
     if foreground is not None:
         mask = mask_of(foreground, tuple(slice(0, n) for n in shape), settings.threshold)
         codes[(codes == 0) & mask] = UNDECIDED
     count = int(found.fragment.max()) + 1
-    flat = codes.ravel()
-    sizes = np.bincount(flat, minlength=count + 2)[2:]
-    first = np.zeros(count + 2, np.int64)
-    first[flat[::-1]] = np.arange(flat.size - 1, -1, -1)  # the last value written is the first place
-    places = np.unravel_index(first[2:], shape)
-    moved = [p + c for p, c in zip(places, corner or (0,) * len(shape), strict=True)]
+    places = np.flatnonzero(found.pixels)
+    owners = found.fragment[found.pixels.ravel()[places]]
+    sizes = np.bincount(owners, minlength=count)
+    first = np.zeros(count, np.int64)
+    first[owners[::-1]] = places[::-1]  # the last value written is the first place
+    corners = np.unravel_index(first, shape)
+    moved = [p + c for p, c in zip(corners, corner or (0,) * len(shape), strict=True)]
     return Fragments(codes=codes, sizes=sizes, first=np.ravel_multi_index(moved, tuple(image_shape or shape)))
 
 
@@ -188,17 +190,42 @@ def settled(
         around = tuple(slice(max(0, s.start - REACH), s.stop + REACH) for s in core)
         near = codes[around]
         kept = numbers[near]
-        undecided = (kept == 0) & (near > 0)
-        if not undecided.any() or not kept.any():
-            continue
-        # boundary pixels mix two codes and are decided last; what lies beyond the reach cannot change the nearest
-        distance, nearest = ndimage.distance_transform_edt(kept == 0, return_indices=True)
-        reached = undecided & (distance <= REACH)
-        kept[reached] = kept[tuple(axis[reached] for axis in nearest)]
         middle = tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(core, around, strict=True))
+        # boundary pixels mix two codes and are decided last
+        undecided = np.nonzero((kept[middle] == 0) & (near[middle] > 0))
+        if not len(undecided[0]) or not kept.any():
+            continue
         target = tuple(slice(c.start - part.start, c.stop - part.start) for c, part in zip(core, inner, strict=True))
-        labels[target] = kept[middle]
+        labels[target][undecided] = _nearest(kept, [u + m.start for u, m in zip(undecided, middle, strict=True)])
     return labels
+
+
+def _nearest(kept: npt.NDArray[np.uint32], pixels: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.uint32]:
+    """Label of the nearest labelled pixel within `REACH` of each of some pixels, 0 where there is none.
+
+    Of several that are as near, the first in raster order decides.
+    """
+    wide = np.pad(kept, REACH)
+    steps = [wide.strides[axis] // wide.itemsize for axis in range(wide.ndim)]
+    places = np.ravel_multi_index([p + REACH for p in pixels], wide.shape)
+    values = wide.ravel()
+    found = np.zeros(len(pixels[0]), kept.dtype)
+    open_ = np.arange(len(found))
+    for by in _steps_by_distance(kept.ndim):
+        label = values[places[open_] + sum(b * step for b, step in zip(by, steps, strict=True))]
+        found[open_] = label
+        open_ = open_[label == 0]
+        if not len(open_):
+            break
+    return found
+
+
+@lru_cache
+def _steps_by_distance(ndim: int) -> list[tuple[int, ...]]:
+    """Steps from a pixel to those within `REACH`, nearest first, then in raster order."""
+    steps = list(product(range(-REACH, REACH + 1), repeat=ndim))
+    far = {step: sum(by * by for by in step) for step in steps}
+    return sorted((step for step in steps if 0 < far[step] <= REACH * REACH), key=lambda step: (far[step], step))
 
 
 def mask_of(foreground: Any, window: Window, threshold: float) -> npt.NDArray[np.bool_]:
