@@ -76,10 +76,11 @@ def plan_limits(
 ) -> dict[str, Any]:
     """The arithmetic of tiles and of a stream against that of their pixels alone, and the shortest time for it."""
     from napari_shiftseg.geometry import describe_methods, plan_tiles
+    from napari_shiftseg.network import stream_wish
 
     plan = plan_tiles(spec, shape, write, memory=memory)
     console.field("image", f"{' x '.join(map(str, shape))} px")
-    methods = describe_methods(spec, shape, memory, write=write)
+    methods = describe_methods(spec, shape, write=write, **stream_wish(rates.device, memory))
     floors = {}
     for one in methods:
         console.field(one.method, one.text + "; the cheaper, which runs" * one.chosen)

@@ -48,7 +48,13 @@ class MethodCost:
 
 
 def choose_method(
-    tiles: TilePlan, method: Method = "auto", *, memory: int | None = None, deterministic: bool = False, empty: float = 0.0
+    tiles: TilePlan,
+    method: Method = "auto",
+    *,
+    memory: int | None = None,
+    tall: bool = False,
+    deterministic: bool = False,
+    empty: float = 0.0,
 ) -> StreamPlan | None:
     """The streamed plan that runs, or None where the tiles run.
 
@@ -58,6 +64,8 @@ def choose_method(
     method : {"auto", "tiles", "stream"}
     memory : int, optional
         Bytes that one pass may take.
+    tall : bool
+        As in `plan_stream`: strips for a GPU.
     deterministic : bool
         Bits may depend on the network alone, which only fixed tiles grant.
     empty : float
@@ -87,7 +95,7 @@ def choose_method(
         return None
     if method == "auto" and not tiles.automatic:
         return None
-    stream = plan_stream(tiles, memory=memory)
+    stream = plan_stream(tiles, memory=memory, tall=tall)
     if method == "stream":
         return stream
     seconds_tiles = tiles.flops * (1.0 - empty)
@@ -103,6 +111,7 @@ def describe_methods(
     *,
     write: int | Sequence[int] | None = None,
     border: Literal["reflect", "valid"] = "reflect",
+    tall: bool = False,
 ) -> tuple[MethodCost, ...]:
     """What tiles and a stream cost for an image, from integers alone.
 
@@ -115,6 +124,8 @@ def describe_methods(
         Bytes that one pass may take.
     write, border
         As in `plan_tiles`.
+    tall
+        As in `plan_stream`.
 
     Returns
     -------
@@ -127,7 +138,7 @@ def describe_methods(
     stream True 1.01
     """
     tiles = plan_tiles(spec, shape, write, border, memory=memory)
-    chosen = choose_method(tiles, memory=memory)
+    chosen = choose_method(tiles, memory=memory, tall=tall)
     by_tiles = MethodCost(
         method="tiles",
         possible=True,
@@ -141,7 +152,7 @@ def describe_methods(
         text = f"not possible, because {refusal}"
         none = MethodCost(method="stream", possible=False, chosen=False, flops=0.0, redundancy=0.0, memory=0, text=text)
         return by_tiles, none
-    stream = chosen or plan_stream(tiles, memory=memory)
+    stream = chosen or plan_stream(tiles, memory=memory, tall=tall)
     by_stream = MethodCost(
         method="stream",
         possible=True,

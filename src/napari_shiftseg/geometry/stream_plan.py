@@ -31,6 +31,8 @@ Axis = tuple[tuple[slice, slice, slice], ...]
 _STRIP_PIXELS = {1: 1 << 15, 2: 1 << 17, 3: 1 << 15}
 # Rows of a strip, at least and at most, and periods at least, where memory allows.
 _ROWS = {1: (1 << 12, 1 << 16), 2: (32, 256), 3: (1, 64)}
+# So many times the pixels and the rows where each call has to be worth its start: a pass makes about 40 calls per level.
+_TALL = 16
 _FEWEST_PERIODS = {1: 1, 2: 1, 3: 2}
 # Share of time that strips of a single period cost more than high ones (2D: measured on a CPU; 3D: none was seen).
 _THIN = {1: 0.2, 2: 0.2, 3: 0.05}
@@ -179,7 +181,12 @@ def stream_refusal(tiles: TilePlan) -> str | None:
 
 
 def plan_stream(
-    tiles: TilePlan, *, memory: int | None = None, strip: int | None = None, width: int | Sequence[int] | None = None
+    tiles: TilePlan,
+    *,
+    memory: int | None = None,
+    strip: int | None = None,
+    width: int | Sequence[int] | None = None,
+    tall: bool = False,
 ) -> StreamPlan:
     """Decide columns and strips for a plan.
 
@@ -192,6 +199,8 @@ def plan_stream(
         Rows per strip, a multiple of the period.
     width : int or sequence of int, optional
         Edges of a column's result on all axes but the first, multiples of the period.
+    tall : bool
+        Strips as high as a GPU wants them, which computes a low one in less time than its calls take to start.
 
     Returns
     -------
@@ -213,7 +222,7 @@ def plan_stream(
             raise SettingsError(f"an edge of {edge} px was given on axis {axis}; give a multiple of the period {period[axis]}.")
     budget = memory or DEFAULT_MEMORY
     found: list[tuple[float, StreamPlan]] = []
-    for rows in (strip,) if strip is not None else _strips(tiles):
+    for rows in (strip,) if strip is not None else _strips(tiles, _TALL if tall else 1):
         plan = _fitted(tiles, rows, wanted, budget)
         found.append((plan.flops * strip_cost(spec, rows), plan))
         if wanted is not None and plan.peak_bytes <= budget:
@@ -229,12 +238,12 @@ def strip_cost(spec: UNetSpec, strip: int) -> float:
     return 1.0 + _THIN[spec.ndim] * spec.period[0] / strip
 
 
-def _strips(tiles: TilePlan) -> Iterator[int]:
-    """Heights to try, the wished one first."""
+def _strips(tiles: TilePlan, times: int) -> Iterator[int]:
+    """Heights to try, the wished one first, which is `times` as high as on a CPU."""
     spec, period = tiles.spec, tiles.spec.period[0]
     across = max(1, prod(tiles.result_shape[1:]))
     fewest, most = _ROWS[spec.ndim]
-    rows = max(fewest, min(most, _STRIP_PIXELS[spec.ndim] // across), _FEWEST_PERIODS[spec.ndim] * period)
+    rows = max(fewest, min(most * times, times * _STRIP_PIXELS[spec.ndim] // across), _FEWEST_PERIODS[spec.ndim] * period)
     rows = min(rows, tiles.result_shape[0] + spec.margin[0])
     periods = -(-rows // period)
     while True:

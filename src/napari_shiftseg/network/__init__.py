@@ -2,7 +2,7 @@
 
 from napari_shiftseg.network.constant_tiles import ConstantTiles
 from napari_shiftseg.network.crops import Augmentation, TrainImage
-from napari_shiftseg.network.device import Device, choose_device, free_memory
+from napari_shiftseg.network.device import Device, choose_device, free_memory, stream_wish
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation
 from napari_shiftseg.network.predict import Prediction, predict, predict_steps
@@ -36,6 +36,7 @@ __all__ = [
     "predict",
     "predict_steps",
     "read_window",
+    "stream_wish",
     "train",
     "train_steps",
     "training_violations",

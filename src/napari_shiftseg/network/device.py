@@ -22,6 +22,7 @@ __all__ = [
     "is_tf32",
     "memory_errors",
     "release_memory",
+    "stream_wish",
 ]
 
 Net = TypeVar("Net", bound=torch.nn.Module)
@@ -159,6 +160,19 @@ def free_memory() -> int:
     except OSError:  # not Linux: unknown
         pass
     return 0
+
+
+def stream_wish(device: Device, memory: int | None) -> dict[str, Any]:
+    """What `geometry.choose_method` has to know of a device, as its arguments: bytes that a column may take, height of strips.
+
+    Parameters
+    ----------
+    device : Device
+    memory : int or None
+        Bytes that were wished for.
+    """
+    gpu = device.kind != "cpu"
+    return {"memory": device.free // 2 if gpu and memory is None and device.free else memory, "tall": gpu}
 
 
 def release_memory(device: Device) -> None:

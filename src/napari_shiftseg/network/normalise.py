@@ -56,8 +56,10 @@ class Limits:
         shape = (-1,) + (1,) * (block.ndim - 1)
         low = np.asarray(self.low, np.float32).reshape(shape)
         high = np.asarray(self.high, np.float32).reshape(shape)
-        scaled: npt.NDArray[np.float32] = (block.astype(np.float32) - low) / (high - low)
-        return scaled if self.clip is None else np.clip(scaled, *self.clip)
+        scaled: npt.NDArray[np.float32] = block.astype(np.float32)
+        scaled -= low
+        scaled /= high - low
+        return scaled if self.clip is None else np.clip(scaled, *self.clip, out=scaled)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.special import expit
 
 from napari_shiftseg.errors import ImageError, ModelError, OutOfMemoryError, SettingsError
 from napari_shiftseg.events import Event, Stage, TileDone, drain
 from napari_shiftseg.geometry import Method, StreamPlan, TilePlan, Window, choose_method, narrower_stream, smaller_plan
 from napari_shiftseg.network.constant_tiles import ConstantTiles
-from napari_shiftseg.network.device import Device, choose_device, choose_dtype, release_memory
+from napari_shiftseg.network.device import Device, choose_device, choose_dtype, release_memory, stream_wish
 from napari_shiftseg.network.normalise import ArrayLike, Limits, Normalisation
 from napari_shiftseg.network.record import Model
 from napari_shiftseg.network.strips import computed_strips, streamable
@@ -88,7 +89,8 @@ def predict(
         Tile by tile, or in strips along the first axis that compute no row twice; "auto" takes what costs less (see
         `geometry.choose_method`). Results differ by rounding alone.
     memory : int, optional
-        Bytes that a column of the stream may take; tiles are as large as the plan says.
+        Bytes that a column of the stream may take (on a GPU half of what is free, unless told otherwise); tiles are as large
+        as the plan says.
 
     Returns
     -------
@@ -147,7 +149,7 @@ def predict_steps(
     _check(module, image, plan, out)
     chosen = choose_device(device)
     choose_dtype(dtype, chosen)
-    stream = _stream(module, image, plan, method, memory, deterministic)
+    stream = _stream(module, image, plan, method, stream_wish(chosen, memory), deterministic)
     if limits is None:
         record = model.record if isinstance(model, Model) else None
         normalisation = record.normalisation if record else Normalisation(low=0, high=0)
@@ -213,16 +215,26 @@ def _pasted(
     blocks: Generator[tuple[Window, npt.NDArray[np.float32]]], embedding: Any, foreground: Any, total: int
 ) -> Generator[TileDone]:
     """Paste each block where it belongs, and say so."""
+    target = _target(embedding)
     with closing(blocks):
         for index, (write, block) in enumerate(blocks):
-            embedding[(slice(None), *write)] = block[: embedding.shape[0]]
+            values = block[: embedding.shape[0]]
+            target[(slice(None), *write)] = torch.from_numpy(values) if target is not embedding else values
             if foreground is not None:
                 foreground[write] = expit(block[embedding.shape[0]])
             yield TileDone(done=index + 1, total=total, write=write)
 
 
+def _target(embedding: Any) -> Any:
+    """What blocks are pasted into: PyTorch turns their channels over on all threads, twice as fast as numpy."""
+    try:
+        return torch.from_numpy(embedding)
+    except (TypeError, ValueError):  # zarr; an array with a byte order or strides that PyTorch does not know
+        return embedding
+
+
 def _stream(
-    module: UNet, image: ArrayLike, plan: TilePlan, method: Method | StreamPlan, memory: int | None, deterministic: bool
+    module: UNet, image: ArrayLike, plan: TilePlan, method: Method | StreamPlan, wish: Any, deterministic: bool
 ) -> StreamPlan | None:
     """The streamed plan, or None where tiles run."""
     if isinstance(method, StreamPlan):
@@ -231,10 +243,10 @@ def _stream(
         if method == "stream":
             raise SettingsError("only a UNet can be streamed, since its layers run one by one; take method 'tiles' or 'auto'.")
         method = "tiles"
-    stream = choose_method(plan, method, memory=memory, deterministic=deterministic)
+    stream = choose_method(plan, method, **wish, deterministic=deterministic)
     if stream is None or method == "stream" or not in_memory(image):
         return stream
-    return choose_method(plan, method, memory=memory, empty=constant_share(image, plan))
+    return choose_method(plan, method, **wish, empty=constant_share(image, plan))
 
 
 def _with_channels(image: ArrayLike, plan: TilePlan) -> ArrayLike:

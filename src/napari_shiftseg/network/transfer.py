@@ -55,7 +55,7 @@ class Copies:
     def back(self, y: Tensor) -> Callable[[], Block]:
         """Start the way back; what is returned waits for the block in main memory."""
         if not self.overlap:
-            here = np.ascontiguousarray(y.cpu().numpy())
+            here = y.cpu().numpy()
             return lambda: here
         # in the order of the array, so that the copy back is one piece
         y = y.contiguous()

@@ -14,7 +14,7 @@ from napari_shiftseg.errors import SettingsError, ShiftsegError
 from napari_shiftseg.events import Event
 from napari_shiftseg.geometry import StreamPlan, TilePlan, UNetSpec, choose_method, violations
 from napari_shiftseg.io import Image
-from napari_shiftseg.network import Device, Model
+from napari_shiftseg.network import Device, Model, stream_wish
 from napari_shiftseg.network.device import choose_dtype
 from napari_shiftseg.segmentation import SegmentSettings, plan_image, status
 from napari_shiftseg.synthetic import capacity
@@ -80,8 +80,8 @@ def judge(image: Image, model: Model, settings: SegmentSettings, device: Device)
         if view.shape[0] != spec.in_channels:
             return Verdict(level="fail", text=_channel_text(view.shape[0], spec.in_channels))
         plan = plan_image(spec, view.shape[1:], settings, device)
-        wish: Any = {"memory": settings.memory, "deterministic": settings.deterministic}
-        stream = choose_method(plan, settings.method, **wish)
+        wish = stream_wish(device, settings.memory)
+        stream = choose_method(plan, settings.method, deterministic=settings.deterministic, **wish)
     except ShiftsegError as exc:
         text = str(exc)
         return Verdict(level="fail", text=text[:1].upper() + text[1:])

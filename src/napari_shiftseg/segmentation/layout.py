@@ -191,7 +191,7 @@ def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool, me
         memory=needed,
         disk=int(values * per_pixel),
     )
-    return replace(layout, stream=_stream(layout, method, deterministic=deterministic))
+    return replace(layout, stream=_stream(layout, task.device, method, deterministic=deterministic))
 
 
 def known_stream(values: Sequence[Any] | None) -> tuple[int, tuple[int, ...]] | None:
@@ -199,13 +199,13 @@ def known_stream(values: Sequence[Any] | None) -> tuple[int, tuple[int, ...]] | 
     return None if values is None else (int(values[0]), tuple(values[1]))
 
 
-def _stream(layout: Layout, method: Method, *, deterministic: bool) -> tuple[int, tuple[int, ...]] | None:
+def _stream(layout: Layout, device: Device, method: Method, *, deterministic: bool) -> tuple[int, tuple[int, ...]] | None:
     """Strip and columns for all blocks, from what the middle one sees."""
     if layout.exact:
         choose_method(layout.tiles, method, deterministic=deterministic)  # refuses what cannot be
         return None
     part = layout.part(layout.grid.at([count // 2 for count in layout.grid.counts]))
-    found = choose_method(part, method, memory=layout.memory["network"])
+    found = choose_method(part, method, memory=layout.memory["network"], tall=device.kind != "cpu")
     if found is None or (method == "auto" and found.flops > _WORTH_IT * part.flops):
         return None
     return found.strip, tuple(-(-edge // p) * p for edge, p in zip(found.width, part.spec.period[1:], strict=True))

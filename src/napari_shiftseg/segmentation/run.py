@@ -16,7 +16,7 @@ from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import METHODS, TilePlan, choose_method
 from napari_shiftseg.instances import label_steps
 from napari_shiftseg.io import Image, StoredResult, save_result, work_path
-from napari_shiftseg.network import Model, free_memory, predict_steps
+from napari_shiftseg.network import Model, free_memory, predict_steps, stream_wish
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.layout import bytes_in_memory
 from napari_shiftseg.segmentation.prepare import Task, labels_device, loop_axes, prepare, spacing
@@ -154,8 +154,8 @@ def segment_steps(
     embedding = np.empty((chosen.spec.embedding_dim, *shape), np.float32) if settings.keep_embedding is not False else None
     foreground = np.empty(shape, np.float32) if chosen.spec.foreground else None
     seconds = {"network": 0.0, "labels": 0.0}
-    wish: Any = {"method": settings.method, "memory": settings.memory, "deterministic": settings.deterministic}
-    stream = choose_method(plan, **wish)
+    wish: Any = {"method": settings.method, "deterministic": settings.deterministic}
+    stream = choose_method(plan, **wish, **stream_wish(task.device, settings.memory))
     methods, ran = [], []
     for number, frame in enumerate(frames):
         position = tuple(frame.index.values())
@@ -171,6 +171,7 @@ def segment_steps(
             out=None if embedding is None else embedding[part],
             dtype=settings.dtype,
             limits=task.limits,
+            memory=settings.memory,
             **wish,
         )
         methods.append({"name": "stream", **prediction.stream.to_dict()} if prediction.stream else {"name": "tiles"})

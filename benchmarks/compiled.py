@@ -1,0 +1,153 @@
+"""Whether `torch.compile` and CUDA graphs pay for a tile: seconds of a pass against those of `predict`'s own form, in turns.
+
+Both start from the inference form without its merged operators, which a compiler merges itself. The warm-up is the time of the
+first call over that of a later one; a plan with tiles at its far borders has up to four kinds of tiles in 2D, and each kind is
+compiled, or captured, apart.
+
+    python benchmarks/compiled.py [--device cuda] [--out docs/measurements/compiled.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from napari_shiftseg import UNet, UNetSpec, plan_tiles
+from napari_shiftseg.geometry import Window
+from napari_shiftseg.network import Device, choose_device
+from napari_shiftseg.network.device import arranged, channels_last, choose_dtype
+from napari_shiftseg.network.execution import ready_network
+from napari_shiftseg.network.inference import InferenceNet
+
+Pass = Callable[[Tensor], Tensor]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiles", nargs="+", type=int, default=[64, 256, 512])
+    parser.add_argument("--levels", type=int, default=3)
+    parser.add_argument("--features", nargs="+", type=int, default=[16, 32])
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--out", type=Path)
+    wishes = parser.parse_args()
+    device = choose_device(wishes.device)
+    rows = []
+    for features in wishes.features:
+        torch.manual_seed(0)
+        net = UNet(UNetSpec(levels=wishes.levels, features=features, embedding_dim=8)).eval().requires_grad_(False)
+        for dtype in wishes.dtypes:
+            for edge in wishes.tiles:
+                rows += [{"features": features, "levels": wishes.levels, "dtype": dtype, "tile": edge, **row}
+                         for row in compare(net, device, dtype, edge, wishes.turns)]  # fmt: skip
+                for row in rows[-len(ways(device)) :]:
+                    print(json.dumps(row), flush=True)
+    if wishes.out:
+        document = {
+            "date": time.strftime("%Y-%m-%d"),
+            "command": " ".join(["python", "benchmarks/compiled.py", *sys.argv[1:]]),
+            "machine": {"device": device.describe(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+            "rows": rows,
+        }
+        wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def ways(device: Device) -> dict[str, Callable[[UNet, Device, str, Window, Tensor], Pass]]:
+    """All that is compared; the first is what runs in the product."""
+    return {"ours": own, "torch.compile": compiled, **({"CUDA graph": captured} if device.kind == "cuda" else {})}
+
+
+@torch.inference_mode()
+def compare(net: UNet, device: Device, dtype: str, edge: int, turns: int) -> list[dict[str, object]]:
+    tile = next(iter(plan_tiles(net.spec, (4 * edge,) * 2, edge)))
+    number, layout = choose_dtype(dtype, device), channels_last(2)
+    x = torch.rand((1, 1, *(part.stop - part.start for part in tile.read)))
+    x = x.to(device.torch_device, number).contiguous(memory_format=layout)
+    passes, warm, results = {}, {}, {}
+    for name, make in ways(device).items():
+        torch.compiler.reset()
+        started = time.perf_counter()
+        passes[name] = make(net, device, dtype, tile.keep, x)
+        results[name] = timed(passes[name], x, device)[1].float()
+        warm[name] = time.perf_counter() - started
+    seconds: dict[str, list[float]] = {name: [] for name in passes}
+    for _ in range(turns):
+        for name, run in passes.items():
+            seconds[name].append(timed(run, x, device)[0])
+    reference = results["ours"]
+    return [
+        {
+            "way": name,
+            "seconds": statistics.median(seconds[name]),
+            "ratio": statistics.median(a / b for a, b in zip(seconds[name], seconds["ours"], strict=True)),
+            "warm_up": max(0.0, warm[name] - statistics.median(seconds[name])),
+            "difference": float((results[name] - reference).abs().max() / reference.abs().max()),
+        }
+        for name in passes
+    ]
+
+
+def timed(run: Pass, x: Tensor, device: Device) -> tuple[float, Tensor]:
+    finish(device)
+    started = time.perf_counter()
+    y = run(x)
+    finish(device)
+    return time.perf_counter() - started, y.clone()
+
+
+def finish(device: Device) -> None:
+    if device.kind == "cuda":
+        torch.cuda.synchronize(device.torch_device)
+
+
+def own(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:
+    ready = ready_network(net, device, dtype, tiled=True)
+    return lambda x: ready(x, keep)
+
+
+def plain(net: UNet, device: Device, dtype: str) -> torch.nn.Module:
+    """The inference form, of PyTorch's own layers alone."""
+    form = InferenceNet(net).to(device.torch_device, choose_dtype(dtype, device))
+    form.head.float()
+    return arranged(form, channels_last(2))
+
+
+def compiled(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:
+    form = plain(net, device, dtype)
+    run: Pass = torch.compile(lambda x: form(x, keep), dynamic=False)
+    return run
+
+
+def captured(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:
+    """One pass as a CUDA graph: one launch for all its kernels."""
+    form = ready_network(net, device, dtype, tiled=True)
+    given = x.clone()
+    side = torch.cuda.Stream(device.torch_device)
+    side.wait_stream(torch.cuda.current_stream(device.torch_device))
+    with torch.cuda.stream(side):
+        for _ in range(3):  # cuDNN chooses its algorithms and takes its memory before the capture
+            form(given, keep)
+    torch.cuda.current_stream(device.torch_device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = form(given, keep)
+
+    def run(x: Tensor) -> Tensor:
+        given.copy_(x)
+        graph.replay()
+        return made
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
