@@ -1,8 +1,9 @@
-"""Whether `torch.compile` and CUDA graphs pay for a tile: seconds of a pass against those of `predict`'s own form, in turns.
+"""Whether compilers pay for a tile: seconds of a pass against those of `predict`'s own form, in turns.
 
-Both start from the inference form without its merged operators, which a compiler merges itself. The warm-up is the time of the
-first call over that of a later one; a plan with tiles at its far borders has up to four kinds of tiles in 2D, and each kind is
-compiled, or captured, apart.
+Compilers are `torch.compile`, OpenVINO (on CPUs, where it is installed) and CUDA graphs (on GPUs). The first two start from the
+inference form without its merged operators, which a compiler merges itself. The warm-up is the time of the first call over that
+of a later one; a plan with tiles at its far borders has up to four kinds of tiles in 2D, and each kind is compiled or captured
+apart.
 
     python benchmarks/compiled.py [--device cuda] [--out docs/measurements/compiled.json]
 """
@@ -15,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -63,7 +65,12 @@ def main() -> None:
 
 def ways(device: Device) -> dict[str, Callable[[UNet, Device, str, Window, Tensor], Pass]]:
     """All that is compared; the first is what runs in the product."""
-    return {"ours": own, "torch.compile": compiled, **({"CUDA graph": captured} if device.kind == "cuda" else {})}
+    found = {"ours": own, "torch.compile": compiled}
+    if device.kind == "cuda":
+        found["CUDA graph"] = captured
+    if device.kind == "cpu" and find_spec("openvino"):
+        found["OpenVINO"] = by_openvino
+    return found
 
 
 @torch.inference_mode()
@@ -125,6 +132,22 @@ def compiled(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> 
     form = plain(net, device, dtype)
     run: Pass = torch.compile(lambda x: form(x, keep), dynamic=False)
     return run
+
+
+def by_openvino(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:
+    import openvino
+
+    form = InferenceNet(net)
+
+    class Kept(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return form(x, keep)
+
+    given = x.float().contiguous()
+    model = openvino.convert_model(Kept().eval(), example_input=given, input=list(given.shape))
+    hints = {"INFERENCE_PRECISION_HINT": "bf16" if dtype == "bfloat16" else "f32"}
+    run = openvino.Core().compile_model(model, "CPU", hints)
+    return lambda x: torch.from_numpy(run(x.float().contiguous().numpy())[0])
 
 
 def captured(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import platform
 import resource
 import shutil
 import subprocess
@@ -27,6 +26,8 @@ import tempfile
 import time
 from itertools import product
 from pathlib import Path
+
+from machine import processor
 
 CHUNK = 1024
 NETWORK = [2, 8]
@@ -76,7 +77,7 @@ def keep(out: Path, rows: list[dict]) -> None:
     said = {
         "date": time.strftime("%Y-%m-%d"),
         "command": "python benchmarks/large_images.py " + " ".join(sys.argv[1:]),
-        "machine": {"cores": torch.get_num_threads(), "processor": platform.machine(), "torch": torch.__version__},
+        "machine": {"cores": torch.get_num_threads(), "processor": processor(), "torch": torch.__version__},
     }
     known = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
 

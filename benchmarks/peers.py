@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from flop_counter import flop_counter
+from machine import processor
 from odd_image import odd_image
 from peer_runs import (
     CONFIGS,
@@ -286,15 +287,6 @@ def show(rows: list[dict]) -> None:
             f"{100 * error['inside_share_above_1_percent']:.2f} %",
             flush=True,
         )
-
-
-def processor() -> str:
-    """Name of the processor, as Linux knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

@@ -161,6 +161,21 @@ def sections(found: Row) -> list[str]:
     return lines + out_of_the_box(found)
 
 
+def larger_images(found: Row) -> list[str]:
+    """Like for like again, for images that take too long to run with all peers."""
+    settings = found["settings"]
+    lines = [
+        "## Like for like, larger images",
+        "",
+        f"As above, on another day and with fewer peers and formats; turns: {settings['turns']}. Where one pass over the whole "
+        "image does not fit, the difference is that to tiles with all their context.",
+        "",
+    ]
+    for ndim, edge in sizes(found):
+        lines += size_table(found, ndim, edge)
+    return lines
+
+
 def size_table(found: Row, ndim: int, edge: int) -> list[str]:
     shown = [config for config in configs(found) if not config.endswith("TF32")]
     wide = " | ".join(f"s, {config} | ratio" for config in shown)

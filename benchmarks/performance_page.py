@@ -42,7 +42,11 @@ def page(folder: Path) -> str:
     lines = ["# Performance", "", INTRODUCTION]
     lines += target_table(list(targets(found)))
     if peers := found.get("peers"):
-        lines += [*peers_page.sections(peers), said(peers, "peers"), "", *peers_page.odd_image(peers)]
+        lines += [*peers_page.sections(peers), said(peers, "peers"), ""]
+    if larger := found.get("peers_large"):
+        lines += [*peers_page.larger_images(larger), said(larger, "peers_large"), ""]
+    if peers:
+        lines += peers_page.odd_image(peers)
     for name, write in SECTIONS.items():
         if name in found:
             lines += write(found[name])
@@ -65,8 +69,9 @@ def said(document: Document, name: str) -> str:
 
 def targets(found: dict[str, Document]) -> Iterator[Target]:
     """All goals that a file has an answer to."""
-    if "peers" in found:
-        yield from peers_page.targets(found["peers"])
+    for name in ("peers", "peers_large"):
+        if name in found:
+            yield from peers_page.targets(found[name])
     if "limits" in found:
         yield from limit_targets(found["limits"])
     if "streaming" in found:
@@ -285,6 +290,7 @@ def growth(small: Document, big: Document) -> str:
 SECTIONS = {
     "streaming": lambda document: [*parts_page.streaming(document), said(document, "streaming"), ""],
     "tile_path": lambda document: [*parts_page.tile_path(document), said(document, "tile_path"), ""],
+    "compiled": lambda document: [*parts_page.compiled(document), said(document, "compiled"), ""],
     "clustering": lambda document: [*clustering_page.clustering(document), said(document, "clustering"), ""],
     "large_images": large,
     "join_scaling": join_scaling,

@@ -224,6 +224,17 @@ def test_the_grid_holds_the_density_of_the_definition(dim, placed):
     np.testing.assert_allclose(found, exact, rtol=0.05, atol=0.01 * exact.max())
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_the_search_starts_near_the_modes(dim, placed):
+    """A node alone may lie half an edge off along each axis: 0.25 bandwidths."""
+    centres = np.random.default_rng(6).uniform(-1, 1, (12, dim)) + 5 * np.arange(12)[:, None]
+    points, _ = clusters(centres, 400, spread=0.5, seed=7)
+    starts = np.sort(GRID.grid_of(CELLS.cells_of(placed(points), 1.0)).peaks().cpu().numpy(), axis=0)
+    modes = np.sort(mean_shift(points, 1.0).modes, axis=0)
+    assert len(starts) == len(modes) == 12
+    assert np.abs(starts - modes).max() < 0.1
+
+
 @pytest.mark.parametrize(("dim", "edge"), [(2, 0.5), (5, 0.9)])
 @pytest.mark.parametrize("radius", [1.0, 3.0, np.inf])
 def test_cells_decide_for_their_points_as_each_point_would(dim, edge, radius, placed):

@@ -13,7 +13,7 @@ from napari_shiftseg.errors import OutOfMemoryError, SettingsError
 from napari_shiftseg.events import Stage, TileDone, drain
 from napari_shiftseg.geometry import Pass, choose_method, describe_methods, naive_plan, plan_part, plan_stream
 from napari_shiftseg.network import onednn, predict_steps
-from napari_shiftseg.network.device import channels_last, choose_device
+from napari_shiftseg.network.device import Device, channels_last, choose_device, stream_wish
 from napari_shiftseg.network.inference import InferenceNet
 from napari_shiftseg.network.normalise import Limits
 from napari_shiftseg.network.stream import StreamNet
@@ -257,6 +257,50 @@ def test_auto_takes_what_costs_less(seeded_net):
     data[:, :20, :20] = noise(1, 20, 20)
     assert drain(predict_steps(seeded_net(spec), data, plan, device="cpu")).stream is None, "most tiles are empty"
     assert drain(predict_steps(seeded_net(spec), noise(1, 400, 400), plan, device="cpu")).stream is not None
+
+
+class Late:
+    """Copies as on a GPU: what was started is waited for later."""
+
+    overlap = 1
+    log: list[str]
+
+    def __init__(self, device):
+        Late.log = []
+
+    def there(self, block):
+        return torch.from_numpy(block)
+
+    def back(self, y):
+        Late.log.append("start")
+        kept = y.clone()
+
+        def wait():
+            Late.log.append("wait")
+            return kept.numpy()
+
+        return wait
+
+
+@pytest.mark.parametrize("method", ["tiles", "stream"])
+def test_the_next_pass_starts_before_the_last_one_is_waited_for(seeded_net, monkeypatch, method):
+    net, image, plan = seeded_net(SPEC), noise(1, 900, 70), plan_tiles(SPEC, (900, 70), 40)
+    expected = drain(predict_steps(net, image, plan, device="cpu", method=method))
+    monkeypatch.setattr(strips if method == "stream" else import_module("napari_shiftseg.network.tiles"), "Copies", Late)
+    found = drain(predict_steps(net, image, plan, device="cpu", method=method))
+    np.testing.assert_array_equal(found.embedding, expected.embedding)
+    assert Late.log[:5] == ["start", "start", "wait", "start", "wait"] and Late.log[-2:] == ["wait", "wait"]
+
+
+def test_strips_are_high_on_a_gpu_as_far_as_memory_goes():
+    tiles = plan_tiles(UNetSpec(levels=4), (8192, 4096))
+    low, high = plan_stream(tiles), plan_stream(tiles, memory=1 << 36, tall=True)
+    assert (low.strip, high.strip) == (32, 512) and high.redundancy == low.redundancy
+    assert plan_stream(tiles, memory=low.peak_bytes, tall=True).peak_bytes <= low.peak_bytes
+    gpu = Device(torch_device=torch.device("cuda"), kind="cuda", name="any", free=1 << 37)
+    assert choose_method(tiles, **stream_wish(gpu, None)) == high
+    assert stream_wish(gpu, 10**9) == {"memory": 10**9, "tall": True}
+    assert choose_method(tiles, **stream_wish(choose_device("cpu"), None)) == low
 
 
 def test_a_stream_becomes_narrower_where_memory_runs_out(seeded_net, monkeypatch):

@@ -1,0 +1,45 @@
+"""Pixels between two codes: who gets them."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_shiftseg.instances.pieces import REACH, UNDECIDED, settled
+
+
+def nearest_by_hand(labels, pixel):
+    """Label of the nearest labelled pixel, of equally near ones the first in raster order; 0 beyond the reach."""
+    places = np.argwhere(labels > 0)
+    square = ((places - pixel) ** 2).sum(axis=1)
+    if not len(square) or square.min() > REACH**2:
+        return 0
+    return labels[tuple(places[square.argmin()])]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.one_of(st.tuples(st.integers(1, 17), st.integers(1, 17)), st.tuples(*[st.integers(1, 9)] * 3)),
+    share=st.sampled_from([0.0, 0.01, 0.1, 0.6]),
+    block=st.sampled_from([3, 8, 100]),
+)
+def test_undecided_pixels_go_to_the_nearest_instance(seed, shape, share, block):
+    rng = np.random.default_rng(seed)
+    codes = np.where(rng.random(shape) < share, rng.integers(2, 6, shape), rng.integers(0, 2, shape)).astype(np.int32)
+    numbers = np.array([0, 0, 7, 0, 9, 4], np.uint32)  # the second fragment is dissolved
+    found = settled(codes, numbers, block)
+    expected = numbers[codes]
+    for pixel in np.argwhere((expected == 0) & (codes >= UNDECIDED)):
+        expected[tuple(pixel)] = nearest_by_hand(numbers[codes], pixel)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_part_gets_what_the_whole_image_gives():
+    rng = np.random.default_rng(1)
+    codes = rng.integers(0, 2, (40, 50)).astype(np.int32)
+    codes[rng.random(codes.shape) < 0.02] = 2
+    numbers = np.array([0, 0, 3], np.uint32)
+    inner = (slice(10, 30), slice(5, 41))
+    seen = tuple(slice(part.start - REACH, part.stop + REACH) for part in inner)
+    part = settled(codes[seen], numbers, 16, tuple(slice(REACH, REACH + p.stop - p.start) for p in inner))
+    np.testing.assert_array_equal(part, settled(codes, numbers, 16)[inner])
