@@ -16,10 +16,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from machine import processor
 from torch import Tensor
 
 from napari_shiftseg import UNet, UNetSpec, plan_tiles
@@ -49,15 +51,16 @@ def main() -> None:
         net = UNet(UNetSpec(levels=wishes.levels, features=features, embedding_dim=8)).eval().requires_grad_(False)
         for dtype in wishes.dtypes:
             for edge in wishes.tiles:
-                rows += [{"features": features, "levels": wishes.levels, "dtype": dtype, "tile": edge, **row}
-                         for row in compare(net, device, dtype, edge, wishes.turns)]  # fmt: skip
-                for row in rows[-len(ways(device)) :]:
-                    print(json.dumps(row), flush=True)
+                what = {"features": features, "levels": wishes.levels, "dtype": dtype, "tile": edge}
+                for row in compare(net, device, dtype, edge, wishes.turns):
+                    rows.append({**what, **row})
+                    print(json.dumps(rows[-1]), flush=True)
     if wishes.out:
         document = {
             "date": time.strftime("%Y-%m-%d"),
             "command": " ".join(["python", "benchmarks/compiled.py", *sys.argv[1:]]),
-            "machine": {"device": device.describe(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+            "machine": {"processor": processor(), "device": device.describe(), "threads": torch.get_num_threads()},
+            "versions": {"torch": torch.__version__, "openvino": version("openvino") if find_spec("openvino") else None},
             "rows": rows,
         }
         wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
