@@ -223,9 +223,9 @@ def large(document: Document) -> list[str]:
 
 def large_targets(rows: list[Document]) -> Iterator[Target]:
     plain_runs = [row for row in rows if row["ndim"] == 2 and row.get("workers", -1) < 0 and not row.get("alone")]
-    plain_runs = [row for row in plain_runs if row["network"] == SMALLEST]
     for big in (row for row in plain_runs if row["edge"] == 20_000):
-        allowed = f"{big['memory'] / 1e9:g} GB allowed"
+        levels, features = big["network"]
+        allowed = f"{big['memory'] / 1e9:g} GB allowed, {levels} poolings, {features} features"
         peak = big["peak_memory"] / 1e9
         name = f"20,000 x 20,000 px from disk to disk, two cores, {allowed}"
         yield (
@@ -235,7 +235,8 @@ def large_targets(rows: list[Document]) -> Iterator[Target]:
             peak < 2,
             f"stated before the run: {big['stated_memory'] / 1e9:.2f} GB",
         )
-        for small in (row for row in plain_runs if row["edge"] == 5000 and row["memory"] == big["memory"]):
+        same = [row for row in plain_runs if (row["memory"], row["network"]) == (big["memory"], big["network"])]
+        for small in (row for row in same if row["edge"] == 5000):
             ratio = big["peak_memory"] / small["peak_memory"]
             count = -(-5000 // small["block"][0])
             reason = f"5,000 px are {count} x {count} blocks of {small['block'][0]} px, {small['peak_memory'] / 1e9:.2f} GB"
