@@ -32,7 +32,7 @@ _STRIP_PIXELS = {1: 1 << 15, 2: 1 << 17, 3: 1 << 15}
 # Rows of a strip, at least and at most, and periods at least, where memory allows.
 _ROWS = {1: (1 << 12, 1 << 16), 2: (32, 256), 3: (1, 64)}
 _FEWEST_PERIODS = {1: 1, 2: 1, 3: 2}
-# So many times the pixels and the rows where each call has to be worth its start: a pass makes about 40 calls per level.
+# So many times the pixels and the rows where each call has to be worth its start: a strip takes some 20 kernels per level.
 _TALL = 16
 # Share of time that strips of a single period cost more than high ones (2D: measured on a CPU; 3D: none was seen).
 _THIN = {1: 0.2, 2: 0.2, 3: 0.05}
