@@ -27,6 +27,7 @@ from torch import Tensor
 from napari_shiftseg import UNet, UNetSpec, plan_tiles
 from napari_shiftseg.geometry import Window
 from napari_shiftseg.network import Device, choose_device
+from napari_shiftseg.network.compiled import compiled_net, forget
 from napari_shiftseg.network.device import arranged, channels_last, choose_dtype
 from napari_shiftseg.network.execution import ready_network
 from napari_shiftseg.network.inference import InferenceNet
@@ -138,19 +139,9 @@ def compiled(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> 
 
 
 def by_openvino(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:
-    import openvino
-
-    form = InferenceNet(net)
-
-    class Kept(torch.nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return form(x, keep)
-
-    given = x.float().contiguous()
-    model = openvino.convert_model(Kept().eval(), example_input=given, input=list(given.shape))
-    hints = {"INFERENCE_PRECISION_HINT": "bf16" if dtype == "bfloat16" else "f32"}
-    run = openvino.Core().compile_model(model, "CPU", hints)
-    return lambda x: torch.from_numpy(run(x.float().contiguous().numpy())[0])
+    forget()
+    ready = compiled_net(net, dtype)
+    return lambda x: ready(x, keep)
 
 
 def captured(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:

@@ -161,14 +161,14 @@ def sections(found: Row) -> list[str]:
     return lines + out_of_the_box(found)
 
 
-def larger_images(found: Row) -> list[str]:
-    """Like for like again, for images that take too long to run with all peers."""
+def more_images(found: Row, title: str) -> list[str]:
+    """Like for like again, for images of other sizes."""
     settings = found["settings"]
     lines = [
-        "## Like for like, larger images",
+        f"## Like for like, {title}",
         "",
-        f"As above, on another day and with fewer peers and formats; turns: {settings['turns']}. Where one pass over the whole "
-        "image does not fit, the difference is that to tiles with all their context.",
+        f"As above, on another day and in fewer formats; turns: {settings['turns']}. Where one pass over the whole image does "
+        "not fit, the difference is that to tiles with all their context.",
         "",
     ]
     for ndim, edge in sizes(found):

@@ -25,6 +25,9 @@ Target = tuple[str, str, str, bool | None, str]
 # Poolings and features of the network that images of all sizes were segmented with.
 SMALLEST = [2, 8]
 
+# Further runs of the peers, and what sets them apart.
+MORE_PEERS = {"peers_sizes": "other sizes", "peers_large": "larger images"}
+
 INTRODUCTION = """\
 Written by `benchmarks/performance_page.py` from the files in `docs/measurements`; no number here was typed by hand, and what
 missed its target stays. Seconds belong to the machine that is named beside them, ratios carry further. A faster wrong answer
@@ -43,8 +46,9 @@ def page(folder: Path) -> str:
     lines += target_table(list(targets(found)))
     if peers := found.get("peers"):
         lines += [*peers_page.sections(peers), said(peers, "peers"), ""]
-    if larger := found.get("peers_large"):
-        lines += [*peers_page.larger_images(larger), said(larger, "peers_large"), ""]
+    for name, title in MORE_PEERS.items():
+        if more := found.get(name):
+            lines += [*peers_page.more_images(more, title), said(more, name), ""]
     if peers:
         lines += peers_page.odd_image(peers)
     for name, write in SECTIONS.items():
@@ -69,7 +73,7 @@ def said(document: Document, name: str) -> str:
 
 def targets(found: dict[str, Document]) -> Iterator[Target]:
     """All goals that a file has an answer to."""
-    for name in ("peers", "peers_large"):
+    for name in ("peers", *MORE_PEERS):
         if name in found:
             yield from peers_page.targets(found[name])
     if "limits" in found:

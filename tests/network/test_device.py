@@ -105,3 +105,17 @@ def test_the_cpu_allocator_words_are_still_known():
 def test_other_errors_pass():
     with pytest.raises(RuntimeError, match="shapes"), memory_errors("a tile"):
         raise RuntimeError("shapes do not fit")
+
+
+def test_openvino_is_asked_for_and_never_taken_unasked(monkeypatch):
+    from napari_shiftseg.network import device as module
+
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match=r"OpenVINO is not installed; run `pip install 'napari-shiftseg\[openvino\]'`"):
+        choose_device("openvino")
+    monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(module, "version", lambda name: "9.9")
+    found = choose_device("openvino")
+    assert (found.kind, found.compiled, choose_device("cpu").compiled) == ("cpu", True, False)
+    assert found.describe().startswith("CPU: ") and "tiles by OpenVINO 9.9" in found.describe()
+    assert not choose_device("auto").compiled

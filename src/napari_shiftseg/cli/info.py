@@ -82,7 +82,7 @@ def _devices(console: Console) -> dict[str, Any]:
     chosen = choose_device("auto")
     names = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     found: list[tuple[str, Device]] = []
-    for name in [*names, "mps", "cpu"]:
+    for name in [*names, "mps", "cpu", "openvino"]:
         try:
             found.append((name, choose_device(name)))
         except DeviceError:

@@ -53,6 +53,7 @@ def choose_method(
     *,
     memory: int | None = None,
     tall: bool = False,
+    compiled: bool = False,
     deterministic: bool = False,
     empty: float = 0.0,
 ) -> StreamPlan | None:
@@ -66,6 +67,8 @@ def choose_method(
         Bytes that one pass may take.
     tall : bool
         As in `plan_stream`: strips for a GPU.
+    compiled : bool
+        Passes are compiled as a whole, which only tiles can be.
     deterministic : bool
         Bits may depend on the network alone, which only fixed tiles grant.
     empty : float
@@ -88,7 +91,11 @@ def choose_method(
         raise SettingsError(f"method is {method!r}; give {', '.join(map(repr, METHODS[:-1]))} or {METHODS[-1]!r}.")
     if method == "tiles":
         return None
-    refusal = "equal bits for each tile size were asked for (deterministic)" if deterministic else stream_refusal(tiles)
+    refusal = stream_refusal(tiles)
+    if deterministic:
+        refusal = "equal bits for each tile size were asked for (deterministic)"
+    elif compiled:
+        refusal = "OpenVINO runs whole tiles"
     if refusal is not None:
         if method == "stream":
             raise SettingsError(f"the plan cannot be streamed, because {refusal}; take method 'tiles' or 'auto'.")
@@ -112,6 +119,7 @@ def describe_methods(
     write: int | Sequence[int] | None = None,
     border: Literal["reflect", "valid"] = "reflect",
     tall: bool = False,
+    compiled: bool = False,
 ) -> tuple[MethodCost, ...]:
     """What tiles and a stream cost for an image, from integers alone.
 
@@ -124,8 +132,8 @@ def describe_methods(
         Bytes that one pass may take.
     write, border
         As in `plan_tiles`.
-    tall
-        As in `plan_stream`.
+    tall, compiled
+        As in `choose_method`.
 
     Returns
     -------
@@ -138,7 +146,7 @@ def describe_methods(
     stream True 1.01
     """
     tiles = plan_tiles(spec, shape, write, border, memory=memory)
-    chosen = choose_method(tiles, memory=memory, tall=tall)
+    chosen = choose_method(tiles, memory=memory, tall=tall, compiled=compiled)
     by_tiles = MethodCost(
         method="tiles",
         possible=True,
@@ -148,7 +156,7 @@ def describe_methods(
         memory=_tile_bytes(tiles),
         text=tiles.describe(),
     )
-    if refusal := stream_refusal(tiles):
+    if refusal := stream_refusal(tiles) or ("OpenVINO runs whole tiles" if compiled else None):
         text = f"not possible, because {refusal}"
         none = MethodCost(method="stream", possible=False, chosen=False, flops=0.0, redundancy=0.0, memory=0, text=text)
         return by_tiles, none

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
@@ -45,12 +47,15 @@ class Device:
         The device in words.
     free : int
         Free memory, bytes; 0 where it is not known.
+    compiled : bool
+        Whether OpenVINO runs the tiles, instead of PyTorch.
     """
 
     torch_device: torch.device
     kind: str
     name: str
     free: int
+    compiled: bool = False
 
     def describe(self) -> str:
         """One line for people: device, name and free memory."""
@@ -63,7 +68,8 @@ def choose_device(wanted: str = "auto") -> Device:
     Parameters
     ----------
     wanted : str
-        "auto" (CUDA where there is one, else Apple's MPS, else the CPU), or a PyTorch device such as "cpu", "cuda:1".
+        "auto" (CUDA where there is one, else Apple's MPS, else the CPU), a PyTorch device such as "cpu", "cuda:1", or
+        "openvino": the CPU, where OpenVINO compiles the network for each kind of tile.
 
     Raises
     ------
@@ -72,10 +78,13 @@ def choose_device(wanted: str = "auto") -> Device:
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if wanted == "openvino":
+        return _openvino()
     try:
         device = torch.device(wanted)
     except RuntimeError as exc:
-        raise DeviceError(f"device {wanted!r} is not known; give 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'.") from exc
+        known = "'auto', 'cpu', 'openvino', 'cuda', 'cuda:1' or 'mps'"
+        raise DeviceError(f"device {wanted!r} is not known; give {known}.") from exc
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
@@ -92,8 +101,23 @@ def choose_device(wanted: str = "auto") -> Device:
         return Device(torch_device=device, kind="mps", name="Apple GPU", free=0)
     if device.type != "cpu":
         raise DeviceError(f"device {wanted!r} is not supported; use 'auto', 'cpu', 'cuda' or 'mps'.")
+    return _cpu()
+
+
+def _cpu() -> Device:
     threads = torch.get_num_threads()
-    return Device(torch_device=device, kind="cpu", name=f"{threads} thread{'s' * (threads > 1)}", free=free_memory())
+    name = f"{threads} thread{'s' * (threads > 1)}"
+    return Device(torch_device=torch.device("cpu"), kind="cpu", name=name, free=free_memory())
+
+
+def _openvino() -> Device:
+    if find_spec("openvino") is None:
+        raise DeviceError(
+            "device 'openvino' was asked for, but OpenVINO is not installed; "
+            "run `pip install 'napari-shiftseg[openvino]'`, or use --device cpu."
+        )
+    cpu = _cpu()
+    return replace(cpu, name=f"{cpu.name}, tiles by OpenVINO {version('openvino')}", compiled=True)
 
 
 def choose_dtype(name: str, device: Device) -> torch.dtype:
@@ -163,7 +187,9 @@ def free_memory() -> int:
 
 
 def stream_wish(device: Device, memory: int | None) -> dict[str, Any]:
-    """What `geometry.choose_method` has to know of a device, as its arguments: bytes that a column may take, height of strips.
+    """What `geometry.choose_method` has to know of a device, as its arguments.
+
+    Bytes that a column may take, the height of strips, and whether passes are compiled.
 
     Parameters
     ----------
@@ -172,7 +198,8 @@ def stream_wish(device: Device, memory: int | None) -> dict[str, Any]:
         Bytes that were wished for.
     """
     gpu = device.kind != "cpu"
-    return {"memory": device.free // 2 if gpu and memory is None and device.free else memory, "tall": gpu}
+    budget = device.free // 2 if gpu and memory is None and device.free else memory
+    return {"memory": budget, "tall": gpu, "compiled": device.compiled}
 
 
 def release_memory(device: Device) -> None:

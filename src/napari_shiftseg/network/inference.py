@@ -58,7 +58,14 @@ class InferenceNet(nn.Module):
 
     def forward(self, x: Tensor, keep: Window) -> Tensor:
         """Window `keep` of the output, (B, out_channels, *keep), of an input (B, C, *in)."""
-        plan = _planned(self.spec, tuple(x.shape[2:]), tuple((part.start, part.stop) for part in keep))
+        return self.passed(x, self.planned(tuple(x.shape[2:]), keep))
+
+    def planned(self, edges: tuple[int, ...], keep: Window) -> Pass:
+        """What is read and kept of each map, for an input with these edges."""
+        return _planned(self.spec, edges, tuple((part.start, part.stop) for part in keep))
+
+    def passed(self, x: Tensor, plan: Pass) -> Tensor:
+        """The output that a pass keeps."""
         x, skips = _part(x, plan.read), []
         for level, factor in enumerate(self.spec.factors):
             x = self.encoder[level](x)

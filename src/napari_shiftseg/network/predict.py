@@ -78,7 +78,7 @@ def predict(
     plan : TilePlan
         Made for the image's spatial shape.
     device : str
-        "auto", "cpu", "cuda", ...
+        "auto", "cpu", "openvino", "cuda", ...
     out : array or zarr array, optional
         (E, *plan.result_shape) float32, filled in place.
     on_event : callable, optional
@@ -169,6 +169,8 @@ def predict_steps(
     if stream is not None:
         stream = yield from _streamed(by_strips, stream, method, chosen)
     if stream is None:
+        if chosen.compiled:
+            yield Stage(done=0, total=len(plan), text="OpenVINO compiles each kind of tile, which takes some seconds")
         plan = yield from _tiled(by_tiles, fitting_plan(module, plan, chosen, dtype), chosen)
     return Prediction(embedding=embedding, foreground=foreground, device=chosen, plan=plan, stream=stream)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from napari_shiftseg.geometry import Tile, TilePlan, Window
+from napari_shiftseg.network.compiled import CompiledNet
 from napari_shiftseg.network.constant_tiles import ConstantTiles
 from napari_shiftseg.network.device import Device, channels_last, is_tf32, memory_errors
 from napari_shiftseg.network.execution import exact_convolutions, ready_network
@@ -155,8 +156,9 @@ def _tuned(plan: TilePlan, device: Device, deterministic: bool) -> bool:
 
 
 @torch.inference_mode()
-def _one_pass(net: InferenceNet | PlainNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
+def _one_pass(net: InferenceNet | PlainNet | CompiledNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
     """Start one pass; what is returned waits for its (tiles, channels, *keep) float32."""
     x = copies.there(blocks)
-    x = x.to(next(net.parameters()).dtype).contiguous(memory_format=channels_last(net.spec.ndim))
+    layout = torch.contiguous_format if isinstance(net, CompiledNet) else channels_last(net.spec.ndim)
+    x = x.to(next(net.parameters()).dtype).contiguous(memory_format=layout)
     return copies.back(net(x, keep).float())

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_shiftseg.errors import ComplianceError, ModelError, SettingsError
+from napari_shiftseg.errors import ComplianceError, DeviceError, ModelError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
 from napari_shiftseg.geometry import UNetSpec, Violation, violations
 from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
@@ -137,6 +137,8 @@ def train_steps(
     _check(images, settings)
     torch.manual_seed(settings.seed)
     device = choose_device(settings.device)
+    if device.compiled:
+        raise DeviceError("OpenVINO cannot train a network; give device 'cpu', or another that PyTorch has.")
     dtype = choose_dtype(settings.dtype, device)
     where = device.torch_device
     net = UNet(settings.spec) if start is None else copy.deepcopy(start)

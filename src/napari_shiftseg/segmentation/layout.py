@@ -22,7 +22,7 @@ from napari_shiftseg.geometry import (
     plan_stream,
 )
 from napari_shiftseg.io import chunk_edges
-from napari_shiftseg.network import Device
+from napari_shiftseg.network import Device, stream_wish
 from napari_shiftseg.segmentation.prepare import Task, loop_axes
 from napari_shiftseg.threads import cores
 
@@ -205,7 +205,7 @@ def _stream(layout: Layout, device: Device, method: Method, *, deterministic: bo
         choose_method(layout.tiles, method, deterministic=deterministic)  # refuses what cannot be
         return None
     part = layout.part(layout.grid.at([count // 2 for count in layout.grid.counts]))
-    found = choose_method(part, method, memory=layout.memory["network"], tall=device.kind != "cpu")
+    found = choose_method(part, method, **stream_wish(device, layout.memory["network"]))
     if found is None or (method == "auto" and found.flops > _WORTH_IT * part.flops):
         return None
     return found.strip, tuple(-(-edge // p) * p for edge, p in zip(found.width, part.spec.period[1:], strict=True))

@@ -24,7 +24,7 @@ class SegmentSettings:
         How the network runs over the image: tile by tile, or in strips that compute no row twice; "auto" takes what costs less
         (see `geometry.choose_method`).
     device : str
-        "auto", "cpu", "cuda", "cuda:1", "mps".
+        "auto", "cpu", "openvino" (the CPU, tiles compiled by OpenVINO), "cuda", "cuda:1", "mps".
     dtype : str
         "float32", "bfloat16", "float16" (GPUs) or "tf32" (NVIDIA GPUs).
     memory : int, optional
