@@ -5,6 +5,8 @@ inference form without its merged operators, which a compiler merges itself. The
 of a later one; a plan with tiles at its far borders has up to four kinds of tiles in 2D, and each kind is compiled or captured
 apart.
 
+With `--images`, whole images too: `predict` with PyTorch's own choice of tiles or stream, and with OpenVINO.
+
     python benchmarks/compiled.py [--device cuda] [--out docs/measurements/compiled.json]
 """
 
@@ -16,15 +18,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from machine import processor
 from torch import Tensor
 
-from napari_shiftseg import UNet, UNetSpec, plan_tiles
+from napari_shiftseg import UNet, UNetSpec, plan_tiles, predict
 from napari_shiftseg.geometry import Window
 from napari_shiftseg.network import Device, choose_device
 from napari_shiftseg.network.compiled import compiled_net, forget
@@ -41,12 +45,13 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--features", nargs="+", type=int, default=[16, 32])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--images", nargs="*", type=int, default=[], help="edges of whole 2D images, px")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--out", type=Path)
     wishes = parser.parse_args()
     device = choose_device(wishes.device)
-    rows = []
+    rows, images = [], []
     for features in wishes.features:
         torch.manual_seed(0)
         net = UNet(UNetSpec(levels=wishes.levels, features=features, embedding_dim=8)).eval().requires_grad_(False)
@@ -56,6 +61,10 @@ def main() -> None:
                 for row in compare(net, device, dtype, edge, wishes.turns):
                     rows.append({**what, **row})
                     print(json.dumps(rows[-1]), flush=True)
+            for edge in wishes.images:
+                for row in whole(net, dtype, edge, wishes.turns):
+                    images.append({"features": features, "levels": wishes.levels, "dtype": dtype, "edge": edge, **row})
+                    print(json.dumps(images[-1]), flush=True)
     if wishes.out:
         document = {
             "date": time.strftime("%Y-%m-%d"),
@@ -63,6 +72,7 @@ def main() -> None:
             "machine": {"processor": processor(), "device": device.describe(), "threads": torch.get_num_threads()},
             "versions": {"torch": torch.__version__, "openvino": version("openvino") if find_spec("openvino") else None},
             "rows": rows,
+            "images": images,
         }
         wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -104,6 +114,41 @@ def compare(net: UNet, device: Device, dtype: str, edge: int, turns: int) -> lis
             "difference": float((results[name] - reference).abs().max() / reference.abs().max()),
         }
         for name in passes
+    ]
+
+
+def whole(net: UNet, dtype: str, edge: int, turns: int) -> list[dict[str, object]]:
+    """Whole images by `predict` on the CPU, from main memory to main memory."""
+    image = np.random.default_rng(0).random((1, edge, edge), np.float32)
+    runs: dict[str, Callable[[], np.ndarray]] = {}
+    for name, where, tile in (
+        ("PyTorch", "cpu", None),
+        ("OpenVINO", "openvino", None),
+        ("OpenVINO, tiles of 1024 px", "openvino", 1024),
+    ):
+        plan = plan_tiles(net.spec, image.shape[1:], tile)
+        runs[name] = partial(predict, net, image, plan, where, dtype=dtype)
+    forget()
+    first, seconds, results = {}, {name: [] for name in runs}, {}
+    for name, run in runs.items():
+        started = time.perf_counter()
+        results[name] = run()
+        first[name] = time.perf_counter() - started
+    for _ in range(turns):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    reference = results["PyTorch"]
+    return [
+        {
+            "way": name,
+            "seconds": statistics.median(seconds[name]),
+            "ratio": statistics.median(a / b for a, b in zip(seconds[name], seconds["PyTorch"], strict=True)),
+            "first": first[name],
+            "difference": float(np.abs(results[name] - reference).max() / np.abs(reference).max()),
+        }
+        for name in runs
     ]
 
 

@@ -118,6 +118,21 @@ def compiled(document: Document) -> list[str]:
             f"| {' | '.join(map(str, case))} | {row['way']} | {1000 * row['seconds']:.3g} | {row['ratio']:.2f} | "
             f"{row['warm_up']:.2g} | {row['difference']:.1e} | {pays} |"
         )
+    if images := document.get("images"):
+        lines += [
+            "",
+            "Whole 2D images from main memory to main memory: PyTorch with what it takes unless told otherwise (tiles or "
+            "stream), and `--device openvino` with the tiles that it takes then, and with larger ones. *First*: the first "
+            "image, for which the network is compiled.",
+            "",
+            "| features | number format | image | way | s | ratio | first, s | difference |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['features']} | {row['dtype']} | {row['edge']} x {row['edge']} px | {row['way']} | {row['seconds']:.3g} | "
+            f"{row['ratio']:.2f} | {row['first']:.3g} | {row['difference']:.1e} |"
+            for row in images
+        ]
     return [*lines, ""]
 
 

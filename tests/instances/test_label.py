@@ -211,8 +211,8 @@ def test_labels_are_numbered_in_raster_order_on_any_embedding(seed, bandwidth):
     assert labels.dtype == np.uint32 and labels.shape == (40, 30)
     assert set(np.unique(labels)) == set(range(int(labels.max()) + 1))
     assert (labels[~mask] == 0).all()
-    # where all pixels find a mode, the neighbours decide nothing
-    assert in_raster_order(label_instances(embedding, mask, bandwidth, min_size=0, radius=1e6, min_density=0.0))
+    # where all pixels find a mode and keep it, the neighbours decide nothing
+    assert in_raster_order(label_instances(embedding, mask, bandwidth, min_size=0, radius=1e6, min_density=0.0, dip=1.0))
 
 
 def test_the_foreground_decides_what_can_belong_to_an_instance():

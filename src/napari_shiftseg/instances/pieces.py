@@ -36,6 +36,9 @@ UNDECIDED = 1
 
 Window = tuple[slice, ...]
 
+# Pixels of a mode that lie apart from the others are none of its own where they are this many times as far from it.
+_ELSEWHERE = 1.5
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pieces:
@@ -117,16 +120,11 @@ def piece_steps(
         place = tuple(slice(c.start + i.start, c.stop + i.start) for c, i in zip(core, inner, strict=True))
         return _cluster_window(embedding, foreground, place, halo, settings, origin, device)
 
-    for index, (core, (found, centres)) in enumerate(zip(cores, side_by_side(cluster, cores, threads), strict=True)):
-        if len(centres):
-            local = connected(found, connectivity=ndim, background=0)
-            count = int(local.max())
-            there = local > 0
-            owner = np.zeros(count + 1, np.int64)
-            owner[local[there]] = found[there]
-            pieces[core][there] = local[there] + (known - 1)
-            modes.append(centres[owner[1:] - 1])
-            known += count
+    for index, (core, (local, centres)) in enumerate(zip(cores, side_by_side(cluster, cores, threads), strict=True)):
+        there = local > 0
+        pieces[core][there] = local[there] + (known - 1)
+        modes.append(centres)
+        known += len(centres)
         yield WindowDone(done=index + 1, total=len(corners), window=core)
     together = np.concatenate(modes)
     return Pieces(pixels=pieces, modes=together, fragment=_joined(pieces, together, edge, settings.bandwidth))
@@ -259,7 +257,7 @@ def _cluster_window(
     origin: Sequence[int],
     device: torch.device | str = "cpu",
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Mode of each pixel of the core (0: none, counted from 1), found with the pixels around it."""
+    """Piece of each pixel of the core (0: none, counted from 1), found with the pixels around it, and modes (P, E) of these."""
     shape = embedding.shape[1:]
     seen = tuple(slice(max(0, s.start - halo), min(n, s.stop + halo)) for s, n in zip(core, shape, strict=True))
     inner = tuple(slice(c.start - s.start, c.stop - s.start) for c, s in zip(core, seen, strict=True))
@@ -283,4 +281,43 @@ def _cluster_window(
             dip=settings.dip,
         )
     modes[mask] = found.assignment + 1
-    return modes[inner], found.modes
+    if settings.dip < 1:
+        modes = _without_islands(modes, mask, values, found.modes)
+    local = connected(modes[inner], connectivity=mask.ndim, background=0)
+    there = local > 0
+    owner = np.zeros(int(local.max()) + 1, np.int64)
+    owner[local[there]] = modes[inner][there]
+    return local, found.modes[owner[1:] - 1]
+
+
+def _without_islands(
+    modes: npt.NDArray[np.int64],
+    mask: npt.NDArray[np.bool_],
+    values: npt.NDArray[np.float64],
+    centres: npt.NDArray[np.float64],
+) -> npt.NDArray[np.int64]:
+    """Mode of each pixel, 0 also for those whose code only passes by a mode that is at home elsewhere.
+
+    Where two objects mix over many pixels, a mixture can come close to the code of a third one. Such pixels touch each other,
+    but no other pixel of that mode, are fewer, and lie farther from the mode than those do.
+    """
+    parts = connected(modes, connectivity=modes.ndim, background=0)[mask]
+    mode = modes[mask]
+    sizes, total = np.bincount(parts), np.bincount(mode, minlength=len(centres) + 1)
+    owner = np.zeros(len(sizes), np.int64)
+    owner[parts] = mode
+    few = 2 * sizes < total[owner]
+    few[0] = False
+    # distances are needed for modes that are at several places, and only for them
+    at_several = np.zeros(len(total), bool)
+    at_several[owner[few]] = True
+    rows = np.flatnonzero(at_several[mode])
+    if not len(rows):
+        return modes
+    far = np.linalg.norm(values[:, rows] - centres[mode[rows] - 1].T, axis=0)
+    usual = np.bincount(mode[rows], far, len(total)) / np.maximum(total, 1)
+    own = np.bincount(parts[rows], far, len(sizes)) / np.maximum(sizes, 1)
+    islands = few & (own > _ELSEWHERE * usual[owner])
+    kept = modes.copy()
+    kept[mask] = np.where(islands[parts], 0, mode)
+    return kept

@@ -31,7 +31,7 @@ class LabelSettings:
     radius : float
         A pixel farther than this many bandwidths from all modes is decided last, by its neighbours.
     dip : float
-        See `mean_shift`.
+        See `mean_shift`. Below 1, pixels that only pass by the mode of an instance elsewhere are decided last, too.
     min_density : float
         See `mean_shift`; kernel-weighted pixels.
     window, halo : int, optional
