@@ -136,6 +136,28 @@ def compiled(document: Document) -> list[str]:
     return [*lines, ""]
 
 
+def large_pages(document: Document) -> list[str]:
+    """Passes with and without large pages of memory."""
+    lines = [
+        "## Large pages",
+        "",
+        "PyTorch takes the memory of a large map anew from the system for each tile; importing this package asks for pages of "
+        "2 MB instead of 4 kB where Linux has them (`THP_MEM_ALLOC_ENABLE`, unless it is set already). Networks of 3 poolings, "
+        f"medians over processes in turns ({document['turns']} each).",
+        "",
+        "| | features | image | s, small pages | s, large pages | ratio | page faults | with large pages | memory, MB | "
+        "with large pages |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['way']} | {row['features']} | {row['edge']} x {row['edge']} px | {row['small_seconds']:.3g} | "
+        f"{row['large_seconds']:.3g} | {row['ratio']:.2f} | {row['small_faults']:,.0f} | {row['large_faults']:,.0f} | "
+        f"{row['small_memory'] / 1e6:.0f} | {row['large_memory'] / 1e6:.0f} |"
+        for row in document["rows"]
+    ]
+    return [*lines, ""]
+
+
 def plain(value: Any) -> str:
     """A value for people."""
     if isinstance(value, bool):

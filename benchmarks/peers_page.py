@@ -70,12 +70,15 @@ def image(ndim: int, edge: int) -> str:
 # -- targets ---------------------------------------------------------------------------------------------------------------
 
 
-def targets(found: Row) -> Iterator[tuple[str, str, str, bool | None, str]]:
-    """What was aimed at: text, target, measured, whether it is met, and why (not)."""
+def targets(found: Row, *, large_only: bool = False) -> Iterator[tuple[str, str, str, bool | None, str]]:
+    """What was aimed at: text, target, measured, whether it is met, and why (not).
+
+    With `large_only`, only of images for which the goals were set.
+    """
     for ndim, goals in ALIKE.items():
         large = [edge for axes, edge in sizes(found) if axes == ndim and edge >= MARGINS * margin(found, ndim)]
         small = [edge for axes, edge in sizes(found) if axes == ndim]
-        if not small:
+        if not small or (large_only and not large):
             continue
         edge = max(large or small)
         below = (

@@ -75,7 +75,7 @@ def targets(found: dict[str, Document]) -> Iterator[Target]:
     """All goals that a file has an answer to."""
     for name in ("peers", *MORE_PEERS):
         if name in found:
-            yield from peers_page.targets(found[name])
+            yield from peers_page.targets(found[name], large_only=name in MORE_PEERS)
     if "limits" in found:
         yield from limit_targets(found["limits"])
     if "streaming" in found:
@@ -295,6 +295,7 @@ def growth(small: Document, big: Document) -> str:
 SECTIONS = {
     "streaming": lambda document: [*parts_page.streaming(document), said(document, "streaming"), ""],
     "tile_path": lambda document: [*parts_page.tile_path(document), said(document, "tile_path"), ""],
+    "large_pages": lambda document: [*parts_page.large_pages(document), said(document, "large_pages"), ""],
     "compiled": lambda document: [*parts_page.compiled(document), said(document, "compiled"), ""],
     "clustering": lambda document: [*clustering_page.clustering(document), said(document, "clustering"), ""],
     "large_images": large,

@@ -2,7 +2,10 @@
 
 import doctest
 import importlib
+import os
 import re
+import subprocess
+import sys
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -149,3 +152,14 @@ def test_installation_page_names_the_debian_packages_that_the_tests_install():
     packages = re.findall(r'^    "([a-z0-9.-]+)": "', listing, flags=re.MULTILINE)
     page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
     assert packages and not [package for package in packages if package not in page]
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_large_pages_are_asked_for_unless_the_user_has_decided(before, after):
+    """PyTorch reads the variable at its first allocation."""
+    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    if before is not None:
+        environment["THP_MEM_ALLOC_ENABLE"] = before
+    code = "import napari_shiftseg, os; print(os.environ['THP_MEM_ALLOC_ENABLE'])"
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == after

@@ -5,8 +5,13 @@ Names are loaded when they are first used: importing the package imports neither
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# PyTorch takes the memory of each large map anew from the system: on Linux a tenth of the page faults in large pages, as numpy
+# asks for, too. It is read at PyTorch's first allocation.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from napari_shiftseg import synthetic as synthetic

@@ -170,7 +170,7 @@ def predict_steps(
         stream = yield from _streamed(by_strips, stream, method, chosen)
     if stream is None:
         if chosen.compiled:
-            yield Stage(done=0, total=len(plan), text="OpenVINO compiles each kind of tile, which takes some seconds")
+            yield Stage(done=0, total=len(plan), text="OpenVINO compiles the network for each kind of tile first")
         plan = yield from _tiled(by_tiles, fitting_plan(module, plan, chosen, dtype), chosen)
     return Prediction(embedding=embedding, foreground=foreground, device=chosen, plan=plan, stream=stream)
 
