@@ -91,6 +91,15 @@ def targets(found: Row) -> Iterator[tuple[str, str, str, bool, str]]:
         why = ", ".join(f"{row['truth']}: {row['seconds_labels']:.3g} s" for row in flat)
         why += f"; pixels that mix two codes grow from {100 * flat[0]['mixed']:.0f} to {100 * flat[-1]['mixed']:.0f} %"
         yield text, f"at most {FLAT:g}", f"{most:.2f}", most <= FLAT, why
+        off = max(abs(row["objects"] / row["truth"] - 1) for row in flat)
+        counts = ", ".join(f"{row['objects']} of {row['truth']}" for row in flat)
+        yield (
+            "labels: number of objects",
+            f"within {100 * COUNT:g} %",
+            counts,
+            off <= COUNT,
+            f"off by {100 * off:.1f} % at most",
+        )
     if share := found.get("share"):
         why = f"{share['seconds_clustering']:.3g} s beside {share['seconds_network']:.3g} s"
         text = "clustering: of the time of the network"
