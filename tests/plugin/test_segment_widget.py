@@ -378,3 +378,16 @@ def test_new_data_of_the_layer_make_a_new_plan(open_widget):
     _, widget = open_widget(layer)
     layer.data = noise((20, 22))
     assert "of 20 x 22 px" in widget.form.plan.text()
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ({"kind": "cpu", "name": "2 threads"}, "3 instances, compliant, 1.5 s on CPU."),
+        ({"kind": "cpu", "name": "2 threads, tiles by OpenVINO 9.9"}, "3 instances, compliant, 1.5 s on CPU with OpenVINO."),
+    ],
+)
+def test_the_line_under_a_run_names_what_ran(device, said):
+    from napari_shiftseg.plugin.run_bar import summary
+
+    assert summary({"instances": [3], "seconds": {"all": 1.5}, "status": "compliant", "device": device}) == ("pass", said)

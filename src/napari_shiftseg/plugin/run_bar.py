@@ -66,4 +66,6 @@ def summary(record: Mapping[str, Any]) -> tuple[str, str]:
     counts, seconds = record["instances"], record["seconds"]["all"]
     found = f"{counts[0]} instances" if len(counts) == 1 else f"{sum(counts)} instances in {len(counts)} frames"
     level = "pass" if record["status"] == "compliant" else "warn"
-    return level, f"{found}, {record['status']}, {seconds:.1f} s on {record['device']['kind'].upper()}."
+    device = record["device"]
+    where = device["kind"].upper() + " with OpenVINO" * ("OpenVINO" in device["name"])
+    return level, f"{found}, {record['status']}, {seconds:.1f} s on {where}."
