@@ -104,7 +104,9 @@ def targets(found: Row) -> Iterator[tuple[str, str, str, bool, str]]:
         why = f"{share['seconds_clustering']:.3g} s beside {share['seconds_network']:.3g} s"
         text = "clustering: of the time of the network"
         yield text, f"at most {100 * SHARE:.0f} %", f"{100 * share['share']:.0f} %", share["share"] <= SHARE, why
-    for row in found.get("merging", []):
+    merging = found.get("merging", [])
+    for row in merging:
         if "times_ours" in row:
-            times, why = row["times_ours"], f"{row['cells']:,} cells in {row['blocks']} blocks"
+            times, why = row["times_ours"], f"{row['cells']:,} cells in {row['blocks']} blocks, {row['seconds']:.3g} s"
+            why += f" and {row['objects']:,} found, against {merging[0]['seconds']:.3g} s and {merging[0]['objects']:,}"
             yield f"merging: over {row['method']}", f"{MERGING:g} x", f"{times:.0f} x", times >= MERGING, why
