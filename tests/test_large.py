@@ -15,7 +15,7 @@ from grey import UNCHANGED, bars
 from grey import grey_model as made
 
 from napari_shiftseg import SegmentSettings, UNet, UNetSpec, open_result, read_image, save_model, segment
-from napari_shiftseg.errors import ResultError, SettingsError
+from napari_shiftseg.errors import DeviceError, ResultError, SettingsError
 from napari_shiftseg.events import BlockDone, Estimate, Stage, TileDone
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import ChunkReader, Image, ResultWriter, WorkFolder, work_path
@@ -355,6 +355,13 @@ def test_half_written_files_are_never_taken_for_finished_ones(tmp_path):
     newest.unlink()
     (folder / "faces" / ".0-9.npz.ab.partial").write_bytes(b"PK")
     np.testing.assert_array_equal(segment(image, model, LARGE, tmp_path / "r.zarr").labels[:], expected)
+
+
+def test_openvino_is_refused_since_it_takes_memory_for_each_kind_of_tile():
+    task = prepare(Image.from_array(bars((600, 530)), "yx"), grey_model(), LARGE)
+    by_openvino = replace(task, device=replace(task.device, compiled=True))
+    with pytest.raises(DeviceError, match="out of core cannot say what it takes; use --device cpu"):
+        layout_of(by_openvino, LARGE)
 
 
 def test_an_unfinished_run_of_something_else_is_refused_and_kept(tmp_path, monkeypatch):

@@ -19,8 +19,8 @@ from napari_shiftseg.network.unet import UNet
 
 __all__ = ["CompiledNet", "compiled_net", "forget"]
 
-# Kinds of tiles that stay compiled: in 3D a plan has up to 27, inner and border ones.
-_KINDS = 27
+# Kinds of tiles that stay compiled, each with the memory of a pass: those of two neighbouring rows of tiles and more.
+_KINDS = 9
 # Networks that stay compiled for a later call: the blocks of a large image, the frames of a series.
 _NETWORKS = 2
 _PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.errors import ResultError
+from napari_shiftseg.errors import DeviceError, ResultError
 from napari_shiftseg.events import Estimate, Event, Stage
 from napari_shiftseg.geometry import TilePlan, plan_tiles
 from napari_shiftseg.instances import Numbers, whole_table
@@ -48,7 +48,17 @@ def memory_for(task: Task, settings: SegmentSettings) -> int:
 
 
 def layout_of(task: Task, settings: SegmentSettings) -> Layout:
-    """The blocks that a run with these settings takes."""
+    """The blocks that a run with these settings takes.
+
+    Raises
+    ------
+    DeviceError
+        With OpenVINO, whose memory nobody can state before a run.
+    """
+    if task.device.compiled:
+        raise DeviceError(
+            "OpenVINO keeps memory for each kind of tile, so a run out of core cannot say what it takes; use --device cpu."
+        )
     return lay_out(
         task,
         memory_for(task, settings),
