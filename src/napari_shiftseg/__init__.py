@@ -9,8 +9,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# PyTorch takes the memory of each large map anew from the system: on Linux a tenth of the page faults in large pages, as numpy
-# asks for, too. It is read at PyTorch's first allocation.
+# PyTorch takes the memory of each large map anew from the system; on Linux in large pages, as numpy asks for, too, that costs
+# far fewer page faults (benchmarks/large_pages.py). The variable is read at PyTorch's first allocation.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:

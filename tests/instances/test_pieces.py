@@ -47,7 +47,7 @@ def test_a_part_gets_what_the_whole_image_gives():
 
 
 def mixing_codes():
-    """Two objects whose codes mix over a wide seam, halfway near the code of a third one, far away: (embedding, mask)."""
+    """Two objects whose codes mix over a wide seam, halfway near the code of a third one, far away: (2, 60, 90)."""
     rng = np.random.default_rng(0)
     codes = np.array([[0.0, 0.0], [8.0, 0.0], [4.0, 1.2]])
     truth = np.zeros((60, 90), int)

@@ -15,6 +15,8 @@ __all__ = ["METHODS", "Method", "MethodCost", "choose_method", "describe_methods
 
 Method = Literal["auto", "tiles", "stream"]
 METHODS: tuple[Method, ...] = ("auto", "tiles", "stream")
+# Why a compiled pass is no stream.
+_WHOLE_TILES = "OpenVINO runs whole tiles"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ def choose_method(
     if deterministic:
         refusal = "equal bits for each tile size were asked for (deterministic)"
     elif compiled:
-        refusal = "OpenVINO runs whole tiles"
+        refusal = _WHOLE_TILES
     if refusal is not None:
         if method == "stream":
             raise SettingsError(f"the plan cannot be streamed, because {refusal}; take method 'tiles' or 'auto'.")
@@ -156,7 +158,7 @@ def describe_methods(
         memory=_tile_bytes(tiles),
         text=tiles.describe(),
     )
-    if refusal := stream_refusal(tiles) or ("OpenVINO runs whole tiles" if compiled else None):
+    if refusal := stream_refusal(tiles) or (_WHOLE_TILES if compiled else None):
         text = f"not possible, because {refusal}"
         none = MethodCost(method="stream", possible=False, chosen=False, flops=0.0, redundancy=0.0, memory=0, text=text)
         return by_tiles, none
