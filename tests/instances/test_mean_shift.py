@@ -248,11 +248,29 @@ def test_cells_decide_for_their_points_as_each_point_would(dim, edge, radius, pl
     np.testing.assert_array_equal(found, np.where(distance <= radius, nearest, -1))
 
 
-@pytest.mark.parametrize("few", [True, False], ids=["sparse", "dense"])
-def test_sums_over_cells_are_those_of_the_definition(few, placed):
+@pytest.mark.parametrize("dim", [3, 7])
+@pytest.mark.parametrize(("count", "others"), [(1, 40), (2, 40), (2, 1)])
+def test_the_nearest_are_those_of_all_distances(dim, count, others, placed, monkeypatch):
+    monkeypatch.setattr(NEIGHBOURS, "_VALUES", {"cpu": 1000})  # so that there are several blocks
+    rng = np.random.default_rng(8)
+    at, modes = rng.normal(1000, 3, (200, dim)), rng.normal(1000, 3, (others, dim))
+    all_distances = np.linalg.norm(at[:, None] - modes, axis=2)
+    expected = np.sort(np.pad(all_distances, ((0, 0), (0, 1)), constant_values=np.inf), axis=1)[:, :count]
+    bound = np.median(expected[:, 0])
+    distance, index = (found.cpu().numpy() for found in NEIGHBOURS.nearest(placed(at), placed(modes), count, bound))
+    near = expected <= bound
+    assert 0 < near.sum() < near.size
+    np.testing.assert_allclose(distance, np.where(near, expected, np.inf), rtol=1e-9)
+    assert (index[~near] == others).all()
+    rows = np.broadcast_to(np.arange(len(at))[:, None], index.shape)[near]
+    np.testing.assert_array_equal(all_distances[rows, index[near]], expected[near])
+
+
+@pytest.mark.parametrize(("few", "dim"), [(True, 3), (True, 6), (False, 4)])
+def test_sums_over_cells_are_those_of_the_definition(few, dim, placed):
     """In a small and in a large space, where cells have most others and few of them in the reach of their kernel."""
     rng = np.random.default_rng(5)
-    means, weights = rng.normal(0, 20 if few else 0.3, (500, 4)), rng.uniform(1, 5, 500)
+    means, weights = rng.normal(0, 20 if few else 0.3, (500, dim)), rng.uniform(1, 5, 500)
     at = means[:50] + 0.1
     density, mean = KERNELS.Kernels(means=placed(means), weights=placed(weights)).sums(at)
     distance = np.linalg.norm(at[:, None] - means, axis=2)

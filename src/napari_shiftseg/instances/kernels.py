@@ -12,7 +12,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from napari_shiftseg.instances.cells import Cells
-from napari_shiftseg.instances.neighbours import blocks, has_trees
+from napari_shiftseg.instances.neighbours import TREE_DIMENSIONS, blocks, has_trees
 
 __all__ = ["REACH", "Kernels", "kernels_of"]
 
@@ -32,6 +32,8 @@ _ENOUGH = 0.9
 # Positions whose near kernels a tree finds at once, and the share of the kernels up to which it pays.
 _ROWS = 256
 _FEW = 0.04
+# Kernels up to which, in many dimensions, products find the pairs near each other faster than a tree.
+_MANY = 4096
 # Half the extent of the kernels up to which products in float32 give distances to three digits.
 _NEAR = 40.0
 # The exponent of a kernel beyond its reach: e to it is next to nothing, and not yet one of the slow smallest numbers.
@@ -72,7 +74,7 @@ class Kernels:
 
     def _few(self, at: FloatArray) -> bool:
         """Whether so few kernels reach these positions that a tree pays."""
-        if not has_trees(self.means):
+        if not has_trees(self.means) or self.means.shape[1] > TREE_DIMENSIONS:
             return False
         near = self._tree.query_ball_point(at[:: _ROWS // 8], REACH, return_length=True).mean()
         return bool(near < _FEW * len(self.means))
@@ -87,10 +89,7 @@ class Kernels:
     def _dense(self, at: FloatArray) -> FloatArray:
         """The same over all kernels."""
         far, weighted = self._factors
-        here = torch.from_numpy(at).to(far.device) - self._middle
-        here = torch.cat([here, torch.ones_like(here[:, :1]), -0.5 * (here * here).sum(dim=1, keepdim=True)], dim=1).to(
-            far.dtype
-        )
+        here = self._places(torch.from_numpy(at).to(far.device))
         parts = []
         for rows in blocks(len(here), len(self.means), far.device):
             exponent = here[rows] @ far
@@ -99,6 +98,12 @@ class Kernels:
         sums = torch.cat(parts).double().cpu().numpy()
         sums[sums[:, 0] < 1e-20] = 0
         return np.asarray(sums)
+
+    def _places(self, at: Tensor) -> Tensor:
+        """(S, E + 2) factors of positions (S, E), whose products with those of the kernels are exponents."""
+        here = at - self._middle
+        factors = torch.cat([here, torch.ones_like(here[:, :1]), -0.5 * (here * here).sum(dim=1, keepdim=True)], dim=1)
+        return factors.to(self._factors[0].dtype)
 
     @cached_property
     def _tree(self) -> cKDTree:
@@ -124,15 +129,28 @@ class Kernels:
         return far.to(wanted).contiguous(), self._weighted.to(wanted)
 
     def _below_by_tree(self, distance: float) -> Tensor:
-        pairs = self._tree.sparse_distance_matrix(self._tree, distance, output_type="ndarray")
-        one, other = pairs["i"], pairs["j"]
+        one, other, exponents = self._pairs(distance)
         weights = self.weights.numpy()
-        density = np.bincount(one, np.exp(-0.5 * pairs["v"] ** 2) * weights[other], len(weights))
+        density = np.bincount(one, np.exp(exponents) * weights[other], len(weights))
         # of equals the first is the peak
         lower = (density[one] < density[other]) | ((density[one] == density[other]) & (one > other))
         below = torch.zeros(len(weights), dtype=torch.bool)
         below[torch.from_numpy(one[lower].astype(np.int64))] = True
         return below
+
+    def _pairs(self, distance: float) -> tuple[IntArray, IntArray, FloatArray]:
+        """(P,) both kernels of each pair within a distance, themselves included, and exponent of one at the other."""
+        if self.means.shape[1] <= TREE_DIMENSIONS or len(self.means) > _MANY:
+            pairs = self._tree.sparse_distance_matrix(self._tree, distance, output_type="ndarray")
+            return pairs["i"], pairs["j"], -0.5 * pairs["v"] ** 2
+        count, places, found = len(self.means), self._places(self.means), []
+        for rows in blocks(count, count, places.device):
+            exponents = (places[rows] @ self._factors[0]).numpy()
+            near = np.flatnonzero(exponents >= -0.5 * distance * distance)
+            one, other = np.divmod(near, count)
+            found.append((one + rows.start, other, exponents.ravel()[near]))
+        ones, others, shares = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return ones, others, shares
 
     def _below_by_distance(self, distance: float) -> Tensor:
         means, count = self.means, len(self.means)

@@ -43,6 +43,8 @@ _THIN = 0.15
 _GAPS = 1
 # So many modes around it are looked at.
 _NEAREST = 256
+# Modes whose surroundings are looked at at once.
+_TOGETHER = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,6 +154,8 @@ def _tensor(points: Any) -> torch.Tensor:
     if not isinstance(points, torch.Tensor):
         array = np.asarray(points)
         points = torch.from_numpy(array if array.dtype in (np.float32, np.float64) else array.astype(np.float64))
+    # all that is done goes along the columns
+    points = points.T.contiguous().T if points.ndim == 2 else points
     if points.ndim != 2 or (points.numel() and not all(bound.isfinite().all() for bound in bounds_of(points))):
         raise SettingsError(f"points have shape {tuple(points.shape)}; give (N, E) finite numbers.")
     kept: torch.Tensor = points if points.dtype == torch.float32 and len(points) > _MANY else points.double()
@@ -185,7 +189,8 @@ def _merge(modes: FloatArray, density: FloatArray, radius: float) -> tuple[Float
     order = np.lexsort((*modes.T[::-1].round(3), -density.round(3)))
     modes, density = modes[order], density[order]
     tree, kept = cKDTree(modes), np.ones(len(modes), bool)
-    for index in range(len(modes)):
+    # most have no other one so near
+    for index in np.flatnonzero(tree.query_ball_point(modes, radius, return_length=True) > 1):
         if kept[index]:
             near = np.asarray(tree.query_ball_point(modes[index], radius))
             kept[near[near > index]] = False
@@ -217,26 +222,34 @@ def _without_mixtures(modes: FloatArray, density: FloatArray, kernels: Kernels) 
     Pixels on the border of two objects mix their codes; what such pixels happen to heap up is no object.
     """
     light = np.flatnonzero(density * _DENSER < density[0])
-    _, others = cKDTree(modes).query(modes[light], k=np.arange(1, min(len(modes), _NEAREST) + 1))
-    found = [np.empty((0, 3), np.int64)]
-    for middle, near in zip(light, others, strict=True):
-        ends = near[density[near] > _DENSER * density[middle]]
-        way = modes[ends] - modes[middle]
-        unit = way / np.maximum(np.linalg.norm(way, axis=1), 1e-300)[:, None]
-        one, two = np.nonzero(np.triu(unit @ unit.T < _OPPOSITE))
-        if len(one) == 0:
-            continue
+    if len(modes) > _NEAREST:
+        _, others = cKDTree(modes).query(modes[light], k=np.arange(1, _NEAREST + 1))
+    else:
+        others = np.broadcast_to(np.arange(len(modes)), (len(light), len(modes)))
+    found = [np.empty((3, 0), np.int64)]
+    for first in range(0, len(light), _TOGETHER):
+        middle, near = light[first : first + _TOGETHER], others[first : first + _TOGETHER]
+        denser = density[near] > _DENSER * density[middle, None]
+        some = np.flatnonzero(denser.any(axis=0))
+        near, way = near[:, some], modes[near[:, some]] - modes[middle, None]
+        square = np.einsum("ijk,ijk->ij", way, way)
+        # what is not denser points nowhere
+        unit = np.where(denser[:, some], 1 / np.sqrt(np.maximum(square, 1e-300)), 0)[:, :, None] * way
+        unit = unit.astype(np.float32)
+        opposite = unit @ unit.swapaxes(1, 2).copy() < _OPPOSITE
+        row, one, two = np.unravel_index(np.flatnonzero(opposite), opposite.shape)
+        row, one, two = np.stack([row, one, two])[:, one < two]
         # distance of the mode from the line between two others that it lies between
-        line = way[two] - way[one]
-        share = -(way[one] * line).sum(axis=1) / (line * line).sum(axis=1)
-        close = np.linalg.norm(way[one] + share[:, None] * line, axis=1) < _OFF
-        found.append(np.stack([np.full(close.sum(), middle), ends[one[close]], ends[two[close]]], axis=1))
-    middle, one, two = np.concatenate(found).T
+        product = (way[row, one] * way[row, two]).sum(axis=1)
+        squares = square[row, one], square[row, two]
+        close = squares[0] * squares[1] - product * product < _OFF * _OFF * (squares[0] + squares[1] - 2 * product)
+        found.append(np.stack([middle[row], near[row, one], near[row, two]])[:, close])
+    light, one, two = np.concatenate(found, axis=1)
     # each way is looked at once
-    ways, back = np.unique(np.concatenate([middle, middle]) * len(modes) + np.concatenate([one, two]), return_inverse=True)
+    ways, back = np.unique(np.concatenate([light, light]) * len(modes) + np.concatenate([one, two]), return_inverse=True)
     start, end = np.divmod(ways, len(modes))
     usual = np.sort(_between(modes[start], modes[end], _WAY, kernels), axis=1)[:, _GAPS]
     filled = (usual > _THIN * density[start])[back].reshape(2, -1).all(axis=0)
     kept = np.ones(len(modes), bool)
-    kept[middle[filled]] = False
+    kept[light[filled]] = False
     return modes[kept], density[kept]

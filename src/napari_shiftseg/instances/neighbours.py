@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-__all__ = ["blocks", "has_trees", "nearest"]
+__all__ = ["TREE_DIMENSIONS", "blocks", "has_trees", "nearest"]
 
 Tensor: TypeAlias = torch.Tensor
 
+TREE_DIMENSIONS = 3
+"""Dimensions up to which a tree finds the few neighbours of a position faster than products with all others."""
+
+# So few others are looked at all in more dimensions.
+_FEW = 512
 # Values that are looked at at once on a GPU, and beside a processor's cache.
 _VALUES = {"cpu": 1 << 18}
 _MOST_VALUES = 1 << 24
@@ -32,10 +38,12 @@ def nearest(at: Tensor, others: Tensor, count: int, bound: float) -> tuple[Tenso
 
     What is farther than `bound`, or not there, has distance infinity and number K.
     """
-    if has_trees(at):
+    if has_trees(at) and (at.shape[1] <= TREE_DIMENSIONS or len(others) > _FEW):
         tree = cKDTree(others.numpy())
         distance, index = tree.query(at.numpy(), k=range(1, count + 1), distance_upper_bound=bound)
         return torch.from_numpy(distance), torch.from_numpy(index)
+    if has_trees(at):
+        return _by_products(at, others, count, bound)
     distance = at.new_full((len(at), count), torch.inf)
     index = torch.full((len(at), count), len(others), dtype=torch.int64, device=at.device)
     there = min(count, len(others))
@@ -45,3 +53,25 @@ def nearest(at: Tensor, others: Tensor, count: int, bound: float) -> tuple[Tenso
         distance[rows, :there], index[rows, :there] = gaps.topk(there, dim=1, largest=False)
     beyond = distance > bound
     return distance.masked_fill_(beyond, torch.inf), index.masked_fill_(beyond, len(others))
+
+
+def _by_products(at: Tensor, others: Tensor, count: int, bound: float) -> tuple[Tensor, Tensor]:
+    """The same with matrix products in float64; distances next to nothing keep half of their digits."""
+    middle = others.mean(dim=0)
+    there = others - middle
+    factors = torch.cat([-2 * there, (there * there).sum(dim=1, keepdim=True)], dim=1).T.contiguous()
+    here = torch.nn.functional.pad(at - middle, (0, 1), value=1.0)
+    least, index = np.full((len(at), count), np.inf), np.full((len(at), count), len(others))
+    parts = blocks(len(at), len(others), at.device)
+    memory = at.new_empty((parts[0].stop if parts else 0, len(others)))
+    for part in parts:
+        rows = here[part]
+        values, place = torch.mm(rows, factors, out=memory[: len(rows)]).numpy(), np.arange(len(rows))
+        for rank in range(min(count, len(others))):
+            found = values.argmin(axis=1)
+            least[part, rank], index[part, rank] = values[place, found], found
+            values[place, found] = np.inf
+    square = torch.from_numpy(least) + (here[:, :-1] ** 2).sum(dim=1, keepdim=True)
+    distance, order = square.clamp_min_(0).sqrt_(), torch.from_numpy(index)
+    beyond = distance > bound
+    return distance.masked_fill_(beyond, torch.inf), order.masked_fill_(beyond, len(others))

@@ -268,7 +268,7 @@ def _cluster_window(
     modes = np.zeros(mask.shape, np.int64)
     if not mask[inner].any():
         return modes[inner], np.empty((0, embedding.shape[0]))
-    values = np.asarray(embedding[(slice(None), *seen)])[:, mask].astype(np.float64, copy=False)
+    values = np.asarray(embedding[(slice(None), *seen)])[:, mask].astype(np.float64, order="C", copy=False)
     if settings.coordinates:
         for axis, (places, part) in enumerate(zip(np.nonzero(mask), seen, strict=True)):
             values[axis] += places + (part.start + origin[axis])
