@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ _MOST_PIXELS = 1 << 25
 _BITS = 32
 
 T = TypeVar("T")
+# Size of a plane of faces; of each block its place in the grid, that of its face in the plane, and how much of it lies there.
+_Layout: TypeAlias = tuple[list[int], list[tuple[tuple[int, ...], Any, tuple[slice, ...]]]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -243,8 +245,9 @@ class _Part:
     def of(cls, grid: BlockGrid, own: tuple[range, ...], load: Callable[[int], BlockFaces]) -> _Part:
         """The part with these blocks."""
         faces, modes, fragment, base = {}, [], [], 0
-        for index in product(*_with_next(grid, own)):
-            number = int(np.ravel_multi_index(index, grid.counts))
+        indices = list(product(*_with_next(grid, own)))
+        numbers = np.ravel_multi_index(tuple(np.array(indices).T), grid.counts)
+        for index, number in zip(indices, numbers.tolist(), strict=True):
             known = load(number)
             faces[index] = base, known.faces
             modes.append(known.modes)
@@ -256,30 +259,40 @@ class _Part:
         """(N, 2) fragments of two blocks that are one."""
         found = [np.empty((0, 2), np.int64)]
         for axis, (own, count) in enumerate(zip(self.own, self.grid.counts, strict=True)):
+            layout = self._layout(axis)
             for place in range(own.start, min(own.stop, count - 1)):
-                pairs = touching(self.plane(axis, place, 1), self.plane(axis, place + 1, 0))
+                pairs = touching(self._plane(layout, axis, place, 1), self._plane(layout, axis, place + 1, 0))
                 same = agreeing(self.modes[pairs[:, 0]], self.modes[pairs[:, 1]], bandwidth)
                 found.append(self.fragment[pairs[same]])
         return np.concatenate(found)
 
-    def plane(self, axis: int, place: int, side: int) -> npt.NDArray[np.int32]:
-        """Pieces on the faces of all blocks at a place along an axis, and one line of pixels of the blocks after them.
+    def _layout(self, axis: int) -> _Layout:
+        """Planes across an axis: the faces of all blocks at a place along it, and one line of pixels of the blocks after them.
 
         Each square of pixels that are neighbours lies whole in the plane of one part, though it may meet several blocks.
         """
-        edges, across = _without(self.grid.edge, axis), _without(self.own, axis)
-        corner = [own.start * edge for own, edge in zip(across, edges, strict=True)]
-        far = [own.stop * edge + 1 for own, edge in zip(across, edges, strict=True)]
-        sizes = _without(self.grid.shape, axis)
-        plane = np.empty([min(n, stop) - first for n, stop, first in zip(sizes, far, corner, strict=True)], np.int32)
+        edges, across, sizes = _without(self.grid.edge, axis), _without(self.own, axis), _without(self.grid.shape, axis)
+        first = [own.start * edge for own, edge in zip(across, edges, strict=True)]
+        stop = [min(n, own.stop * edge + 1) for n, own, edge in zip(sizes, across, edges, strict=True)]
+        places = []
         for beside in product(*_without(_with_next(self.grid, self.own), axis)):
+            start = [b * edge for b, edge in zip(beside, edges, strict=True)]
+            end = [min(s + edge, last) for s, edge, last in zip(start, edges, stop, strict=True)]
+            # an image of one axis has faces of none
+            spot = (..., *(slice(s - f, e - f) for s, e, f in zip(start, end, first, strict=True)))
+            places.append((beside, spot, tuple(slice(0, e - s) for s, e in zip(start, end, strict=True))))
+        return [last - f for last, f in zip(stop, first, strict=True)], places
+
+    def _plane(self, layout: _Layout, axis: int, place: int, side: int) -> npt.NDArray[np.int32]:
+        """Pieces on the faces of the blocks at a place along an axis."""
+        size, places = layout
+        plane = np.empty(size, np.int32)
+        for beside, spot, part in places:
             base, faces = self.faces[*beside[:axis], place, *beside[axis:]]
-            face = faces[axis, side]
-            start = [b * edge - c for b, edge, c in zip(beside, edges, corner, strict=True)]
-            spot: tuple[Any, ...] = (..., *(slice(s, s + n) for s, n in zip(start, face.shape, strict=True)))
-            view = plane[spot]
-            face = face[tuple(slice(0, n) for n in view.shape)]
-            np.add(face, np.minimum(face, 1) * base, out=view)
+            face = faces[axis, side][part]
+            above = np.sign(face)
+            above *= base
+            np.add(face, above, out=plane[spot])
         return plane
 
 
