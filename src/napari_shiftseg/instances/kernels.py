@@ -69,7 +69,7 @@ class Kernels:
 
     def peaks(self, distance: float) -> FloatArray:
         """(S, E) means that no other one within `distance` exceeds in density, as far as their kernels reach that far."""
-        below = self._below_by_tree(distance) if has_trees(self.means) else self._below_by_distance(distance)
+        below = self._below_by_pairs(distance) if has_trees(self.means) else self._below_by_distance(distance)
         return np.asarray(self.means[~below].cpu().numpy())
 
     def _few(self, at: FloatArray) -> bool:
@@ -128,7 +128,7 @@ class Kernels:
         wanted = torch.float64 if exact else torch.float32
         return far.to(wanted).contiguous(), self._weighted.to(wanted)
 
-    def _below_by_tree(self, distance: float) -> Tensor:
+    def _below_by_pairs(self, distance: float) -> Tensor:
         one, other, exponents = self._pairs(distance)
         weights = self.weights.numpy()
         density = np.bincount(one, np.exp(exponents) * weights[other], len(weights))
