@@ -328,9 +328,9 @@ def test_a_small_cluster_between_two_large_ones_stays_if_nothing_lies_between():
 
 def test_where_the_mixtures_of_two_pairs_cross_is_no_object():
     """The heap lies on neither of the straight ways, but near both."""
-    ends = np.array([[0.0, 0, 0], [12, 0, 0], [6, -6, 1], [6, 6, 1]])
+    ends = np.array([[0.0, 0, 0], [12, 0, 0], [6, -6, 1.3], [6, 6, 1.3]])
     mixed = np.concatenate([np.linspace(ends[k], ends[k + 1], 120) for k in (0, 2)])
-    heap, apart = clusters([[6.0, 0, 0.45]], 100)[0], clusters([[6.0, 0, 5]], 100)[0]
+    heap, apart = clusters([[6.0, 0, 0.65]], 100)[0], clusters([[6.0, 0, 5]], 100)[0]
     points = np.concatenate([clusters(ends, 900)[0], mixed, heap])
     assert len(mean_shift(points, 1.0, dip=0.8).modes) == 4
     assert len(mean_shift(np.concatenate([points, apart]), 1.0, dip=0.8).modes) == 5
