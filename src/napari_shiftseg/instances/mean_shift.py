@@ -101,7 +101,7 @@ def mean_shift(
         Modes with a lower kernel-weighted number of points are dropped.
     dip : float
         Neighbouring modes are one where the density between them stays above this share of the lower one; 1 keeps all. Below
-        1, small modes on the straight way between two much denser ones go too: codes of pixels on the border of two objects.
+        1, modes on the straight way between two that are twice as dense go too: codes of pixels on the border of two objects.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def _between(a: FloatArray, b: FloatArray, steps: FloatArray, kernels: Kernels) 
 
 
 def _without_mixtures(modes: FloatArray, density: FloatArray, kernels: Kernels) -> tuple[FloatArray, FloatArray]:
-    """Drop a mode on the straight way between two much denser ones, along most of which there are points.
+    """Drop a mode on the straight way between two denser ones, along most of which there are points.
 
     Pixels on the border of two objects mix their codes; what such pixels happen to heap up is no object.
     """
