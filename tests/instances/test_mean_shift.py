@@ -336,12 +336,6 @@ def test_where_the_mixtures_of_two_pairs_cross_is_no_object():
     assert len(mean_shift(np.concatenate([points, apart]), 1.0, dip=0.8).modes) == 5
 
 
-def test_of_one_end_of_a_mixture_only_a_part_may_be_seen():
-    ends = np.concatenate([clusters([[0.0, 0]], 900)[0], clusters([[12.0, 0]], 125)[0]])
-    mixed = np.concatenate([np.linspace([0.0, 0], [12, 0], 60), clusters([[6.0, 0]], 40)[0]])
-    assert len(mean_shift(np.concatenate([ends, mixed]), 0.75, dip=0.8).modes) == 2
-
-
 @pytest.mark.parametrize(
     ("points", "bandwidth", "said"),
     [

@@ -35,11 +35,11 @@ _STILL = 2e-3
 # Places on the way between two modes where the density is looked at.
 _WAY = np.linspace(0, 1, 9)[1:-1]
 # A mixture of two modes lies this close to the line between them, bandwidths (where two such lines cross, between both), and
-# between them, as the cosine says; they are this many times denser (of one of them a window may see only a part), and on the
-# way to both, but for a gap or so, the density is more than this share of its own.
+# between them, as the cosine says; they are this many times denser, and on the way to both, but for a gap or so, the density is
+# more than this share of its own.
 _OFF = 0.75
 _OPPOSITE = -0.8
-_DENSER = 2.0
+_DENSER = 3.0
 _THIN = 0.15
 _GAPS = 1
 # So many modes around it are looked at.
@@ -101,7 +101,7 @@ def mean_shift(
         Modes with a lower kernel-weighted number of points are dropped.
     dip : float
         Neighbouring modes are one where the density between them stays above this share of the lower one; 1 keeps all. Below
-        1, modes on the straight way between two that are twice as dense go too: codes of pixels on the border of two objects.
+        1, modes on the straight way between two three times as dense go too: codes of pixels on the border of two objects.
 
     Returns
     -------
