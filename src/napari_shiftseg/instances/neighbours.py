@@ -42,21 +42,24 @@ def nearest(at: Tensor, others: Tensor, count: int, bound: float) -> tuple[Tenso
         tree = cKDTree(others.numpy())
         distance, index = tree.query(at.numpy(), k=range(1, count + 1), distance_upper_bound=bound)
         return torch.from_numpy(distance), torch.from_numpy(index)
-    if has_trees(at):
-        return _by_products(at, others, count, bound)
-    distance = at.new_full((len(at), count), torch.inf)
-    index = torch.full((len(at), count), len(others), dtype=torch.int64, device=at.device)
-    there = min(count, len(others))
-    for rows in blocks(len(at), len(others), at.device):
-        # exact differences: products of far positions would lose the digits
-        gaps = torch.cdist(at[rows], others, compute_mode="donot_use_mm_for_euclid_dist")
-        distance[rows, :there], index[rows, :there] = gaps.topk(there, dim=1, largest=False)
+    distance, index = (_by_products if has_trees(at) else _by_differences)(at, others, count)
     beyond = distance > bound
     return distance.masked_fill_(beyond, torch.inf), index.masked_fill_(beyond, len(others))
 
 
-def _by_products(at: Tensor, others: Tensor, count: int, bound: float) -> tuple[Tensor, Tensor]:
-    """The same with matrix products in float64; distances next to nothing keep half of their digits."""
+def _by_differences(at: Tensor, others: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Within any distance; products of positions in float32 would lose the digits."""
+    distance = at.new_full((len(at), count), torch.inf)
+    index = torch.full((len(at), count), len(others), dtype=torch.int64, device=at.device)
+    there = min(count, len(others))
+    for rows in blocks(len(at), len(others), at.device):
+        gaps = torch.cdist(at[rows], others, compute_mode="donot_use_mm_for_euclid_dist")
+        distance[rows, :there], index[rows, :there] = gaps.topk(there, dim=1, largest=False)
+    return distance, index
+
+
+def _by_products(at: Tensor, others: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The same with matrix products in float64, in main memory; distances next to nothing keep half of their digits."""
     middle = others.mean(dim=0)
     there = others - middle
     factors = torch.cat([-2 * there, (there * there).sum(dim=1, keepdim=True)], dim=1).T.contiguous()
@@ -72,6 +75,4 @@ def _by_products(at: Tensor, others: Tensor, count: int, bound: float) -> tuple[
             least[part, rank], index[part, rank] = values[place, found], found
             values[place, found] = np.inf
     square = torch.from_numpy(least) + (here[:, :-1] ** 2).sum(dim=1, keepdim=True)
-    distance, order = square.clamp_min_(0).sqrt_(), torch.from_numpy(index)
-    beyond = distance > bound
-    return distance.masked_fill_(beyond, torch.inf), order.masked_fill_(beyond, len(others))
+    return square.clamp_min_(0).sqrt_(), torch.from_numpy(index)
