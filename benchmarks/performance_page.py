@@ -26,7 +26,7 @@ Target = tuple[str, str, str, bool | None, str]
 SMALLEST = [2, 8]
 
 # Further runs of the peers, and what sets them apart.
-MORE_PEERS = {"peers_sizes": "other sizes", "peers_large": "larger images"}
+MORE_PEERS = {"peers_sizes": "other sizes", "peers_large": "larger images", "peers_volumes": "larger volumes"}
 
 INTRODUCTION = """\
 Written by `benchmarks/performance_page.py` from the files in `docs/measurements`; no number here was typed by hand, and what

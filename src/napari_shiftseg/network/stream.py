@@ -195,15 +195,13 @@ class _Skip:
     skip: tuple[slice, ...]
     pooled: tuple[slice, ...]
     raised: tuple[slice, ...]
-    factor: int
     rows: WaitingRows
     _fine: int = field(default=0)
     _raised: int = field(default=0)
 
     @classmethod
     def of(cls, plan: Pass, level: int, rows: WaitingRows) -> _Skip:
-        factor = plan.spec.factors[level][0]
-        return cls(skip=plan.skips[level], pooled=plan.pooled[level], raised=plan.raised[level], factor=factor, rows=rows)
+        return cls(skip=plan.skips[level], pooled=plan.pooled[level], raised=plan.raised[level], rows=rows)
 
     def split(self, y: Tensor) -> Tensor:
         """Keep what the decoder will need; give back what is to be pooled."""
