@@ -5,6 +5,7 @@ from math import prod
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_shiftseg import UNetSpec, plan_tiles, predict
@@ -115,20 +116,13 @@ def test_the_redundancy_of_a_plan_is_that_of_the_code(seeded_net, monkeypatch):
     assert plan.flops < 0.9 * sum(spec.flops([s.stop - s.start for s in tile.read]) for tile in plan)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_passes_share_memory_and_no_result_does(layout, seeded_net):
-    spec = UNetSpec(levels=2, features=3)
-    net = InferenceNet(seeded_net(spec)).to(memory_format=layout)
-    keep = (slice(0, 5), slice(1, 8))
-    images = [torch.rand(1, 1, size, size).contiguous(memory_format=layout) for size in (52, 52, 60, 52)]
-    found = [net(image, keep) for image in images]
-    room = net._finest._map
-    with torch.inference_mode():
-        found.append(net(images[0], keep))
-    assert net._finest._map is room and room.is_contiguous(memory_format=layout)
-    for image, result in zip([*images, images[0]], found, strict=True):
-        fresh = InferenceNet(seeded_net(spec)).to(memory_format=layout)
-        assert torch.equal(result, fresh(image, keep))
+def test_a_skip_is_held_once(seeded_net):
+    net = InferenceNet(seeded_net(SPECS["l2"]))
+    made, alive = [], []
+    net.encoder[0].register_forward_hook(lambda block, given, map_: made.append(StorageWeakRef(map_.untyped_storage())))
+    net.encoder[-1].register_forward_hook(lambda block, given, map_: alive.append(not made[-1].expired()))
+    net(torch.rand(1, 2, 52, 52), (slice(0, 4), slice(0, 4)))
+    assert alive == [False]
 
 
 def test_the_network_itself_stays_as_it_is(seeded_net):

@@ -37,10 +37,6 @@ class InferenceNet(nn.Module):
         Fold nearest-neighbour upsampling into the convolution after it; None does so in 2D, where it is faster.
     one_step : bool
         Convolution and ReLU in one step (`network.onednn`), on CPUs.
-
-    Notes
-    -----
-    On CPUs passes share memory: run one at a time.
     """
 
     def __init__(self, net: UNet, *, fold: bool | None = None, one_step: bool = False) -> None:
@@ -59,7 +55,6 @@ class InferenceNet(nn.Module):
             self.encoder, self.decoder, self.up = (
                 nn.ModuleList(onednn.fused(block) for block in blocks) for blocks in (self.encoder, self.decoder, self.up)
             )
-        self._finest = _Room()
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor, keep: Window) -> Tensor:
@@ -85,14 +80,12 @@ class InferenceNet(nn.Module):
         return self.head(x.to(self.head.weight.dtype))  # type: ignore[no-any-return]
 
     def _placed(self, level: int, skip: Tensor) -> Tensor:
-        """A skip; on a CPU it goes at once to its place in the map that the decoder reads, and its own memory is free again.
-
-        The map of the finest level, the largest of a pass, stays for the next pass: new memory takes as long as the copy.
-        """
+        """A skip; on a CPU it goes at once to its place in the map that the decoder reads, and its own memory is free again."""
         if self.joins or skip.device.type != "cpu":
             return skip
         first: Any = self.decoder[level][0]  # type: ignore[index]
-        room = (self._finest if level == 0 else _Room()).of((len(skip), first.weight.shape[1], *skip.shape[2:]), skip)
+        layout = channels_last(self.spec.ndim) if skip.stride(1) == 1 else torch.contiguous_format
+        room = torch.empty((len(skip), first.weight.shape[1], *skip.shape[2:]), dtype=skip.dtype, memory_format=layout)
         room[:, : skip.shape[1]] = skip
         return room
 
@@ -103,24 +96,6 @@ def _joined(skip: Tensor, raised: Tensor) -> Tensor:
         return torch.cat([skip, raised], 1)
     skip[:, -raised.shape[1] :] = raised
     return skip
-
-
-class _Room:
-    """Memory of a map, which stays for the next one of the same kind."""
-
-    def __init__(self) -> None:
-        self._map: Tensor | None = None
-
-    def of(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """A map of any content in the number format and the layout of another; the one before is lost."""
-        layout = channels_last(len(shape) - 2) if like.stride(1) == 1 else torch.contiguous_format
-        kept, self._map = self._map, None
-        if kept is None or kept.shape != shape or kept.dtype != like.dtype or not kept.is_contiguous(memory_format=layout):
-            del kept
-            with torch.inference_mode(False):  # it may be written to in either mode
-                kept = torch.empty(shape, dtype=like.dtype, memory_format=layout)
-        self._map = kept
-        return kept
 
 
 class _FoldedJoin(nn.Module):
