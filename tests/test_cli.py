@@ -422,6 +422,15 @@ def test_evaluate_reports_in_words(shiftseg, folder):
     code, out, _ = shiftseg("evaluate", folder / "data", "--model", folder / "model.safetensors", "--split", "val")
     assert code == 0
     assert all(f"\n{name} " in out for name in ("objects", "images", "network", "AP at IoU"))
+    (pooled,) = (line.split() for line in out.splitlines() if line.startswith("objects "))
+    (mistakes,) = (line for line in out.splitlines() if line.startswith("mistakes "))
+    missed, extra = pooled[5:7]
+    assert f" {missed} of " in mistakes and f"; {extra} of " in mistakes and "missed (" in mistakes
+    document = json.loads(
+        shiftseg("evaluate", folder / "data", "--model", folder / "model.safetensors", "--split", "val", "--json")[1]
+    )
+    assert (document["pooled"]["fn"], document["pooled"]["fp"]) == (int(missed), int(extra))
+    assert document["pooled"]["unlabelled"] == sum(frame["unlabelled"] for frame in document["frames"])
 
 
 def test_evaluate_says_which_column_is_missing(shiftseg, folder):

@@ -63,6 +63,18 @@ def test_a_training_window_of_one_period_breaks_disks_without_any_tile(disks):
     """> Fig. 3a"""
     model = load_model("disks-fig3a")
     assert {v.rule for v in violations(model.spec, model.record)} == {"training-window"}
-    result, _ = run(disks, "disks-fig3a", 1000)
+    result, report = run(disks, "disks-fig3a", 1000)
     assert len(result.plan) == 1
     assert match_score(result.labels, disks.labels).splits > 50
+    assert report.finding == "warn" and "are split" in report.verdict, "without a seam, and yet not right"
+
+
+@pytest.mark.parametrize("write", [32, 1000])
+def test_disks_without_a_label_are_told_though_no_tile_shows(disks, write):
+    result, _ = run(disks, "disks-fig3", write)
+    labels = np.where(result.labels % 4 == 1, 0, result.labels)  # every fourth instance is lost
+    report = seam_report(result.embedding, result.plan, labels, disks.labels)
+    bare = [n for n in np.unique(disks.labels)[1:] if not labels[disks.labels == n].any()]
+    assert report.score.unlabelled == len(bare) > 100 and report.score.fn >= len(bare)
+    assert report.finding == "warn" and not report.right
+    assert f"({len(bare)} have no label at all)" in report.verdict

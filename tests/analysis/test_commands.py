@@ -7,7 +7,7 @@ import pytest
 import tifffile
 import torch
 
-from napari_shiftseg import SegmentSettings, UNet, UNetSpec, cli, segment, synthetic
+from napari_shiftseg import SegmentSettings, UNet, UNetSpec, cli, match_score, open_result, segment, synthetic
 from napari_shiftseg.io import save_model
 from napari_shiftseg.network import Model, ModelRecord
 
@@ -68,6 +68,24 @@ def test_seams_reports_a_frame_and_writes_a_table(shiftseg, folder, tmp_path):
     code, out, _ = shiftseg("seams", folder / "result.zarr", "--json")
     document = json.loads(out)
     assert code == 0 and document["seams"] == 8 and document["exposed"] is False
+
+
+def test_seams_tells_missed_and_extra_objects_and_which_statement_is_which(shiftseg, folder, tmp_path):
+    common = ("seams", folder / "result.zarr", "--frame", 1)
+    code, out, _ = shiftseg(*common, "--truth", folder / "truth.tif")
+    assert code == 0 and "warn: No seam shows, but the objects are not all right." in out
+    code, out, _ = shiftseg(*common, "--truth", folder / "truth.tif", "--json")
+    document = json.loads(out)
+    labels = open_result(folder / "result.zarr").labels[1]
+    score = match_score(labels, tifffile.imread(folder / "truth.tif")[1])
+    assert not score.right and all(document["score"][name] == score.row()[name] for name in ("fn", "fp", "unlabelled"))
+    assert (document["exposed"], document["right"], document["finding"]) == (False, False, "warn")
+    assert sum(row["missed"] for row in document["table"]) >= document["splits"]["at_seams"]["fn"] > 0
+    tifffile.imwrite(tmp_path / "same.tif", open_result(folder / "result.zarr").labels[...], imagej=False)
+    code, out, _ = shiftseg(*common, "--truth", tmp_path / "same.tif", "--json")
+    assert (json.loads(out)["right"], json.loads(out)["finding"]) == (True, "pass")
+    code, out, _ = shiftseg(*common)
+    assert code == 0 and "pass: No seam shows; whether the objects are right, only a truth tells." in out
 
 
 def test_seams_refuses_a_frame_and_a_mask_that_are_not_there(shiftseg, folder):

@@ -156,6 +156,67 @@ def test_labels_cut_at_seams_are_counted():
     assert math.isnan(cut.ratio) and all(math.isnan(row.jump) for row in cut.table)
 
 
+# -- the seams are one statement, the objects another ----------------------------------------------------------------
+
+
+def mistaken(truth, how):
+    """Labels that are wrong in one way, none of which has to do with the seams of 32 px tiles."""
+    labels = truth.copy()
+    if how == "missed":
+        labels[np.isin(labels, (1, 9, 30))] = 0
+    elif how == "extra":
+        labels[np.ix_(*[np.arange(12, 16)] * 2)] = truth.max() + 1  # the background between four disks
+    elif how == "merged":
+        labels[labels == 2] = 1
+    elif how == "split":
+        labels[:11][labels[:11] > 0] += truth.max()  # the upper third of the first row of disks
+    return labels
+
+
+@pytest.mark.parametrize("how", ["right", "missed", "extra", "merged", "split"])
+@pytest.mark.parametrize("write", [32, 1000])
+def test_a_result_without_seams_is_a_pass_only_if_its_objects_are_right(how, write):
+    field, truth = disks_with_borders(0.0)
+    labels, plan = mistaken(truth, how), plan_of(write=write)
+    alone, with_truth = seam_report(field, plan, labels), seam_report(field, plan, labels, truth)
+    assert not with_truth.exposed and with_truth.right == (how == "right")
+    assert with_truth.finding == ("pass" if how == "right" else "warn")
+    assert "Against the truth" in with_truth.verdict and with_truth.score.text in with_truth.verdict
+    assert f"the objects are {'right' if how == 'right' else 'not all right'}" in with_truth.meaning
+    assert alone.right is None and alone.finding == ("pass" if write == 32 else "")
+    assert "only a truth tells" in alone.meaning
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_seams_that_show_fail_whatever_the_objects(lost):
+    field, truth = disks_with_borders(0.3)
+    report = seam_report(field, plan_of(), mistaken(truth, "missed" if lost else "right"), truth)
+    assert report.exposed and report.finding == "fail" and report.right != lost
+    assert report.meaning.startswith("The seams show")
+
+
+def test_a_truth_without_labels_says_nothing_of_the_objects():
+    field, truth = disks_with_borders(0.0)
+    report = seam_report(field, plan_of(), truth=truth)
+    assert report.finding == "pass" and report.right is None and "only a truth tells" in report.meaning
+    assert all(row.missed is None and row.split is None for row in report.table)
+
+
+@pytest.mark.parametrize("shape", [(96,), (96, 80), (48, 40, 40)])
+def test_each_seam_has_the_missed_objects_that_lie_across_it(shape):
+    spacing = 10
+    truth = synthetic.disks(shape, spacing, 4, offset=2).labels
+    lost = [int(n) for n in np.unique(truth)[1::3]]
+    labels = np.where(np.isin(truth, lost), 0, truth)
+    report = seam_report(None, plan_of(shape, 16), labels, truth)
+    for row in report.table:
+        below, above = (np.unique(part) for part in np.split(truth, [row.position], row.axis))
+        assert row.missed == len(set(below) & set(above) & set(lost)) and row.split == 0
+    assert sum(row.missed for row in report.table) > 0
+    assert report.score.at_seams.fn + report.score.elsewhere.fn == len(lost) == report.score.unlabelled
+    assert f"{report.score.at_seams.fn} at seams are missed" in report.verdict
+
+
 # -- form -------------------------------------------------------------------------------------------------------------
 
 

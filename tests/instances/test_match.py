@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from napari_shiftseg import synthetic
 from napari_shiftseg.errors import ImageError, SettingsError
-from napari_shiftseg.instances.match import match_score
+from napari_shiftseg.instances.match import match_score, mistaken_objects, split_objects
 from napari_shiftseg.instances.score import mean_scores, pool_scores
 
 
@@ -62,6 +62,17 @@ def test_scores_equal_those_of_a_brute_force_matcher(labels, truth, threshold):
     assert score.splits == sum(len(found) >= 2 for found in parts.values())
     held = [sum(len(p & t) > len(t) / 2 for t in true.values()) for p in predicted.values()]
     assert score.merges == sum(count >= 2 for count in held)
+    bare = {t for t, px in true.items() if not any(p & px for p in predicted.values())}
+    invented = {p for p, px in predicted.items() if not any(px & t for t in true.values())}
+    assert (score.unlabelled, score.invented) == (len(bare), len(invented))
+    if threshold == 1:
+        assert score.right == (set(predicted.values()) == set(true.values()))
+    found = mistaken_objects(labels, truth, threshold)
+    counts = [len(getattr(found, name)) for name in ("missed", "extra", "unlabelled", "invented", "split", "merging")]
+    assert counts == [score.fn, score.fp, score.unlabelled, score.invented, score.splits, score.merges]
+    assert set(found.unlabelled) == bare <= set(found.missed) <= set(true)
+    assert set(found.invented) == invented <= set(found.extra) <= set(predicted)
+    assert found.split.tolist() == split_objects(labels, truth).tolist()
     if predicted and true:
         dice = np.array([[2 * len(p & t) / (len(p) + len(t)) for t in true.values()] for p in predicted.values()])
         assert score.sbd == pytest.approx(min(dice.max(axis=0).mean(), dice.max(axis=1).mean()))
@@ -78,7 +89,7 @@ def test_objects_at_seams_and_elsewhere_add_up_to_the_whole(labels, truth, rows,
     seams = (sorted(rows), (2,))
     score = match_score(labels, truth, threshold, seams=seams)
     plain = match_score(labels, truth, threshold)
-    for name in ("tp", "fp", "fn", "splits", "merges", "iou_sum", "dice_labels", "dice_truth"):
+    for name in ("tp", "fp", "fn", "unlabelled", "invented", "splits", "merges", "iou_sum", "dice_labels", "dice_truth"):
         whole = getattr(score, name)
         assert whole == getattr(plain, name)
         assert getattr(score.at_seams, name) + getattr(score.elsewhere, name) == pytest.approx(whole)
@@ -125,6 +136,37 @@ def test_several_thresholds_give_one_score_each():
     scores = match_score(line("1110"), line("1111"), (0.5, 0.75, 0.9))
     assert [(s.iou, s.tp) for s in scores] == [(0.5, 1), (0.75, 1), (0.9, 0)]
     assert match_score(line("1110"), line("1111"), np.array([0.5])) == (match_score(line("1110"), line("1111"), 0.5),)
+
+
+@pytest.mark.parametrize(
+    ("labels", "mistakes"),
+    [
+        ("1110002220000333", {}),
+        ("1110000000000333", {"fn": 1, "unlabelled": 1}),
+        ("1110002000000333", {"fn": 1, "fp": 1}),  # too small a label: missed, and yet not without a label
+        ("1110002220440333", {"fp": 1, "invented": 1}),
+        ("1140002220000333", {"fp": 1, "splits": 1}),
+        ("1110002222222222", {"fn": 2, "fp": 1, "merges": 1}),
+        ("0000000000000000", {"fn": 3, "unlabelled": 3}),
+    ],
+    ids=["right", "lost", "too small", "invented", "split", "merged", "all lost"],
+)
+def test_a_result_is_right_only_without_any_mistake(labels, mistakes):
+    score = match_score(line(labels), line("1110002220000333"))
+    for name in ("fn", "fp", "unlabelled", "invented", "splits", "merges"):
+        assert getattr(score, name) == mistakes.get(name, 0), name
+    assert score.right == (not mistakes)
+    words = {"fn": "missed", "fp": "extra", "splits": "split", "merges": "merge"}
+    for name, word in words.items():
+        assert word in score.text and (score.right or f"{mistakes.get(name, 0)} " in score.text)
+    assert "missed (3 have no label at all)" in score.text or score.unlabelled != 3
+
+
+def test_the_numbers_of_mistaken_objects_are_those_of_the_images():
+    found = mistaken_objects(line("7700000330"), line("5500880030"))
+    assert (found.missed.tolist(), found.unlabelled.tolist()) == ([8], [8])
+    assert (found.extra.tolist(), found.invented.tolist()) == ([], [])
+    assert mistaken_objects(line("7700000330"), line("5500880030"), 0.6).extra.tolist() == [3]
 
 
 @pytest.mark.parametrize(
@@ -199,8 +241,9 @@ def test_pooling_weighs_objects_and_averaging_weighs_images():
     pooled = pool_scores([many, few, empty])
     assert (pooled.tp, pooled.fn, pooled.ap) == (3, 1, 0.75)
     assert (pooled.at_seams.tp, pooled.at_seams.fn) == (1, 1)
+    assert (pooled.unlabelled, pooled.at_seams.unlabelled, pooled.elsewhere.unlabelled) == (1, 1, 0)
     means = mean_scores([many, few, empty])
-    assert (means.ap, means.images) == (0.5, 3)
+    assert (means.ap, means.images, means.fn) == (0.5, 3, pytest.approx(1 / 3))
     assert pool_scores([many, match_score(line("1"), line("1"))]).at_seams is None
 
 

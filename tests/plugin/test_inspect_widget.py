@@ -17,6 +17,7 @@ from qtpy.QtGui import QImage
 
 import napari_shiftseg
 from napari_shiftseg.analysis import seam_report
+from napari_shiftseg.plugin.inputs import DOTS
 from napari_shiftseg.plugin.inspect_jobs import KINDS
 from napari_shiftseg.plugin.inspect_widget import InspectWidget
 from napari_shiftseg.plugin.layers import KEY
@@ -177,6 +178,53 @@ def test_true_objects_that_are_split_are_outlined(inspect, qtbot):
     found = viewer.layers["cells split objects"].data
     assert np.array_equal(found, np.where(truth == 7, 7, 0))
     assert "1 true objects are split, 1 of them across seams" in widget.status.text()
+
+
+def with_truth(widget, viewer, truth):
+    viewer.add_labels(truth, name="outlines")
+    widget.form.truth.value = viewer.layers["outlines"]
+
+
+@pytest.mark.parametrize("how", ["right", "missed", "extra"])
+def test_the_dot_is_green_only_if_no_seam_shows_and_no_object_is_missed_or_extra(inspect, qtbot, how):
+    viewer, widget, result = inspect()
+    labels = viewer.layers["cells instances"].data
+    numbers = np.unique(labels)[1:]
+    truth = np.asarray(labels).astype(np.int32)
+    if how == "extra":  # what is no true object was found
+        truth = np.where(truth == numbers[-1], 0, truth)
+    if how == "missed":  # a true object that was not found
+        truth[np.unravel_index(np.flatnonzero(labels == 0)[:1], labels.shape)] = numbers[-1] + 1
+    click(qtbot, widget, "measure")
+    assert widget.findings.report.exposed is False
+    assert DOTS["pass"] in widget.form.finding.text() and "only a truth tells" in widget.form.finding.text()
+    assert widget.form.table.isColumnHidden(widget.form.table.columnCount() - 1)
+    with_truth(widget, viewer, truth)
+    click(qtbot, widget, "measure")
+    said = widget.form.finding.text()
+    assert (DOTS["pass"] in said) == (how == "right") and (DOTS["warn"] in said) == (how != "right")
+    report = seam_report(result.embedding, result.plan, labels, truth)
+    assert report.score.text in said and report.meaning in said
+    assert (report.score.fn, report.score.fp) == (how == "missed", how == "extra")
+    assert column(widget, "missed") == [row.missed for row in report.worst(99)]
+    assert not widget.form.table.isColumnHidden(widget.form.table.columnCount() - 1)
+
+
+def test_missed_and_extra_objects_are_outlined_in_all_frames(inspect, qtbot):
+    viewer, widget, _ = inspect((2, 40, 48), axes="tyx")
+    labels = np.zeros((2, 40, 48), np.int32)
+    labels[:, 4:12, 4:12], labels[1, 20:30, 20:30] = 3, 5
+    truth = np.zeros_like(labels)
+    truth[:, 4:12, 4:12], truth[0, 30:38, 2:9] = 8, 9
+    viewer.layers["cells instances"].data = labels
+    with_truth(widget, viewer, truth)
+    click(qtbot, widget, "highlight")
+    assert np.array_equal(viewer.layers["cells missed objects"].data, np.where(truth == 9, 9, 0))
+    assert np.array_equal(viewer.layers["cells extra objects"].data, np.where(labels == 5, 5, 0))
+    assert not viewer.layers["cells split objects"].data.any()
+    said = widget.status.text()
+    assert "1 of 3 true objects is missed (1 has no label at all)" in said
+    assert "1 of 3 found ones is extra (1 lies on no true object)" in said
 
 
 # -- network ----------------------------------------------------------------------------------------------------------

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from napari_shiftseg.analysis.cuts import CutCount, Cuts, count_cuts, summarise_cuts
 from napari_shiftseg.analysis.lines import Lines, counted, jumps, lines_of, segment_sums, slabs
 from napari_shiftseg.analysis.ratio import Ratio, ratio_of
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
-from napari_shiftseg.instances import MatchScore, match_score
+from napari_shiftseg.instances import MatchScore, match_score, mistaken_objects
 
 __all__ = ["SeamReport", "SeamRow", "seam_report"]
 
@@ -41,6 +42,8 @@ class SeamRow:
     touching, crossing, cut, straight : int
         Instances with a pixel on either side, with pixels on both sides, pairs of pixels across the seam with two labels,
         and instances that end on the seam with a straight edge; 0 without labels.
+    missed, split : int or None
+        True objects with pixels on both sides that nothing matches, and those that are split; None without labels and truth.
     """
 
     axis: int
@@ -53,6 +56,8 @@ class SeamRow:
     crossing: int = 0
     cut: int = 0
     straight: int = 0
+    missed: int | None = None
+    split: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,9 +83,10 @@ class SeamReport:
     cuts : Cuts or None
         What the labels do at the seams.
     score : MatchScore or None
-        Labels against the truth, with `.at_seams` and `.elsewhere`.
+        Labels against the truth at an IoU of 0.5, with `.at_seams` and `.elsewhere`.
     verdict : str
-        The finding in one sentence.
+        The finding in words: whether the seams show, and with labels and truth whether the objects are right. The two are
+        statements of their own.
     """
 
     ratio: float
@@ -96,7 +102,35 @@ class SeamReport:
     level: float
     verdict: str
 
-    def rows(self) -> list[dict[str, float]]:
+    @property
+    def right(self) -> bool | None:
+        """Whether no true object is missed or split and no found one is extra or merges; None without labels and truth."""
+        return None if self.score is None else self.score.right
+
+    @property
+    def finding(self) -> Literal["pass", "warn", "fail", ""]:
+        """The colour of the finding.
+
+        "fail" if the seams show. "pass" if they do not and, where labels were measured against a truth, all objects are
+        right; a pass without a truth says nothing of the objects. "" if there was nothing to judge; else "warn".
+        """
+        if self.exposed:
+            return "fail"
+        if self.right is None:
+            return "" if not self.seams else "warn" if self.exposed is None else "pass"
+        return "pass" if self.right and (self.exposed is False or not self.seams) else "warn"
+
+    @property
+    def meaning(self) -> str:
+        """What the finding says and what it does not, in one sentence."""
+        seams = {True: "The seams show", False: "No seam shows", None: "Whether seams show is open"}[self.exposed]
+        seams = seams if self.seams else "There is no seam"
+        if self.right is None:
+            return f"{seams}; whether the objects are right, only a truth tells."
+        joint = "and" if self.right == (not self.exposed) else "but"
+        return f"{seams}, {joint} the objects are {'right' if self.right else 'not all right'}."
+
+    def rows(self) -> list[dict[str, float | None]]:
         """The table as plain values, one dict per seam, for CSV or JSON."""
         rows = []
         for row in self.table:
@@ -169,8 +203,11 @@ def seam_report(
     alike = ratio_of([m.against_alike for m in measured], rng, level)
     near = ratio_of([m.against_near for m in measured], rng, level)
     cuts = None if labels is None else summarise_cuts(counts, rng, level)
-    scored = truth is not None and labels is not None
-    score = None if not scored else match_score(_whole(labels, lines), _whole(truth, lines), seams=lines.seams)
+    score: MatchScore | None = None
+    mistaken: Sequence[tuple[int | None, int | None]] = [(None, None)] * len(chosen)
+    if truth is not None and labels is not None:
+        found, real = _whole(labels, lines), _whole(truth, lines)
+        score, mistaken = match_score(found, real, seams=lines.seams), _mistaken_across(found, real, chosen)
     same = all(m.same_phase for m in measured)
     exposed = _exposed(alike, near, same)
     return SeamReport(
@@ -180,7 +217,10 @@ def seam_report(
         alike=alike,
         nearby=near,
         exposed=exposed,
-        table=tuple(_row(k, chosen, measured, counts, rng, level) for k in range(len(chosen))),
+        table=tuple(
+            replace(_row(k, chosen, measured, counts, rng, level), missed=missed, split=split)
+            for k, (missed, split) in enumerate(mistaken)
+        ),
         cuts=cuts,
         score=score,
         seams=sum(map(len, lines.seams)),
@@ -256,6 +296,24 @@ def _whole(labels: Any, lines: Lines) -> npt.NDArray[Any]:
     return array
 
 
+def _mistaken_across(
+    labels: npt.NDArray[Any], truth: npt.NDArray[Any], chosen: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """How many missed and how many split true objects lie across each seam."""
+    mistakes = mistaken_objects(labels, truth)
+    counts = [_lying_across(truth, numbers, chosen) for numbers in (mistakes.missed, mistakes.split)]
+    return list(zip(*counts, strict=True))
+
+
+def _lying_across(truth: npt.NDArray[Any], numbers: npt.NDArray[np.int64], chosen: Sequence[tuple[int, int]]) -> list[int]:
+    """Of the objects of these numbers, how many have pixels on both sides of each (axis, position)."""
+    kept = np.isin(truth, numbers)
+    compact = np.where(kept, np.searchsorted(numbers, truth) + 1, 0)
+    boxes = [box for box in ndimage.find_objects(compact) if box is not None]
+    extents = np.array([[(edges.start, edges.stop) for edges in box] for box in boxes]).reshape(-1, truth.ndim, 2)
+    return [int(((extents[:, axis, 0] < p) & (p < extents[:, axis, 1])).sum()) for axis, p in chosen]
+
+
 def _exposed(alike: Ratio, near: Ratio, same_phase: bool) -> bool | None:
     if math.isnan(alike.interval[0]) or math.isnan(near.interval[0]):
         return None
@@ -277,13 +335,14 @@ def _verdict(
     level: float,
     inside: bool,
 ) -> str:
+    against = "" if score is None else f" Against the truth at an IoU of {score.iou:g}, {score.text}."
     if not any(lines.seams):
-        return "The plan has a single tile, so there are no seams to judge."
+        return f"The plan has a single tile, so there are no seams to judge.{against}"
     parts = []
     if alike.segments and not (inside and math.isnan(alike.value)):
-        against = f"lines {'a period' if same_phase else 'half a period'} away"
+        control = f"lines {'a period' if same_phase else 'half a period'} away"
         where = "inside true objects " if inside else ""
-        found = f"{where}the embedding jumps {alike.value:.2f} times as much at the seams as at {against}"
+        found = f"{where}the embedding jumps {alike.value:.2f} times as much at the seams as at {control}"
         if math.isnan(alike.interval[0]):
             parts.append(f"{found}, but there are too few segments to say whether that is chance")
         else:
@@ -308,7 +367,7 @@ def _verdict(
         seam, rest = score.at_seams, score.elsewhere
         parts.append(
             f"{seam.splits} of {seam.tp + seam.fn} true objects at seams are split, "
-            f"and {rest.splits} of {rest.tp + rest.fn} elsewhere"
+            f"and {rest.splits} of {rest.tp + rest.fn} elsewhere; {seam.fn} at seams are missed, and {rest.fn} elsewhere"
         )
     text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "."
+    return f"{text[:1].upper()}{text[1:]}.{against}"

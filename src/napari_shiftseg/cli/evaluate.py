@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EXAMPLE = "shiftseg evaluate data/nuclei --model nuclei --split val --by dtype --baseline"
 
 _WHOLE = 1 << 30  # a tile larger than any image
-_COLUMNS = ["ap", "f1", "pq", "sbd", "tp", "fp", "fn", "splits", "merges"]
+_COLUMNS = ["ap", "f1", "pq", "sbd", "tp", "fp", "fn", "unlabelled", "invented", "splits", "merges"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,28 +117,28 @@ def _report(evaluation: Evaluation, model: Model, args: argparse.Namespace, cons
     frames = len(evaluation.frames)
     seconds = sum(frame.seconds for frame in evaluation.frames)
     console.field("evaluated", f"{frames} images with {pooled.tp + pooled.fn} objects; {seconds:.1f} s")
-    console.field(f"IoU {iou:g}", "AP     F1     PQ     SBD    splits  merges")
-    console.field("objects", f"{_scores(pooled)}  {pooled.splits:6}  {pooled.merges:6}   all objects pooled")
-    console.field("images", f"{_scores(mean)}  {mean.splits:6.2f}  {mean.merges:6.2f}   mean over images")
+    console.field(f"IoU {iou:g}", "AP     F1     PQ     SBD    missed   extra  splits  merges")
+    console.field("objects", f"{_scores(pooled)}   all objects pooled")
+    console.field("images", f"{_scores(mean)}   mean over images")
     if evaluation.centres is not None:
         what = "with true centres: errors of the network alone"
-        console.field("network", f"{_scores(evaluation.centres)}  {evaluation.centres.splits:6}  "
-                      f"{evaluation.centres.merges:6}   {what}")  # fmt: skip
+        console.field("network", f"{_scores(evaluation.centres)}   {what}")
     if evaluation.baseline is not None:
-        base = evaluation.baseline
-        console.field("baseline", f"{_scores(base)}  {base.splits:6}  {base.merges:6}   Otsu + watershed")
+        console.field("baseline", f"{_scores(evaluation.baseline)}   Otsu + watershed")
+    console.field("mistakes", f"{pooled.text}.")
     curve = evaluation.curve
     console.field("AP at IoU", "  ".join(f"{threshold:.2f}: {ap:.3f}" for threshold, ap in curve.items()))
     console.field("", f"mean of 0.50 to 0.95: {sum(curve.values()) / len(curve):.3f}")
     if args.by is not None:
         for name, part in evaluation.groups().items():
-            group = part.pooled
-            console.field(f"by {args.by}", f"{_scores(group)}  {group.splits:6}  {group.merges:6}   {name or '(empty)'}: "
+            console.field(f"by {args.by}", f"{_scores(part.pooled)}   {name or '(empty)'}: "
                           f"{len(part.frames)} images, mean AP {part.mean.ap:.3f}")  # fmt: skip
 
 
 def _scores(score: Any) -> str:
-    return "  ".join(f"{value:.3f}" for value in (score.ap, score.f1, score.pq, score.sbd))
+    values = [f"{value:.3f}" for value in (score.ap, score.f1, score.pq, score.sbd)]
+    counts = (score.fn, score.fp, score.splits, score.merges)
+    return "  ".join([*values, *(f"{count:6}" if isinstance(count, int) else f"{count:6.2f}" for count in counts)])
 
 
 def _values(evaluation: Evaluation, model: Model, args: argparse.Namespace) -> dict[str, Any]:

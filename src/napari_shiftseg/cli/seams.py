@@ -22,14 +22,16 @@ _WORST = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("result", type=Path, metavar="RESULT", help="OME-Zarr store that shiftseg wrote")
-    parser.add_argument("--truth", type=Path, metavar="MASK", help="true instances, for false splits")
+    parser.add_argument(
+        "--truth", type=Path, metavar="MASK", help="true instances, to count those missed, extra, split and merged"
+    )
     parser.add_argument("--frame", type=whole(0), default=0, metavar="N", help="which frame of a series or stack, from 0")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each seam")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier file")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Report; 3 if the tiles show."""
+    """Report; 3 if the tiles show, whatever a truth says of the objects."""
     from napari_shiftseg.analysis import seam_report
     from napari_shiftseg.io import open_result, read_image
 
@@ -55,16 +57,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
     report = seam_report(embedding, result.record, labels, truth)
     console.field("result", f"{args.result}: {report.seams} seams, {result.record.get('status', 'status not known')}")
     console.field("verdict", report.verdict)
+    console.field("finding", f"{report.finding or 'nothing to judge'}: {report.meaning}")
     for row in report.worst(_WORST):
+        mistakes = "" if row.missed is None else f", {row.missed} true ones across it are missed and {row.split} split"
         console.field("", f"axis {row.axis} at {row.position} px: ratio {row.ratio:.2f}, {row.touching} instances touch it, "
-                          f"{row.straight} end on it with a straight edge")  # fmt: skip
+                          f"{row.straight} end on it with a straight edge{mistakes}")  # fmt: skip
     if args.csv is not None and report.table:
         replace_file(args.csv, _csv(report.rows()))
         console.field("written", str(args.csv))
-    document = {name: getattr(report, name) for name in ("ratio", "interval", "control", "exposed", "seams", "verdict")}
+    names = ("ratio", "interval", "control", "exposed", "right", "finding", "seams", "verdict")
+    document = {name: getattr(report, name) for name in names}
     score = report.score
     splits = None if score is None else {"at_seams": score.at_seams.row(), "elsewhere": score.elsewhere.row()}  # type: ignore[union-attr]
-    console.document({**document, "cuts": report.cuts, "splits": splits, "table": report.rows()})
+    whole_score = None if score is None else score.row()
+    console.document({**document, "cuts": report.cuts, "score": whole_score, "splits": splits, "table": report.rows()})
     return 3 if report.exposed else 0
 
 
@@ -101,7 +107,7 @@ def _frame(loops: tuple[int, ...], number: int) -> tuple[int, ...]:
     return tuple(index)
 
 
-def _csv(rows: list[dict[str, float]]) -> bytes:
+def _csv(rows: list[dict[str, float | None]]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

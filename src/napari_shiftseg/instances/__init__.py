@@ -2,7 +2,7 @@
 
 from napari_shiftseg.instances.join import BlockFaces, Numbers, faces_of, join_blocks, settled_block
 from napari_shiftseg.instances.label import LabelSettings, label_instances, label_steps, numbered
-from napari_shiftseg.instances.match import match_score, split_objects
+from napari_shiftseg.instances.match import Mistakes, match_score, mistaken_objects, split_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
 from napari_shiftseg.instances.pieces import Fragments, Pieces, fragments_of, piece_steps, settled
 from napari_shiftseg.instances.score import MatchScore, pool_scores
@@ -14,6 +14,7 @@ __all__ = [
     "LabelSettings",
     "MatchScore",
     "MeanShift",
+    "Mistakes",
     "Numbers",
     "ObjectTable",
     "Pieces",
@@ -25,6 +26,7 @@ __all__ = [
     "label_steps",
     "match_score",
     "mean_shift",
+    "mistaken_objects",
     "numbered",
     "object_table",
     "piece_steps",

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.instances.score import MatchScore
 
-__all__ = ["match_score", "split_objects"]
+__all__ = ["Mistakes", "match_score", "mistaken_objects", "split_objects"]
 
 SPLIT_SHARE = 0.2  # of the truth object's area, from which a predicted piece counts as a part of it
 
@@ -79,11 +79,7 @@ def match_score(
     """
     wanted = iou if isinstance(iou, (Sequence, np.ndarray)) else (iou,)
     thresholds = [_threshold(value) for value in wanted]
-    predicted, true = _checked(labels, "labels"), _checked(truth, "truth")
-    if predicted.shape != true.shape:
-        raise ImageError(
-            f"labels have shape {predicted.shape} and truth has shape {true.shape}; give two label images of one shape."
-        )
+    predicted, true = _pair(labels, truth)
     predicted, true = _compact(predicted), _compact(true)
     overlaps = _count_overlaps(predicted, true)
     crossing = None if seams is None else (_crossing(predicted, seams), _crossing(true, seams))
@@ -112,13 +108,61 @@ def split_objects(labels: npt.ArrayLike, truth: npt.ArrayLike) -> npt.NDArray[np
     >>> split_objects([[1, 2, 3, 3]], [[5, 5, 7, 7]]).tolist()
     [5]
     """
-    predicted, true = _checked(labels, "labels"), _checked(truth, "truth")
-    if predicted.shape != true.shape:
-        raise ImageError(
-            f"labels have shape {predicted.shape} and truth has shape {true.shape}; give two label images of one shape."
-        )
-    numbers = np.unique(true[true > 0]).astype(np.int64)
-    return np.asarray(numbers[_split(_count_overlaps(_compact(predicted), _compact(true)))])
+    return mistaken_objects(labels, truth).split
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Mistakes:
+    """Numbers of the objects that `MatchScore` counts as mistakes, each (K,) int64, ascending.
+
+    Attributes
+    ----------
+    missed, unlabelled, split : ndarray
+        Of true objects, by the rules of `MatchScore.fn`, `.unlabelled` and `.splits`.
+    extra, invented, merging : ndarray
+        Of predicted objects, by the rules of `MatchScore.fp`, `.invented` and `.merges`.
+    """
+
+    missed: npt.NDArray[np.int64]
+    unlabelled: npt.NDArray[np.int64]
+    split: npt.NDArray[np.int64]
+    extra: npt.NDArray[np.int64]
+    invented: npt.NDArray[np.int64]
+    merging: npt.NDArray[np.int64]
+
+
+def mistaken_objects(labels: npt.ArrayLike, truth: npt.ArrayLike, iou: float = 0.5) -> Mistakes:
+    """Which objects are missed, extra, split and merged, where `match_score` says how many.
+
+    Parameters
+    ----------
+    labels, truth : (*shape) int
+        Predicted and true objects, 0 is background.
+    iou : float
+        Threshold in (0, 1].
+
+    Raises
+    ------
+    ImageError, SettingsError
+        As `match_score`.
+
+    >>> found = mistaken_objects([[1, 1, 0, 0, 3]], [[5, 5, 7, 7, 0]])
+    >>> found.missed.tolist(), found.extra.tolist()
+    ([7], [3])
+    """
+    predicted, true = _pair(labels, truth)
+    threshold = _threshold(iou)
+    overlaps = _count_overlaps(_compact(predicted), _compact(true))
+    matched = _pair_up(overlaps, threshold)
+    found, real = (np.unique(array[array > 0]).astype(np.int64) for array in (predicted, true))
+    return Mistakes(
+        missed=np.delete(real, overlaps.truth[matched]),
+        unlabelled=real[_untouched(overlaps.truth, real.size)],
+        split=real[_split(overlaps)],
+        extra=np.delete(found, overlaps.label[matched]),
+        invented=found[_untouched(overlaps.label, found.size)],
+        merging=found[_merging(overlaps)],
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,6 +181,15 @@ class _Overlaps:
 
     def dice(self) -> npt.NDArray[np.float64]:
         return 2 * self.shared / (self.label_area[self.label] + self.truth_area[self.truth])
+
+
+def _pair(labels: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[IntArray, IntArray]:
+    predicted, true = _checked(labels, "labels"), _checked(truth, "truth")
+    if predicted.shape != true.shape:
+        raise ImageError(
+            f"labels have shape {predicted.shape} and truth has shape {true.shape}; give two label images of one shape."
+        )
+    return predicted, true
 
 
 def _checked(labels: npt.ArrayLike, name: str) -> IntArray:
@@ -258,8 +311,6 @@ def _count(
     best_label, best_truth = np.zeros(labels.size), np.zeros(truth.size)
     np.maximum.at(best_label, overlaps.label, dice)
     np.maximum.at(best_truth, overlaps.truth, dice)
-    swallowed = 2 * overlaps.shared > overlaps.truth_area[overlaps.truth]
-    merge = np.bincount(overlaps.label[swallowed], minlength=labels.size) > 1
     return MatchScore(
         iou=threshold,
         tp=inside.size,
@@ -268,8 +319,10 @@ def _count(
         iou_sum=float(overlaps.iou()[inside].sum()),
         dice_labels=float(best_label[labels].sum()),
         dice_truth=float(best_truth[truth].sum()),
+        unlabelled=int((_untouched(overlaps.truth, truth.size) & truth).sum()),
+        invented=int((_untouched(overlaps.label, labels.size) & labels).sum()),
         splits=int((_split(overlaps) & truth).sum()),
-        merges=int((merge & merging).sum()),
+        merges=int((_merging(overlaps) & merging).sum()),
     )
 
 
@@ -278,6 +331,17 @@ def _split(overlaps: _Overlaps) -> Mask:
     label_area, truth_area = overlaps.label_area[overlaps.label], overlaps.truth_area[overlaps.truth]
     piece = (overlaps.shared >= SPLIT_SHARE * truth_area) & (2 * overlaps.shared > label_area)
     return np.asarray(np.bincount(overlaps.truth[piece], minlength=overlaps.truth_area.size) > 1)
+
+
+def _merging(overlaps: _Overlaps) -> Mask:
+    """Which predicted objects hold more than half of two true ones or more."""
+    swallowed = 2 * overlaps.shared > overlaps.truth_area[overlaps.truth]
+    return np.asarray(np.bincount(overlaps.label[swallowed], minlength=overlaps.label_area.size) > 1)
+
+
+def _untouched(objects: npt.NDArray[np.intp], count: int) -> Mask:
+    """Which of `count` objects overlap nothing, by those that overlap something."""
+    return np.asarray(np.bincount(objects, minlength=count) == 0)
 
 
 def _crossing(labels: IntArray, seams: Sequence[Sequence[int]]) -> Mask:

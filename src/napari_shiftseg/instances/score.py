@@ -20,12 +20,19 @@ class MatchScore:
     All scores derive from sums over objects, so scores of several images can be pooled. A score that has nothing to
     measure (no object at all; for `mean_iou`: no match) is nan.
 
+    A truth object is *missed* if nothing matches it (a false negative), whether it has no label at all, too small a one, or
+    shares one with others. A predicted object is *extra* if it matches nothing (a false positive).
+
     Attributes
     ----------
     iou : float
         Threshold: a pair matches at this IoU (intersection over union) or above.
     tp, fp, fn : int
-        Matched pairs, unmatched predicted objects, unmatched truth objects.
+        Matched pairs, extra predicted objects, missed truth objects.
+    unlabelled : int
+        Of the missed ones, truth objects of which no pixel is labelled.
+    invented : int
+        Of the extra ones, predicted objects of which no pixel lies on a truth object.
     iou_sum : float
         Sum of the IoU over the matched pairs.
     dice_labels, dice_truth : float
@@ -45,6 +52,8 @@ class MatchScore:
     iou_sum: float
     dice_labels: float
     dice_truth: float
+    unlabelled: int
+    invented: int
     splits: int
     merges: int
     at_seams: MatchScore | None = None
@@ -88,9 +97,35 @@ class MatchScore:
             return math.nan if predicted == true else 0.0
         return min(self.dice_labels / predicted, self.dice_truth / true)
 
+    @property
+    def right(self) -> bool:
+        """Whether no object is missed, extra, split or merged."""
+        return not (self.fn or self.fp or self.splits or self.merges)
+
+    @property
+    def text(self) -> str:
+        """The mistakes in words.
+
+        >>> from napari_shiftseg import match_score
+        >>> print(match_score([[1, 1, 0, 0]], [[1, 1, 2, 2]]).text)
+        1 of 2 true objects is missed (1 has no label at all) and 0 are split;
+        0 of 1 found ones are extra and 0 merge true ones
+        """
+        true, found = self.tp + self.fn, self.tp + self.fp
+        if not true and not found:
+            return "there is no true object, and none was found"
+        if self.right:
+            return f"no true object of {true} is missed or split, and no found one is extra or merges true ones"
+        bare = f" ({_are(self.unlabelled, 'has', 'have')} no label at all)" if self.fn else ""
+        beside = f" ({_are(self.invented, 'lies', 'lie')} on no true object)" if self.fp else ""
+        return (
+            f"{_are(self.fn, of=f' of {true} true objects')} missed{bare} and {_are(self.splits)} split; "
+            f"{_are(self.fp, of=f' of {found} found ones')} extra{beside} and {_are(self.merges, 'merges', 'merge')} true ones"
+        )
+
     def row(self) -> dict[str, float]:
         """All numbers of the whole image by name, for a table or JSON."""
-        names = "iou ap f1 pq sbd mean_iou precision recall tp fp fn splits merges"
+        names = "iou ap f1 pq sbd mean_iou precision recall tp fp fn unlabelled invented splits merges"
         return {name: getattr(self, name) for name in names.split()}
 
 
@@ -103,6 +138,10 @@ class MeanScore:
     pq: float
     sbd: float
     mean_iou: float
+    fn: float
+    fp: float
+    unlabelled: float
+    invented: float
     splits: float
     merges: float
     images: int
@@ -149,6 +188,10 @@ def mean_scores(scores: Iterable[MatchScore]) -> MeanScore:
         raise SettingsError("no scores were given to average; give the score of one image at least.")
     means = {f.name: _mean([getattr(p, f.name) for p in parts]) for f in fields(MeanScore) if f.name != "images"}
     return MeanScore(images=len(parts), **means)
+
+
+def _are(count: int, one: str = "is", more: str = "are", *, of: str = "") -> str:
+    return f"{count}{of} {one if count == 1 else more}"
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -16,7 +16,7 @@ __all__ = ["highlight_layers"]
 
 
 def highlight_layers(subject: Subject, found: Highlights, place: "Placement", source_id: Any) -> list[LayerDataTuple]:
-    """Instances on seams, yellow, and true objects that are split, red.
+    """Instances on seams, yellow, and against a truth extra ones, cyan, missed objects, magenta, and split ones, red.
 
     Parameters
     ----------
@@ -29,7 +29,13 @@ def highlight_layers(subject: Subject, found: Highlights, place: "Placement", so
         Of the layer that was segmented.
     """
     made = []
-    for role, data, colour in (("on seams", found.on_seams, "yellow"), ("split objects", found.split, "red")):
+    outlined = (  # the last one on top: what is split is often missed too
+        ("on seams", found.on_seams, "yellow"),
+        ("extra objects", found.extra, "cyan"),
+        ("missed objects", found.missed, "magenta"),
+        ("split objects", found.split, "red"),
+    )
+    for role, data, colour in outlined:
         if data is None:
             continue
         metadata = {KEY: {"role": role, "source_id": source_id, "source": subject.name, "axes": subject.axes}}

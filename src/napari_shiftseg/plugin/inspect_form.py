@@ -25,8 +25,12 @@ _TIPS = {
     "seams": "Lines where two tiles meet; in a 3D view, the tiles as boxes.",
     "grid": "Lines between the cells of the network's bottleneck. They are no borders of tiles.",
     "measure": "Compare the embedding and the instances at the seams with those at other lines.",
-    "highlight": "Outline the instances that have a pixel beside a seam, and in red the true objects that are split.",
-    "truth": "Labels of the true objects, where you have them: jumps then count inside an object only, and splits are found.",
+    "highlight": "Outline the instances that have a pixel beside a seam; with a truth, true objects that are split in red, "
+    "missed ones in magenta, and instances that are extra in cyan.",
+    "finding": "Green without a truth: no seam shows, whatever the objects are. Green with one: no seam shows, and no object "
+    "is missed, extra, split or merged.",
+    "truth": "Labels of the true objects, where you have them: jumps then count inside an object only, and objects that are "
+    "missed, extra, split and merged are found.",
     "how": "How the rules are broken: what tiles without a crop give, the smallest such tiles, or tiles off the lattice.",
     "table_button": "Save the table, with all its columns.",
     "plot_button": "Save the plot and the finding.",

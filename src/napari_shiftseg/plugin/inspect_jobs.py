@@ -143,32 +143,36 @@ class Highlights:
     ----------
     on_seams : ndarray
         (*axes) int32, those instances only that have a pixel beside a seam.
-    split : ndarray or None
-        (*axes) int32, those true objects only that are split; None without a truth.
+    split, missed : ndarray or None
+        (*axes) int32, those true objects only that are split, or that nothing matches; None without a truth.
+    extra : ndarray or None
+        (*axes) int32, those instances only that match no true object; None without a truth.
     text : str
         How many there are.
     """
 
     on_seams: np.ndarray
     split: np.ndarray | None
+    missed: np.ndarray | None
+    extra: np.ndarray | None
     text: str
 
 
 def highlight_steps(subject: Subject) -> Generator[Event, None, Highlights]:
-    """Instances beside seams, and true objects that are split, in all frames."""
+    """Instances beside seams, and with a truth what is split, missed and extra, in all frames."""
     labels = subject.labels
     if labels is None:
         raise ResultError(f"{subject.name} has no instances layer; segment it again.")
     size = prod(labels.shape) * 4
     if size > _MOST_HIGHLIGHTED:
         raise ResultError(f"the labels take {size / 2**30:.1f} GiB, more than 1 GiB; open a part of the result.")
-    from napari_shiftseg.instances import match_score, object_table, split_objects
+    from napari_shiftseg.instances import match_score, mistaken_objects, object_table, pool_scores
 
     whole = np.asarray(labels).astype(np.int32, copy=False)
     found = np.zeros_like(whole)
     truth = None if subject.truth is None else np.asarray(subject.truth).astype(np.int32, copy=False)
-    split = None if truth is None else np.zeros_like(truth)
-    on_seams = splits = at_seams = 0
+    wrong = {} if truth is None else {name: np.zeros_like(truth) for name in ("split", "missed", "extra")}
+    on_seams, scores = 0, []
     for index in np.ndindex(whole.shape[: len(subject.index)]):
         yield Stage(done=0, total=0, text="looking for instances on seams")
         frame = whole[index]
@@ -177,13 +181,19 @@ def highlight_steps(subject: Subject) -> Generator[Event, None, Highlights]:
         found[index] = np.where(np.isin(frame, numbers), frame, 0)
         on_seams += len(numbers)
         if truth is not None:
-            split[index] = np.where(np.isin(truth[index], split_objects(frame, truth[index])), truth[index], 0)
-            splits += np.count_nonzero(np.unique(split[index]))
-            at_seams += match_score(frame, truth[index], seams=subject.plan_values["seams"]).at_seams.splits
+            scores.append(match_score(frame, truth[index], seams=subject.plan_values["seams"]))
+            mistakes = mistaken_objects(frame, truth[index])
+            for name, made in wrong.items():
+                of = frame if name == "extra" else truth[index]
+                made[index] = np.where(np.isin(of, getattr(mistakes, name)), of, 0)
     text = f"{on_seams} instances have a pixel beside a seam."
-    if truth is not None:
-        text += f" {splits} true objects are split, {at_seams} of them across seams."
-    return Highlights(on_seams=found, split=split, text=text)
+    if scores:
+        score = pool_scores(scores)
+        at = score.at_seams
+        text += f" {score.splits} true objects are split, {at.splits} of them across seams; {at.fn} across seams are missed."
+        text += f" Against the truth, {score.text}."
+    layers = {name: wrong.get(name) for name in ("split", "missed", "extra")}
+    return Highlights(on_seams=found, **layers, text=text)
 
 
 _LINE = np.dtype([("axis", int), ("position", int), ("jump", float), ("kind", int)])

@@ -81,7 +81,7 @@ class InspectWidget(QWidget):
         self._start(measure_steps, self.show_findings)
 
     def highlight(self) -> None:
-        """Outline the instances on seams, and true objects that are split."""
+        """Outline the instances on seams, and with a truth what is split, missed and extra."""
         self._start(highlight_steps, self._show_highlight)
 
     def verify(self) -> None:
@@ -131,9 +131,8 @@ class InspectWidget(QWidget):
         """Show what was measured."""
         self.findings = findings
         report, axes = findings.report, findings.subject.spatial
-        level = {True: "fail", None: "warn" if report.seams else "", False: "pass"}[report.exposed]
         where = f" ({findings.subject.where})" if findings.subject.where else ""
-        self.form.finding.tell(level, f"{report.verdict}{where}")
+        self.form.finding.tell(report.finding, f"{report.verdict}{where} {report.meaning}")
         self.form.plot.tell({kind: findings.jumps(kind) for kind in KINDS} if len(findings.lines) else {})
         self.form.table.tell(report.worst(len(report.table)), axes)
         self._enable()

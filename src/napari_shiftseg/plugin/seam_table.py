@@ -21,7 +21,10 @@ _COLUMNS = {
     "ratio": "Jump over control; 1 if the seam cannot be seen.",
     "on it": "Instances with a pixel beside the seam.",
     "cut": "Instances that end on the seam with a straight edge.",
+    "missed": "True objects across the seam that no instance matches.",
+    "split": "True objects across the seam that are split.",
 }
+_OF_A_TRUTH = ("missed", "split")  # not shown without one
 
 
 class SeamTable(QTableWidget):
@@ -52,8 +55,10 @@ class SeamTable(QTableWidget):
         self.setRowCount(len(rows))
         for number, row in enumerate(rows):
             values = (axes[row.axis], row.position, row.jump, row.control, row.ratio, row.touching, row.straight)
-            for column, value in enumerate(values):
+            for column, value in enumerate((*values, row.missed, row.split)):
                 self.setItem(number, column, _item(value, row))
+        for name in _OF_A_TRUTH:
+            self.setColumnHidden(list(_COLUMNS).index(name), not any(row.missed is not None for row in rows))
         self.blockSignals(False)
         # no column is the order yet: the rows stay as they were given
         self.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
