@@ -37,7 +37,7 @@ def jumps_at_grid(monkeypatch):
 
 
 def test_jumps_at_the_grid_are_those_of_its_own_lines(jumps_at_grid):
-    """> Fig. 3a: with w <= f^l some neighbouring output functions are never compared in training, and objects split on the grid"""
+    """> Fig. 3a: with w <= f^l some neighbouring output functions are never compared, and objects split on the grid"""
     found = jumps_at_grid(at=10.0, elsewhere=0.5)
     assert (found["at_grid"], found["elsewhere"], found["ratio"]) == (10.0, 0.5, 20.0)
 
