@@ -20,6 +20,7 @@ from napari_shiftseg.instances.assign import nearest_mode
 from napari_shiftseg.instances.cells import bounds_of, cells_of
 from napari_shiftseg.instances.grid import grid_of
 from napari_shiftseg.instances.kernels import REACH, Kernels, kernels_of
+from napari_shiftseg.network.arithmetic import exact_products
 
 __all__ = ["MeanShift", "mean_shift"]
 
@@ -70,6 +71,7 @@ class MeanShift:
         return iter((self.modes, self.assignment))
 
 
+@exact_products()
 def mean_shift(
     points: npt.ArrayLike | torch.Tensor,
     bandwidth: float,

@@ -1,11 +1,6 @@
-"""How a network runs on a device: the form that it has there, and what cuDNN may do."""
+"""How a network runs on a device: the form that it has there."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
 
 from napari_shiftseg.network import onednn
 from napari_shiftseg.network.compiled import CompiledNet, compiled_net
@@ -13,7 +8,7 @@ from napari_shiftseg.network.device import Device, arranged, channels_last, chec
 from napari_shiftseg.network.inference import InferenceNet, PlainNet, inference_form
 from napari_shiftseg.network.unet import UNet
 
-__all__ = ["exact_convolutions", "ready_network"]
+__all__ = ["ready_network"]
 
 
 def ready_network(module: UNet, device: Device, dtype: str, *, tiled: bool = False) -> InferenceNet | PlainNet | CompiledNet:
@@ -29,10 +24,3 @@ def ready_network(module: UNet, device: Device, dtype: str, *, tiled: bool = Fal
     net = inference_form(module, fold=None if tiled else False, one_step=one_step).to(device.torch_device, number)
     net.head.float()
     return arranged(net, channels_last(module.spec.ndim))
-
-
-@contextmanager
-def exact_convolutions(deterministic: bool, *, tf32: bool = False, tuned: bool = False) -> Iterator[None]:
-    """Full float32 on CUDA unless TF32 was asked for: its ten bits of mantissa would break the tolerance of tile-exactness."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=tuned, deterministic=deterministic, allow_tf32=tf32):
-        yield

@@ -13,6 +13,7 @@ import torch
 
 from napari_shiftseg.errors import OutOfMemoryError
 from napari_shiftseg.geometry import plan_tiles
+from napari_shiftseg.network.arithmetic import exact_products
 from napari_shiftseg.network.device import Device, choose_device, choose_dtype, memory_errors
 from napari_shiftseg.network.predict import predict
 from napari_shiftseg.network.unet import UNet
@@ -50,7 +51,7 @@ def measure_rates(device: str = "auto", dtypes: Sequence[str] = ("float32", "bfl
     device : str
         As in `choose_device`.
     dtypes : sequence of str
-        Number formats. float32 is full float32 unless PyTorch was told to use TF32.
+        Number formats; float32 is full float32, whatever PyTorch was told.
     seconds : float
         Time for each of the measurements; the best of its turns counts.
 
@@ -64,7 +65,7 @@ def measure_rates(device: str = "auto", dtypes: Sequence[str] = ("float32", "bfl
         If the device or a number format is not there.
     """
     chosen = choose_device(device)
-    with memory_errors("the rates of the device"):
+    with memory_errors("the rates of the device"), exact_products():
         bandwidth = _bandwidth(chosen, seconds)
         matrix = {dtype: _matrix_rate(chosen, choose_dtype(dtype, chosen), seconds) for dtype in dtypes}
     return Rates(device=chosen, bandwidth=bandwidth, matrix=matrix)

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from napari_shiftseg.geometry import Pass, StreamPlan, Strip, Window
 from napari_shiftseg.network import onednn
+from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.device import Device, channels_last, choose_dtype, is_tf32, memory_errors
-from napari_shiftseg.network.execution import exact_convolutions, ready_network
+from napari_shiftseg.network.execution import ready_network
 from napari_shiftseg.network.normalise import ArrayLike, Limits
 from napari_shiftseg.network.row_reader import RowReader
 from napari_shiftseg.network.stream import StreamNet

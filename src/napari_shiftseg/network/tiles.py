@@ -14,10 +14,11 @@ import numpy.typing as npt
 import torch
 
 from napari_shiftseg.geometry import Tile, TilePlan, Window
+from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.compiled import CompiledNet
 from napari_shiftseg.network.constant_tiles import ConstantTiles
 from napari_shiftseg.network.device import Device, channels_last, is_tf32, memory_errors
-from napari_shiftseg.network.execution import exact_convolutions, ready_network
+from napari_shiftseg.network.execution import ready_network
 from napari_shiftseg.network.inference import InferenceNet, PlainNet
 from napari_shiftseg.network.normalise import ArrayLike, Limits
 from napari_shiftseg.network.transfer import Copies

@@ -19,8 +19,9 @@ from torch import Tensor
 from napari_shiftseg.errors import ComplianceError, DeviceError, ModelError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
 from napari_shiftseg.geometry import UNetSpec, Violation, violations
+from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
-from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_dtype, memory_errors
+from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_dtype, is_tf32, memory_errors
 from napari_shiftseg.network.loss import discriminative_loss, foreground_loss
 from napari_shiftseg.network.normalise import Normalisation
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
@@ -154,7 +155,7 @@ def train_steps(
     first = _resume(settings, state)
     recent: dict[str, float] = {}
     for step, batch in _batches(images, settings, first):
-        with memory_errors(f"training step {step}"):
+        with memory_errors(f"training step {step}"), exact_convolutions(tf32=is_tf32(settings.dtype)):
             losses = _step(net, batch, settings, where, dtype, layout)
             optimiser.zero_grad(set_to_none=True)
             losses["loss"].backward()

@@ -8,7 +8,8 @@ import torch
 
 from napari_shiftseg.errors import OutOfMemoryError
 from napari_shiftseg.geometry import TilePlan, smaller_plan
-from napari_shiftseg.network.device import Device, memory_errors
+from napari_shiftseg.network.arithmetic import exact_convolutions
+from napari_shiftseg.network.device import Device, is_tf32, memory_errors
 from napari_shiftseg.network.execution import ready_network
 from napari_shiftseg.network.unet import UNet
 
@@ -38,7 +39,7 @@ def _peak(module: UNet, plan: TilePlan, device: Device, dtype: str) -> float:
     """Memory that the largest tile takes beside what was there before, bytes; infinite if there is not enough."""
     where = device.torch_device
     try:
-        with memory_errors("a trial tile"):
+        with memory_errors("a trial tile"), exact_convolutions(tf32=is_tf32(dtype)):
             net = ready_network(module, device, dtype, tiled=True)
             before = torch.cuda.memory_allocated(where)
             torch.cuda.reset_peak_memory_stats(where)
