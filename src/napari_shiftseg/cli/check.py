@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import edges
 from napari_shiftseg.cli.prepare import describe_image, describe_model, frame_shape
 
 if TYPE_CHECKING:
-    from napari_shiftseg.geometry import UNetSpec
-    from napari_shiftseg.geometry.rule_table import Ruling
+    from napari_shiftseg.geometry import Ruling, UNetSpec
     from napari_shiftseg.network import ModelRecord, TrainSettings
 
 EXAMPLE = "shiftseg check --model nuclei --image image.tif --tile 200"
@@ -32,10 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Judge a model, a tile size and an image; 3 if a rule is broken."""
-    from napari_shiftseg.geometry import plan_tiles, violations
-    from napari_shiftseg.geometry.rule_table import rulings
+    from napari_shiftseg.geometry import plan_tiles, rulings, violations
     from napari_shiftseg.io import load_model, read_image
-    from napari_shiftseg.segmentation import status
+    from napari_shiftseg.segmentation import promises, status
 
     model = load_model(args.model)
     console.field("model", describe_model(model))
@@ -48,12 +46,14 @@ def run(args: argparse.Namespace, console: Console) -> int:
         # which channels are taken changes no rule
         shape = frame_shape(image, model.spec, tuple(range(min(have, model.spec.in_channels))))
         console.field("image", describe_image(image))
-    plan = plan_tiles(model.spec, shape, args.tile, args.border, allow_noncompliant=True)
+    plan = plan_tiles(model.spec, shape, args.tile, args.border, allow_noncompliant=True, trained=model.record)
     broken = violations(plan, model.record)
     verdicts = rulings(plan, model.record)
     console.field("plan", plan.describe())
     report_rules(verdicts, console)
-    promise = status(broken, model.record)
+    promise, both = status(broken, model.record), promises(plan, model.record)
+    console.field("tile-exact", "yes" if both["tile_exact"] else "no")
+    console.field("as trained", _as_trained(both))
     console.field("status", promise)
     console.document(
         {
@@ -63,23 +63,19 @@ def run(args: argparse.Namespace, console: Console) -> int:
             "plan": plan.to_dict(),
             "description": plan.describe(),
             "status": promise,
+            "promises": both,
             "rules": verdicts,
         }
     )
     return 3 if broken else 0
 
 
-def training_rules(spec: UNetSpec, trained: ModelRecord | TrainSettings | None) -> list[Ruling]:
+def training_rules(spec: UNetSpec, trained: ModelRecord | TrainSettings | None) -> tuple[Ruling, ...]:
     """The rules of training for a record or for the settings of a training to come."""
-    from napari_shiftseg.geometry import violations
-    from napari_shiftseg.geometry.rule_table import training_rulings
-    from napari_shiftseg.network import TrainSettings, training_violations
+    from napari_shiftseg.geometry import rulings
+    from napari_shiftseg.network import TrainSettings, training_of
 
-    if isinstance(trained, TrainSettings):
-        broken, window = training_violations(trained), _wished_window(trained)
-    else:
-        broken, window = violations(spec, trained), " x ".join(map(str, trained.window)) if trained else ""
-    return training_rulings(spec, broken, window, trained is not None and trained.neighbours)
+    return rulings(spec, training_of(trained) if isinstance(trained, TrainSettings) else trained)
 
 
 def report_rules(verdicts: Iterable[Ruling], console: Console) -> None:
@@ -90,12 +86,12 @@ def report_rules(verdicts: Iterable[Ruling], console: Console) -> None:
             console.field("", f"{'':9} fix: {v.fix}")
 
 
-def _wished_window(settings: TrainSettings) -> str:
-    spec, window = settings.spec, settings.window
-    if window is None:
-        sizes = tuple(3 * period for period in spec.period)
-        window = sizes if spec.padding == "zero" else spec.output_size(spec.input_size(sizes))
-    return " x ".join(map(str, (window,) * spec.ndim if isinstance(window, int) else window))
+def _as_trained(promises: Mapping[str, Any]) -> str:
+    if promises["functions"] is None:
+        return "not known"
+    (functions, of_functions), (pairs, of_pairs) = promises["functions"], promises["pairs"]
+    answer = "yes" if promises["as_trained"] else "no"
+    return f"{answer}: {functions} of {of_functions} functions, {pairs} of {of_pairs} pairs"
 
 
 def _stand_in(spec: UNetSpec, tile: int | tuple[int, ...] | None) -> tuple[int, ...]:

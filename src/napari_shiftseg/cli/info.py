@@ -110,7 +110,9 @@ def _limits(model: Model, args: argparse.Namespace, console: Console) -> dict[st
     found: dict[str, Any] = {"limits": network_limits(model.spec, rates, console)}
     if args.plan:
         wanted = plan_shape(args, model.spec)
-        found["plan"] = plan_limits(model.spec, wanted, rates, console, memory=args.memory, write=args.tile)
+        found["plan"] = plan_limits(
+            model.spec, wanted, rates, console, memory=args.memory, write=args.tile, trained=model.record
+        )
     if args.measure:
         found["measured"] = measured_share(model.module, rates, console, args.tile)
     return found

@@ -12,7 +12,7 @@ from napari_shiftseg.errors import SettingsError
 if TYPE_CHECKING:
     from napari_shiftseg.cli.console import Console
     from napari_shiftseg.geometry import Cost, UNetSpec
-    from napari_shiftseg.network import Device, Rates, UNet
+    from napari_shiftseg.network import Device, ModelRecord, Rates, UNet
 
 __all__ = ["DTYPES", "measured_share", "network_limits", "plan_limits", "plan_shape"]
 
@@ -72,15 +72,22 @@ def plan_shape(args: argparse.Namespace, spec: UNetSpec) -> tuple[int, ...]:
 
 
 def plan_limits(
-    spec: UNetSpec, shape: Sequence[int], rates: Rates, console: Console, *, memory: int | None, write: Any = None
+    spec: UNetSpec,
+    shape: Sequence[int],
+    rates: Rates,
+    console: Console,
+    *,
+    memory: int | None,
+    write: Any = None,
+    trained: ModelRecord | None = None,
 ) -> dict[str, Any]:
     """The arithmetic of tiles and of a stream against that of their pixels alone, and the shortest time for it."""
     from napari_shiftseg.geometry import describe_methods, plan_tiles
     from napari_shiftseg.network import stream_wish
 
-    plan = plan_tiles(spec, shape, write, memory=memory)
+    plan = plan_tiles(spec, shape, write, memory=memory, trained=trained)
     console.field("image", f"{' x '.join(map(str, shape))} px")
-    methods = describe_methods(spec, shape, write=write, **stream_wish(rates.device, memory))
+    methods = describe_methods(spec, shape, write=write, trained=trained, **stream_wish(rates.device, memory))
     floors = {}
     for one in methods:
         console.field(one.method, one.text + "; the cheaper, which runs" * one.chosen)

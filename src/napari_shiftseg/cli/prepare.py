@@ -42,10 +42,12 @@ def prepare(image: Image, model: Model, settings: SegmentSettings) -> Preparatio
     shape = frame_shape(image, model.spec, settings.channels)
     device = choose_device(settings.device)
     # the wish itself is judged, also where `deterministic` would replace its tiles
-    wished = plan_image(model.spec, shape, replace(settings, allow_noncompliant=True, deterministic=False), device)
+    wish = replace(settings, allow_noncompliant=True, deterministic=False)
+    wished = plan_image(model.spec, shape, wish, device, model.record)
     broken = violations(wished, model.record)
     refuse(broken, allowed=settings.allow_noncompliant)
-    return Preparation(plan=plan_image(model.spec, shape, settings, device), device=device, broken=broken)
+    plan = plan_image(model.spec, shape, settings, device, model.record)
+    return Preparation(plan=plan, device=device, broken=broken)
 
 
 def frame_shape(image: Image, spec: UNetSpec, channels: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ _SPEC = (
 )  # fmt: skip
 _SETTINGS = (
     "window", "batch", "steps", "learning_rate", "weight_decay", "delta_var", "delta_dist", "gamma",
-    "background_is_instance", "push_distance", "embedding_weight", "foreground_weight", "neighbours", "average",
+    "background_is_instance", "push_distance", "embedding_weight", "foreground_weight", "neighbours", "inner_loss", "average",
     "seed", "device", "dtype", "checkpoint", "checkpoint_every", "allow_noncompliant",
 )  # fmt: skip
 _CLUSTERING = (
@@ -90,6 +90,8 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--foreground-weight", type=number(), default=1.0, help="[%(default)s]")
     group.add_argument("--background-is-instance", action=flag, default=False, help="the background has a code too")
     group.add_argument("--neighbours", action=flag, default=False, help="tiles with their neighbours, for zero padding")
+    group.add_argument("--inner-loss", action=flag, default=False,
+                       help="loss on pixels alone that see no zeros, for zero padding")  # fmt: skip
     group.add_argument("--average", type=number(0, 1), default=0.999, help="decay of the mean of the weights [%(default)s]")
     group.add_argument("--seed", type=whole(0), default=0, help="[%(default)s]")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps [%(default)s]")

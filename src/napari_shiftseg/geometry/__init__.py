@@ -1,27 +1,35 @@
-"""Integers only: sizes of a U-Net, windows of tiles, and the rules that they must obey."""
+"""Integers only: sizes of a U-Net, windows of tiles, the rules that they must obey, and what a training covers."""
 
 from napari_shiftseg.geometry.backoff import narrower_stream, smaller_plan
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
 from napari_shiftseg.geometry.cost import Cost, LayerCost, layer_costs, network_cost, plan_cost
+from napari_shiftseg.geometry.coverage import AxisCoverage, Coverage, Trained, Zeros, coverage
 from napari_shiftseg.geometry.methods import METHODS, Method, MethodCost, choose_method, describe_methods
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
+from napari_shiftseg.geometry.part import plan_part
 from napari_shiftseg.geometry.passes import Pass
-from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_part, plan_tiles
-from napari_shiftseg.geometry.rules import Trained, Violation, violations
+from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_again, plan_tiles
+from napari_shiftseg.geometry.rule_table import counted, rulings
+from napari_shiftseg.geometry.rules import violations
+from napari_shiftseg.geometry.ruling import Ruling, Violation
 from napari_shiftseg.geometry.spec import UNetSpec
 from napari_shiftseg.geometry.stream_plan import StreamPlan, Strip, plan_stream
+from napari_shiftseg.geometry.tile_rules import tile_exact
 
 __all__ = [
     "METHODS",
     "NAIVE",
+    "AxisCoverage",
     "Block",
     "BlockGrid",
     "Cost",
+    "Coverage",
     "LayerCost",
     "Method",
     "MethodCost",
     "Naive",
     "Pass",
+    "Ruling",
     "StreamPlan",
     "Strip",
     "Tile",
@@ -30,16 +38,22 @@ __all__ = [
     "UNetSpec",
     "Violation",
     "Window",
+    "Zeros",
     "choose_method",
+    "counted",
+    "coverage",
     "describe_methods",
     "layer_costs",
     "naive_plan",
     "narrower_stream",
     "network_cost",
+    "plan_again",
     "plan_cost",
     "plan_part",
     "plan_stream",
     "plan_tiles",
+    "rulings",
     "smaller_plan",
+    "tile_exact",
     "violations",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_shiftseg.errors import TilingError
+from napari_shiftseg.geometry.coverage import Zeros
 from napari_shiftseg.geometry.spec import UNetSpec
 
-__all__ = ["AxisPlan", "computed_size", "context", "halo", "plan_axis"]
+__all__ = ["AxisPlan", "alone_axis", "computed_size", "context", "halo", "plan_axis"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class AxisPlan:
     windows: tuple[tuple[slice, slice, slice], ...]
 
 
-def computed_size(spec: UNetSpec, axis: int, size: int, border: str) -> int:
+def computed_size(spec: UNetSpec, axis: int, size: int, border: str, zeros: Zeros = "image") -> int:
     """Pixels that are computed along an axis: whole periods.
 
     Raises
@@ -41,19 +42,27 @@ def computed_size(spec: UNetSpec, axis: int, size: int, border: str) -> int:
         If the image is too small for one period without reflection.
     """
     period = spec.period[axis]
-    if border == "reflect" or spec.padding == "zero":
+    if border == "reflect" or (spec.padding == "zero" and zeros == "image"):
         return -(-size // period) * period
+    if spec.padding == "zero":
+        least = 2 * halo(spec, axis) + period
+        if size < least:
+            raise _too_small(axis, size, least)
+        return (size - least) // period * period + period
     periods = (size - spec.margin[axis]) // period
     while periods > 0 and spec.input_size(periods * period, axis) > size:
         periods -= 1
     if periods < 1:
-        least = spec.input_size(period, axis)
-        raise TilingError(
-            f"axis {axis} of the image has {size} px; without reflection the network needs {least} px: "
-            f"use border='reflect' or a larger image.",
-            nearest=(least,),
-        )
+        raise _too_small(axis, size, spec.input_size(period, axis))
     return periods * period
+
+
+def _too_small(axis: int, size: int, least: int) -> TilingError:
+    return TilingError(
+        f"axis {axis} of the image has {size} px; without reflection the network needs {least} px: "
+        f"use border='reflect' or a larger image.",
+        nearest=(least,),
+    )
 
 
 def context(spec: UNetSpec, axis: int) -> int:
@@ -68,7 +77,15 @@ def halo(spec: UNetSpec, axis: int) -> int:
 
 
 def plan_axis(
-    spec: UNetSpec, axis: int, size: int, domain: int, write: int, border: str, part: slice | None = None
+    spec: UNetSpec,
+    axis: int,
+    size: int,
+    domain: int,
+    write: int,
+    border: str,
+    part: slice | None = None,
+    *,
+    zeros: Zeros = "image",
 ) -> AxisPlan:
     """Windows along an axis; of a part that starts on the lattice only its own, counted from its start.
 
@@ -83,11 +100,15 @@ def plan_axis(
     border : {"reflect", "valid"}
     part : slice, optional
         Result pixels that are wanted; all by default.
+    zeros : {"nowhere", "image"}
+        Where a zero-padded network meets zeros.
 
     Source: Rumberger et al. 2021, section 3.2.
     """
-    if spec.padding == "zero":
+    if spec.padding == "zero" and zeros == "image":
         return _plan_zero_axis(spec, axis, size, domain, write, part)
+    if spec.padding == "zero":
+        return _plan_reflected_axis(spec, axis, size, domain, write, border, part)
     read = spec.input_size(write, axis)
     natural = spec.output_size(read, axis)
     # the crop is constant, else tiles differ in phase (section 3.2)
@@ -138,3 +159,39 @@ def _plan_zero_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: in
         write_window = slice(start - wanted.start, end - wanted.start)
         windows.append((slice(first, last), slice(start - first, end - first), write_window))
     return AxisPlan(size=wanted.stop - wanted.start, origin=0, pad=(0, domain - size), windows=tuple(windows))
+
+
+def _plan_reflected_axis(
+    spec: UNetSpec, axis: int, size: int, domain: int, write: int, border: str, part: slice | None
+) -> AxisPlan:
+    """Tiles of a padded network that never sees its zeros: what lies beyond the image is its reflection."""
+    around, period = halo(spec, axis), spec.period[axis]
+    wanted = part or slice(0, size if border == "reflect" else domain)
+    windows = []
+    for start in range(wanted.start, wanted.stop, write):
+        end = min(start + write, wanted.stop)
+        read = slice(start, start + -(-(end - start) // period) * period + 2 * around)
+        windows.append((read, slice(around, around + end - start), slice(start - wanted.start, end - wanted.start)))
+    before = around if border == "reflect" else 0
+    return AxisPlan(
+        size=wanted.stop - wanted.start,
+        origin=around - before,
+        pad=(before, max(0, windows[-1][0].stop - before - size)),
+        windows=tuple(windows),
+    )
+
+
+def alone_axis(axis: int, size: int, edge: int, border: str) -> AxisPlan:
+    """Tiles that stand alone: what they read is what they write, and the last one is filled up by reflection.
+
+    Without reflection only whole tiles are computed.
+    """
+    count = -(-size // edge) if border == "reflect" else size // edge
+    if count < 1:
+        raise _too_small(axis, size, edge)
+    stop = min(size, count * edge)
+    windows = []
+    for start in range(0, stop, edge):
+        write = slice(start, min(start + edge, stop))
+        windows.append((slice(start, start + edge), slice(0, write.stop - write.start), write))
+    return AxisPlan(size=stop, origin=0, pad=(0, max(0, count * edge - size)), windows=tuple(windows))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from napari_shiftseg.errors import TilingError
-from napari_shiftseg.geometry.plan import TilePlan, plan_part, plan_tiles, read_shape
+from napari_shiftseg.geometry.edges import read_shape
+from napari_shiftseg.geometry.part import plan_part
+from napari_shiftseg.geometry.plan import TilePlan
 from napari_shiftseg.geometry.stream_plan import StreamPlan, plan_stream
 
 __all__ = ["narrower_stream", "smaller_plan"]
@@ -19,14 +21,14 @@ def smaller_plan(plan: TilePlan) -> TilePlan | None:
 
     Its tiles lie on the lattice of the plan, so the network gives there what it gives with `plan`.
 
-    >>> from napari_shiftseg.geometry import UNetSpec
+    >>> from napari_shiftseg.geometry import UNetSpec, plan_tiles
     >>> plan = plan_tiles(UNetSpec(), (1000, 700))
     >>> plan.write, smaller_plan(plan).write
     ((504, 352), (280, 264))
     """
     spec, period = plan.spec, plan.spec.period
     edges = [min(edge, -(-size // p) * p) for edge, size, p in zip(plan.write, plan.result_shape, period, strict=True)]
-    if any(edge % p for edge, p in zip(edges, period, strict=True)):
+    if plan.zeros == "tile" or any(edge % p for edge, p in zip(edges, period, strict=True)):
         return None
     counts = [edge // p for edge, p in zip(edges, period, strict=True)]
     target = spec.peak_bytes(read_shape(spec, counts)) / 2
@@ -36,7 +38,7 @@ def smaller_plan(plan: TilePlan) -> TilePlan | None:
     write = tuple(count * p for count, p in zip(counts, period, strict=True))
     if write == tuple(edges):
         return None
-    whole = plan_tiles(spec, plan.image_shape, write, plan.border)
+    whole = plan.resized(write)
     window = [
         slice(start - first, start - first + size)
         for start, first, size in zip(plan.origin, whole.origin, plan.result_shape, strict=True)
@@ -51,7 +53,7 @@ def smaller_plan(plan: TilePlan) -> TilePlan | None:
 def narrower_stream(stream: StreamPlan) -> StreamPlan | None:
     """A stream of the same tiles that takes about half the memory, by lower strips or narrower columns; None if there is none.
 
-    >>> from napari_shiftseg.geometry import UNetSpec
+    >>> from napari_shiftseg.geometry import UNetSpec, plan_tiles
     >>> stream = plan_stream(plan_tiles(UNetSpec(), (4096, 4096)))
     >>> narrower_stream(stream).peak_bytes < 0.75 * stream.peak_bytes
     True

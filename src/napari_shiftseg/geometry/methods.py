@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.geometry.plan import DEFAULT_MEMORY, TilePlan, plan_tiles
+from napari_shiftseg.geometry.coverage import Trained
+from napari_shiftseg.geometry.edges import DEFAULT_MEMORY
+from napari_shiftseg.geometry.plan import TilePlan, plan_tiles
 from napari_shiftseg.geometry.spec import UNetSpec
 from napari_shiftseg.geometry.stream_plan import StreamPlan, plan_stream, stream_refusal, strip_cost
 
@@ -120,6 +122,7 @@ def describe_methods(
     *,
     write: int | Sequence[int] | None = None,
     border: Literal["reflect", "valid"] = "reflect",
+    trained: Trained | None = None,
     tall: bool = False,
     compiled: bool = False,
 ) -> tuple[MethodCost, ...]:
@@ -132,7 +135,7 @@ def describe_methods(
         Spatial shape of the image, pixels.
     memory : int, optional
         Bytes that one pass may take.
-    write, border
+    write, border, trained
         As in `plan_tiles`.
     tall, compiled
         As in `choose_method`.
@@ -147,7 +150,7 @@ def describe_methods(
     tiles False 1.13
     stream True 1.01
     """
-    tiles = plan_tiles(spec, shape, write, border, memory=memory)
+    tiles = plan_tiles(spec, shape, write, border, memory=memory, trained=trained)
     chosen = choose_method(tiles, memory=memory, tall=tall, compiled=compiled)
     by_tiles = MethodCost(
         method="tiles",

@@ -8,7 +8,6 @@ from typing import Literal
 from napari_shiftseg.errors import SettingsError, TilingError
 from napari_shiftseg.geometry.plan import TilePlan
 from napari_shiftseg.geometry.rules import violations
-from napari_shiftseg.geometry.spec import UNetSpec
 
 __all__ = ["NAIVE", "Naive", "naive_plan"]
 
@@ -32,8 +31,9 @@ def naive_plan(plan: TilePlan, how: Naive = "uncropped") -> TilePlan:
     how : {"uncropped", "one period", "shifted"}
         "uncropped": about the same tiles, but pasted as the network gives them. With valid convolutions that is the whole
         output, or, where that happens to be a multiple of the period, half a period more; zero-padded networks get no
-        context around a tile. "one period": so, with the smallest tiles that hold a period. "shifted": the same tiles, but
-        every second one along an axis is computed half a period off the lattice, as by tilers that move windows about.
+        context around a tile, or, where their tiles stand alone, tiles of a period more. "one period": so, with the smallest
+        tiles that hold a period. "shifted": the same tiles, but every second one along an axis is computed half a period off
+        the lattice, as by tilers that move windows about.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def naive_plan(plan: TilePlan, how: Naive = "uncropped") -> TilePlan:
             windows = _off_lattice(windows, plan.spec.period[axis])
         else:
             base = plan.write[axis] if how == "uncropped" else plan.spec.period[axis]
-            edge = _naive_edge(plan.spec, axis, base, plan.result_shape[axis])
+            edge = _naive_edge(plan, axis, base)
         if edge is not None:
             windows = (_without_context if plan.spec.padding == "zero" else _uncropped)(plan, axis, edge)
         before = plan.pad[axis][0]
@@ -66,12 +66,14 @@ def naive_plan(plan: TilePlan, how: Naive = "uncropped") -> TilePlan:
     return naive
 
 
-def _naive_edge(spec: UNetSpec, axis: int, write: int, size: int) -> int | None:
+def _naive_edge(plan: TilePlan, axis: int, write: int) -> int | None:
     """None where the image is too small for two tiles."""
-    period = spec.period[axis]
+    spec, size, period = plan.spec, plan.result_shape[axis], plan.spec.period[axis]
     for base in (write if write < size else size // 2 // period * period, period):
         natural = spec.output_size(spec.input_size(max(base, period), axis), axis)
         edge = natural if natural % period or spec.padding == "zero" else natural + period // 2
+        if plan.zeros == "tile" and edge == plan.write[axis]:
+            edge += period  # its own edge keeps the rules
         if edge < size:
             return edge
     return None
@@ -103,4 +105,6 @@ def _off_lattice(windows: Windows, period: int) -> Windows:
 def _without_context(plan: TilePlan, axis: int, edge: int) -> Windows:
     size, period = plan.result_shape[axis], plan.spec.period[axis]
     writes = [slice(start, min(start + edge, size)) for start in range(0, size, edge)]
-    return tuple((slice(w.start, -(-w.stop // period) * period), slice(0, w.stop - w.start), w) for w in writes)
+    before = plan.pad[axis][0]
+    reads = [slice(before + w.start, before + -(-w.stop // period) * period) for w in writes]
+    return tuple((read, slice(0, w.stop - w.start), w) for read, w in zip(reads, writes, strict=True))

@@ -14,25 +14,23 @@ single pass over the whole image computes there (Rumberger et al. 2021, section 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
-from operator import index
-from typing import Literal
+from typing import Any, Literal
 
 from napari_shiftseg.errors import TilingError
-from napari_shiftseg.geometry.axis import computed_size, context, halo, plan_axis
+from napari_shiftseg.geometry.axis import alone_axis, computed_size, context, plan_axis
+from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
+from napari_shiftseg.geometry.edges import DEFAULT_MEMORY, checked_edges, edges_as_trained, largest_edges
 from napari_shiftseg.geometry.passes import Pass
 from napari_shiftseg.geometry.spec import UNetSpec
 
-__all__ = ["Tile", "TilePlan", "Window", "plan_part", "plan_tiles"]
+__all__ = ["Tile", "TilePlan", "Window", "plan_again", "plan_tiles"]
 
 Window = tuple[slice, ...]
 
-# Larger tiles gain little (redundancy 1.13 at 512 px, levels=3) and make progress and cancelling coarse.
-_LARGEST_DEFAULT = {1: 1 << 20, 2: 512, 3: 96}
-DEFAULT_MEMORY = 2 << 30
 # Blocks of deterministic runs: large enough for speed, small enough for any memory.
 _CANONICAL = {1: 4096, 2: 192, 3: 48}
 
@@ -74,6 +72,9 @@ class TilePlan:
     border : {"reflect", "valid"}
     automatic : bool
         Nobody wished for this tile size: it was chosen for the memory, and may become smaller where that was too little.
+    zeros : {"nowhere", "image", "tile"}
+        Where a zero-padded network meets zeros: nowhere, since all that a pixel sees is image or its reflection; at the
+        border of the image; or at the border of each tile, which then stands alone as it did in training.
     """
 
     spec: UNetSpec
@@ -85,6 +86,7 @@ class TilePlan:
     border: Literal["reflect", "valid"]
     axes: tuple[tuple[tuple[slice, slice, slice], ...], ...]
     automatic: bool = field(default=False, compare=False)
+    zeros: Zeros = "nowhere"
 
     def __len__(self) -> int:
         return prod(self.counts)
@@ -144,9 +146,19 @@ class TilePlan:
 
     def canonical(self) -> TilePlan:
         """The same image on a tile size that the network alone decides: equal bits whatever tile size was wished."""
+        if self.zeros == "tile":
+            return self  # its tiles have one size only
         edge = _CANONICAL[self.spec.ndim]
-        write = tuple(max(1, edge // period) * period for period in self.spec.period)
-        return plan_tiles(self.spec, self.image_shape, write, self.border)
+        return self.resized(tuple(max(1, edge // period) * period for period in self.spec.period))
+
+    def resized(self, write: Sequence[int]) -> TilePlan:
+        """The same image by tiles of other edges, pixels; tiles that stand alone keep theirs."""
+        if self.zeros == "tile" and tuple(write) != self.write:
+            raise TilingError(
+                f"tiles of {write} px were wanted where each stands alone, which they do at {self.write} px; take those.",
+                nearest=self.write,
+            )
+        return plan_again(self.spec, {**self.to_dict(), "write": write})
 
     def within(self, window: Sequence[slice]) -> TilePlan:
         """The tiles that write into a window, and no others; each reads, keeps and so computes what it does in the whole plan.
@@ -181,14 +193,15 @@ class TilePlan:
         periods = [w / p for w, p in zip(self.write, self.spec.period, strict=True)]
         around = [context(self.spec, axis) for axis in range(self.spec.ndim)]
         period = self.spec.period
+        alone = self.zeros == "tile"
         return (
             f"{' x '.join(map(str, self.counts))} tile{'s' * (len(self) > 1)} of {' x '.join(map(str, self.write))} px = "
-            f"{' x '.join(f'{n:g}' for n in periods)} periods of "
-            f"{_per_axis(period)} px, halo {_per_axis(around)} px, redundancy {self.redundancy:.1f}x"
+            f"{' x '.join(f'{n:g}' for n in periods)} periods of {_per_axis(period)} px, "
+            f"{'each alone as in training' if alone else f'halo {_per_axis(around)} px'}, redundancy {self.redundancy:.1f}x"
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Plain values for a record: from them `plan_tiles` makes the same plan again."""
+        """Plain values for a record: from them `plan_again` makes the same plan."""
         return {
             "image_shape": list(self.image_shape),
             "result_shape": list(self.result_shape),
@@ -199,6 +212,7 @@ class TilePlan:
             "grid_phase": list(self.grid_phase()),
             "seams": [list(axis) for axis in self.seams()],
             "tiles": list(self.counts),
+            "zeros": self.zeros,
         }
 
 
@@ -210,6 +224,7 @@ def plan_tiles(
     allow_noncompliant: bool = False,
     *,
     memory: int | None = None,
+    trained: Trained | None = None,
 ) -> TilePlan:
     """Decide the windows of all tiles for an image.
 
@@ -224,11 +239,17 @@ def plan_tiles(
         legal edge that fits `memory`.
     border : {"reflect", "valid"}
         Reflect the image at its borders so that the result has its shape, or compute only pixels whose context is real.
-        A zero-padded network brings its own border: it computes every pixel either way.
+        A zero-padded network brings its own border: it computes every pixel either way, or, where its tiles stand alone,
+        those of whole tiles.
     allow_noncompliant : bool
         Accept an edge that is not a multiple of the period, to show what it does.
     memory : int, optional
         Bytes that one pass may take.
+    trained : ModelRecord or other object with `window` and `neighbours`, optional
+        How the network was trained, which matters if it pads with zeros. Trained on directly neighbouring tiles, it runs on
+        tiles of its training window that stand alone: read, keep and write are that window, zeros surround it, and the last
+        tile along an axis is filled up by reflection of the image. Trained with a loss on the inner part of its window
+        alone, it meets no zeros: the image is reflected as far as a pixel sees.
 
     Returns
     -------
@@ -237,7 +258,8 @@ def plan_tiles(
     Raises
     ------
     TilingError
-        If `write` is not a multiple of the period (`nearest` holds legal edges), or the image is too small.
+        If `write` is not a multiple of the period, or not the window of a training on tiles that stand alone (`nearest` holds
+        legal edges), or the image is too small.
 
     Source: Rumberger et al. 2021, section 3.2.
 
@@ -245,17 +267,69 @@ def plan_tiles(
     >>> len(plan), plan.seams()[0]
     (49, (16, 32, 48, 64, 80, 96))
     """
+    shape = _checked_shape(spec, image_shape, border)
+    zeros = zeros_as_trained(spec, trained)
+    if zeros == "tile" and trained is not None:
+        edges = edges_as_trained(spec, write, shape, trained.window, allow_noncompliant)
+        if edges is not None:
+            return _planned(spec, shape, edges, border, "tile")
+        zeros = "image"  # allowed, and no longer what was trained
+    domain = tuple(computed_size(spec, axis, size, border, zeros) for axis, size in enumerate(shape))
+    if write is None:
+        edges = largest_edges(spec, domain, memory or DEFAULT_MEMORY)
+    else:
+        edges = checked_edges(spec, write, shape, domain, allow_noncompliant)
+    return replace(_planned(spec, shape, edges, border, zeros), automatic=write is None)
+
+
+def plan_again(spec: UNetSpec, values: Mapping[str, Any]) -> TilePlan:
+    """The plan that `TilePlan.to_dict` wrote down.
+
+    Parameters
+    ----------
+    spec : UNetSpec
+    values : mapping
+        At least "image_shape", "write" and "border".
+
+    Raises
+    ------
+    TilingError, KeyError
+        If they make no plan.
+
+    >>> plan = plan_tiles(UNetSpec(), (100, 90), 16)
+    >>> plan_again(plan.spec, plan.to_dict()) == plan
+    True
+    """
+    border = values["border"]
+    shape, write = _checked_shape(spec, values["image_shape"], border), tuple(values["write"])
+    # files of older versions do not say it; their padded networks met zeros at the image's border
+    zeros = values.get("zeros", "nowhere" if spec.padding == "valid" else "image")
+    if zeros not in ("nowhere", "image", "tile"):
+        raise TilingError(f"the zeros of a plan are {zeros!r}; give 'nowhere', 'image' or 'tile'.")
+    if zeros != "tile":
+        domain = tuple(computed_size(spec, axis, size, border, zeros) for axis, size in enumerate(shape))
+        write = checked_edges(spec, write, shape, domain, allow_noncompliant=True)
+    return _planned(spec, shape, write, border, zeros)
+
+
+def _checked_shape(spec: UNetSpec, image_shape: Sequence[int], border: str) -> tuple[int, ...]:
     shape = tuple(int(size) for size in image_shape)
     if len(shape) != spec.ndim or min(shape, default=0) < 1:
         raise TilingError(f"the image has shape {shape}; the network wants {spec.ndim} axes of 1 pixel or more.")
     if border not in ("reflect", "valid"):
         raise TilingError(f"border is {border!r}; give 'reflect' or 'valid'.")
-    domain = tuple(computed_size(spec, axis, size, border) for axis, size in enumerate(shape))
-    if write is None:
-        edges = _largest_write(spec, domain, memory or DEFAULT_MEMORY)
+    return shape
+
+
+def _planned(
+    spec: UNetSpec, shape: tuple[int, ...], edges: tuple[int, ...], border: Literal["reflect", "valid"], zeros: Zeros
+) -> TilePlan:
+    """The plan of edges that are known to be right."""
+    if zeros == "tile":
+        planned = [alone_axis(axis, size, edge, border) for axis, (size, edge) in enumerate(zip(shape, edges, strict=True))]
     else:
-        edges = _checked_write(spec, write, shape, domain, allow_noncompliant)
-    planned = [plan_axis(spec, k, shape[k], domain[k], edges[k], border) for k in range(spec.ndim)]
+        domain = [computed_size(spec, axis, size, border, zeros) for axis, size in enumerate(shape)]
+        planned = [plan_axis(spec, k, shape[k], domain[k], edges[k], border, zeros=zeros) for k in range(spec.ndim)]
     return TilePlan(
         spec=spec,
         image_shape=shape,
@@ -265,121 +339,8 @@ def plan_tiles(
         pad=tuple(axis.pad for axis in planned),
         border=border,
         axes=tuple(axis.windows for axis in planned),
-        automatic=write is None,
+        zeros=zeros,
     )
-
-
-def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
-    """Tiles for a part of a result, on the lattice of its plan but of a size that fits the part.
-
-    Parameters
-    ----------
-    plan : TilePlan
-        Of the whole image; its tiles are multiples of the period.
-    window : sequence of slice
-        Result pixels per axis that are wanted, not empty; each starts at a multiple of the period.
-
-    Returns
-    -------
-    TilePlan
-        Its result is the window; the network gives there what it gives with `plan`. No tile is larger than those of `plan`,
-        and the tiles along an axis depend on the window on that axis alone.
-
-    Raises
-    ------
-    TilingError
-        If the window does not start on the lattice, is empty or lies outside, or the tiles of `plan` are off the lattice.
-
-    >>> whole = plan_tiles(UNetSpec(), (1000, 700), 200)
-    >>> part = plan_part(whole, (slice(192, 700), slice(0, 320)))
-    >>> part.origin, part.result_shape, part.write
-    ((192, 0), (508, 320), (176, 160))
-    """
-    spec = plan.spec
-    period = spec.period
-    if any(edge % p for edge, p in zip(plan.write, period, strict=True)):
-        raise TilingError(f"tiles of {plan.write} px are not multiples of the period {period} px; take plan.within(window).")
-    for axis, (part, size) in enumerate(zip(window, plan.result_shape, strict=True)):
-        if not 0 <= part.start < part.stop <= size or part.start % period[axis]:
-            raise TilingError(
-                f"a part from {part.start} to {part.stop} px was wanted on axis {axis} of {size} px; it must lie inside and "
-                f"start at a multiple of the period {period[axis]} px."
-            )
-    edges = tuple(
-        _even_split(-(-(part.stop - part.start) // p) * p, edge, p)
-        for part, edge, p in zip(window, plan.write, period, strict=True)
-    )
-    sizes, border = plan.image_shape, plan.border
-    planned = []
-    for axis, (part, size) in enumerate(zip(window, sizes, strict=True)):
-        ends = computed_size(spec, axis, size, border)
-        planned.append(plan_axis(spec, axis, size, ends, edges[axis], border, part))
-    return TilePlan(
-        spec=spec,
-        image_shape=plan.image_shape,
-        result_shape=tuple(part.stop - part.start for part in window),
-        write=edges,
-        origin=tuple(first + part.start for first, part in zip(plan.origin, window, strict=True)),
-        pad=tuple(axis.pad for axis in planned),
-        border=border,
-        axes=tuple(axis.windows for axis in planned),
-        automatic=plan.automatic,
-    )
-
-
-def _even_split(size: int, edge: int, period: int) -> int:
-    """The legal edge that splits `size` into as many tiles as `edge` does, as evenly as can be."""
-    count = -(-size // min(edge, size))
-    return -(-size // (count * period)) * period
-
-
-def _checked_write(
-    spec: UNetSpec, write: int | Sequence[int], shape: tuple[int, ...], domain: tuple[int, ...], allow_noncompliant: bool
-) -> tuple[int, ...]:
-    try:
-        wanted = tuple(map(index, write)) if isinstance(write, Iterable) else (index(write),) * spec.ndim
-    except TypeError as exc:
-        raise TilingError(f"the tile edge is {write!r}; give whole pixels, one number or one per axis.") from exc
-    if len(wanted) != spec.ndim:
-        raise TilingError(f"{len(wanted)} tile edges were given for {spec.ndim} axes; give 1 or {spec.ndim}.")
-    single = [edge >= min(sizes) for edge, *sizes in zip(wanted, shape, domain, strict=True)]  # one tile on this axis
-    for axis, (edge, period) in enumerate(zip(wanted, spec.period, strict=True)):
-        if single[axis]:
-            continue
-        if edge < 1:
-            raise TilingError(f"write window {edge} px on axis {axis} is too small; use {period}.", nearest=(period,))
-        if edge % period and not allow_noncompliant:
-            lower, upper = edge // period * period, (edge // period + 1) * period
-            nearest = (lower, upper) if lower else (upper,)
-            raise TilingError(
-                f"write window {edge} px on axis {axis} is not a multiple of the period {period} px; "
-                f"use {' or '.join(map(str, nearest))}.",
-                nearest=nearest,
-            )
-    return tuple(size if one else edge for edge, size, one in zip(wanted, domain, single, strict=True))
-
-
-def _largest_write(spec: UNetSpec, domain: tuple[int, ...], memory: int) -> tuple[int, ...]:
-    """Largest legal edges, as equal as possible over the image, whose pass fits in `memory` bytes."""
-    periods = [
-        max(1, min(size, _LARGEST_DEFAULT[spec.ndim]) // period) for size, period in zip(domain, spec.period, strict=True)
-    ]
-    while spec.peak_bytes(read_shape(spec, periods)) > memory and max(periods) > 1:
-        axis = max(range(spec.ndim), key=lambda k: periods[k] * spec.period[k] * (periods[k] > 1))
-        periods[axis] = max(1, periods[axis] * 3 // 4)
-    edges = []
-    for size, count, period in zip(domain, periods, spec.period, strict=True):
-        tiles = -(-size // (count * period))
-        edges.append(-(-size // (tiles * period)) * period)
-    return tuple(edges)
-
-
-def read_shape(spec: UNetSpec, periods: Sequence[int]) -> tuple[int, ...]:
-    """Input edges of a tile inside an image that writes so many periods per axis, pixels."""
-    write = tuple(n * p for n, p in zip(periods, spec.period, strict=True))
-    if spec.padding == "zero":
-        return tuple(w + 2 * halo(spec, k) for k, w in enumerate(write))
-    return spec.input_size(write)
 
 
 def _per_axis(values: Sequence[int]) -> str:

@@ -254,12 +254,12 @@ class UNetSpec:
         (107, 107)
         """
         return tuple(
-            max(max(x - lo, hi - x) for x in range(period) for lo, hi in [self._sees(axis, x)])
+            max(max(x - lo, hi - x) for x in range(period) for lo, hi in [self.sees(axis, x)])
             for axis, period in enumerate(self.period)
         )
 
-    def _sees(self, axis: int, pixel: int) -> tuple[int, int]:
-        """First and last input pixel that output pixel `pixel` of a zero-padded twin depends on."""
+    def sees(self, axis: int, pixel: int) -> tuple[int, int]:
+        """First and last input pixel that output pixel `pixel` of a zero-padded twin depends on, along an axis."""
         left, right, head = self.losses(axis)
         factors = [level[axis] for level in self.factors]
 

@@ -19,8 +19,9 @@ from math import prod
 from typing import Literal
 
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.geometry.edges import DEFAULT_MEMORY
 from napari_shiftseg.geometry.passes import Pass
-from napari_shiftseg.geometry.plan import DEFAULT_MEMORY, Tile, TilePlan
+from napari_shiftseg.geometry.plan import Tile, TilePlan
 from napari_shiftseg.geometry.spec import UNetSpec
 
 __all__ = ["StreamPlan", "Strip", "plan_stream", "stream_refusal"]

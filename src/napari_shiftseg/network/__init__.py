@@ -8,7 +8,7 @@ from napari_shiftseg.network.normalise import Limits, Normalisation
 from napari_shiftseg.network.predict import Prediction, predict, predict_steps
 from napari_shiftseg.network.rate import Rates, measure_pass, measure_rates
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
-from napari_shiftseg.network.train import TrainSettings, train, train_steps, training_violations
+from napari_shiftseg.network.train import TrainSettings, train, train_steps, training_of, training_violations
 from napari_shiftseg.network.unet import UNet
 from napari_shiftseg.network.windows import needed_pixels, read_window
 
@@ -39,5 +39,6 @@ __all__ = [
     "stream_wish",
     "train",
     "train_steps",
+    "training_of",
     "training_violations",
 ]

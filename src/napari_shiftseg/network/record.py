@@ -36,6 +36,8 @@ class ModelRecord:
         Output window of a training tile, pixels per axis.
     neighbours : bool
         Whether a batch held a tile and its direct neighbours under one loss.
+    inner : tuple of int, optional
+        Edges of the centred part of the window that alone reached the loss, pixels; None where all of it did.
     steps, batch, seed : int
     data : str
         What it was trained on.
@@ -56,6 +58,7 @@ class ModelRecord:
     normalisation: Normalisation = field(default_factory=Normalisation)
     clustering: Clustering = field(default_factory=Clustering)
     note: str = ""
+    inner: tuple[int, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -67,6 +70,8 @@ class ModelRecord:
         try:
             known = dict(values)
             known["window"] = tuple(int(edge) for edge in known["window"])
+            if known.get("inner") is not None:
+                known["inner"] = tuple(int(edge) for edge in known["inner"])
             known["normalisation"] = Normalisation(**known.get("normalisation", {}))
             known["clustering"] = Clustering(**known.get("clustering", {}))
             return cls(**known)

@@ -1,4 +1,4 @@
-"""Training under the rules that make tiling exact: output window > period, or directly neighbouring padded tiles."""
+"""Training under the rules: all output functions that will run, and all pairs of neighbours, meet under one loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_shiftseg.errors import ComplianceError, DeviceError, ModelError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
-from napari_shiftseg.geometry import UNetSpec, Violation, violations
+from napari_shiftseg.geometry import Trained, UNetSpec, Violation, violations
 from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_dtype, is_tf32, memory_errors
@@ -27,7 +27,7 @@ from napari_shiftseg.network.normalise import Normalisation
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
 from napari_shiftseg.network.unet import UNet
 
-__all__ = ["TrainSettings", "train", "train_steps", "training_violations"]
+__all__ = ["TrainSettings", "train", "train_steps", "training_of", "training_violations"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,11 @@ class TrainSettings:
     embedding_weight, foreground_weight : float
         Weights of the two losses.
     neighbours : bool
-        Train on a tile and its direct neighbour along each axis under one loss (for zero padding).
+        Train on a tile and its direct neighbour along each axis under one loss (for zero padding). Such a network runs on
+        tiles of the training window that stand alone, as they do here.
+    inner_loss : bool
+        For zero padding, without `neighbours`: a loss on those pixels of the window alone that see no zeros. Such a network
+        runs on tiles of any legal size, with real context and with reflection at the image's border.
     average : float
         Decay of the running mean of the weights that is returned; 0 returns the last weights.
     real_context : bool
@@ -77,6 +81,7 @@ class TrainSettings:
     embedding_weight: float = 1.0
     foreground_weight: float = 1.0
     neighbours: bool = False
+    inner_loss: bool = False
     average: float = 0.999
     real_context: bool = False
     normalisation: Normalisation = field(default_factory=Normalisation)
@@ -95,11 +100,17 @@ class TrainSettings:
 class _Trained:
     window: tuple[int, ...]
     neighbours: bool
+    inner: tuple[int, ...] | None
+
+
+def training_of(settings: TrainSettings) -> Trained:
+    """What a training with these settings puts under one loss: window, batch rule, and the part of the window with a loss."""
+    return _Trained(window=_window(settings), neighbours=settings.neighbours, inner=_inner(settings))
 
 
 def training_violations(settings: TrainSettings) -> tuple[Violation, ...]:
     """Rules that a training with these settings would break."""
-    return violations(settings.spec, _Trained(window=_window(settings), neighbours=settings.neighbours))
+    return violations(settings.spec, training_of(settings))
 
 
 def train(images: Sequence[TrainImage], settings: TrainSettings, on_event: Any = None, start: UNet | None = None) -> Model:
@@ -175,6 +186,11 @@ def train_steps(
 def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
     if settings.spec.ndim == 1:
         raise SettingsError("training works on 2D and 3D images; ndim is 1.")
+    if settings.inner_loss and (settings.neighbours or settings.spec.padding == "valid"):
+        raise SettingsError("a loss on the inner part alone is for zero padding on single tiles; leave inner_loss out.")
+    if settings.inner_loss and min(_inner(settings) or ()) < 1:
+        least = tuple(2 * (around + period) for around, period in zip(_around(settings), settings.spec.period, strict=True))
+        raise SettingsError(f"a window of {_window(settings)} px has no pixel that sees no zeros; take {least} px or more.")
     if not images:
         raise SettingsError("there are no training images; give at least one image with its labels.")
     for image in images:
@@ -194,7 +210,7 @@ def _window(settings: TrainSettings) -> tuple[int, ...]:
     if settings.window is None:
         sizes = tuple(3 * period for period in spec.period)
         if spec.padding == "zero":
-            return sizes
+            return tuple(size + 2 * around for size, around in zip(sizes, _around(settings), strict=True))
         return spec.output_size(spec.input_size(sizes))
     window = (settings.window,) * spec.ndim if isinstance(settings.window, int) else tuple(settings.window)
     if len(window) != spec.ndim:
@@ -202,6 +218,20 @@ def _window(settings: TrainSettings) -> tuple[int, ...]:
     for axis, edge in enumerate(window):
         spec.output_size(edge + spec.margin[axis], axis)  # raises SizeError with the nearest input edges
     return window
+
+
+def _around(settings: TrainSettings) -> tuple[int, ...]:
+    """Pixels at each side of a window that have no loss: whole periods that cover all that a pixel sees."""
+    spec = settings.spec
+    if not settings.inner_loss:
+        return (0,) * spec.ndim
+    return tuple(-(-reach // period) * period for reach, period in zip(spec.reach, spec.period, strict=True))
+
+
+def _inner(settings: TrainSettings) -> tuple[int, ...] | None:
+    if not settings.inner_loss:
+        return None
+    return tuple(edge - 2 * around for edge, around in zip(_window(settings), _around(settings), strict=True))
 
 
 def _rate(step: int, steps: int) -> float:
@@ -249,7 +279,9 @@ def _step(
         if settings.neighbours:
             samples = [_neighbouring_tiles(net, x, y, settings) for x, y in zip(pixels, labels, strict=True)]
         else:
-            outputs = net(pixels.to(memory_format=layout)).float()
+            part = tuple(slice(n, edge - n) for n, edge in zip(_around(settings), labels.shape[1:], strict=True))
+            outputs = net(pixels.to(memory_format=layout)).float()[(slice(None), slice(None), *part)]
+            labels = labels[(slice(None), *part)]
             positions = _positions(labels.shape[1:], where)
             samples = [(out, truth, positions) for out, truth in zip(outputs, labels, strict=True)]
     terms = [_loss(out, truth, positions, settings) for out, truth, positions in samples]
@@ -315,6 +347,7 @@ def _record(settings: TrainSettings, images: Sequence[TrainImage], losses: dict[
     return ModelRecord(
         window=_window(settings),
         neighbours=settings.neighbours,
+        inner=_inner(settings),
         steps=settings.steps,
         batch=settings.batch,
         seed=settings.seed,

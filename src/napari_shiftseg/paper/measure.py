@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from napari_shiftseg.analysis import seam_report, verify_tiling
 from napari_shiftseg.geometry import TilePlan, naive_plan, plan_tiles
-from napari_shiftseg.network import UNet, predict
+from napari_shiftseg.network import UNet, predict, training_of
 from napari_shiftseg.paper.experiment import Measured, Setup, Training
 from napari_shiftseg.synthetic import DiskRecipe, Synthetic, capacity, make
 
@@ -169,9 +169,10 @@ def stitch(network: UNet, setup: Setup, seed: int) -> Stitched:
     """The image of a setup by tiles of `setup.write` pixels, or in one pass where it is None."""
     drawn = make(setup.test_recipe(seed))
     write = max(drawn.image.shape) if setup.write is None else setup.write
-    plan = plan_tiles(setup.spec, drawn.image.shape, write, "valid", allow_noncompliant=True)
-    if setup.spec.padding == "zero" and setup.write is not None:
-        plan = naive_plan(plan)  # as in training, a tile gets zeros where its context would be
+    trained = training_of(setup.weights.settings(setup.spec, seed, None)) if isinstance(setup.weights, Training) else None
+    plan = plan_tiles(setup.spec, drawn.image.shape, write, "valid", allow_noncompliant=True, trained=trained)
+    if setup.spec.padding == "zero" and setup.write is not None and plan.zeros != "tile":
+        plan = naive_plan(plan)  # the seams of such tiles as it was trained on, which no rule allows
     window = tuple(slice(o, o + n) for o, n in zip(plan.origin, plan.result_shape, strict=True))
     embedding = predict(network, drawn.image, plan, device="cpu")
     return Stitched(image=drawn.image[window], truth=drawn.labels[window], embedding=embedding, plan=plan)

@@ -13,8 +13,7 @@ from napari_shiftseg.plugin.inputs import DOTS, Note
 from napari_shiftseg.plugin.jobs import End, start_job
 
 if TYPE_CHECKING:
-    from napari_shiftseg.geometry import TilePlan, UNetSpec
-    from napari_shiftseg.geometry.rule_table import Ruling
+    from napari_shiftseg.geometry import Ruling, TilePlan, UNetSpec
     from napari_shiftseg.io import Image
     from napari_shiftseg.network import Model
 
@@ -82,7 +81,7 @@ class RulesPanel(QWidget):
         if not self.is_open:
             self.tell(())
             return
-        from napari_shiftseg.geometry.rule_table import rulings
+        from napari_shiftseg.geometry import rulings
         from napari_shiftseg.plugin.verdict import capacity_text, spacing_steps
 
         self.tell(rulings(plan, model.record))

@@ -11,7 +11,7 @@ from napari.layers import Labels as LabelsLayer
 from napari.layers import Layer
 
 from napari_shiftseg.errors import ModelError, ResultError, ShiftsegError
-from napari_shiftseg.geometry import TilePlan, UNetSpec, plan_tiles
+from napari_shiftseg.geometry import TilePlan, UNetSpec, plan_again
 from napari_shiftseg.plugin.layers import KEY
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def plan_of_record(record: Mapping[str, Any]) -> TilePlan | None:
     """The plan of a run, made again from its record; None where the record does not give the same plan."""
     try:
         spec, values = UNetSpec.from_dict(record["model"]["spec"]), record["plan"]
-        plan = plan_tiles(spec, values["image_shape"], values["write"], values["border"], allow_noncompliant=True)
+        plan = plan_again(spec, values)
     except (ShiftsegError, KeyError, TypeError, ValueError):
         return None
     made = plan.to_dict()

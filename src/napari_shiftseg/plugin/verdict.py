@@ -12,7 +12,7 @@ import numpy as np
 from napari_shiftseg.analysis.spacing import lattice_spacing, middle
 from napari_shiftseg.errors import SettingsError, ShiftsegError
 from napari_shiftseg.events import Event
-from napari_shiftseg.geometry import StreamPlan, TilePlan, UNetSpec, choose_method, violations
+from napari_shiftseg.geometry import StreamPlan, TilePlan, UNetSpec, choose_method, counted, tile_exact, violations
 from napari_shiftseg.io import Image
 from napari_shiftseg.network import Device, Model, stream_wish
 from napari_shiftseg.network.device import choose_dtype
@@ -79,7 +79,7 @@ def judge(image: Image, model: Model, settings: SegmentSettings, device: Device)
         view = image.frames(spec.ndim, settings.channels)[0].view
         if view.shape[0] != spec.in_channels:
             return Verdict(level="fail", text=_channel_text(view.shape[0], spec.in_channels))
-        plan = plan_image(spec, view.shape[1:], settings, device)
+        plan = plan_image(spec, view.shape[1:], settings, device, model.record)
         wish = stream_wish(device, settings.memory)
         stream = choose_method(plan, settings.method, deterministic=settings.deterministic, **wish)
     except ShiftsegError as exc:
@@ -97,11 +97,16 @@ def judge(image: Image, model: Model, settings: SegmentSettings, device: Device)
     if status(broken, model.record) == "tile-exact":
         text = "Tile-exact: the result equals that of a single tile. How the network was trained is not recorded."
         return Verdict(level="warn", text=text, **found)
-    assert model.record is not None
-    text = (
-        f"Compliant: tiles meet on the network's {_edges(spec.period)} px lattice, and it was trained on windows of "
-        f"{_edges(model.record.window)} px."
-    )
+    count = counted(plan, model.record)
+    assert model.record is not None and count is not None
+    trained = f"windows of {_edges(model.record.window)} px ({count.describe()})"
+    if tile_exact(plan):
+        text = f"Compliant: tiles meet on the network's {_edges(spec.period)} px lattice, and it was trained on {trained}."
+    else:
+        text = (
+            f"Compliant as trained: the network pads with zeros, and its tiles stand alone as in training, on {trained}. "
+            "Not tile-exact: one pass over the image gives another result."
+        )
     return Verdict(level="pass", text=text, **found)
 
 

@@ -3,7 +3,7 @@
 from napari_shiftseg.segmentation.forecast import Forecast, forecast
 from napari_shiftseg.segmentation.large import layout_of
 from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
-from napari_shiftseg.segmentation.prepare import plan_image, prepare, status
+from napari_shiftseg.segmentation.prepare import plan_image, prepare, promises, status
 from napari_shiftseg.segmentation.preview import Preview, preview_steps
 from napari_shiftseg.segmentation.run import Segmentation, out_of_core, segment, segment_steps
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
@@ -22,6 +22,7 @@ __all__ = [
     "plan_image",
     "prepare",
     "preview_steps",
+    "promises",
     "segment",
     "segment_steps",
     "status",

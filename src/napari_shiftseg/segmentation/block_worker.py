@@ -19,7 +19,7 @@ import torch
 from napari_shiftseg import __version__
 from napari_shiftseg.errors import ImageError, ResultError, SettingsError
 from napari_shiftseg.events import Event
-from napari_shiftseg.geometry import BlockGrid, UNetSpec, plan_tiles
+from napari_shiftseg.geometry import BlockGrid, UNetSpec, plan_again
 from napari_shiftseg.instances import LabelSettings, Numbers
 from napari_shiftseg.io import BlockPyramid, ChunkReader, Image, WorkFolder, chunks_of, load_model, read_image
 from napari_shiftseg.network import Limits, choose_device
@@ -71,7 +71,7 @@ def describe_job(job: BlockJob, *, threads: int | None) -> dict[str, Any]:
         "clustering": asdict(task.clustering),
         "limits": asdict(task.limits),
         "settings": {"device": settings.device, "dtype": settings.dtype, "deterministic": settings.deterministic},
-        "tiles": {"write": list(tiles.write), "border": tiles.border, "shape": list(tiles.image_shape)},
+        "tiles": {key: tiles.to_dict()[key] for key in ("image_shape", "write", "border", "zeros")},
         "grid": asdict(layout.grid),
         "layout": {each.name: getattr(layout, each.name) for each in fields(layout) if each.name not in ("grid", "tiles")},
         "arrays": {name: _place(pyramid, job.work) for name, pyramid in parts.items() if pyramid is not None},
@@ -223,7 +223,7 @@ def _layout(spec: UNetSpec, told: dict[str, Any]) -> Layout:
     tiles, grid, rest = told["tiles"], told["grid"], dict(told["layout"])
     return Layout(
         grid=BlockGrid(shape=tuple(grid["shape"]), edge=tuple(grid["edge"]), halo=grid["halo"]),
-        tiles=plan_tiles(spec, tiles["shape"], tiles["write"], tiles["border"], allow_noncompliant=True),
+        tiles=plan_again(spec, tiles),
         stream=known_stream(rest.pop("stream")),
         **rest,
     )

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import DeviceError, ResultError
 from napari_shiftseg.events import Estimate, Event, Stage
-from napari_shiftseg.geometry import TilePlan, plan_tiles
+from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import Numbers, whole_table
 from napari_shiftseg.io import BlockPyramid, ResultWriter, StoredResult, WorkFolder, open_result, save_model, work_path
 from napari_shiftseg.segmentation.blockwise import BlockJob
@@ -192,6 +192,8 @@ def _fingerprint(task: Task, settings: SegmentSettings) -> dict[str, Any]:
         "dtype": settings.dtype,
         "deterministic": settings.deterministic,
         "embedding": bool(settings.keep_embedding),
+        # tiles that stand alone give another result than those of one pass
+        **({"zeros": task.plan.zeros} if task.plan.zeros == "tile" else {}),
     }
 
 
@@ -215,7 +217,7 @@ def _resumed(layout: Layout, known: dict[str, Any], ours: dict[str, Any], out: s
     grid = replace(layout.grid, edge=tuple(known["edge"]))
     tiles, stream = layout.tiles, known_stream(known["stream"])
     if known["write"] != list(tiles.write):
-        tiles = plan_tiles(tiles.spec, tiles.image_shape, known["write"], tiles.border, allow_noncompliant=True)
+        tiles = tiles.resized(known["write"])
     return replace(layout, grid=grid, tiles=tiles, stream=stream)
 
 

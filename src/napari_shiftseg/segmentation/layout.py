@@ -54,8 +54,8 @@ class Layout:
     tiles : TilePlan
         Whose tile edges and lattice the tiles of each block keep to.
     exact : bool
-        Whether the very tiles of `tiles` run: for bits that depend on the network alone, and off the lattice, where a tile
-        shows in the result. Else each block has tiles that fit it.
+        Whether the very tiles of `tiles` run: for bits that depend on the network alone, and where a tile shows in the result
+        (off the lattice, and where tiles stand alone). Else each block has tiles that fit it.
     stream : tuple or None
         Rows of a strip and edges of a column, if the network runs as a stream in each block; decided once, so that the columns
         of all blocks meet.
@@ -185,7 +185,7 @@ def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool, me
     layout = Layout(
         grid=BlockGrid(shape=shape, edge=edges, halo=halo),
         tiles=plan,
-        exact=deterministic or not (lattice and aligned),
+        exact=deterministic or plan.zeros == "tile" or not (lattice and aligned),
         stream=None,
         frames=frames,
         memory=needed,
@@ -263,6 +263,8 @@ def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[in
     core = prod(min(n, e) for n, e in zip(shape, edges, strict=True))
     seen = prod(min(n, e + 2 * halo) for n, e in zip(shape, edges, strict=True))
     context = [m // 2 + p for m, p in zip(spec.margin, spec.period, strict=True)]
+    if plan.zeros == "tile":
+        context = list(plan.write)  # whole tiles are read, wherever the block ends
     read = prod(min(n, e + 2 * (halo + c)) for n, e, c in zip(shape, edges, context, strict=True))
     item = np.dtype(task.image.data.dtype).itemsize
     channels = spec.embedding_dim + spec.foreground

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import torch
 
 from napari_shiftseg.errors import ComplianceError, ImageError
-from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation, plan_tiles, violations
+from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation, counted, plan_tiles, tile_exact, violations
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, load_model, read_image
 from napari_shiftseg.network import Device, Limits, Model, ModelRecord, Normalisation, choose_device
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
-__all__ = ["Task", "labels_device", "loop_axes", "pixel_digest", "plan_image", "prepare", "spacing", "status"]
+__all__ = ["Task", "labels_device", "loop_axes", "pixel_digest", "plan_image", "prepare", "promises", "spacing", "status"]
 
 # Decoded chunks that are kept while the image is sampled, bytes; the run sets its own.
 _CHUNK_BUDGET = 32 << 20
@@ -27,25 +27,52 @@ _CHUNK_BUDGET = 32 << 20
 _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
 
 
-def plan_image(spec: UNetSpec, shape: Sequence[int], settings: SegmentSettings, device: Device | None = None) -> TilePlan:
-    """The tile plan that `segment` will use for a frame of spatial shape `shape`, pixels."""
+def plan_image(
+    spec: UNetSpec,
+    shape: Sequence[int],
+    settings: SegmentSettings,
+    device: Device | None = None,
+    trained: ModelRecord | None = None,
+) -> TilePlan:
+    """The tile plan that `segment` will use for a frame of spatial shape `shape`, pixels, by a network that was so trained."""
     memory = settings.memory
     if memory is None and device is not None and device.free:
         # the estimate leaves out what the libraries themselves take
         memory = device.free // (2 if device.kind == "cuda" else 8)
-    plan = plan_tiles(spec, shape, settings.write, allow_noncompliant=settings.allow_noncompliant, memory=memory)
+    allow = settings.allow_noncompliant
+    plan = plan_tiles(spec, shape, settings.write, allow_noncompliant=allow, memory=memory, trained=trained)
     return plan.canonical() if settings.deterministic else plan
 
 
 def status(broken: Sequence[Violation], record: ModelRecord | None) -> Status:
     """What can be promised of a result.
 
-    "tile-exact": it equals the whole-image result; "compliant": and the network was trained so that neighbouring output
-    functions agree.
+    "tile-exact": it equals the whole-image result; "compliant": every output function that ran was trained, and every pair of
+    neighbours under one loss. A compliant result is tile-exact, too, unless the tiles of a padded network stand alone as in
+    its training: `promises` says both.
     """
     if any(v.rule in _TILE_RULES for v in broken):
         return "non-compliant"
     return "compliant" if record is not None and not broken else "tile-exact"
+
+
+def promises(plan: TilePlan, record: ModelRecord | None) -> dict[str, Any]:
+    """The two promises apart, and the counts behind the second, as JSON values.
+
+    Returns
+    -------
+    dict
+        "tile_exact": whether the result equals that of one pass; "as_trained": whether all that ran was trained under one loss
+        (None: not known); "functions", "pairs": how many were, and of how many (None: not known).
+    """
+    count = counted(plan, record)
+    found = violations(plan, record)
+    as_trained = None if record is None else count is not None and count.complete and not found
+    return {
+        "tile_exact": tile_exact(plan),
+        "as_trained": as_trained,
+        **({"functions": None, "pairs": None} if count is None else count.to_dict()),
+    }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +121,7 @@ def outline(image: Any, model: Model | str | Path, settings: SegmentSettings, de
     source = picture if reader is None else replace(picture, data=reader)
     frames = source.frames(chosen.spec.ndim, channels)
     device = device or choose_device(settings.device)
-    plan = plan_image(chosen.spec, frames[0].view.shape[1:], settings, device)
+    plan = plan_image(chosen.spec, frames[0].view.shape[1:], settings, device, chosen.record)
     broken = violations(plan, chosen.record)
     if broken and not settings.allow_noncompliant:
         raise ComplianceError(" ".join(v.message for v in broken), violations=broken)

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from napari_shiftseg.geometry import TilePlan
-from napari_shiftseg.segmentation.prepare import Task, status
+from napari_shiftseg.segmentation.prepare import Task, promises, status
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 __all__ = ["record_of"]
@@ -29,6 +29,7 @@ def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str
         "plan": plan.to_dict(),
         "status": status(task.broken, model.record),
         "violations": [asdict(v) for v in task.broken],
+        "promises": promises(task.plan, model.record),
         "settings": asdict(settings),
         "clustering": asdict(task.clustering),
         "limits": asdict(task.limits),

@@ -19,7 +19,8 @@ class SegmentSettings:
     Attributes
     ----------
     write : int or tuple of int, optional
-        Output edge per tile, a multiple of the period, pixels.
+        Output edge per tile, a multiple of the period, pixels. A zero-padded network that was trained on neighbouring tiles
+        has one edge only, that of its training.
     method : {"auto", "tiles", "stream"}
         How the network runs over the image: tile by tile, or in strips that compute no row twice; "auto" takes what costs less
         (see `geometry.choose_method`).

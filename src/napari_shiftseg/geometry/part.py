@@ -1,0 +1,79 @@
+"""`plan_part`: tiles for a part of a result, as the blocks of a large image need them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from napari_shiftseg.errors import TilingError
+from napari_shiftseg.geometry.axis import computed_size, plan_axis
+from napari_shiftseg.geometry.plan import TilePlan
+
+__all__ = ["plan_part"]
+
+
+def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
+    """Tiles for a part of a result, on the lattice of its plan but of a size that fits the part.
+
+    Parameters
+    ----------
+    plan : TilePlan
+        Of the whole image; its tiles are multiples of the period.
+    window : sequence of slice
+        Result pixels per axis that are wanted, not empty; each starts at a multiple of the period.
+
+    Returns
+    -------
+    TilePlan
+        Its result is the window; the network gives there what it gives with `plan`. No tile is larger than those of `plan`,
+        and the tiles along an axis depend on the window on that axis alone.
+
+    Raises
+    ------
+    TilingError
+        If the window does not start on the lattice, is empty or lies outside, or the tiles of `plan` are off the lattice.
+
+    >>> from napari_shiftseg.geometry import UNetSpec, plan_tiles
+    >>> whole = plan_tiles(UNetSpec(), (1000, 700), 200)
+    >>> part = plan_part(whole, (slice(192, 700), slice(0, 320)))
+    >>> part.origin, part.result_shape, part.write
+    ((192, 0), (508, 320), (176, 160))
+    """
+    spec = plan.spec
+    period = spec.period
+    if any(edge % p for edge, p in zip(plan.write, period, strict=True)):
+        raise TilingError(f"tiles of {plan.write} px are not multiples of the period {period} px; take plan.within(window).")
+    if plan.zeros == "tile":
+        raise TilingError(f"tiles of {plan.write} px stand alone and cannot be others; take plan.within(window).")
+    for axis, (part, size) in enumerate(zip(window, plan.result_shape, strict=True)):
+        if not 0 <= part.start < part.stop <= size or part.start % period[axis]:
+            raise TilingError(
+                f"a part from {part.start} to {part.stop} px was wanted on axis {axis} of {size} px; it must lie inside and "
+                f"start at a multiple of the period {period[axis]} px."
+            )
+    edges = tuple(
+        _even_split(-(-(part.stop - part.start) // p) * p, edge, p)
+        for part, edge, p in zip(window, plan.write, period, strict=True)
+    )
+    sizes, border = plan.image_shape, plan.border
+    planned = []
+    for axis, (part, size) in enumerate(zip(window, sizes, strict=True)):
+        ends = computed_size(spec, axis, size, border, plan.zeros)
+        planned.append(plan_axis(spec, axis, size, ends, edges[axis], border, part, zeros=plan.zeros))
+    return TilePlan(
+        spec=spec,
+        image_shape=plan.image_shape,
+        result_shape=tuple(part.stop - part.start for part in window),
+        write=edges,
+        origin=tuple(first + part.start for first, part in zip(plan.origin, window, strict=True)),
+        pad=tuple(axis.pad for axis in planned),
+        border=border,
+        axes=tuple(axis.windows for axis in planned),
+        automatic=plan.automatic,
+        zeros=plan.zeros,
+    )
+
+
+def _even_split(size: int, edge: int, period: int) -> int:
+    """The legal edge that splits `size` into as many tiles as `edge` does, as evenly as can be."""
+    count = -(-size // min(edge, size))
+    return -(-size // (count * period)) * period
