@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_shiftseg import UNetSpec, plan_tiles, violations
+from napari_shiftseg.geometry import counted, coverage, tile_exact
 
 RULES = {"write-multiple", "lattice", "crop", "context", "padding", "training-window"}
 
@@ -103,8 +104,12 @@ def legal_plans(draw):
 def test_a_legal_plan_breaks_no_rule(plan):
     spec = plan.spec
     window = spec.output_size(spec.input_size(tuple(p + 1 for p in spec.period)))
-    assert violations(plan, Training(window, neighbours=spec.padding == "zero")) == ()
-    assert violations(spec, Training(window, neighbours=True)) == ()
+    trained = Training(window, neighbours=spec.padding == "zero")
+    assert violations(spec, trained) == ()
+    # a padded network runs on the tiles of its training, and on no others
+    own = plan if spec.padding == "valid" else plan_tiles(spec, plan.image_shape, trained=trained)
+    assert violations(own, trained) == ()
+    assert {v.rule for v in violations(plan, trained)} == ({"padding"} if own.axes != plan.axes else set())
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
@@ -121,13 +126,92 @@ def test_the_training_window_must_exceed_the_period(levels):
     assert legal - 2**levels <= period
 
 
-def test_directly_neighbouring_tiles_halve_the_window_that_is_needed():
-    spec = UNetSpec(levels=4)
-    assert violations(spec, Training((12, 12), neighbours=True)) == ()
-    for window in (4, 8):
-        (first, _) = violations(spec, Training((window, window), neighbours=True))
-        assert first.nearest == (20,)
-    assert violations(spec, Training((9, 9), neighbours=True)) == ()
+@pytest.mark.parametrize(
+    ("values", "window", "counts"),
+    [
+        ({"levels": 3, "convs": 3}, 6, (36, 64, 60, 128)),
+        ({"levels": 1, "pool": 3}, 2, (4, 9, 4, 18)),
+        ({"levels": 4}, 4, (16, 256, 24, 512)),
+        ({"levels": 4}, 12, (144, 256, 264, 512)),
+        ({"levels": 3, "ndim": 3}, 4, (64, 512, 144, 1536)),
+    ],
+)
+def test_directly_neighbouring_valid_tiles_add_no_function(values, window, counts):
+    """Each tile passes the network on its own: its neighbour repeats its functions, and does not go on with the next ones."""
+    spec = UNetSpec(**values)
+    trained = Training((window,) * spec.ndim, neighbours=True)
+    count = coverage(spec, trained)
+    assert (count.functions, count.of_functions, count.pairs, count.of_pairs) == counts
+    found = violations(spec, trained)
+    assert [v.axis for v in found] == list(range(spec.ndim)) and {v.rule for v in found} == {"training-window"}
+    (legal,) = found[0].nearest
+    assert spec.output_size(spec.input_size(legal, 0), 0) == legal
+    assert violations(spec, Training((legal,) * spec.ndim, neighbours=True)) == ()
+
+
+def test_neighbours_add_the_pair_at_the_seam_where_the_window_is_the_period():
+    """The next tile then starts with the function that follows: with w = f^l all pairs meet, which a single window lacks."""
+    spec = UNetSpec(levels=2)
+    assert violations(spec, Training((4, 4), neighbours=True)) == ()
+    assert [v.nearest for v in violations(spec, Training((4, 4)))] == [(8,), (8,)]
+    assert coverage(spec, Training((4, 4))).describe() == "16 of 16 functions, 24 of 32 pairs"
+
+
+def test_an_axis_without_pooling_has_one_function_that_neighbours_itself():
+    spec = UNetSpec(ndim=3, levels=1, pool=((1, 2, 2),))
+    assert [v.axis for v in violations(spec, Training((1, 4, 4)))] == [0]
+    assert violations(spec, Training((2, 4, 4))) == ()
+
+
+PADDED = UNetSpec(levels=2, padding="zero")
+NEIGHBOURS = Training((12, 20), neighbours=True)
+
+
+def test_a_padded_network_runs_as_it_was_trained_or_says_that_it_does_not():
+    """> with zero padding, d+1 directly neighbouring tiles: of tiles with their own zeros, and of no others"""
+    plan = plan_tiles(PADDED, (50, 60), trained=NEIGHBOURS)
+    assert violations(plan, NEIGHBOURS) == () and counted(plan, NEIGHBOURS).describe() == "240 of 240 functions, 480 of 480 pairs"
+    assert not tile_exact(plan)
+    for other in (
+        plan_tiles(PADDED, (50, 60)),
+        plan_tiles(PADDED, (50, 60), (12, 20)),
+        plan_tiles(PADDED, (50, 60), 1000),
+        plan_tiles(PADDED, (50, 60), (12, 40), allow_noncompliant=True, trained=NEIGHBOURS),
+    ):
+        (found,) = violations(other, NEIGHBOURS)
+        assert (found.rule, found.nearest) == ("padding", (12, 20)) and "12 x 20 px" in found.message
+        assert tile_exact(other) and not counted(other, NEIGHBOURS).complete
+    # as trained for one training is not as trained for another
+    for trained in (Training((20, 12), neighbours=True), Training((12, 40), neighbours=True), Training((12, 20))):
+        assert violations(plan, trained) != ()
+
+
+def test_tiles_that_only_look_as_trained_are_none():
+    plan = plan_tiles(PADDED, (48, 20), trained=NEIGHBOURS)
+    read, keep, write = plan.axes[0][1]
+    for windows in (
+        (plan.axes[0][0], (moved(read, 4), keep, write), *plan.axes[0][2:]),  # off its place
+        (plan.axes[0][0], (slice(read.start, read.stop + 4), keep, write), *plan.axes[0][2:]),  # larger
+        (plan.axes[0][0], (read, slice(0, 11), slice(write.start, write.stop - 1)), *plan.axes[0][2:]),  # cut
+    ):
+        assert violations(with_axis(plan, 0, windows), NEIGHBOURS) != ()
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_context_is_enough_from_the_very_pixel_on_that_a_pixel_sees(levels, side):
+    spec = UNetSpec(levels=levels, padding="zero")
+    plan, (reach, _) = plan_tiles(spec, (40 * spec.period[0], 8), 8 * spec.period[0]), spec.reach
+    number = len(plan.axes[0]) // 2
+    for around, enough in ((reach, True), (reach - 1, False), (reach + 1, True), (0, False)):
+        _, keep, write = plan.axes[0][number]
+        ends = [around if s == side else 4 * reach for s in (0, 1)]
+        size = keep.stop - keep.start
+        windows = list(plan.axes[0])
+        windows[number] = slice(write.start - ends[0], write.stop + ends[1]), slice(ends[0], ends[0] + size), write
+        found = [v for v in violations(with_axis(plan, 0, windows)) if v.rule == "context"]
+        assert (found == []) == enough
+        assert all((v.found, v.nearest) == (around, (reach,)) for v in found)
 
 
 def test_zero_padding_needs_a_training_that_vouches_for_it():
