@@ -232,7 +232,7 @@ def test_the_record_is_json_and_repeats_the_run():
     record = json.loads(json.dumps(result.record))
     assert set(record) == {
         "model", "image", "plan", "status", "violations", "settings", "clustering", "limits", "device", "versions",
-        "time", "instances", "seconds", "method",
+        "time", "instances", "seconds", "method", "promises",
     }  # fmt: skip
     assert record["model"]["name"] == "grey" and record["model"]["sha256"] == "ab12"
     assert UNetSpec.from_dict(record["model"]["spec"]) == model.spec
@@ -242,6 +242,7 @@ def test_the_record_is_json_and_repeats_the_run():
     again = segment(image, model, SegmentSettings(**record["settings"]))
     np.testing.assert_array_equal(again.labels, result.labels)
     assert (record["status"], record["violations"]) == ("compliant", [])
+    assert record["promises"] == {"tile_exact": True, "as_trained": True, "functions": [4, 4], "pairs": [8, 8]}
     assert record["device"]["kind"] == "cpu" and {"python", "torch", "numpy"} <= set(record["versions"])
     assert record["instances"] == [int(result.labels.max())]
     assert set(record["seconds"]) == {"network", "labels", "all"}
@@ -289,7 +290,10 @@ def test_status_keeps_the_two_promises_apart():
     padded = plan_tiles(UNetSpec(levels=2, padding="zero"), (60, 60), 8)
     assert status(violations(padded, good), good) == "tile-exact"
     joined = replace(good, neighbours=True)
-    assert status(violations(padded, joined), joined) == "compliant"
+    assert status(violations(padded, joined), joined) == "tile-exact", "its training had no context"
+    alone = plan_tiles(padded.spec, (60, 60), trained=joined)
+    assert status(violations(alone, joined), joined) == "compliant"
+    assert status(violations(alone, good), good) == "non-compliant", "trained on single tiles, which never met"
 
 
 @pytest.mark.parametrize("axes", ["yx", "tyx", "zyx", "tzyx"])

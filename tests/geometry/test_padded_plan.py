@@ -59,7 +59,7 @@ def test_each_pixel_is_written_once_and_comes_from_where_it_lies(plan):
     padded = np.pad(image, plan.pad[0], mode="reflect") if len(image) > 1 else np.zeros(1 + sum(plan.pad[0]), int)
     result = np.full(plan.result_shape, -1)
     for (read,), (keep,), (write,) in ((t.read, t.keep, t.write) for t in plan):
-        assert 0 <= read.start and read.stop <= len(padded)
+        assert read.start >= 0 and read.stop <= len(padded)
         plan.spec.output_size(read.stop - read.start, 0)  # passes the network
         assert (result[write] == -1).all()
         result[write] = padded[read][keep]
@@ -130,7 +130,7 @@ def test_other_tiles_than_those_of_the_training_are_refused_or_allowed_and_named
         assert plan_tiles(SPEC, (90, 90), wish, trained=ALONE).zeros == "tile"
     # one tile is what was trained where the image fits into one window
     assert plan_tiles(SPEC, (10, 18), 100, trained=ALONE) == plan_tiles(SPEC, (10, 18), trained=ALONE)
-    with pytest.raises(TilingError, match="2 tile edges|3 tile edges"):
+    with pytest.raises(TilingError, match="3 tile edges"):
         plan_tiles(SPEC, (90, 90), (12, 20, 4), trained=ALONE)
 
 

@@ -170,7 +170,9 @@ NEIGHBOURS = Training((12, 20), neighbours=True)
 def test_a_padded_network_runs_as_it_was_trained_or_says_that_it_does_not():
     """> with zero padding, d+1 directly neighbouring tiles: of tiles with their own zeros, and of no others"""
     plan = plan_tiles(PADDED, (50, 60), trained=NEIGHBOURS)
-    assert violations(plan, NEIGHBOURS) == () and counted(plan, NEIGHBOURS).describe() == "240 of 240 functions, 480 of 480 pairs"
+    assert (
+        violations(plan, NEIGHBOURS) == () and counted(plan, NEIGHBOURS).describe() == "240 of 240 functions, 480 of 480 pairs"
+    )
     assert not tile_exact(plan)
     for other in (
         plan_tiles(PADDED, (50, 60)),

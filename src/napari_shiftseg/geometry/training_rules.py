@@ -78,9 +78,9 @@ def _valid_windows(spec: UNetSpec, trained: Trained, seen: Sequence[int]) -> lis
                 axis,
                 window,
                 (legal,),
-                f"the training output window {window} px on axis {axis} holds {count.functions} of {count.of_functions} output "
-                f"functions and {count.pairs} of {count.of_pairs} pairs of neighbours along it, so some were never compared; "
-                f"train with {legal} px or more.",
+                f"the training output window {window} px on axis {axis} does not exceed the period {spec.period[axis]} px: it "
+                f"holds {count.functions} of {count.of_functions} output functions and {count.pairs} of {count.of_pairs} pairs "
+                f"of neighbours along it, so some were never compared; train with {legal} px or more.",
             )
         )
     return broken
