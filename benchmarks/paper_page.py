@@ -72,10 +72,10 @@ The quick setups were not all fixed before their first run, so a "yes" is weaker
 """
 
 
-def load() -> list[dict[str, Any]]:
-    """All findings, each with the date and the machine of its file."""
+def load(folder: Path) -> list[dict[str, Any]]:
+    """All findings of a folder, each with the date and the machine of its file."""
     found = []
-    for path in sorted((DOCS / "measurements").glob("paper_*.json")):
+    for path in sorted(folder.glob("paper_*.json")):
         document = json.loads(path.read_text(encoding="utf-8"))
         found += [{**row, "date": document["date"], "machine": document["machine"]} for row in document["findings"]]
     return found
@@ -180,12 +180,13 @@ def section(size: str, found: list[dict[str, Any]], order: list[str]) -> list[st
     return [*lines, ""]
 
 
-def main() -> None:
+def page(folder: Path) -> str:
+    """The page, from the measurement files of a folder."""
     from napari_shiftseg.paper import EXPERIMENTS
 
     order = list(EXPERIMENTS)
-    found = [row for row in load() if row["name"] in EXPERIMENTS]
-    page = [
+    found = [row for row in load(folder) if row["name"] in EXPERIMENTS]
+    lines = [
         "# The paper's figures",
         "",
         "Written by `benchmarks/paper_page.py`; the numbers in its tables come from the files in `docs/measurements`.",
@@ -197,8 +198,12 @@ def main() -> None:
         HISTORY,
     ]
     for size in ("quick", "full"):
-        page += section(size, found, order)
-    (DOCS / "paper.md").write_text("\n".join(page).rstrip() + "\n", encoding="utf-8")
+        lines += section(size, found, order)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    (DOCS / "paper.md").write_text(page(DOCS / "measurements"), encoding="utf-8")
 
 
 if __name__ == "__main__":
