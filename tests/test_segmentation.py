@@ -232,7 +232,7 @@ def test_the_record_is_json_and_repeats_the_run():
     record = json.loads(json.dumps(result.record))
     assert set(record) == {
         "model", "image", "plan", "status", "violations", "settings", "clustering", "limits", "device", "versions",
-        "time", "instances", "seconds", "method", "promises",
+        "time", "instances", "seconds", "method", "promises", "run",
     }  # fmt: skip
     assert record["model"]["name"] == "grey" and record["model"]["sha256"] == "ab12"
     assert UNetSpec.from_dict(record["model"]["spec"]) == model.spec
@@ -241,6 +241,7 @@ def test_the_record_is_json_and_repeats_the_run():
     assert plan == result.plan
     again = segment(image, model, SegmentSettings(**record["settings"]))
     np.testing.assert_array_equal(again.labels, result.labels)
+    assert len(record["run"]) == 32 and again.record["run"] != record["run"], "equal runs are two runs"
     assert (record["status"], record["violations"]) == ("compliant", [])
     assert record["promises"] == {"tile_exact": True, "as_trained": True, "functions": [4, 4], "pairs": [8, 8]}
     assert record["device"]["kind"] == "cpu" and {"python", "torch", "numpy"} <= set(record["versions"])

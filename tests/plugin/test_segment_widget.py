@@ -367,7 +367,7 @@ def test_a_noncompliant_tile_runs_only_if_allowed_and_is_marked(open_widget, qtb
     type_into(qtbot, widget.form.tile.lineEdit(), "15")
     assert widget.form.tile.currentText() == "15"
     run_to_end(qtbot, widget)
-    assert viewer.layers["cells instances"].metadata[KEY]["status"] == "non-compliant"
+    assert viewer.layers["cells instances (non-compliant)"].metadata[KEY]["status"] == "non-compliant"
     assert "non-compliant" in widget.status.text()
     widget.form.allow.setChecked(False)
     assert widget.form.tile.currentText() in {"14", "16"}

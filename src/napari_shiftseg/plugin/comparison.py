@@ -50,7 +50,7 @@ def comparison_layers(
     looped = len(subject.index)
     place = place.shifted((*subject.index, *(0,) * len(subject.spatial)))
     known = {"source_id": source_id, "source": subject.name, "axes": subject.axes, "plan": comparison.plan}
-    known |= {"status": "non-compliant", "violations": [v.message for v in comparison.broken]}
+    known |= {"run": subject.run, "status": "non-compliant", "violations": [v.message for v in comparison.broken]}
 
     def tuple_of(role, data, kind, **options) -> LayerDataTuple:
         look = {"name": f"{subject.name} {role}", "metadata": {KEY: {"role": role, **known}}, **placed(place), **options}

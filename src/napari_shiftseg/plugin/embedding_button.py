@@ -54,10 +54,10 @@ class EmbeddingButton(QPushButton):
         labels = without_embedding(self.viewer, self._image())
         if labels is not None and self.isEnabled():
             self.setEnabled(False)
-            steps = partial(lazy_steps, subject_of(self.viewer, labels), self._device())
-            start_job(steps, on_end=partial(self._on_end, labels))
+            subject = subject_of(self.viewer, labels)
+            start_job(partial(lazy_steps, subject, self._device()), on_end=partial(self._on_end, labels, subject.run))
 
-    def _on_end(self, labels: Layer, end: End) -> None:
+    def _on_end(self, labels: Layer, run: str, end: End) -> None:
         from napari_shiftseg.plugin.embedding_view import EmbeddingView
 
         if not isalive(self):
@@ -65,5 +65,5 @@ class EmbeddingButton(QPushButton):
         self.setEnabled(True)
         if end.state == "error":
             self._tell("fail", sentence(end.value))
-        elif end.state == "done" and labels in self.viewer.layers:
+        elif end.state == "done" and labels in self.viewer.layers and subject_of(self.viewer, labels).run == run:
             EmbeddingView(self.viewer, end.value, labels, self._tell)

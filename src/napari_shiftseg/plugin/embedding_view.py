@@ -14,9 +14,11 @@ from qtpy.QtCore import QTimer
 
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.plugin.jobs import End, sentence, start_job
-from napari_shiftseg.plugin.layers import KEY, keep_view, placed
+from napari_shiftseg.plugin.layers import KEY, layer_name, placed
 from napari_shiftseg.plugin.preview import window_in_view
 from napari_shiftseg.plugin.refresher import Refresher
+from napari_shiftseg.plugin.replacement import keep_view
+from napari_shiftseg.plugin.signature import sign
 from napari_shiftseg.plugin.source import placement_of
 from napari_shiftseg.plugin.subject import VIEWED, Subject, find_model
 
@@ -28,6 +30,7 @@ __all__ = ["EmbeddingView", "lazy_steps"]
 _REST = 300  # milliseconds that the view has to stand still
 _EVERY = 0.3  # seconds between two refreshes
 _MOST_TILES = 64
+_UNKNOWN = (-1.0, 1.0)  # contrast limits until something is known, or the user sets others
 
 
 class EmbeddingView:
@@ -117,15 +120,16 @@ class EmbeddingView:
         layer = ImageLayer(
             levels if several else levels[0],
             multiscale=several,
-            name=f"{known['source']} embedding",
+            name=layer_name(known["source"], "embedding", known.get("status", "")),
             metadata={KEY: {**known, "role": VIEWED, "axes": "c" + self.lazy.axes}},
-            contrast_limits=(-1.0, 1.0),  # until something is known
+            contrast_limits=_UNKNOWN,
             rgb=False,
             cache=False,
             **placed(place),
         )
         with keep_view(self.viewer):
             self.viewer.layers.insert(self.viewer.layers.index(labels), layer)
+        sign(layer)
         return layer
 
     def _on_event(self, event: Event) -> None:
@@ -141,7 +145,8 @@ class EmbeddingView:
         if end.state == "done":
             if not self._ranged:
                 self._ranged = True
-                self.layer.contrast_limits_range = self.layer.contrast_limits = end.value
+                if tuple(self.layer.contrast_limits) == _UNKNOWN:
+                    self.layer.contrast_limits_range = self.layer.contrast_limits = end.value
             self._say(count)
         elif end.state == "error":
             self._tell("fail", sentence(end.value))

@@ -38,8 +38,8 @@ def highlight_layers(subject: Subject, found: Highlights, place: "Placement", so
     for role, data, colour in outlined:
         if data is None:
             continue
-        metadata = {KEY: {"role": role, "source_id": source_id, "source": subject.name, "axes": subject.axes}}
+        known = {"role": role, "source_id": source_id, "source": subject.name, "run": subject.run, "axes": subject.axes}
         colours = DirectLabelColormap(color_dict={None: colour, 0: "transparent"})
-        look = {"name": f"{subject.name} {role}", "metadata": metadata, "colormap": colours, "opacity": 1.0}
+        look = {"name": f"{subject.name} {role}", "metadata": {KEY: known}, "colormap": colours, "opacity": 1.0}
         made.append((data, {**placed(place), **look}, "labels"))
     return made

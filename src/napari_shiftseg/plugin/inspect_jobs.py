@@ -63,7 +63,7 @@ def measure_steps(subject: Subject) -> Generator[Event, None, Findings]:
     yield Stage(done=0, total=0, text="loading")
     from napari_shiftseg.analysis import seam_report
 
-    embedding, labels, truth = (subject.frame(part) for part in ("embedding", "labels", "truth"))
+    embedding, labels, truth = subject.embedding_of_run(), subject.frame("labels"), subject.frame("truth")
     yield Stage(done=0, total=0, text="measuring the seams")
     report = seam_report(embedding, subject.plan_values, labels, truth)
     lines = np.zeros(0, _LINE)
@@ -103,7 +103,7 @@ def compare_steps(
         raise ResultError(f"{subject.name} was segmented without embedding layers; segment it with them.")
     model, plan, record = find_model(subject, model_file), subject.tile_plan(), subject.record
     pixels = _same_pixels(subject, plan)
-    result = np.asarray(subject.frame("embedding")), np.asarray(subject.frame("labels"))
+    result = np.asarray(subject.embedding_of_run()), np.asarray(subject.frame("labels"))
     options = {"limits": Limits(**_tuples(record["limits"])), "clustering": LabelSettings(**record["clustering"])}
     options["dtype"] = record["settings"].get("dtype", "float32")
     comparison = yield from compare.compare_steps(model, pixels, plan, *result, how=how, **options)

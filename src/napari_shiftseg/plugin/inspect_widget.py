@@ -30,11 +30,13 @@ from napari_shiftseg.plugin.inspect_jobs import (
     verify_steps,
 )
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
-from napari_shiftseg.plugin.layers import KEY, put_layers
+from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.overlays import Overlays
+from napari_shiftseg.plugin.replacement import replace_layers, words_on_kept
 from napari_shiftseg.plugin.scroll import fill_scrolling
 from napari_shiftseg.plugin.seam_table import save_csv
-from napari_shiftseg.plugin.subject import Subject, is_result, is_truth, subject_of
+from napari_shiftseg.plugin.signature import is_older
+from napari_shiftseg.plugin.subject import Subject, is_result, is_truth, newest, subject_of
 
 if TYPE_CHECKING:
     import napari
@@ -55,6 +57,7 @@ class InspectWidget(QWidget):
         self.jobs: list[Job] = []  # the computation, if there is one
         self.overlays = Overlays(viewer, self._on_lines)
         self._watched: Layer | None = None
+        self._chose_older = False
         self._build()
         self._connect()
         self._choose_active_layer()
@@ -132,7 +135,8 @@ class InspectWidget(QWidget):
         self.findings = findings
         report, axes = findings.report, findings.subject.spatial
         where = f" ({findings.subject.where})" if findings.subject.where else ""
-        self.form.finding.tell(report.finding, f"{report.verdict}{where} {report.meaning}")
+        unmeasured = f" {findings.subject.remedy}" if report.seams and findings.subject.remedy else ""
+        self.form.finding.tell(report.finding, f"{report.verdict}{where} {report.meaning}{unmeasured}")
         self.form.plot.tell({kind: findings.jumps(kind) for kind in KINDS} if len(findings.lines) else {})
         self.form.table.tell(report.worst(len(report.table)), axes)
         self._enable()
@@ -144,10 +148,11 @@ class InspectWidget(QWidget):
         layer, subject = self.layer, self.subject()
         known = layer.metadata[KEY]
         place = placement_of(layer, known["axes"], subject.axes)
-        for made in highlight_layers(subject, found, place, known["source_id"]):
-            put_layers(self.viewer, [made])[0].contour = 2
+        put = replace_layers(self.viewer, highlight_layers(subject, found, place, known["source_id"]))
+        for outlines in put.layers:
+            outlines.contour = 2
         self.viewer.layers.selection.active = layer
-        self.status.tell("", found.text)
+        self.status.tell("", found.text + words_on_kept(put.kept))
 
     def _show_check(self, check: "TilingCheck") -> None:
         self.form.answer.tell("pass" if check.ok else "fail", check.text)
@@ -159,12 +164,12 @@ class InspectWidget(QWidget):
         layer, (subject, comparison, colours) = self.layer, made
         known = layer.metadata[KEY]
         place = placement_of(layer, known["axes"], subject.axes)
-        put_layers(self.viewer, comparison_layers(subject, comparison, colours, place, known["source_id"]))
+        put = replace_layers(self.viewer, comparison_layers(subject, comparison, colours, place, known["source_id"]))
         self.viewer.layers.selection.active = layer
         self.form.answer.tell("fail" if comparison.changed.any() else "", comparison.text)
         self.form.beside.setChecked(True)
         self._on_beside(True)
-        self.status.tell("", "")
+        self.status.tell("", words_on_kept(put.kept).strip())
 
     def _on_beside(self, on: bool) -> None:
         """Both results in a grid of views, or only the compliant one."""
@@ -172,7 +177,7 @@ class InspectWidget(QWidget):
             return
         for other in self.viewer.layers:
             theirs = other.metadata.get(KEY, {})
-            if theirs.get("source_id") == self.layer.metadata[KEY]["source_id"]:
+            if theirs.get("role") and theirs.get("run") == self.layer.metadata[KEY].get("run"):
                 role = theirs["role"]
                 if role in COMPARED:
                     other.visible = on
@@ -191,7 +196,7 @@ class InspectWidget(QWidget):
         if self.jobs or subject is None:
             return
         self._stage = "starting"
-        on_end = partial(self._on_end, self.layer, show)
+        on_end = partial(self._on_end, self.layer, subject.run, show)
         self.jobs.append(start_job(partial(steps, subject), on_event=self._on_event, on_end=on_end))
         self._enable()
 
@@ -205,18 +210,19 @@ class InspectWidget(QWidget):
         if self.jobs and not self.jobs[0].cancelled.is_set():
             self.status.tell("", f"{self._stage[:1].upper()}{self._stage[1:]}\u2026")
 
-    def _on_end(self, asked: Layer, show: Callable[[Any], None], end: End) -> None:
+    def _on_end(self, asked: Layer, run: str, show: Callable[[Any], None], end: End) -> None:
         if not isalive(self):  # the window was closed
             return
         self.jobs.clear()
         self._enable()
-        if end.state == "done" and self.layer is asked:
+        same = self.layer is asked and self.subject().run == run
+        if end.state == "done" and same:
             show(end.value)
         elif end.state == "error":
             self.status.tell("fail", sentence(end.value))
             show_error(sentence(end.value))
         else:
-            self.status.tell("", "Cancelled." if end.state == "cancelled" else "The result is not there any more.")
+            self.status.tell("", "Cancelled." if end.state == "cancelled" else "The result is not there any more; start again.")
 
     def _enable(self) -> None:
         form, busy, chosen = self.form, bool(self.jobs), self.layer is not None
@@ -243,8 +249,14 @@ class InspectWidget(QWidget):
         if isalive(self):
             self.form.layers.reset_choices()
             self.form.truth.reset_choices()
+            self._follow_run()
             if self.layer is not self._watched:
                 self._on_layer()
+
+    def _follow_run(self) -> None:
+        """Where a later run left the chosen result behind, choose what came in its place; a user can choose it again."""
+        if self.layer is not None and is_older(self.layer) and not self._chose_older:
+            self.form.layers.value = newest(self.viewer, self.layer) or self.layer
 
     def _result_layers(self, _: Any) -> list[tuple[str, Layer]]:
         return [(layer.name, layer) for layer in self.viewer.layers if is_result(layer)]
@@ -265,6 +277,7 @@ class InspectWidget(QWidget):
         if self._watched is not None:
             self._watched.events.metadata.disconnect(self._on_computed)
         self._watched = self.layer
+        self._chose_older = self.layer is not None and is_older(self.layer)
         self.form.truth.reset_choices()
         if self._watched is not None:
             self._watched.events.metadata.connect(self._on_computed)

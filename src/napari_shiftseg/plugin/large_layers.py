@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Labels
+from napari.layers import Labels, Layer
 
 from napari_shiftseg.events import BlockDone, Event
 from napari_shiftseg.plugin.large_jobs import LevelsReady, Written
-from napari_shiftseg.plugin.layers import KEY, keep_view, placed
+from napari_shiftseg.plugin.layers import KEY, layer_name, placed
 from napari_shiftseg.plugin.preview import window_in_view
 from napari_shiftseg.plugin.refresher import Refresher
+from napari_shiftseg.plugin.replacement import keep_view, leave_behind
+from napari_shiftseg.plugin.signature import is_moved, is_untouched, sign, signature_of
 
 if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
@@ -46,24 +48,24 @@ class LiveLabels:
         elif isinstance(event, BlockDone) and self._is_there() and self._sees(event.window):
             self._refresher.ask()
 
-    def finish(self, written: Written) -> Labels:
-        """Show the result."""
+    def finish(self, written: Written) -> list[Layer]:
+        """Show the result; returns the layers of earlier runs that were kept as the user had changed them."""
         result = written.result
         offset = len(result.axes) - len(result.plan.origin)
         place = self._place_of(result.axes).shifted((0,) * offset + result.plan.origin)
         known = {"role": "instances", "source_id": self._source_id, "source": self._name, "axes": result.axes}
         known |= {"plan": result.plan, "status": result.record["status"], "record": result.record, "model": written.model}
-        known["store"] = str(result.stored.path)
-        layer = self._put(written.levels, place, {KEY: known})
-        layer.features = written.features
-        layer.name = f"{self._name} instances"  # last: it tells others that there is a result now
+        known |= {"store": str(result.stored.path), "run": result.record["run"]}
+        name = layer_name(self._name, "instances", known["status"])
+        layer = self._put(written.levels, place, {KEY: known}, name, written.features)
+        layer.editable = not layer.multiscale
         self._stop()
-        return layer
+        return leave_behind(self.viewer, self._source_id, known["run"], ("instances",), spare=layer)
 
     def remove(self) -> None:
-        """Take an unfinished layer away."""
+        """Take an unfinished layer away, unless the user has made it his own."""
         self._stop()
-        if self._is_there():
+        if self._is_there() and is_untouched(self.layer):
             self.viewer.layers.remove(self.layer)
         self.layer = None
 
@@ -72,26 +74,35 @@ class LiveLabels:
             return  # the user does not want to see it
         self._axes = event.axes
         known = {"role": "unfinished instances", "source_id": self._source_id, "source": self._name, "axes": event.axes}
-        layer = self._put(list(event.levels), self._place_of(event.axes), {KEY: known})
-        layer.name = f"{self._name} instances (unfinished)"
+        layer = self._put(list(event.levels), self._place_of(event.axes), {KEY: known}, f"{self._name} instances (unfinished)")
+        layer.editable = False  # the run would write over it
         self._stop()
         self._refresher = Refresher(layer, _EVERY)
 
-    def _put(self, levels: list[Any], place: "Placement", metadata: dict[str, Any]) -> Labels:
+    def _put(self, levels: list[Any], place: "Placement", metadata: dict[str, Any], name: str, features: Any = None) -> Labels:
         several = len(levels) > 1  # napari takes no pyramid of one level
         data = levels if several else levels[0]
         if self._is_there():
+            # the pixels are those of the run; a name and a place that the user gave them stay
+            left, moved = signature_of(self.layer), is_moved(self.layer)
+            named = self.layer.name != left.name
             self.layer.data = data
             self.layer.metadata = metadata
-            for attribute, value in placed(place).items():
+            for attribute, value in () if moved else placed(place).items():
                 setattr(self.layer, attribute, value)
+            if features is not None:
+                self.layer.features = features
+            if not named:
+                self.layer.name = name
+            self.layer.events.name()  # it tells others that there is a result now
+            signed = sign(self.layer)
+            signed.name, signed.place = left.name if named else signed.name, left.place if moved else signed.place
         else:
             with keep_view(self.viewer):
                 # cache=False: the arrays change while they are shown
-                layer = Labels(
-                    data, multiscale=several, name=f"{self._name} instances", metadata=metadata, cache=False, **placed(place)
-                )
-                self.layer = self.viewer.add_layer(layer)
+                options = {"multiscale": several, "name": name, "metadata": metadata, "features": features, "cache": False}
+                self.layer = self.viewer.add_layer(Labels(data, **options, **placed(place)))
+            sign(self.layer)
         return self.layer
 
     def _sees(self, window: tuple[slice, ...]) -> bool:

@@ -1,30 +1,24 @@
-"""From a segmentation to napari layers: pure functions, and `put_layers`, which shows their result in a viewer."""
+"""From a segmentation to napari layers: pure functions; `replacement` shows what they make in a viewer."""
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Layer
 from napari.types import LayerDataTuple
 
 from napari_shiftseg.colours import embedding_colours, value_range
 from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.plugin.replacement import put_layers
+from napari_shiftseg.plugin.signature import KEY, PLACE, digest_of
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.segmentation import Segmentation, SegmentSettings
 
-__all__ = ["KEY", "PLACE", "Drawn", "areas", "draw", "keep_view", "layer_tuples", "placed", "put_layers", "segment_and_draw"]
-
-KEY = "napari-shiftseg"
-"""Key of this plugin in the metadata of a layer; the value has role, source_id, source, axes, plan, status, record, model."""
-
-PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-"""Attributes of a layer that say where it lies."""
+__all__ = ["KEY", "PLACE", "Drawn", "areas", "draw", "layer_name", "layer_tuples", "placed", "put_layers", "segment_and_draw"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +35,8 @@ class Drawn:
         `object_table` of the instances; empty for a series, where a number means another object in each frame.
     model : str
         Name or path that the model was loaded from.
+    digests : dict
+        `digest_of` the pixels of each role.
     """
 
     result: "Segmentation"
@@ -48,6 +44,7 @@ class Drawn:
     limits: tuple[float, float] | None
     features: dict[str, np.ndarray]
     model: str = ""
+    digests: dict[str, str | None] = field(default_factory=dict)
 
 
 def segment_and_draw(
@@ -68,12 +65,15 @@ def draw(result: "Segmentation", model: str = "") -> Drawn:
 
     embedding = result.embedding
     features = object_table(result.labels, result.plan.seams()) if result.labels.ndim == result.plan.spec.ndim else {}
+    colours = None if embedding is None else embedding_colours(embedding, result.foreground)
+    pixels = {"embedding": embedding, "embedding RGB": colours, "instances": _drawable(result.labels)}
     return Drawn(
         result=result,
-        colours=None if embedding is None else embedding_colours(embedding, result.foreground),
+        colours=colours,
         limits=None if embedding is None else value_range(embedding),
         features=features,
         model=model,
+        digests={role: digest_of(data) for role, data in pixels.items()},
     )
 
 
@@ -83,6 +83,11 @@ def areas(labels: np.ndarray) -> dict[str, np.ndarray]:
     index = np.flatnonzero(area)
     index = index[index > 0]
     return {"index": index, "area": area[index]}
+
+
+def layer_name(source: str, role: str, status: str) -> str:
+    """Name of a layer; a result by tiles that break the rules has that in its name."""
+    return f"{source} {role}" + (" (non-compliant)" if status == "non-compliant" else "")
 
 
 def placed(place: "Placement") -> dict[str, Any]:
@@ -107,12 +112,13 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = N
     offset = len(result.axes) - len(result.plan.origin)
     place = place.shifted((0,) * offset + result.plan.origin)
     known = {"source_id": source_id, "source": name, "axes": result.axes, "plan": result.plan}
-    known |= {"status": result.record["status"], "record": result.record, "model": drawn.model}
+    known |= {"status": result.record["status"], "record": result.record, "model": drawn.model, "run": result.record["run"]}
 
     def tuple_of(data, role, kind, where, **options) -> LayerDataTuple:
         axes = "c" + result.axes if role == "embedding" else result.axes
-        metadata = {KEY: {"role": role, **known, "axes": axes}}
-        return data, {"name": f"{name} {role}", "metadata": metadata, **placed(where), **options}, kind
+        metadata = {KEY: {"role": role, **known, "axes": axes, "digest": drawn.digests.get(role)}}
+        title = layer_name(name, role, known["status"])
+        return data, {"name": title, "metadata": metadata, **placed(where), **options}, kind
 
     made = []
     if result.embedding is not None:
@@ -120,55 +126,10 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = N
         options = {"contrast_limits": drawn.limits, "rgb": False, "visible": False}
         made.append(tuple_of(result.embedding, "embedding", "image", channel_first, **options))
         made.append(tuple_of(drawn.colours, "embedding RGB", "image", place, rgb=True, visible=False))
-    # napari draws int32 labels fastest, and paints in them
-    labels = result.labels.view(np.int32)
-    made.append(tuple_of(labels, "instances", "labels", place, features=drawn.features))
+    made.append(tuple_of(_drawable(result.labels), "instances", "labels", place, features=drawn.features))
     return made
 
 
-def put_layers(viewer: Any, tuples: list[LayerDataTuple]) -> list[Layer]:
-    """Show layers in a viewer.
-
-    A layer of the same role and source is updated in place if the shape is the same: with some graphics drivers napari 0.9
-    crashes after a layer was removed. Other layers are added.
-    """
-    shown = []
-    with keep_view(viewer):
-        for data, options, kind in tuples:
-            old = _layer_like(viewer, data, options["metadata"][KEY], kind)
-            if old is None:
-                shown.append(viewer.add_layer(Layer.create(data, options, kind)))
-            else:
-                _update(old, data, options)
-                shown.append(old)
-    return shown
-
-
-@contextmanager
-def keep_view(viewer: Any) -> Iterator[None]:
-    """Leave the camera where it is while layers come: napari fits the view anew when a channel axis comes with them."""
-    camera = viewer.scene.camera
-    view = (camera.center, camera.zoom) if len(viewer.layers) else None
-    yield
-    if view is not None:
-        camera.center, camera.zoom = view
-
-
-def _layer_like(viewer: Any, data: np.ndarray, known: dict[str, Any], kind: str) -> Layer | None:
-    for layer in viewer.layers:
-        theirs = layer.metadata.get(KEY, {})
-        same = all(theirs.get(key) == known[key] for key in ("role", "source_id", "axes"))
-        fits = not getattr(layer, "multiscale", False) and np.shape(layer.data) == data.shape
-        if same and fits and type(layer).__name__.lower() == kind:
-            return layer
-    return None
-
-
-def _update(layer: Layer, data: np.ndarray, options: dict[str, Any]) -> None:
-    layer.data = data
-    layer.metadata = options["metadata"]
-    for attribute in (*PLACE, "features"):
-        if attribute in options:
-            setattr(layer, attribute, options[attribute])
-    if options.get("contrast_limits") is not None:
-        layer.contrast_limits_range = layer.contrast_limits = options["contrast_limits"]
+def _drawable(labels: np.ndarray) -> np.ndarray:
+    """Labels as napari draws them fastest, and paints in them."""
+    return labels.view(np.int32)

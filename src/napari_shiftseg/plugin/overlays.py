@@ -12,6 +12,7 @@ from napari.layers import Layer, Vectors
 
 from napari_shiftseg.plugin.layers import KEY, PLACE, placed
 from napari_shiftseg.plugin.line_geometry import LineSet, View, grid_of, seams_of
+from napari_shiftseg.plugin.signature import is_untouched, sign
 from napari_shiftseg.plugin.subject import Subject
 
 if TYPE_CHECKING:
@@ -71,10 +72,7 @@ class Overlays:
         for source in self._sources:
             source.disconnect(self._on_view)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
-        for layer in self.layers.values():
-            if layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
-        self._follow(None)
+        self._take_away(None)
 
     # -- what is shown ------------------------------------------------------------------------------------------------
 
@@ -82,9 +80,8 @@ class Overlays:
         """Draw over another result layer from now on, made by this plugin; lines of the one before go away."""
         if layer is self.target:
             return
-        for kind in tuple(self.layers):
-            self.show(kind, False)
-        self._follow(layer)
+        self._take_away(layer)
+        self._changed()
 
     def shown(self, kind: Kind) -> bool:
         """Whether lines of a kind are on the screen."""
@@ -101,6 +98,21 @@ class Overlays:
         elif layer is not None:
             layer.visible = False
         self._changed()
+
+    def _take_away(self, following: Layer | None) -> None:
+        """Remove the lines, but for those that the user has made his own; the target is another layer from now on."""
+        layers = [self._let_go(kind) for kind in tuple(self.layers)]
+        self._follow(following)  # first, since others answer when a layer goes
+        for layer in layers:
+            if layer in self.viewer.layers and is_untouched(layer):
+                self.viewer.layers.remove(layer)
+
+    def _let_go(self, kind: Kind) -> Vectors:
+        """Look after some lines no more."""
+        layer = self.layers.pop(kind)
+        layer.events.visible.disconnect(self._on_visible)
+        self._drawn.pop(kind, None)
+        return layer
 
     def has(self, kind: Kind) -> bool:
         """Whether the result has lines of a kind: one tile has no seams."""
@@ -176,6 +188,7 @@ class Overlays:
         below = self.viewer.layers.index(seams) if seams in self.viewer.layers else len(self.viewer.layers)
         self.viewer.layers.insert(below, layer)  # where both lie on one line, the seam is what counts
         camera.center, camera.zoom = before
+        sign(layer)  # with the name that it got
         layer.events.visible.connect(self._on_visible)
         if active is not None:
             self.viewer.layers.selection.active = active
@@ -196,9 +209,13 @@ class Overlays:
         if event is not None and event.type == "metadata":
             self._lines.clear()
         place, _ = self._even_place()
-        for kind, layer in self.layers.items():
+        for kind in tuple(self.layers):
+            if self._renew(kind):
+                continue
+            layer = self.layers[kind]
             for name, value in place.items():
                 setattr(layer, name, value)
+            sign(layer)
             self._drawn.pop(kind, None)
             self._draw(kind)
 
@@ -208,10 +225,7 @@ class Overlays:
             del self.layers[kind]
             self._changed()
         if gone is self.target:
-            left = [layer for layer in self.layers.values() if layer in self.viewer.layers]
-            self._follow(None)
-            for layer in left:
-                self.viewer.layers.remove(layer)
+            self._take_away(None)
             self._changed()
 
     def _on_visible(self, _: Any) -> None:
@@ -254,16 +268,29 @@ class Overlays:
         finally:
             self._busy = False
 
+    def _renew(self, kind: Kind) -> bool:
+        """Whether the user had made the lines his own, so that others were added."""
+        layer = self.layers[kind]
+        if is_untouched(layer):
+            return False
+        self._let_go(kind)
+        if layer.visible:
+            self._add(kind)
+        return True
+
     def _draw(self, kind: Kind) -> None:
         layer = self.layers[kind]
         if not layer.visible:
             return
         view = self.view()
+        if view is not None and kind in self._drawn and view.within(self._drawn[kind]):
+            return
+        if layer in self.viewer.layers and self._renew(kind):
+            return
         if view is None:
             self._drawn.pop(kind, None)
             layer.data = np.zeros((0, 2, layer.ndim))
-            return
-        if kind in self._drawn and view.within(self._drawn[kind]):
+            sign(layer)
             return
         wide = view.around(_AROUND[kind])
         self._drawn[kind] = wide
@@ -273,6 +300,7 @@ class Overlays:
         width = _WIDTH[kind] / min(view.pixel[axis] / abs(unit[axis]) for axis in view.displayed)
         if not 0.9 < layer.edge_width / width < 1.1:  # each change makes all meshes anew
             layer.edge_width = width
+        sign(layer)
         every = lines.every(view)
         if self.every.get(kind) != every:
             self.every[kind] = every

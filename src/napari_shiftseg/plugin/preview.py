@@ -8,7 +8,9 @@ from napari.layers import Layer
 from napari.types import LayerDataTuple
 
 from napari_shiftseg.events import Event
-from napari_shiftseg.plugin.layers import KEY, areas, placed
+from napari_shiftseg.plugin.layers import areas, layer_name, placed
+from napari_shiftseg.plugin.replacement import PREVIEW
+from napari_shiftseg.plugin.signature import KEY
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image
@@ -76,9 +78,8 @@ def preview_layer(preview: "Preview", place: "Placement", name: str, source_id: 
         Of the source layer.
     """
     place = place.shifted(preview.origin)
-    role = "preview instances"
-    known = {"role": role, "source_id": source_id, "source": name, "axes": preview.axes, "plan": preview.plan}
-    known |= {"status": preview.record["status"], "record": preview.record}
+    known = {"role": PREVIEW, "source_id": source_id, "source": name, "axes": preview.axes, "plan": preview.plan}
+    known |= {"status": preview.record["status"], "record": preview.record, "run": preview.record["run"]}
     features = areas(preview.labels)
-    options = {"name": f"{name} {role}", "metadata": {KEY: known}, "features": features}
+    options = {"name": layer_name(name, PREVIEW, known["status"]), "metadata": {KEY: known}, "features": features}
     return preview.labels.view(np.int32), options | placed(place), "labels"

@@ -12,7 +12,8 @@ from napari.utils.notifications import show_warning
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.large_jobs import features_of
-from napari_shiftseg.plugin.layers import KEY
+from napari_shiftseg.plugin.layers import KEY, layer_name
+from napari_shiftseg.plugin.signature import digest_of
 from napari_shiftseg.plugin.subject import plan_of_record
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def _layers(stored: "StoredResult") -> list[LayerDataTuple]:
     plan = _plan(stored.record)
     known = {"source_id": str(stored.path), "source": stored.path.stem, "store": str(stored.path), "record": stored.record}
     known["status"] = stored.record.get("status", "")
+    # stores that were written before runs had a name
+    known["run"] = stored.record.get("run") or f"{stored.path} {stored.record.get('time', '')}"
     if plan is not None:
         known["plan"] = plan  # without it the layers cannot be inspected, and are offered nowhere
     tuples = [_image(stored)] if stored.image is not None else []
@@ -82,8 +85,13 @@ def _image(stored: "StoredResult") -> LayerDataTuple:
 def _embedding(stored: "StoredResult", known: dict[str, Any]) -> LayerDataTuple:
     data, options = _part(stored, "embedding", channel=int(stored.axes.startswith("t")))
     axes = "c" + stored.axes
-    metadata = {KEY: {"role": "embedding", **known, "axes": axes}}
-    options |= {"name": f"{stored.path.stem} embedding", "visible": False, "rgb": False, "metadata": metadata}
+    metadata = {KEY: {"role": "embedding", **known, "axes": axes, "digest": digest_of(data)}}
+    options |= {
+        "name": layer_name(stored.path.stem, "embedding", known["status"]),
+        "visible": False,
+        "rgb": False,
+        "metadata": metadata,
+    }
     return data, {**options, **_place(stored, axes)}, "image"
 
 
@@ -97,8 +105,8 @@ def _labels(stored: "StoredResult", known: dict[str, Any]) -> LayerDataTuple:
             options["features"] = object_table(data, stored.record["plan"]["seams"])
     elif "plan" in known:
         options["features"] = features_of(stored, len(stored.record["plan"]["result_shape"]))
-    metadata = {KEY: {"role": "instances", **known, "axes": stored.axes}}
-    options |= {"name": f"{stored.path.stem} instances", "metadata": metadata}
+    metadata = {KEY: {"role": "instances", **known, "axes": stored.axes, "digest": digest_of(data)}}
+    options |= {"name": layer_name(stored.path.stem, "instances", known["status"]), "metadata": metadata}
     return data, {**options, **_place(stored, stored.axes)}, "labels"
 
 

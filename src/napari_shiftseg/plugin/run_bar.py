@@ -1,6 +1,7 @@
 """`RunBar`: the buttons that start and stop a segmentation, how far it is, and the line that says what is happening."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
@@ -61,8 +62,8 @@ class RunBar(QWidget):
         return f"{self._done} of {self._total} blocks" if self._blocks and self._total else ""
 
 
-def summary(record: Mapping[str, Any]) -> tuple[str, str]:
-    """Level and text of the line under a finished run."""
+def summary(record: Mapping[str, Any], out: Path | None = None, kept: str = "") -> tuple[str, str]:
+    """Level and text of the line under a finished run; `out` is where it was written, `kept` what it did not overwrite."""
     counts, seconds = record["instances"], record["seconds"]["all"]
     found = f"{counts[0]} instances" if len(counts) == 1 else f"{sum(counts)} instances in {len(counts)} frames"
     level = "pass" if record["status"] == "compliant" else "warn"
@@ -71,4 +72,5 @@ def summary(record: Mapping[str, Any]) -> tuple[str, str]:
         status = "compliant as trained, not tile-exact"
     device = record["device"]
     where = device["kind"].upper() + " with OpenVINO" * ("OpenVINO" in device["name"])
-    return level, f"{found}, {status}, {seconds:.1f} s on {where}."
+    text = f"{found}, {status}, {seconds:.1f} s on {where}."
+    return level, text + ("" if out is None else f" Written to {out}.") + kept

@@ -21,8 +21,9 @@ from napari_shiftseg.plugin.inputs import offer
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
 from napari_shiftseg.plugin.large_jobs import Written, segment_large
 from napari_shiftseg.plugin.large_layers import LiveLabels
-from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, put_layers, segment_and_draw
+from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, segment_and_draw
 from napari_shiftseg.plugin.preview import preview_layer, view_steps, window_in_view
+from napari_shiftseg.plugin.replacement import replace_layers, words_on_kept
 from napari_shiftseg.plugin.run_bar import RunBar, summary
 from napari_shiftseg.plugin.scroll import fill_scrolling
 from napari_shiftseg.plugin.segment_form import SegmentForm
@@ -147,33 +148,31 @@ class SegmentWidget(QWidget):
             self.status.tell("", "Cancelling\u2026")
             self.cancel_button.setEnabled(False)
 
-    def show_result(self, drawn: Drawn) -> None:
-        """Show a result beside the layer that it was made from."""
+    def show_result(self, drawn: Drawn) -> str:
+        """Show a result beside the layer that it was made from; returns a sentence on layers that it did not replace."""
         target = self._target
         place = target.place_of_result(drawn.result.axes)
-        put_layers(self.viewer, layer_tuples(drawn, place, target.layer.name, target.layer.unique_id))
+        tuples = layer_tuples(drawn, place, target.layer.name, target.layer.unique_id)
+        return words_on_kept(replace_layers(self.viewer, tuples, whole=True).kept)
 
     def show_preview(self, preview: "Preview") -> None:
         """Show the instances of what was in view."""
         target = self._target
         place = target.place_of_result(preview.axes)
-        put_layers(self.viewer, [preview_layer(preview, place, target.layer.name, target.layer.unique_id)])
+        put = replace_layers(self.viewer, [preview_layer(preview, place, target.layer.name, target.layer.unique_id)])
         self.viewer.layers.selection.active = target.layer if target.layer in self.viewer.layers else None
         found = np.count_nonzero(np.unique(preview.labels))
-        self.status.tell("", f"Preview: {found} instances in {len(preview.plan)} of the tiles; Run segments the whole image.")
+        text = f"Preview: {found} instances in {len(preview.plan)} of the tiles; Run segments the whole image."
+        self.status.tell("", text + words_on_kept(put.kept))
 
     def _show_and_sum_up(self, drawn: Drawn) -> None:
-        self.show_result(drawn)
-        self._sum_up(drawn.result.record)
+        self._sum_up(drawn.result.record, self.show_result(drawn))
 
     def _show_large(self, written: Written) -> None:
-        self._live.finish(written)
-        self._sum_up(written.result.record)
+        self._sum_up(written.result.record, words_on_kept(self._live.finish(written)))
 
-    def _sum_up(self, record: dict[str, Any]) -> None:
-        level, text = summary(record)
-        out = self._verdict.out
-        self.status.tell(level, text if out is None else f"{text} Written to {out}.")
+    def _sum_up(self, record: dict[str, Any], kept: str) -> None:
+        self.status.tell(*summary(record, self._verdict.out, kept))
         self.form.large.forget_place()
 
     def _say(self, level: str, text: str) -> None:
@@ -265,11 +264,13 @@ class SegmentWidget(QWidget):
         if self._watched is not None:
             self._watched.events.data.connect(self._on_layer_data)
         self._axes_typed = False
+        self._say("", "")  # it is about another image
         self._guess_axes()
         self._refresh()
 
     def _on_layer_data(self, *_: Any) -> None:
         if isalive(self):
+            self._say("", "")
             self.form.rules.forget()
             self._guess_axes()
             self._refresh()

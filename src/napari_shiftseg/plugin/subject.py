@@ -12,7 +12,7 @@ from napari.layers import Layer
 
 from napari_shiftseg.errors import ModelError, ResultError, ShiftsegError
 from napari_shiftseg.geometry import TilePlan, UNetSpec, plan_again
-from napari_shiftseg.plugin.layers import KEY
+from napari_shiftseg.plugin.signature import KEY, digest_of, is_older, signature_of
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image, View
@@ -25,6 +25,7 @@ __all__ = [
     "find_model",
     "is_result",
     "is_truth",
+    "newest",
     "plan_of_record",
     "subject_of",
     "without_embedding",
@@ -38,12 +39,14 @@ VIEWED = "embedding of the view"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subject:
-    """A result, and the frame of it that is looked at.
+    """A result of one run, and the frame of it that is looked at.
 
     Attributes
     ----------
     name : str
         Of the segmented image.
+    run : str
+        Identity of the run; all parts are of it.
     embedding, labels : array-like or None
         (E, *axes) and (*axes), as the layers hold them.
     axes : str
@@ -58,9 +61,12 @@ class Subject:
         Name or path of the model, "" where it is not known.
     truth : array-like or None
         (*axes) int, true objects.
+    digest : str or None
+        Of the embedding as the run wrote it, where that is known.
     """
 
     name: str
+    run: str
     embedding: Any
     labels: Any
     axes: str
@@ -70,6 +76,7 @@ class Subject:
     image: Layer | Path | None
     model: str
     truth: Any = None
+    digest: str | None = None
 
     @property
     def plan_values(self) -> Mapping[str, Any]:
@@ -104,6 +111,28 @@ class Subject:
         picks = [self.index[axis - lead] if axis in looped else range(size) for axis, size in enumerate(shape)]
         return View(array, picks, [axis for axis in range(len(shape)) if axis not in looped], name=f"the {part}")
 
+    def embedding_of_run(self) -> "View | None":
+        """The embedding of the frame, not read if it lies on disk.
+
+        Raises
+        ------
+        ResultError
+            If it is not what the run wrote, since nothing would be said of the run then.
+        """
+        if self.embedding is not None and self.digest and digest_of(self.embedding) != self.digest:
+            raise ResultError(f"the embedding of {self.name} was changed since its run; segment the image again to measure it.")
+        return self.frame("embedding")
+
+    @property
+    def remedy(self) -> str:
+        """How to get an embedding of this run, "" where there is one."""
+        if self.embedding is not None:
+            return ""
+        lacks = "There is no embedding of this run, so what the tiles did to it was not measured"
+        if "blocks" in self.record:
+            return f"{lacks}: write it with shiftseg segment --embedding, or let Verify tiling decide."
+        return f"{lacks}: run again with Embedding layers on."
+
     def pixels(self) -> "View":
         """The image of the frame, (C, *shape), not read yet.
 
@@ -134,9 +163,13 @@ class Subject:
 
 
 def is_result(layer: Layer) -> bool:
-    """Whether a layer is a result that can be inspected."""
+    """Whether a layer is a result that can be inspected: made by a run, and of the size that its plan says."""
     known = layer.metadata.get(KEY, {})
-    return known.get("role") in ROLES and "plan" in known
+    if known.get("role") not in ROLES or "plan" not in known:
+        return False
+    plan, shape = known["plan"], np.shape(_data(layer))
+    frame = tuple(plan["result_shape"] if isinstance(plan, Mapping) else plan.result_shape)
+    return len(shape) == len(known["axes"]) and shape[len(shape) - len(frame) :] == frame
 
 
 def is_truth(layer: Layer, result: Layer) -> bool:
@@ -147,7 +180,7 @@ def is_truth(layer: Layer, result: Layer) -> bool:
 
 
 def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject:
-    """The result that a layer belongs to, with its truth; its other layers are found by their source."""
+    """The result that a layer belongs to, with its truth; its other layers are found by their run."""
     known = layer.metadata[KEY]
     layers = {role: _partner(viewer, layer, role) for role in ROLES}
     axes = known["axes"].removeprefix("c")
@@ -158,6 +191,7 @@ def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject
         image = Path(known["store"])
     return Subject(
         name=known["source"],
+        run=str(known.get("run") or ""),
         embedding=_data(layers["embedding"]),
         labels=_data(layers["instances"]),
         axes=axes,
@@ -167,14 +201,30 @@ def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject
         image=image,
         model=str(known.get("model") or ""),
         truth=_data(truth),
+        digest=None if layers["embedding"] is None else layers["embedding"].metadata[KEY].get("digest"),
     )
+
+
+def newest(viewer: Any, older: Layer) -> Layer | None:
+    """The result that came in the place of an older one, of the same role if there is one."""
+    known = older.metadata[KEY]
+    made = [
+        layer
+        for layer in viewer.layers
+        if is_result(layer)
+        and layer.metadata[KEY].get("source_id") == known.get("source_id")
+        and signature_of(layer) is not None
+        and not is_older(layer)
+    ]
+    same = [layer for layer in made if layer.metadata[KEY]["role"] == known["role"]]
+    return next(reversed(same or made), None)
 
 
 def without_embedding(viewer: Any, image: Layer | None) -> Layer | None:
     """Instances without an embedding: those that are selected, else the last ones, of the image if there are any."""
     known = {layer: layer.metadata.get(KEY, {}) for layer in viewer.layers}
-    have = {k["source_id"] for k in known.values() if k.get("role") in ("embedding", VIEWED)}
-    left = [layer for layer, k in known.items() if is_result(layer) and k["source_id"] not in have]
+    have = {k.get("run") for k in known.values() if k.get("role") in ("embedding", VIEWED)}
+    left = [layer for layer, k in known.items() if is_result(layer) and k.get("run") not in have]
     of_image = [layer for layer in left if image is not None and known[layer]["source_id"] == image.unique_id]
     active = viewer.layers.selection.active
     return active if active in left else next(reversed(of_image or left), None)
@@ -228,16 +278,19 @@ def find_model(subject: Subject, chosen: str) -> "Model":
 
 
 def _partner(viewer: Any, layer: Layer, role: str) -> Layer | None:
-    """The layer of a role that came from the same run; a layer stands for itself."""
+    """The layer of a role that came from the same run, those of this plugin before duplicates; a layer stands for itself."""
     known = layer.metadata[KEY]
     if known["role"] == role:
         return layer
-    for other in viewer.layers:
-        theirs = other.metadata.get(KEY, {})
-        same = theirs.get("role") == role and theirs.get("source_id") == known["source_id"]
-        if same and theirs.get("axes", "").removeprefix("c") == known["axes"].removeprefix("c"):
-            return other
-    return None
+    if not known.get("run"):
+        return None
+    same = [
+        other
+        for other in viewer.layers
+        if is_result(other)
+        and all(other.metadata[KEY].get(key) == value for key, value in (("role", role), ("run", known["run"])))
+    ]
+    return min(same, key=lambda other: signature_of(other) is None, default=None)
 
 
 def _data(layer: Layer | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+import uuid
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -19,6 +20,7 @@ def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str
     """The record of a run, without what only its end can tell."""
     model, image, device = task.model, task.image, task.device
     return {
+        "run": uuid.uuid4().hex,  # tells the layers and files of one run from those of any other
         "model": {
             "name": model.name,
             "sha256": model.hash,

@@ -1,0 +1,187 @@
+"""What this plugin wrote into a layer, and whether a user has touched it since.
+
+Metadata cannot tell: a duplicate copies them. So what was written is kept beside the layer object, as long as that lives.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+import numpy as np
+from napari.layers import Layer
+
+__all__ = [
+    "KEY",
+    "OLDER",
+    "PLACE",
+    "Signature",
+    "digest_of",
+    "is_moved",
+    "is_older",
+    "is_untouched",
+    "mark_older",
+    "sign",
+    "signature_of",
+]
+
+KEY = "napari-shiftseg"
+"""Key of this plugin in the metadata of a layer.
+
+The value has role, source_id, source, run, axes, plan, status, record, model, digest.
+"""
+
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""Attributes of a layer that say where it lies."""
+
+OLDER = " (older run)"
+"""End of the name of a layer that a later run of the same image has left behind."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Signature:
+    """A layer as it was left by this plugin.
+
+    Attributes
+    ----------
+    name : str
+    metadata, place : dict
+    features : DataFrame or None
+    data : object
+        What `layer.data` was, where it is no array in memory; it is compared by identity.
+    digest : str or None
+        `digest_of` an array in memory.
+    limits : tuple or None
+        Contrast limits; others are a choice of the user, which a new result does not undo.
+    older : bool
+        Whether a later run has left it behind.
+    hidden : bool
+        Whether it was hidden for that.
+    """
+
+    name: str
+    metadata: dict[str, Any]
+    place: dict[str, Any]
+    features: Any
+    data: Any
+    digest: str | None
+    limits: tuple[float, ...] | None
+    older: bool = False
+    hidden: bool = False
+
+
+_SIGNED: WeakKeyDictionary[Layer, Signature] = WeakKeyDictionary()
+_PAINTED: WeakSet[Layer] = WeakSet()
+"""Layers whose pixels are not in memory and that were painted in."""
+
+
+def digest_of(data: Any) -> str | None:
+    """Hash of an array in memory, with its type and shape; None for anything else, which may be too large to read.
+
+    A processor takes 0.5 s per gigabyte, so large arrays are hashed in the thread that makes them.
+    """
+    if not isinstance(data, np.ndarray):
+        return None
+    digest = hashlib.sha256(f"{data.dtype.str} {data.shape}".encode())
+    for part in (data,) if data.flags.c_contiguous or not data.ndim else data:
+        digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def sign(layer: Layer, digest: str | None = None) -> Signature:
+    """Remember a layer as it is now, and return that.
+
+    Parameters
+    ----------
+    layer : Layer
+    digest : str, optional
+        That of its data, where it is known already.
+    """
+    data, features = _finest(layer), getattr(layer, "features", None)
+    in_memory = isinstance(data, np.ndarray)
+    if not in_memory and layer not in _SIGNED and hasattr(layer.events, "paint"):
+        layer.events.paint.connect(_on_paint)
+    _PAINTED.discard(layer)
+    _SIGNED[layer] = Signature(
+        name=layer.name,
+        metadata=dict(layer.metadata),
+        place=_place_of(layer),
+        features=None if features is None else features.copy(),
+        data=None if in_memory else data,
+        digest=digest if digest and in_memory else digest_of(data),
+        limits=_limits_of(layer),
+    )
+    return _SIGNED[layer]
+
+
+def signature_of(layer: Layer) -> Signature | None:
+    """What this plugin left; None for a layer that it did not make, such as a duplicate of its own."""
+    return _SIGNED.get(layer)
+
+
+def is_untouched(layer: Layer) -> bool:
+    """Whether a layer is as this plugin left it: its pixels, name, place, features and metadata; how it looks may differ."""
+    left = _SIGNED.get(layer)
+    if left is None or layer.name != left.name or getattr(layer, "locked", False):
+        return False
+    same_metadata = layer.metadata.keys() == left.metadata.keys() and all(
+        layer.metadata[key] is value for key, value in left.metadata.items()
+    )
+    return same_metadata and _same_place(layer, left) and _same_features(layer, left) and _same_pixels(layer, left)
+
+
+def is_moved(layer: Layer) -> bool:
+    """Whether a layer of this plugin lies elsewhere than it was put."""
+    return not _same_place(layer, _SIGNED[layer])
+
+
+def is_older(layer: Layer) -> bool:
+    """Whether a later run has left a layer behind."""
+    left = _SIGNED.get(layer)
+    return left is not None and left.older
+
+
+def mark_older(layer: Layer, *, hide: bool) -> None:
+    """Say in the name of a layer of this plugin that it is of an older run; a name that a user gave stays."""
+    left = _SIGNED[layer]
+    if layer.name == left.name and not left.older:
+        layer.name += OLDER
+        left.name = layer.name
+    left.older = True
+    if hide and layer.visible:
+        layer.visible = False
+        left.hidden = True
+
+
+def _on_paint(event: Any) -> None:
+    _PAINTED.add(event.source)
+
+
+def _same_pixels(layer: Layer, left: Signature) -> bool:
+    if left.digest is None:
+        return _finest(layer) is left.data and layer not in _PAINTED
+    return digest_of(_finest(layer)) == left.digest
+
+
+def _same_features(layer: Layer, left: Signature) -> bool:
+    features = getattr(layer, "features", None)
+    return left.features is None if features is None else features.equals(left.features)
+
+
+def _same_place(layer: Layer, left: Signature) -> bool:
+    return all(np.array_equal(left.place[name], value) for name, value in _place_of(layer).items())
+
+
+def _place_of(layer: Layer) -> dict[str, Any]:
+    place = {name: np.array(getattr(layer, name)) for name in PLACE[:4]}
+    place["affine"] = np.array(layer.affine.affine_matrix)
+    return place | {name: tuple(map(str, getattr(layer, name))) for name in PLACE[5:]}
+
+
+def _limits_of(layer: Layer) -> tuple[float, ...] | None:
+    limits = getattr(layer, "contrast_limits", None)
+    return None if limits is None else tuple(limits)
+
+
+def _finest(layer: Layer) -> Any:
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
