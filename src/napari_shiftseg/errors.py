@@ -5,6 +5,9 @@ None derives from `RuntimeError`: a generator worker of napari swallows those wi
 
 from __future__ import annotations
 
+import errno
+import re
+
 __all__ = [
     "CancelledError",
     "ComplianceError",
@@ -17,7 +20,18 @@ __all__ = [
     "ShiftsegError",
     "SizeError",
     "TilingError",
+    "memory_ran_out",
 ]
+
+# Words of the allocators and libraries below PyTorch, which have no error class of their own or not always: the processor's on
+# Linux and Windows, CUDA, cuDNN, cuBLAS, ROCm, XPU, Apple's MPS, OpenVINO. What cuDNN says of its algorithms means that none
+# had the memory it needs, unless the installation is broken.
+_NO_MEMORY = re.compile(
+    r"out of (?:\w+ )?memory|out_?of_?(?:\w+_)?memory|out_of_resources|memory_?allocation\b|not enough memory|bad_alloc"
+    r"|(?:can't|cannot|could not|failed to|unable to) allocate|alloc(?:ation)?_?failed|status_memory_error"
+    r"|unable to find (?:a valid cudnn algorithm|an engine to execute)|invalid buffer size: [\d.]+ [kmgt]i?b",
+    re.IGNORECASE,
+)
 
 
 class ShiftsegError(Exception):
@@ -82,3 +96,16 @@ class ResultError(ShiftsegError, ValueError):
 
 class CancelledError(ShiftsegError):
     """The user stopped the work; nothing was written."""
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory, of the processor or of a GPU.
+
+    >>> memory_ran_out(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")), memory_ran_out(RuntimeError("no such size"))
+    (True, False)
+    """
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from no_memory import FORMS, OTHERS, in_turn
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError
 from napari_shiftseg.network import Device, choose_device
@@ -81,20 +82,18 @@ def test_a_cudnn_that_computes_volumes_wrong_is_refused(monkeypatch, version, ri
             check_volumes(torch.bfloat16, 3, gpu)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        MemoryError(),
-        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"),
-        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
-    ],
-    ids=lambda e: type(e).__name__,
-)
-def test_out_of_memory_is_an_error_of_ours_and_no_runtime_error(error):
+@pytest.mark.parametrize("form", **in_turn(FORMS))
+def test_out_of_memory_is_an_error_of_ours_and_no_runtime_error(form):
+    error = form()
     with pytest.raises(OutOfMemoryError, match="computing a tile; use smaller tiles") as caught, memory_errors("a tile"):
         raise error
     assert not isinstance(caught.value, RuntimeError) and isinstance(caught.value, MemoryError)
+    assert caught.value.__cause__ is error
+
+
+def test_what_is_said_first_stays():
+    with pytest.raises(OutOfMemoryError, match="computing a tile; "), memory_errors("all"), memory_errors("a tile"):
+        raise MemoryError
 
 
 def test_the_cpu_allocator_words_are_still_known():
@@ -102,9 +101,12 @@ def test_the_cpu_allocator_words_are_still_known():
         torch.empty(1 << 60)
 
 
-def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="shapes"), memory_errors("a tile"):
-        raise RuntimeError("shapes do not fit")
+@pytest.mark.parametrize("form", **in_turn(OTHERS))
+def test_other_errors_pass(form):
+    error = form()
+    with pytest.raises(type(error)) as caught, memory_errors("a tile"):
+        raise error
+    assert caught.value is error
 
 
 def test_openvino_is_asked_for_and_never_taken_unasked(monkeypatch):

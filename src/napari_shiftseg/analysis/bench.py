@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from napari_shiftseg.errors import ModelError, SettingsError
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network.arithmetic import exact_convolutions
+from napari_shiftseg.network.device import memory_errors
 
 __all__ = ["SHIFTS", "Bench", "Network", "scale"]
 
@@ -102,7 +103,7 @@ class Bench:
 
     def run(self, x: Tensor) -> Tensor:
         """(E, *out) of (1, C, *in)."""
-        with torch.inference_mode(), exact_convolutions():
+        with memory_errors("a pass of the network"), torch.inference_mode(), exact_convolutions():
             return self.network(x)[0]
 
 
@@ -121,7 +122,7 @@ def _copy(module: Network) -> tuple[Network, torch.dtype]:
 
 def _output_shape(network: Network, x: Tensor) -> tuple[int, ...] | None:
     try:
-        with torch.inference_mode(), exact_convolutions():
+        with memory_errors("a pass of the network"), torch.inference_mode(), exact_convolutions():
             y = network(x)
     except (RuntimeError, ValueError, AssertionError):  # how networks refuse a size
         return None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from napari_shiftseg.errors import ModelError
+from napari_shiftseg.errors import ModelError, memory_ran_out
 from napari_shiftseg.geometry import UNetSpec
 
 __all__ = ["Foreign"]
@@ -43,7 +43,7 @@ class Foreign(nn.Module):
         try:
             y = self.network(x)
         except RuntimeError as exc:
-            if isinstance(exc, torch.OutOfMemoryError) or "not enough memory" in str(exc):
+            if memory_ran_out(exc):
                 raise
             raise ModelError(f"the network does not take an input of shape {tuple(x.shape)} ({_first_line(exc)}).") from exc
         wanted = (len(x), self.spec.out_channels, *self.spec.output_size(x.shape[2:]))

@@ -15,7 +15,14 @@ from types import ModuleType
 from typing import NoReturn
 
 from napari_shiftseg.cli.console import Console
-from napari_shiftseg.errors import CancelledError, ComplianceError, OutOfMemoryError, SettingsError, ShiftsegError
+from napari_shiftseg.errors import (
+    CancelledError,
+    ComplianceError,
+    OutOfMemoryError,
+    SettingsError,
+    ShiftsegError,
+    memory_ran_out,
+)
 
 __all__ = ["COMMANDS", "build_parser", "main"]
 
@@ -69,20 +76,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (ShiftsegError, OSError, MemoryError, KeyboardInterrupt) as exc:
         return report(exc, name)
+    except RuntimeError as exc:
+        if not memory_ran_out(exc):
+            raise
+        return report(exc, name)
 
 
-def report(exc: BaseException, name: str) -> int:
-    """Say on stderr in one line what went wrong, and give the exit code for it."""
+def report(exc: BaseException, name: str, about: str = "") -> int:
+    """Say on stderr in one line what went wrong, about which of several inputs, and give the exit code for it."""
     text = " ".join(str(exc).split())
     code = BAD_INPUT
     if isinstance(exc, ComplianceError):
         code = BROKEN_RULE
-    elif isinstance(exc, OutOfMemoryError | MemoryError):
+    elif memory_ran_out(exc):
         code = NO_MEMORY
         if not isinstance(exc, OutOfMemoryError):
             text = f"memory ran out{f' ({text})' * bool(text)}; use smaller tiles (--tile) or a smaller image."
     elif isinstance(exc, KeyboardInterrupt | CancelledError):
         code, text = INTERRUPTED, text or "interrupted; nothing was half written."
+    text = f"{about}: {text}" if about and about not in text else text
     sys.stderr.write(f"shiftseg{' ' * bool(name)}{name}: {text}\n")
     return code
 

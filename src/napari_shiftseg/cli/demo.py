@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import add_run_options, run_settings
-from napari_shiftseg.cli.prepare import describe_image, describe_model, prepare
-from napari_shiftseg.cli.segment import Targets, document, report_result, write_results
+from napari_shiftseg.cli.prepare import check_free, describe_image, describe_model, prepare
+from napari_shiftseg.cli.segment import document, report_result, write_results
+from napari_shiftseg.cli.targets import Targets
 from napari_shiftseg.errors import ResultError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from napari_shiftseg.io import load_model, read_image
     from napari_shiftseg.segmentation import segment_steps
 
-    settings = run_settings(args)
+    settings, targets = run_settings(args), _targets(args.out)
     model = load_model(args.model)
     console.field("model", describe_model(model))
     samples = files("napari_shiftseg") / "samples"
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         console.field("device", f"{prepared.device.describe()}; {settings.dtype}")
         with console.progress() as show:
             result = drain(segment_steps(image, model, settings), show)
-        written = write_results(result, _targets(args.out), overwrite=True)
+        written = write_results(result, targets, overwrite=True)
     score = match_score(result.labels, truth, 0.5)
     report_result(result, written, console)
     experts = f"{score.tp + score.fn} outlines drawn by experts"
@@ -72,7 +73,9 @@ def _targets(folder: Path) -> Targets:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise ResultError(f"{folder} cannot be the folder of the demo ({exc.strerror}); choose another with --out.") from exc
-    return Targets(store=folder / "nuclei.ome.zarr", labels=None, picture=folder / "nuclei.png")
+    targets = Targets(store=folder / "nuclei.ome.zarr", labels=None, picture=folder / "nuclei.png")
+    check_free(targets.files(), stores=targets.stores(), overwrite=True)
+    return targets
 
 
 def _no_viewer() -> str:

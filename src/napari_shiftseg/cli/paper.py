@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import whole
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.files import check_folder
 
 if TYPE_CHECKING:
     from napari_shiftseg.paper import Experiment, Finding
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(1)
         # even without --out, experiments that share a network train it once
+        if args.out is not None:
+            check_folder(args.out)
         folder = args.out or Path(stack.enter_context(TemporaryDirectory(prefix="shiftseg-paper-")))
         folder.mkdir(parents=True, exist_ok=True)
         for name in chosen:

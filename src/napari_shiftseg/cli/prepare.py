@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_shiftseg.errors import ComplianceError, ImageError, ResultError
+from napari_shiftseg.files import check_file, replacing
 
 if TYPE_CHECKING:
     from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation
@@ -70,28 +72,57 @@ def refuse(broken: tuple[Violation, ...], *, allowed: bool) -> None:
     raise ComplianceError(f"{broken[0].message} To run all the same, add --allow-noncompliant.{more}", violations=broken)
 
 
-def check_free(paths: Iterable[Path], *, overwrite: bool) -> None:
-    """Refuse a place that is taken, or that has no folder, before the work begins."""
-    from napari_shiftseg.io import work_path
+def check_free(
+    files: Iterable[Path], *, overwrite: bool, stores: Iterable[Path] = (), inputs: Iterable[str | Path] = ()
+) -> None:
+    """Refuse a place that is taken, holds what a result cannot replace, or has no folder, before the work begins.
 
-    for path in paths:
+    Parameters
+    ----------
+    files, stores : iterable of Path
+        What will be written: files, and OME-Zarr stores, which are folders.
+    overwrite : bool
+        Replace earlier results.
+    inputs : iterable of path
+        What will be read, and is never replaced.
+
+    Raises
+    ------
+    ResultError
+    """
+    from napari_shiftseg.io import check_store, work_path
+
+    files, stores = list(files), list(stores)
+    read, written = {_place(path) for path in inputs}, set[Path]()
+    for path in (*files, *stores):
+        if _place(path) in read:
+            raise ResultError(f"{path} is one of the inputs, which a result does not replace; choose another name.")
+        if _place(path) in written:
+            raise ResultError(f"two results would be written to {path}; give each a name of its own.")
+        written.add(_place(path))
+        if path in files:
+            check_file(path)
         # a store beside which an unfinished run lies is for that run to judge
         if path.exists() and not overwrite and not work_path(path).exists():
             raise ResultError(f"{path} is there already; choose another name or add --overwrite.")
+        if path in stores:
+            check_store(path, overwrite=True)
         if not path.absolute().parent.is_dir():
             raise ResultError(f"there is no folder {path.absolute().parent} for {path.name}; make it first.")
 
 
+def _place(path: str | Path) -> Path:
+    """One name for each place in the file system, links followed."""
+    return Path(os.path.realpath(path))
+
+
 def replace_file(path: Path, data: bytes) -> Path:
     """Write a file completely or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(data)
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_bytes(data)
     except OSError as exc:
         raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another place or make room.") from exc
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

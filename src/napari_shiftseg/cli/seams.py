@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from napari_shiftseg.analysis import seam_report
     from napari_shiftseg.io import open_result, read_image
 
-    check_free(filter(None, [args.csv]), overwrite=args.overwrite)
+    check_free(filter(None, [args.csv]), inputs=filter(None, [args.truth]), overwrite=args.overwrite)
     result = open_result(args.result)
     if "plan" not in result.record:
         raise ResultError(f"{args.result} does not say how it was tiled; segment the image again.")

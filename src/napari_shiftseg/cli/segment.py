@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ from napari_shiftseg.cli import report
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import add_run_options, indices, run_settings, whole
 from napari_shiftseg.cli.prepare import check_free, describe_image, describe_model, prepare, replace_file
-from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError, ShiftsegError
+from napari_shiftseg.cli.targets import NAMING, Targets, targets_of
+from napari_shiftseg.errors import SettingsError, ShiftsegError, memory_ran_out
 
 if TYPE_CHECKING:
     from napari_shiftseg.events import Event
@@ -22,27 +23,13 @@ if TYPE_CHECKING:
 EXAMPLE = "shiftseg segment image.tif --model nuclei --out result.ome.zarr"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Targets:
-    """Where the results of one image go."""
-
-    store: Path | None
-    labels: Path | None
-    picture: Path | None
-    table: Path | None = None
-
-    def paths(self) -> list[Path]:
-        """All of them that were asked for."""
-        return [path for path in (self.store, self.labels, self.picture, self.table) if path is not None]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="TIFF, OME-Zarr, PNG, JPEG or .npy")
     parser.add_argument("--model", default="nuclei", help="bundled name or file (default: %(default)s)")
     parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")
     parser.add_argument("--scene", type=int, metavar="N", help="which image of a file that holds several, from 0")
-    group = parser.add_argument_group("results; for several images each is a folder")
+    group = parser.add_argument_group("results", f"For several images each is a folder; results in it are {NAMING}.")
     group.add_argument("--out", type=Path, help="OME-Zarr store to write")
     group.add_argument("--labels-tiff", type=Path, metavar="FILE", help="labels as TIFF")
     group.add_argument("--picture", type=Path, metavar="FILE", help="picture as PNG: image, embedding, instances, seams")
@@ -65,10 +52,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Segment each image; one that fails does not stop the others."""
     from napari_shiftseg.io import load_model
 
-    targets = _targets(args)
+    targets = targets_of(args)
     if args.embedding and args.no_embedding:
         raise SettingsError("--embedding and --no-embedding were given; give one of them.")
-    check_free((path for t in targets for path in t.paths()), overwrite=args.overwrite)
+    check_free(
+        (path for target in targets for path in target.files()),
+        stores=(path for target in targets for path in target.stores()),
+        inputs=(*args.images, args.model),
+        overwrite=args.overwrite,
+    )
     settings = replace(
         run_settings(args),
         keep_embedding=True if args.embedding else False if args.no_embedding else None,
@@ -83,13 +75,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for name, target in zip(args.images, targets, strict=True):
         try:
             done.append(_segment_file(name, target, model, settings, args, console))
-        except OutOfMemoryError:
-            raise
-        except ShiftsegError as exc:
-            if len(targets) == 1:
+        except (ShiftsegError, OSError, MemoryError, RuntimeError) as exc:
+            known = isinstance(exc, ShiftsegError | OSError) or memory_ran_out(exc)
+            if len(targets) == 1 or not known:
                 raise
+            failed = report(exc, "segment", name)
             done.append({"image": name, "error": str(exc)})
-            code = code or report(exc, "segment")
+            code = code or failed  # of several failures the first says the code
     console.document(done[0] if len(done) == 1 else {"images": done})
     return code
 
@@ -235,33 +227,3 @@ def _check_large(target: Targets) -> None:
         raise SettingsError(
             "the run goes out of core, so that its labels may not fit in memory; leave --labels-tiff and --picture out."
         )
-
-
-def _targets(args: argparse.Namespace) -> list[Targets]:
-    wished = {"store": args.out, "labels": args.labels_tiff, "picture": args.picture, "table": args.table}
-    if not any(wished.values()) and not args.dry_run:
-        raise SettingsError("no result was asked for; give --out, --labels-tiff, --picture or --table.")
-    if len(args.images) == 1:
-        return [Targets(**wished)]
-    names = [_stem(Path(name)) for name in args.images]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SettingsError(f"several images are called {', '.join(twice)}; segment them one by one.")
-    suffix = {"store": ".ome.zarr", "labels": ".tif", "picture": ".png", "table": ".csv"}
-    for folder in filter(None, wished.values()):
-        _make_folder(folder)
-    return [Targets(**{kind: folder and folder / (name + suffix[kind]) for kind, folder in wished.items()}) for name in names]
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise ResultError(f"{folder} cannot be the folder of several results ({exc.strerror}); name another.") from exc
-
-
-def _stem(path: Path) -> str:
-    """Name without the suffixes of images: `a.ome.tif` gives `a`."""
-    name = path.name
-    for suffix in (path.suffix, ".ome"):
-        name = name.removesuffix(suffix) if len(name) > len(suffix) else name
-    return name

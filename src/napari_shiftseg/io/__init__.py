@@ -8,6 +8,7 @@ from napari_shiftseg.io.overview import Overview
 from napari_shiftseg.io.result import ResultWriter, StoredResult, open_result, save_labels_tiff, save_result
 from napari_shiftseg.io.store import chunk_edges
 from napari_shiftseg.io.work_folder import WorkFolder, work_path
+from napari_shiftseg.io.writer import check_store
 
 __all__ = [
     "BlockPyramid",
@@ -20,6 +21,7 @@ __all__ = [
     "View",
     "WorkFolder",
     "bundled_models",
+    "check_store",
     "chunk_edges",
     "chunks_of",
     "load_model",

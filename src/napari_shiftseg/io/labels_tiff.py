@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import tifffile
 
 from napari_shiftseg.errors import ResultError
+from napari_shiftseg.files import replacing
 from napari_shiftseg.io.label_rules import check_integers, check_label_axes, check_range
 from napari_shiftseg.io.view import ArrayLike
 
@@ -62,7 +62,8 @@ def save_labels_tiff(
     Raises
     ------
     ResultError
-        If the labels are not integers in [0, 2**32), the axes do not fit, or the file cannot be written.
+        If the labels are not integers in [0, 2**32), the axes do not fit, the file cannot be written, or its place is taken by
+        what is no file.
     """
     path = Path(path)
     scale, units = check_label_axes(axes, labels.shape, scale, units)
@@ -72,10 +73,8 @@ def save_labels_tiff(
     dtype = np.dtype(np.uint32 if wide else np.uint16)
     calibration = _ome_calibration(axes, scale, units) if ome else _imagej_calibration(axes, scale, units)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
-            part = Path(folder) / path.name
-            tifffile.imwrite(part, _planes(labels, dtype), shape=labels.shape, dtype=dtype, **calibration)
-            part.replace(path)
+        with replacing(path) as partial:
+            tifffile.imwrite(partial, _planes(labels, dtype), shape=labels.shape, dtype=dtype, **calibration)
     except OSError as exc:
         raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another folder or make room.") from exc
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from napari_shiftseg.errors import ModelError, ShiftsegError
+from napari_shiftseg.errors import ModelError, ResultError, ShiftsegError
+from napari_shiftseg.files import replacing
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network import Model, ModelRecord, UNet
 
@@ -98,14 +98,13 @@ def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None
     metadata = {"format": _FORMAT, "spec": json.dumps(module.spec.to_dict())}
     if record is not None:
         metadata["record"] = json.dumps(record.to_dict(), default=str)
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(_in_order(save(tensors, metadata=metadata)))
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_bytes(_in_order(save(tensors, metadata=metadata)))
+    except ResultError as exc:
+        raise ModelError(f"the model cannot be written: {exc}") from exc
     except OSError as exc:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise ModelError(f"the model cannot be written to {path} ({exc.strerror}); choose another place.") from exc
     return path
 

@@ -22,7 +22,7 @@ from napari_shiftseg.io.frames import Image
 from napari_shiftseg.io.label_rules import check_label_axes
 from napari_shiftseg.io.ome_zarr import OUR_KEY
 
-__all__ = ["FOLDERS", "STORE_VERSION", "ResultWriter", "jsonable", "our_attributes"]
+__all__ = ["FOLDERS", "STORE_VERSION", "ResultWriter", "check_store", "jsonable", "our_attributes"]
 
 FOLDERS: Mapping[str, str] = {
     "image": "",
@@ -81,7 +81,7 @@ class ResultWriter:
         self.path = Path(path).absolute()
         self._shape, self._axes, self._name = tuple(shape), axes, name
         self._scale, self._units = check_label_axes(axes, shape, scale, units)
-        _check_free(self.path, overwrite=overwrite)
+        check_store(self.path, overwrite=overwrite)
         self._levels = store.level_count(dict(zip(axes, shape, strict=True)))
         self._image: Image | None = None
         self._axes_of: dict[str, str] = {}
@@ -239,7 +239,14 @@ def our_attributes(path: Path) -> dict[str, Any] | None:
     return ours if isinstance(ours, dict) else None
 
 
-def _check_free(path: Path, *, overwrite: bool) -> None:
+def check_store(path: str | Path, *, overwrite: bool) -> None:
+    """Refuse a place for a store that is taken: by anything but a result, and by a result unless it is to be overwritten.
+
+    Raises
+    ------
+    ResultError
+    """
+    path = Path(path)
     if not path.exists() and not path.is_symlink():
         return
     if our_attributes(path) is None or path.is_symlink():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_shiftseg.errors import DeviceError, OutOfMemoryError
+from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
 from napari_shiftseg.geometry import UNetSpec, Window
 from napari_shiftseg.network.device import choose_device, choose_dtype
 from napari_shiftseg.network.inference import InferenceNet
@@ -58,10 +58,8 @@ class CompiledNet(nn.Module):
                 self._kinds[key] = self._compiled(pixels.shape, keep)
             found = self._kinds[key].infer([pixels])
             return torch.from_numpy(np.array(found[0]))  # the request writes its next result to the same place
-        except MemoryError as exc:
-            raise OutOfMemoryError(f"memory ran out while computing {what}; use smaller tiles.") from exc
-        except RuntimeError as exc:
-            if "bad_alloc" in str(exc) or "allocate" in str(exc):
+        except (RuntimeError, MemoryError) as exc:
+            if memory_ran_out(exc) or "allocate" in str(exc):
                 raise OutOfMemoryError(f"memory ran out while computing {what}; use smaller tiles.") from exc
             reason = str(exc).strip().splitlines()[-1]
             raise DeviceError(f"OpenVINO could not compute {what} ({reason}); use --device cpu.") from exc

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from napari_shiftseg.errors import DeviceError, OutOfMemoryError
+from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
 
 __all__ = [
     "Device",
@@ -206,11 +206,13 @@ def release_memory(device: Device) -> None:
     """Give back what PyTorch keeps for later on a GPU."""
     if device.kind == "cuda":
         torch.cuda.empty_cache()
+    elif device.kind == "mps":
+        torch.mps.empty_cache()
 
 
 @contextmanager
 def memory_errors(what: str) -> Iterator[None]:
-    """Turn an out-of-memory error of PyTorch (a RuntimeError) or of Python into ours.
+    """Turn an out-of-memory error of PyTorch (a RuntimeError of one kind or another) or of Python into ours.
 
     Parameters
     ----------
@@ -219,10 +221,7 @@ def memory_errors(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as exc:
+    except (RuntimeError, MemoryError, OSError) as exc:
+        if isinstance(exc, OutOfMemoryError) or not memory_ran_out(exc):
+            raise
         raise OutOfMemoryError(f"memory ran out while computing {what}; use smaller tiles or another device.") from exc
-    except RuntimeError as exc:
-        # the CPU allocator has no error class of its own
-        if "can't allocate memory" in str(exc) or "not enough memory" in str(exc):
-            raise OutOfMemoryError(f"memory ran out while computing {what}; use smaller tiles.") from exc
-        raise

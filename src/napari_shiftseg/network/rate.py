@@ -107,9 +107,10 @@ def _matrix_rate(device: Device, dtype: torch.dtype, seconds: float) -> float:
     best, edge = 0.0, 1024
     while edge <= _LARGEST_EDGE:
         try:
-            a = torch.ones((edge, edge), dtype=dtype, device=device.torch_device)
-            taken = _best(partial(torch.mm, a, torch.ones_like(a)), device, seconds / 3)
-        except (OutOfMemoryError, torch.OutOfMemoryError):
+            with memory_errors("a product of matrices"):
+                a = torch.ones((edge, edge), dtype=dtype, device=device.torch_device)
+                taken = _best(partial(torch.mm, a, torch.ones_like(a)), device, seconds / 3)
+        except OutOfMemoryError:
             break
         best = max(best, 2.0 * edge**3 / taken)
         # the next edge takes eight times as long

@@ -47,7 +47,8 @@ def computed_strips(
     image has a channel axis.
     """
     spec, layout = module.spec, channels_last(module.spec.ndim)
-    net: Any = ready_network(module, device, dtype)
+    with memory_errors("the weights of the network"):
+        net: Any = ready_network(module, device, dtype)
     one_step = device.kind == "cpu" and onednn.works(spec.ndim, choose_dtype(dtype, device))
     # what is held and what a strip gives depend on no row further back
     memory = plan.strip + spec.margin[0] + 2 * spec.period[0]

@@ -54,7 +54,8 @@ def computed_tiles(
     Parameters as in `predict_steps`; the image has a channel axis. Where reading takes time, and on GPUs, the next tiles are
     read in a thread while the network runs. Closing the generator ends that thread.
     """
-    net = ready_network(module, device, dtype, tiled=True)
+    with memory_errors("the weights of the network"):
+        net = ready_network(module, device, dtype, tiled=True)
     empty = ConstantTiles() if known is None else known
     copies = Copies(device.torch_device)
     size = 1 if deterministic or isinstance(net, PlainNet) else batch_size(plan, device)

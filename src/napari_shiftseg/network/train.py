@@ -18,6 +18,7 @@ from torch import Tensor
 
 from napari_shiftseg.errors import ComplianceError, DeviceError, ModelError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
+from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, violations
 from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
@@ -136,6 +137,8 @@ def train(images: Sequence[TrainImage], settings: TrainSettings, on_event: Any =
     ComplianceError
         If a rule is broken and `settings.allow_noncompliant` is false; it names the nearest legal window.
     SettingsError, OutOfMemoryError
+    ResultError
+        If the place of the checkpoint is taken by what is no file.
 
     Source: De Brabandere et al. 2017 (loss); Rumberger et al. 2021, section 3.2 (rules).
     """
@@ -156,7 +159,8 @@ def train_steps(
     net = UNet(settings.spec) if start is None else copy.deepcopy(start)
     # on the CPU and on tensor cores, channels-last convolutions are the fast ones
     layout = channels_last(settings.spec.ndim)
-    net = arranged(net.to(where), layout).train()
+    with memory_errors("the weights of the network"):
+        net = arranged(net.to(where), layout).train()
     optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings.steps))
     average = torch.optim.swa_utils.AveragedModel(
@@ -172,9 +176,9 @@ def train_steps(
             losses["loss"].backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
             optimiser.step()
-        schedule.step()
-        average.update_parameters(net)
-        values = {name: float(value.detach()) for name, value in losses.items()}
+            schedule.step()
+            average.update_parameters(net)
+            values = {name: float(value.detach()) for name, value in losses.items()}
         recent = {name: 0.98 * recent.get(name, value) + 0.02 * value for name, value in values.items()}
         _save_checkpoint(settings, state, step + 1)
         yield TrainStep(done=step + 1, total=settings.steps, **values)
@@ -362,14 +366,14 @@ def _record(settings: TrainSettings, images: Sequence[TrainImage], losses: dict[
 def _save_checkpoint(settings: TrainSettings, state: dict[str, Any], step: int) -> None:
     if settings.checkpoint is None or (step % settings.checkpoint_every and step != settings.steps):
         return
-    path = Path(settings.checkpoint)
-    partial = path.with_name(path.name + ".partial")
-    torch.save({"step": step, "spec": settings.spec.to_dict(), **{k: v.state_dict() for k, v in state.items()}}, partial)
-    partial.replace(path)
+    with replacing(settings.checkpoint) as partial:
+        torch.save({"step": step, "spec": settings.spec.to_dict(), **{k: v.state_dict() for k, v in state.items()}}, partial)
 
 
 def _resume(settings: TrainSettings, state: dict[str, Any]) -> int:
     """Step at which to go on; 0 without a checkpoint."""
+    if settings.checkpoint is not None:
+        check_file(settings.checkpoint)
     if settings.checkpoint is None or not Path(settings.checkpoint).exists():
         return 0
     try:

@@ -339,6 +339,8 @@ class InspectWidget(QWidget):
             return
         try:
             save(path)
+        except ShiftsegError as exc:
+            show_error(sentence(exc))
         except OSError as exc:
             show_error(f"{path} cannot be written ({exc.strerror or exc}); choose another folder.")
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from napari.qt.threading import GeneratorWorker, create_worker
 
-from napari_shiftseg.errors import ShiftsegError
+from napari_shiftseg.errors import ShiftsegError, memory_ran_out
 from napari_shiftseg.events import Event
 
 __all__ = ["End", "Job", "cancel_all", "run_guarded", "sentence", "start_job"]
@@ -107,4 +107,6 @@ def run_guarded(steps: Callable[[], Steps], cancelled: Flag) -> Generator[Event,
 def sentence(exc: Exception) -> str:
     """An exception as one sentence; ours are sentences already."""
     text = str(exc) if isinstance(exc, ShiftsegError) else f"{type(exc).__name__}: {exc}".splitlines()[0]
+    if memory_ran_out(exc) and not isinstance(exc, ShiftsegError):
+        text = f"memory ran out ({text}); use smaller tiles, or close what else takes memory."
     return text[:1].upper() + text[1:]

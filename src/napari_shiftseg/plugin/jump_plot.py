@@ -5,6 +5,8 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QImage, QPainter, QPalette, QPen
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from napari_shiftseg.errors import ResultError
+from napari_shiftseg.files import replacing
 from napari_shiftseg.plugin.inspect_jobs import KINDS
 from napari_shiftseg.plugin.overlays import COLOURS
 
@@ -50,8 +52,9 @@ class JumpPlot(QWidget):
         painter.translate(0, head)
         self._paint(painter, size.width(), QColor("black"))
         painter.end()
-        if not image.save(path):
-            raise OSError(f"{path} cannot be written; choose another folder.")
+        with replacing(path) as partial:
+            if not image.save(str(partial)):
+                raise ResultError(f"{path} cannot be written; choose another folder, or a name that ends in .png.")
 
     def paintEvent(self, _) -> None:
         """As Qt asks."""

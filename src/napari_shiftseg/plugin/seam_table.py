@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
 
+from napari_shiftseg.files import replacing
+
 if TYPE_CHECKING:
     from napari_shiftseg.analysis import SeamReport, SeamRow
 
@@ -76,7 +78,7 @@ def save_csv(path: str | Path, report: "SeamReport", axes: str) -> None:
     """Write the table of a report, all its columns, the worst seam first."""
     order = {(row.axis, row.position): number for number, row in enumerate(report.worst(len(report.table)))}
     rows = sorted(report.rows(), key=lambda row: order[row["axis"], row["position"]])
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         names = ["axis_name", *rows[0]] if rows else ["axis_name", "axis", "position"]
         writer = csv.DictWriter(file, names)
         writer.writeheader()

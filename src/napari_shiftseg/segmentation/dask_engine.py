@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from napari_shiftseg.errors import ResultError, SettingsError, ShiftsegError
+from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError, ShiftsegError, memory_ran_out
 from napari_shiftseg.events import BlockDone, Event, Stage
 from napari_shiftseg.io import Image
 from napari_shiftseg.segmentation.block_worker import describe_job, finish_blocks, open_job, order_of
@@ -209,6 +209,8 @@ class DaskEngine:
             return False
         if isinstance(error, ShiftsegError):
             raise error
+        if memory_ran_out(error):
+            raise OutOfMemoryError(f"memory ran out in a worker ({error}); use smaller tiles or fewer workers.") from error
         killed = isinstance(error, KilledWorker)
         if batch.tries + 1 < _TRIES["killed" if killed else "failed"]:
             return True

@@ -15,7 +15,7 @@ from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import METHODS, TilePlan, choose_method
 from napari_shiftseg.instances import label_steps
-from napari_shiftseg.io import Image, StoredResult, save_result, work_path
+from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
 from napari_shiftseg.network import Model, free_memory, predict_steps, stream_wish
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.layout import bytes_in_memory
@@ -140,6 +140,8 @@ def segment_steps(
     unfinished = out is not None and work_path(out).exists()
     if out is not None and Path(out).exists() and not overwrite and not unfinished:
         raise ResultError(f"{out} is there already; choose another name or remove it.")
+    if out is not None and not unfinished:
+        check_store(out, overwrite=True)
     task = prepare(image, model, settings)
     if out_of_core(task, settings, out):
         if out is None:
