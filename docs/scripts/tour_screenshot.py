@@ -1,8 +1,8 @@
-"""Draw the pictures of docs/tour.md: the sample of Fig. 3 by tiles off and on the lattice, and windows of one period.
+"""Draw the pictures of docs/tour.md: follow it to the letter in one window, and save the window where the tour shows it.
 
     xvfb-run -a -s "-screen 0 1600x1100x24" python docs/scripts/tour_screenshot.py
 
-Needs a display (Xvfb will do) and the extra `napari`. Prints what the widgets say.
+Needs a display (Xvfb will do) and the extra `napari`. Prints what the widgets say and which layers there are.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from qtpy.QtTest import QTest
 from segment_screenshot import save_window, wait_for
 
 from napari_shiftseg.plugin.inspect_widget import InspectWidget
+from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.segment_widget import SegmentWidget
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
@@ -31,12 +32,19 @@ def dock(viewer, widget, name):
     return widget
 
 
-def segment(widget, model, tile, allow):
-    """Choose a model and a tile size as a user does, and run."""
+def to_front(viewer, name):
+    """Show the tab of a dock, as a click on it does."""
+    viewer.window.dock_widgets[name].parent().raise_()
+
+
+def segment(viewer, widget, model, tile):
+    """Choose the image, a model and a tile size as a user does, and run."""
+    to_front(viewer, "Segment (napari-shiftseg)")
+    viewer.layers.selection.active = viewer.layers["fig3"]
+    widget.form.layers.value = viewer.layers["fig3"]
     wait_for(lambda: widget.equipment is not None)  # which knows the models
     widget.form.model.names.setCurrentText(model)
     wait_for(lambda: widget.equipment is not None and widget.equipment.model.name == model)
-    widget.form.allow.setChecked(allow)
     edit = widget.form.tile.lineEdit()
     edit.selectAll()
     QTest.keyClicks(edit, str(tile))
@@ -44,23 +52,27 @@ def segment(widget, model, tile, allow):
     click(widget, widget.run_button)
 
 
-def inspected(viewer, model, tile, path, *, grid=False):
-    """The sample of Fig. 3 by a model and a tile size, in the Inspect widget, with its truth."""
-    viewer.open_sample("napari-shiftseg", "fig3")
-    viewer.layers.selection.active = viewer.layers["fig3"]
-    segment(dock(viewer, SegmentWidget(viewer), "Segment (napari-shiftseg)"), model, tile, allow=True)
-    widget = dock(viewer, InspectWidget(viewer), "Inspect (napari-shiftseg)")
-    widget.form.layers.value = viewer.layers["fig3 instances"]
+def made(viewer, role):
+    """The layer of a role of the last run."""
+    return [layer for layer in viewer.layers if layer.metadata.get(KEY, {}).get("role") == role][-1]
+
+
+def inspect(viewer, widget, path, *, highlight):
+    """Measure the seams against the truth, outline what is wrong, and save the window."""
+    to_front(viewer, "Inspect (napari-shiftseg)")
+    widget.form.layers.value = made(viewer, "instances")
     widget.form.truth.value = viewer.layers["fig3 truth"]
-    widget.form.seams.setChecked(True)
-    widget.form.grid.setChecked(grid)
     click(widget, widget.form.measure)
-    click(widget, widget.form.highlight)
+    if highlight:
+        click(widget, widget.form.highlight)
     print(path.name, "|", widget.form.finding.text(), "|", widget.status.text())
-    viewer.layers["fig3 instances"].visible = False
-    viewer.layers["fig3 on seams"].visible = False
-    viewer.layers["fig3 embedding RGB"].visible = True
-    viewer.layers.selection.active = viewer.layers["fig3 embedding RGB"]
+    print("layers:", *(layer.name for layer in viewer.layers if layer.visible), sep="\n    ")
+    made(viewer, "instances").visible = False
+    if highlight:
+        made(viewer, "on seams").visible = made(viewer, "extra objects").visible = False
+    rgb = made(viewer, "embedding RGB")
+    rgb.visible = True
+    viewer.layers.selection.active = rgb
     viewer.reset_view()
     viewer.scene.camera.zoom *= 1.6
     save_window(viewer, path)
@@ -69,18 +81,23 @@ def inspected(viewer, model, tile, path, *, grid=False):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
-    wishes = parser.parse_args()
-    wishes.out.mkdir(parents=True, exist_ok=True)
-    shots = (
-        ("disks-fig3", 20, "tour_seams.png", False),
-        ("disks-fig3", 32, "tour_cured.png", False),
-        ("disks-fig3a", 300, "tour_window.png", True),
-    )
-    for model, tile, name, grid in shots:
-        viewer = napari.Viewer(show=True)
-        viewer.window._qt_window.resize(1380, 980)
-        inspected(viewer, model, tile, wishes.out / name, grid=grid)
-        viewer.close()
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    viewer = napari.Viewer(show=True)
+    viewer.window._qt_window.resize(1380, 980)
+    viewer.open_sample("napari-shiftseg", "fig3")
+    segmenting = dock(viewer, SegmentWidget(viewer), "Segment (napari-shiftseg)")
+    segmenting.form.allow.setChecked(True)
+    segment(viewer, segmenting, "disks-fig3", 20)
+    inspecting = dock(viewer, InspectWidget(viewer), "Inspect (napari-shiftseg)")
+    inspecting.form.seams.setChecked(True)
+    inspect(viewer, inspecting, out / "tour_seams.png", highlight=True)
+    segment(viewer, segmenting, "disks-fig3", 32)
+    inspect(viewer, inspecting, out / "tour_cured.png", highlight=False)
+    segment(viewer, segmenting, "disks-fig3a", 300)
+    inspecting.form.grid.setChecked(True)
+    inspect(viewer, inspecting, out / "tour_window.png", highlight=True)
+    viewer.close()
 
 
 if __name__ == "__main__":

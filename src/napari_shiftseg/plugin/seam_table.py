@@ -26,7 +26,8 @@ _COLUMNS = {
     "missed": "True objects across the seam that no instance matches.",
     "split": "True objects across the seam that are split.",
 }
-_OF_A_TRUTH = ("missed", "split")  # not shown without one
+# A narrow dock has room for seven columns; a file has them all.
+_WITHOUT_TRUTH, _WITH_TRUTH = ("jump", "control"), ("missed", "split")
 
 
 class SeamTable(QTableWidget):
@@ -59,8 +60,10 @@ class SeamTable(QTableWidget):
             values = (axes[row.axis], row.position, row.jump, row.control, row.ratio, row.touching, row.straight)
             for column, value in enumerate((*values, row.missed, row.split)):
                 self.setItem(number, column, _item(value, row))
-        for name in _OF_A_TRUTH:
-            self.setColumnHidden(list(_COLUMNS).index(name), not any(row.missed is not None for row in rows))
+        truth = any(row.missed is not None for row in rows)
+        for names, shown in ((_WITHOUT_TRUTH, not truth), (_WITH_TRUTH, truth)):
+            for name in names:
+                self.setColumnHidden(list(_COLUMNS).index(name), not shown)
         self.blockSignals(False)
         # no column is the order yet: the rows stay as they were given
         self.horizontalHeader().setSortIndicator(-1, Qt.SortOrder.AscendingOrder)

@@ -15,6 +15,8 @@ _TIPS = {
     "tile": "Pixels that one tile writes along each axis. Multiples of the network's period give the same result for every "
     "size; a typed size is set to the nearest one, unless non-compliant runs are allowed. One edge, or one per axis: 64 x 128.",
     "allow": "Run although a rule is broken. The layers are marked as such.",
+    "verdict": "Green: the result will be that of one pass, whatever the tiles, by a network that was trained for it. Whether "
+    "the objects are right is another question.",
     "dtype": "Number format of the convolutions: float32 is exact, the others are faster on GPUs.",
     "method": "Tiles: each is computed with its surroundings, and meets the next one at a seam that Inspect can show. Stream: "
     "strips along the first axis that compute no row twice, with seams between columns alone. Automatic: what costs less.",
