@@ -1,8 +1,10 @@
 """A comparison with naive tiles as layers, marked for what they are."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from napari.layers import Layer
 from napari.types import LayerDataTuple
 from napari.utils.colormaps import DirectLabelColormap
 
@@ -14,12 +16,27 @@ if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.plugin.subject import Subject
 
-__all__ = ["COMPARED", "comparison_layers", "paint_comparison"]
+__all__ = ["COMPARED", "comparison_layers", "is_compared", "paint_comparison", "show_beside"]
 
 COMPARED = ("naive embedding RGB", "difference", "naive instances", "labels differing")
 """Roles of the layers."""
 
 _FLOOR = 1e-6  # rounding of float32 in embeddings of about 1 to 10
+
+
+def is_compared(layers: Sequence[Layer]) -> bool:
+    """Whether there is a comparison among the layers of a run."""
+    return any(layer.metadata[KEY].get("role") in COMPARED for layer in layers)
+
+
+def show_beside(layers: Sequence[Layer], on: bool) -> None:
+    """Show the layers of both results of a run, or hide those of the naive tiles."""
+    for layer in layers:
+        role = layer.metadata[KEY].get("role")
+        if role in COMPARED:
+            layer.visible = on
+        elif on and role in ("embedding RGB", "instances"):
+            layer.visible = True
 
 
 def paint_comparison(subject: "Subject", comparison: "Comparison") -> np.ndarray:

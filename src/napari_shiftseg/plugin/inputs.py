@@ -1,10 +1,10 @@
 """Small inputs of the widgets: a model, a tile size, channels, a text with a coloured dot."""
 
-from magicgui.widgets import FileEdit
+from magicgui.widgets import ComboBox, FileEdit
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-__all__ = ["AUTOMATIC", "DOTS", "ChannelRow", "ModelBox", "Note", "TileBox", "offer"]
+__all__ = ["AUTOMATIC", "DOTS", "ChannelRow", "ModelBox", "Note", "TileBox", "keep_choice", "offer"]
 
 AUTOMATIC = "Automatic"
 DOTS = {"pass": "#4caf50", "warn": "#e6a117", "fail": "#e5534b"}  # readable on napari's dark and light themes
@@ -144,6 +144,17 @@ class ChannelRow(QWidget):
         box.currentIndexChanged.connect(lambda _: self.changed.emit())
         self._row.addWidget(box)
         return box
+
+
+def keep_choice(box: ComboBox) -> None:
+    """Ask a box for its choices anew, and keep what is chosen if it is there: magicgui loses it where its name has changed."""
+    chosen = box.value
+    with box.changed.blocked():
+        box.reset_choices()
+        if any(choice is chosen for choice in box.choices):
+            box.value = chosen
+    if box.value is not chosen:
+        box.changed.emit(box.value)
 
 
 def offer(box: QComboBox, texts: tuple[str, ...]) -> None:

@@ -15,9 +15,9 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.plugin.closeup import close_up
-from napari_shiftseg.plugin.comparison import COMPARED, comparison_layers
+from napari_shiftseg.plugin.comparison import comparison_layers, is_compared, show_beside
 from napari_shiftseg.plugin.highlight_layers import highlight_layers
-from napari_shiftseg.plugin.inputs import Note
+from napari_shiftseg.plugin.inputs import Note, keep_choice
 from napari_shiftseg.plugin.inspect_form import InspectForm
 from napari_shiftseg.plugin.inspect_jobs import (
     KINDS,
@@ -36,7 +36,7 @@ from napari_shiftseg.plugin.replacement import replace_layers, words_on_kept
 from napari_shiftseg.plugin.scroll import fill_scrolling
 from napari_shiftseg.plugin.seam_table import save_csv
 from napari_shiftseg.plugin.signature import is_older
-from napari_shiftseg.plugin.subject import Subject, is_result, is_truth, newest, subject_of
+from napari_shiftseg.plugin.subject import Subject, is_result, is_truth, layers_of_run, newest, subject_of
 
 if TYPE_CHECKING:
     import napari
@@ -173,17 +173,9 @@ class InspectWidget(QWidget):
 
     def _on_beside(self, on: bool) -> None:
         """Both results in a grid of views, or only the compliant one."""
-        if self.layer is None:
-            return
-        for other in self.viewer.layers:
-            theirs = other.metadata.get(KEY, {})
-            if theirs.get("role") and theirs.get("run") == self.layer.metadata[KEY].get("run"):
-                role = theirs["role"]
-                if role in COMPARED:
-                    other.visible = on
-                elif on and role in ("embedding RGB", "instances"):
-                    other.visible = True
-        self.viewer.canvas.grid.enabled = on
+        if self.layer is not None:
+            show_beside(layers_of_run(self.viewer, self.layer), on)
+            self.viewer.canvas.grid.enabled = on
 
     def _show_probe(self, probe: "PeriodProbe") -> None:
         self.form.answer.tell({True: "pass", False: "fail", None: ""}[probe.agrees], probe.text)
@@ -247,8 +239,8 @@ class InspectWidget(QWidget):
     def reset_choices(self, *_: Any) -> None:
         """Called by napari when layers come, go or are renamed; also once the dock is closed."""
         if isalive(self):
-            self.form.layers.reset_choices()
-            self.form.truth.reset_choices()
+            keep_choice(self.form.layers)
+            keep_choice(self.form.truth)
             self._follow_run()
             if self.layer is not self._watched:
                 self._on_layer()
@@ -278,7 +270,7 @@ class InspectWidget(QWidget):
             self._watched.events.metadata.disconnect(self._on_computed)
         self._watched = self.layer
         self._chose_older = self.layer is not None and is_older(self.layer)
-        self.form.truth.reset_choices()
+        keep_choice(self.form.truth)
         if self._watched is not None:
             self._watched.events.metadata.connect(self._on_computed)
         wanted = self.form.seams.isChecked(), self.form.grid.isChecked()
@@ -295,6 +287,9 @@ class InspectWidget(QWidget):
     def _forget(self) -> None:
         """Nothing is known of this result yet."""
         self.findings = None
+        if self.form.beside.isChecked() and not is_compared(layers_of_run(self.viewer, self.layer)):
+            self.form.beside.setChecked(False)
+            self.viewer.canvas.grid.enabled = False
         self.form.plot.tell({})
         self.form.table.tell((), "")
         self.form.finding.tell("", "")

@@ -17,7 +17,7 @@ from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event
 from napari_shiftseg.plugin.embedding_button import EmbeddingButton
 from napari_shiftseg.plugin.equipment import Equipment, equip_steps
-from napari_shiftseg.plugin.inputs import offer
+from napari_shiftseg.plugin.inputs import keep_choice, offer
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
 from napari_shiftseg.plugin.large_jobs import Written, segment_large
 from napari_shiftseg.plugin.large_layers import LiveLabels
@@ -240,7 +240,7 @@ class SegmentWidget(QWidget):
     def reset_choices(self, *_: Any) -> None:
         """Called by napari when layers come, go or are renamed; also once the dock is closed."""
         if isalive(self):
-            self.form.layers.reset_choices()
+            keep_choice(self.form.layers)
             self.embedding_button.look()
             if self.layer is not self._watched:  # the last one has gone: no signal comes
                 self._on_layer()

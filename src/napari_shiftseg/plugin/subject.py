@@ -25,6 +25,7 @@ __all__ = [
     "find_model",
     "is_result",
     "is_truth",
+    "layers_of_run",
     "newest",
     "plan_of_record",
     "subject_of",
@@ -203,6 +204,12 @@ def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject
         truth=_data(truth),
         digest=None if layers["embedding"] is None else layers["embedding"].metadata[KEY].get("digest"),
     )
+
+
+def layers_of_run(viewer: Any, layer: Layer | None) -> list[Layer]:
+    """All layers of the run that a layer is of, with what was made of its result."""
+    run = None if layer is None else layer.metadata[KEY].get("run")
+    return [other for other in viewer.layers if run and other.metadata.get(KEY, {}).get("run") == run]
 
 
 def newest(viewer: Any, older: Layer) -> Layer | None:
