@@ -65,12 +65,11 @@ def replace_layers(viewer: Any, tuples: list[LayerDataTuple], *, whole: bool = F
         for data, options, kind in tuples:
             old = next((layer for layer in free if _fits(layer, data, options["metadata"][KEY], kind)), None)
             if old is None:
-                shown.append(viewer.add_layer(Layer.create(data, options, kind)))
+                shown.append(_add(viewer, Layer.create(data, options, kind)))
             else:
                 free.remove(old)
                 _update(old, data, options)
                 shown.append(old)
-            sign(shown[-1], options["metadata"][KEY].get("digest"))
     for layer in free:
         if layer.metadata[KEY].get("run") != run:
             mark_older(layer, hide=True)
@@ -137,6 +136,13 @@ def _fits(layer: Layer, data: Any, known: dict[str, Any], kind: str) -> bool:
     return np.ndim(layer.data) == np.ndim(data) if known["role"] == PREVIEW else np.shape(layer.data) == np.shape(data)
 
 
+def _add(viewer: Any, layer: Layer) -> Layer:
+    left = sign(layer, layer.metadata[KEY].get("digest"))  # before others hear of it
+    viewer.add_layer(layer)
+    left.name = layer.name  # which napari makes unique
+    return layer
+
+
 def _update(layer: Layer, data: Any, options: dict[str, Any]) -> None:
     left = signature_of(layer)
     assert left is not None
@@ -153,6 +159,7 @@ def _update(layer: Layer, data: Any, options: dict[str, Any]) -> None:
     if left.hidden:
         layer.visible = True
     layer.name = options["name"]
+    sign(layer, options["metadata"][KEY].get("digest"))
 
 
 def _forget_strokes(layer: Labels) -> None:

@@ -213,18 +213,20 @@ def layers_of_run(viewer: Any, layer: Layer | None) -> list[Layer]:
 
 
 def newest(viewer: Any, older: Layer) -> Layer | None:
-    """The result that came in the place of an older one, of the same role if there is one."""
+    """What a later run made in the place of an older result: that of the same role, else its instances."""
     known = older.metadata[KEY]
     made = [
         layer
         for layer in viewer.layers
         if is_result(layer)
         and layer.metadata[KEY].get("source_id") == known.get("source_id")
+        and layer.metadata[KEY].get("run") != known.get("run")
         and signature_of(layer) is not None
         and not is_older(layer)
     ]
-    same = [layer for layer in made if layer.metadata[KEY]["role"] == known["role"]]
-    return next(reversed(same or made), None)
+    roles = [layer.metadata[KEY]["role"] for layer in made]
+    role = known["role"] if known["role"] in roles else "instances"
+    return next((layer for layer in reversed(made) if layer.metadata[KEY]["role"] == role), None)
 
 
 def without_embedding(viewer: Any, image: Layer | None) -> Layer | None:
