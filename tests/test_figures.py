@@ -28,7 +28,7 @@ def test_pages_quote_the_figures_that_there_are(tools):
     assert list(tools("figures").faults()) == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tour.md", "docs/models.md", "docs/inspect.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tour.md", "docs/models.md", "docs/inspect.md", "docs/analysis.md"])
 def test_pages_with_measurements_have_each_number_marked_or_given(tools, page):
     marks, text = tools("page_marks"), (ROOT / page).read_text(encoding="utf-8")
     assert page in tools("figures").COVERED

@@ -85,6 +85,18 @@ def fig3b() -> dict[str, str]:
     return {"ratio": f"{ratio:.0f}", "low": f"{low:.0f}", "high": f"{high:.0f}"}
 
 
+def plans() -> dict[str, str]:
+    """Tiles of random plans against one pass."""
+    values = load("random_plans")
+    single, half = values["float32"], values["bfloat16"]
+    return {
+        "float32": str(single["plans"]),
+        "largest": f"{single['largest']:.1e}",
+        "bfloat16": str(half["plans"]),
+        "bfloat16.equal": str(half["equal"]),
+    }
+
+
 def compiled() -> dict[str, str]:
     """torch.compile against the form that runs."""
     rows = [row for row in load("compiled")["rows"] if row["way"] == "torch.compile"]
@@ -112,6 +124,7 @@ GROUPS = {
     "bfloat16": bfloat16,
     "kills": kills,
     "fig3b": fig3b,
+    "plans": plans,
     "compiled": compiled,
     "stages": stages,
 }
