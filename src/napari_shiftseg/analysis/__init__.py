@@ -2,7 +2,7 @@
 
 from napari_shiftseg.analysis.constructions import passing_network, prime_network
 from napari_shiftseg.analysis.cuts import Cuts
-from napari_shiftseg.analysis.probe import PeriodProbe, probe_period
+from napari_shiftseg.analysis.probe import PeriodProbe, probe_period, probe_steps
 from napari_shiftseg.analysis.ratio import Ratio
 from napari_shiftseg.analysis.seams import SeamReport, SeamRow, seam_report
 from napari_shiftseg.analysis.verify import TilingCheck, verify_steps, verify_tiling
@@ -17,6 +17,7 @@ __all__ = [
     "passing_network",
     "prime_network",
     "probe_period",
+    "probe_steps",
     "seam_report",
     "verify_steps",
     "verify_tiling",

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from napari_shiftseg.errors import ModelError, SettingsError
+from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.device import memory_errors
 
-__all__ = ["SHIFTS", "Bench", "Network", "scale"]
+__all__ = ["SHIFTS", "Bench", "Network", "bench_steps", "scale"]
 
 # Below this share of the largest output two outputs are equal; rounding is 1e-16 and 1e-7, real differences 1e-6 and more.
 _EQUAL = {torch.float64: 1e-10, torch.float32: 2e-6}
@@ -25,7 +26,8 @@ _SIZES = range(8, 320)
 
 Network = Callable[[Tensor], Tensor]
 Edges = tuple[int, ...]
-Passes = Callable[[Sequence[int]], Edges | None]
+Steps = Generator[Event, None, Edges | None]
+Passes = Callable[[Sequence[int]], Steps]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,43 +57,6 @@ class Bench:
         """Relative difference up to which two outputs are equal."""
         return _EQUAL[self.dtype]
 
-    @classmethod
-    def of(
-        cls,
-        module: Network,
-        ndim: int,
-        channels: int,
-        declared: UNetSpec | None,
-        size: int | Sequence[int] | None,
-        seed: int,
-    ) -> Bench:
-        """Find sizes that the network takes, and measure its margin."""
-        network, dtype = _copy(module)
-
-        def passes(shape: Sequence[int]) -> tuple[int, ...] | None:
-            return _output_shape(network, torch.zeros((1, channels, *shape), dtype=dtype))
-
-        short, long = _sizes(passes, ndim, declared, size)
-        out = passes(short)
-        if out is None or len(out) != ndim:
-            raise ModelError(f"the network does not take an image of shape {(channels, *short)}; give a size that it takes.")
-        margin = tuple(a - b for a, b in zip(short, out, strict=True))
-        for axis in range(ndim):
-            if passes(_stretched(short, long, axis)) is None:
-                raise ModelError(f"the network takes {short} px but not {long[axis]} px on axis {axis}; give a size.")
-        room = tuple(edge - lost for edge, lost in zip(long, margin, strict=True))
-        return cls(
-            network=network,
-            dtype=dtype,
-            channels=channels,
-            short=short,
-            long=long,
-            margin=margin,
-            room=room,
-            phases=declared.period if declared is not None else (SHIFTS[-1],) * ndim,
-            seed=seed,
-        )
-
     def shape(self, axis: int) -> tuple[int, ...]:
         """Input shape that is long along an axis, pixels."""
         return _stretched(self.short, self.long, axis)
@@ -105,6 +70,45 @@ class Bench:
         """(E, *out) of (1, C, *in)."""
         with memory_errors("a pass of the network"), torch.inference_mode(), exact_convolutions():
             return self.network(x)[0]
+
+
+def bench_steps(
+    module: Network,
+    ndim: int,
+    channels: int,
+    declared: UNetSpec | None,
+    size: int | Sequence[int] | None,
+    seed: int,
+) -> Generator[Event, None, Bench]:
+    """Find sizes that the network takes, and measure its margin; an event per pass of the network."""
+    network, dtype = _copy(module)
+    yield Stage(done=0, total=0, text="looking for sizes that the network takes")
+
+    def passes(shape: Sequence[int]) -> Steps:
+        found = _output_shape(network, torch.zeros((1, channels, *shape), dtype=dtype))
+        yield Event(done=0, total=0)
+        return found
+
+    short, long = yield from _sizes(passes, ndim, declared, size)
+    out = yield from passes(short)
+    if out is None or len(out) != ndim:
+        raise ModelError(f"the network does not take an image of shape {(channels, *short)}; give a size that it takes.")
+    margin = tuple(a - b for a, b in zip(short, out, strict=True))
+    for axis in range(ndim):
+        if (yield from passes(_stretched(short, long, axis))) is None:
+            raise ModelError(f"the network takes {short} px but not {long[axis]} px on axis {axis}; give a size.")
+    room = tuple(edge - lost for edge, lost in zip(long, margin, strict=True))
+    return Bench(
+        network=network,
+        dtype=dtype,
+        channels=channels,
+        short=short,
+        long=long,
+        margin=margin,
+        room=room,
+        phases=declared.period if declared is not None else (SHIFTS[-1],) * ndim,
+        seed=seed,
+    )
 
 
 def _stretched(short: Sequence[int], long: Sequence[int], axis: int) -> tuple[int, ...]:
@@ -130,7 +134,9 @@ def _output_shape(network: Network, x: Tensor) -> tuple[int, ...] | None:
     return shape if shape and min(shape) > 0 and y.shape[0] == 1 else None
 
 
-def _sizes(passes: Passes, ndim: int, declared: UNetSpec | None, size: int | Sequence[int] | None) -> tuple[Edges, Edges]:
+def _sizes(
+    passes: Passes, ndim: int, declared: UNetSpec | None, size: int | Sequence[int] | None
+) -> Generator[Event, None, tuple[Edges, Edges]]:
     """Short and long edges: as wished, else as declared if the network takes those, else found by trying."""
     if size is not None:
         edges = (size,) * ndim if isinstance(size, int) else tuple(size)
@@ -139,9 +145,12 @@ def _sizes(passes: Passes, ndim: int, declared: UNetSpec | None, size: int | Seq
         return edges, edges
     if declared is not None:
         short, long = _declared_sizes(declared)
-        if all(passes(shape) is not None for shape in (short, *(_stretched(short, long, k) for k in range(ndim)))):
+        for shape in (short, *(_stretched(short, long, k) for k in range(ndim))):
+            if (yield from passes(shape)) is None:
+                break
+        else:
             return short, long
-    return _search(passes, ndim)
+    return (yield from _search(passes, ndim))
 
 
 def _declared_sizes(spec: UNetSpec) -> tuple[Edges, Edges]:
@@ -156,19 +165,22 @@ def _declared_sizes(spec: UNetSpec) -> tuple[Edges, Edges]:
     return short, tuple(spec.input_size(2 * period + 2, axis) for axis, period in enumerate(spec.period))
 
 
-def _search(passes: Passes, ndim: int) -> tuple[Edges, Edges]:
+def _search(passes: Passes, ndim: int) -> Generator[Event, None, tuple[Edges, Edges]]:
     """The first edges that pass and leave room for shifts, the same on all axes."""
-    short = next((edge for edge in _SIZES if passes((edge,) * ndim)), None)
-    if short is None:
+    for short in _SIZES:
+        out = yield from passes((short,) * ndim)
+        if out is not None:
+            break
+    else:
         raise ModelError(f"the network takes no image of {_SIZES.start} to {_SIZES.stop - 1} px; give a size that it takes.")
-    out = passes((short,) * ndim)
-    margin = max(0, short - min(out or (short,)))
+    margin = max(0, short - min(out))
     wanted = short + margin + 2 * SHIFTS[-1] if margin else 4 * SHIFTS[-1]
     for edge in range(wanted, wanted + 256):
-        if passes((edge, *(short,) * (ndim - 1))):
+        if (yield from passes((edge, *(short,) * (ndim - 1)))):
             edges = (edge,) * ndim
             # a padded network sees its borders on every axis, so all have to be long
-            return (edges if margin == 0 and passes(edges) else (short,) * ndim), edges
+            large = margin == 0 and (yield from passes(edges))
+            return (edges if large else (short,) * ndim), edges
     raise ModelError(f"the network takes {short} px but no size from {wanted} px on; give a size that it takes.")
 
 

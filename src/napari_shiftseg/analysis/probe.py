@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -14,12 +14,16 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from napari_shiftseg.analysis.bench import SHIFTS, Bench, Network, scale
+from napari_shiftseg.analysis.bench import SHIFTS, Bench, Network, bench_steps, scale
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network import Model
 
-__all__ = ["PeriodProbe", "probe_period"]
+__all__ = ["PeriodProbe", "probe_period", "probe_steps"]
+
+# Images on which a shift is tried, each before and after it.
+_IMAGES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,7 @@ def probe_period(
     shifts: Sequence[int] | None = None,
     seed: int = 0,
     spec: UNetSpec | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> PeriodProbe:
     """Find the period, margin and reach of any network by experiment.
 
@@ -91,6 +96,8 @@ def probe_period(
         Of the random images.
     spec : UNetSpec, optional
         What is claimed of a network that is not a `UNet`.
+    on_event : callable, optional
+        Called with a `Stage` for each experiment, and with an `Event` for each pass of the network.
 
     Returns
     -------
@@ -102,30 +109,49 @@ def probe_period(
         If the network takes no size that was tried.
     SettingsError
         If `size` has the wrong number of edges or a shift is below 1.
+    OutOfMemoryError
 
     Source: Rumberger et al. 2021, Definitions 1 and 2, Lemma 1.
     """
+    steps = probe_steps(module_or_model, ndim=ndim, channels=channels, size=size, shifts=shifts, seed=seed, spec=spec)
+    return drain(steps, on_event)
+
+
+def probe_steps(
+    module_or_model: Model | Network,
+    *,
+    ndim: int = 2,
+    channels: int = 1,
+    size: int | Sequence[int] | None = None,
+    shifts: Sequence[int] | None = None,
+    seed: int = 0,
+    spec: UNetSpec | None = None,
+) -> Generator[Event, None, PeriodProbe]:
+    """Generator form of `probe_period`: yields an event per pass of the network, returns the `PeriodProbe`."""
     module: Any = module_or_model.module if isinstance(module_or_model, Model) else module_or_model
     declared = spec or getattr(module, "spec", None)
     if declared is not None:
         ndim, channels = declared.ndim, declared.in_channels
     if shifts is not None and (not shifts or min(shifts) < 1):
         raise SettingsError(f"shifts are {tuple(shifts)}; give whole pixels, 1 or more.")
-    bench = Bench.of(module, ndim, channels, declared, size, seed)
-    return _probe(bench, declared, shifts)
+    bench = yield from bench_steps(module, ndim, channels, declared, size, seed)
+    return (yield from _probed(bench, declared, shifts))
 
 
-def _probe(bench: Bench, declared: UNetSpec | None, shifts: Sequence[int] | None) -> PeriodProbe:
-    axes = range(bench.ndim)
-    reach = tuple(_reach(bench, axis) for axis in axes)
+def _probed(bench: Bench, declared: UNetSpec | None, shifts: Sequence[int] | None) -> Generator[Event, None, PeriodProbe]:
+    seen: list[int | None] = []
+    for axis in range(bench.ndim):
+        seen.append((yield from _reach_steps(bench, axis)))
+    reach = tuple(seen)
     sensitivity: list[dict[int, float]] = []
     period: list[int | None] = []
-    for axis in axes:
+    for axis in range(bench.ndim):
         found: dict[int, float] = {}
         for shift in _shifts(bench, axis, declared, shifts, found):
-            found[shift] = _sensitivity(bench, axis, shift, reach)
+            found[shift] = yield from _sensitivity_steps(bench, axis, shift, reach)
         sensitivity.append(dict(sorted(found.items())))
         period.append(min((t for t, value in found.items() if value <= bench.equal), default=None))
+    yield Stage(done=0, total=0, text="looking at a constant image")
     distinct, aware = _constant(bench, tuple(p or bench.room[k] for k, p in enumerate(period)), reach)
     agrees = None if declared is None else _agrees(declared, period, bench.margin, reach)
     return PeriodProbe(
@@ -146,7 +172,7 @@ def _probe(bench: Bench, declared: UNetSpec | None, shifts: Sequence[int] | None
 # -- experiments ------------------------------------------------------------------------------------------------------
 
 
-def _reach(bench: Bench, axis: int) -> int | None:
+def _reach_steps(bench: Bench, axis: int) -> Generator[Event, None, int | None]:
     """Change everything beyond a position, and see how far away the output changes."""
     shape = bench.shape(axis)
     edge, lost = shape[axis], bench.margin[axis]
@@ -157,9 +183,17 @@ def _reach(bench: Bench, axis: int) -> int | None:
     tolerance = bench.equal * 1e-2 * scale(before)
     farthest = 0
     # positions of all phases, so near the end of the image that what they reach lies within the output
-    for position in range(max(1, edge - 1 - bench.phases[axis]), edge - 1):
+    positions = range(max(1, edge - 1 - bench.phases[axis]), edge - 1)
+    done, total = 0, 2 * len(others) * len(positions)
+    yield Stage(done=0, total=total, text=f"looking how far the network sees on axis {axis}")
+    for position in positions:
         for side in (slice(position, None), slice(None, edge - position)):
-            moved = torch.stack([_change(bench, image, other, axis, side, before) for other in others]).amax(0)
+            changes = []
+            for other in others:
+                changes.append(_change(bench, image, other, axis, side, before))
+                done += 1
+                yield Event(done=done, total=total)
+            moved = torch.stack(changes).amax(0)
             if side.start is None:
                 moved = moved.flip(0)  # seen from the other end, the changed part begins at `position` too
             first = int(torch.nonzero(moved > tolerance)[0]) if bool((moved > tolerance).any()) else None
@@ -178,14 +212,17 @@ def _change(bench: Bench, image: Tensor, other: Tensor, axis: int, side: slice, 
     return (bench.run(changed) - before).abs().movedim(axis + 1, 0).flatten(1).amax(1)
 
 
-def _sensitivity(bench: Bench, axis: int, shift: int, reach: tuple[int | None, ...]) -> float:
+def _sensitivity_steps(bench: Bench, axis: int, shift: int, reach: tuple[int | None, ...]) -> Generator[Event, None, float]:
     """Largest |F(T_t I) - T_t F(I)| over the largest |F(I)|, on a random and on a constant image."""
     shape = list(bench.shape(axis))
     shape[axis] += shift
-    worst = 0.0
-    for image in (bench.noise(shape, 3), torch.ones((1, bench.channels, *shape), dtype=bench.dtype)):
+    worst, total = 0.0, 2 * _IMAGES
+    yield Stage(done=0, total=total, text=f"moving the input by {shift} px on axis {axis}")
+    for number, image in enumerate((bench.noise(shape, 3), torch.ones((1, bench.channels, *shape), dtype=bench.dtype))):
         still = bench.run(image.narrow(axis + 2, 0, shape[axis] - shift))
+        yield Event(done=2 * number + 1, total=total)
         moved = bench.run(image.narrow(axis + 2, shift, shape[axis] - shift))
+        yield Event(done=2 * number + 2, total=total)
         length = still.shape[axis + 1] - shift
         a, b = still.narrow(axis + 1, shift, length), moved.narrow(axis + 1, 0, length)
         inside = _interior(bench, a.shape[1:], reach, axis, shift)

@@ -20,12 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Probe; 3 if the network does not keep what its file declares."""
-    from napari_shiftseg.analysis import probe_period
+    from napari_shiftseg.analysis import probe_steps
+    from napari_shiftseg.events import drain
     from napari_shiftseg.io import load_model
 
     model = load_model(args.model)
     console.field("model", describe_model(model))
-    probe = probe_period(model, shifts=args.shifts, seed=args.seed)
+    with console.progress() as show:
+        probe = drain(probe_steps(model, shifts=args.shifts, seed=args.seed), show)
     console.field("result", probe.text)
     for axis, felt in enumerate(probe.sensitivity):
         listed = ", ".join(f"{shift} px: {value:.1e}" for shift, value in felt.items())

@@ -128,11 +128,9 @@ def _tuples(limits: Any) -> dict[str, Any]:
 def probe_steps(subject: Subject, model_file: str) -> Generator[Event, None, "PeriodProbe"]:
     """Find the period of the network by moving its input."""
     yield Stage(done=0, total=0, text="loading the model")
-    from napari_shiftseg.analysis import probe_period
+    from napari_shiftseg import analysis
 
-    model = find_model(subject, model_file)
-    yield Stage(done=0, total=0, text="moving the input of the network")
-    return probe_period(model)
+    return (yield from analysis.probe_steps(find_model(subject, model_file)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
