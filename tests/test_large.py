@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from napari_shiftseg.events import BlockDone, Estimate, Stage, TileDone
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import ChunkReader, Image, ResultWriter, WorkFolder, work_path
 from napari_shiftseg.network import Model, predict
-from napari_shiftseg.segmentation import Pace, duration, layout_of, prepare, segment_steps
+from napari_shiftseg.segmentation import Pace, duration, kept_of, layout_of, prepare, segment_steps
 
 SMALL = 1 << 30
 LARGE = SegmentSettings(device="cpu", out_of_core=True, memory=SMALL, deterministic=True)
@@ -290,6 +291,40 @@ def test_a_run_that_was_left_goes_on_and_ends_with_the_same_files(tmp_path, stop
     assert not finished & {(str(event.window), event.final) for event in again if isinstance(event, BlockDone)}
     same_files(tmp_path / "whole.zarr", tmp_path / "r.zarr")
     assert sorted(os.listdir(tmp_path)) == ["r.zarr", "whole.zarr"]
+
+
+KEPT = {
+    "at the beginning": "",
+    "within a block": "",
+    "after two blocks": "2 of 6 blocks are kept",
+    "before joining": "the network's work on all 6 blocks is kept, and the labels of 0",
+    "while writing": "the network's work on all 6 blocks is kept, and the labels of 2",
+    "before the end": "the network's work on all 6 blocks is kept, and the labels of 6",
+}
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_what_is_kept_is_said_and_what_is_not_does_not_bind(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("napari_shiftseg.segmentation.engine._WRITERS", 1)  # else one more may be written than was said
+    model, image = grey_model(), bars((1100, 700))
+    assert kept_of(tmp_path / "r.zarr") == ""
+    with closing(segment_steps(image, model, LARGE, tmp_path / "r.zarr")) as steps:
+        next(event for event in steps if STOPS[name](event))
+    assert kept_of(tmp_path / "r.zarr") == KEPT[name]
+    other = replace(LARGE, threshold=0.9)
+    if KEPT[name]:
+        with pytest.raises(ResultError, match="had another clustering"):
+            segment(image, model, other, tmp_path / "r.zarr")
+    else:
+        found = segment(image, model, other, tmp_path / "r.zarr")
+        np.testing.assert_array_equal(found.labels[:], segment(image, model, replace(other, out_of_core=False)).labels)
+
+
+@pytest.mark.parametrize(("stop", "kept"), [("within a block", ""), ("before joining", "the network's work is kept")])
+def test_what_is_kept_of_one_block(tmp_path, stop, kept):
+    with closing(segment_steps(bars((90, 70)), grey_model(), LARGE, tmp_path / "r.zarr")) as steps:
+        next(event for event in steps if STOPS[stop](event) or (isinstance(event, TileDone) and stop == "within a block"))
+    assert kept_of(tmp_path / "r.zarr") == kept
 
 
 def same_files(one, other):

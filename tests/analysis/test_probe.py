@@ -1,14 +1,17 @@
 """The probe finds period, margin and reach of networks that it knows nothing of."""
 
 import math
+from contextlib import closing
+from itertools import takewhile
 
 import pytest
 import torch
 from torch import nn
 
 from napari_shiftseg import UNet, UNetSpec
-from napari_shiftseg.analysis import prime_network, probe_period
+from napari_shiftseg.analysis import prime_network, probe_period, probe_steps
 from napari_shiftseg.errors import ModelError, SettingsError
+from napari_shiftseg.events import Stage
 
 SPECS = {
     "no pooling": UNetSpec(levels=0, features=2),
@@ -99,3 +102,68 @@ def test_a_network_that_takes_nothing_is_an_error_of_one_sentence():
         probe_period(nn.Conv2d(1, 1, 3), shifts=(0,))
     with pytest.raises(SettingsError, match="2 axes"):
         probe_period(nn.Conv2d(1, 1, 3), size=(9, 9, 9))
+
+
+# -- step by step -----------------------------------------------------------------------------------------------------
+
+
+class Counting(nn.Module):
+    """A network that counts its passes."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.passes = net, []
+
+    def __deepcopy__(self, _):
+        copied = Counting(self.net.double())
+        copied.passes = self.passes
+        return copied
+
+    def forward(self, x):
+        self.passes.append(x.shape)
+        return self.net(x)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("name", ["l2", "zero padding", "3D"])
+def test_each_step_is_one_pass_of_the_network_at_most(name, declared):
+    """So that cancelling never waits for more than that."""
+    spec = SPECS[name]
+    net = Counting(unet(spec))
+    steps, events, before = probe_steps(net, ndim=spec.ndim, spec=spec if declared else None), [], 0
+    with closing(steps):
+        for event in steps:
+            assert len(net.passes) - before <= 1
+            before = len(net.passes)
+            events.append(event)
+            if not declared and len(events) > 60:
+                break
+    stages = [event for event in events if isinstance(event, Stage)]
+    assert stages[0].text == "looking for sizes that the network takes"
+    if declared:
+        assert {stage.text for stage in stages[1:]} >= {
+            f"looking how far the network sees on axis {k}" for k in range(spec.ndim)
+        }
+        assert stages[-1].text == "looking at a constant image"
+        for first, stage in enumerate(events):
+            if isinstance(stage, Stage) and stage.total:  # each stage counts up to its total
+                counted = [event.done for event in takewhile(lambda event: not isinstance(event, Stage), events[first + 1 :])]
+                assert counted == list(range(1, stage.total + 1))
+
+
+def test_a_probe_that_is_cancelled_runs_the_network_no_more():
+    net = Counting(unet(SPECS["l2"]))
+    steps = probe_steps(net, spec=SPECS["l2"])
+    for _ in range(20):
+        next(steps)
+    passes = len(net.passes)
+    steps.close()
+    assert len(net.passes) == passes > 5
+    with pytest.raises(StopIteration):
+        next(steps)
+
+
+def test_events_of_a_probe_reach_who_asks_for_them():
+    events, net = [], unet(SPECS["l2"])
+    probe = probe_period(net, on_event=events.append)
+    assert probe == probe_period(net) and len(events) > 30

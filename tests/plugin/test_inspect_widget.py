@@ -1,6 +1,7 @@
 """The Inspect widget, operated as a user does."""
 
 import csv
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from qtpy.QtGui import QImage
 
 import napari_shiftseg
 from napari_shiftseg.analysis import seam_report
+from napari_shiftseg.analysis.bench import Bench
 from napari_shiftseg.plugin.inputs import DOTS
 from napari_shiftseg.plugin.inspect_jobs import KINDS
 from napari_shiftseg.plugin.inspect_widget import InspectWidget
@@ -252,6 +254,26 @@ def test_probe_finds_the_period(inspect, qtbot):
     _, widget, _ = inspect()
     click(qtbot, widget, "probe")
     assert "period of 2 px" in widget.form.answer.text()
+
+
+def test_a_probe_shows_how_far_it_is_and_is_cancelled_within_a_step(inspect, qtbot, monkeypatch):
+    passes, go_on, run = [], threading.Semaphore(8), Bench.run
+
+    def one_by_one(self, x):
+        passes.append(x.shape)
+        go_on.acquire(timeout=30)
+        return run(self, x)
+
+    monkeypatch.setattr(Bench, "run", one_by_one)
+    _, widget, _ = inspect()
+    widget.probe()
+    qtbot.waitUntil(lambda: len(passes) == 9, timeout=30_000)  # the ninth is in work
+    qtbot.waitUntil(lambda: widget.progress.value() > 3, timeout=5_000)
+    assert widget.progress.maximum() > 4 and "Looking how far the network sees" in widget.status.text()
+    widget.cancel()
+    go_on.release()
+    qtbot.waitUntil(lambda: not widget.running, timeout=5_000)
+    assert len(passes) == 9 and widget.status.text() == "Cancelled." and not widget.form.answer.text()
 
 
 def test_another_model_is_refused(inspect, qtbot, save_tiny):

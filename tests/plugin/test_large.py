@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import closing
 from importlib import import_module
 
 import numpy as np
@@ -15,7 +16,7 @@ from napari.layers import Labels
 
 from napari_shiftseg import SegmentSettings, load_model, open_result, segment
 from napari_shiftseg.errors import ImageError
-from napari_shiftseg.events import BlockDone
+from napari_shiftseg.events import BlockDone, Stage, TileDone
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import Image, work_path
 from napari_shiftseg.plugin import large_jobs, result_place
@@ -179,6 +180,38 @@ def test_finished_blocks_are_seen_during_the_run(open_large, qtbot, tmp_path, st
     assert labels_of(viewer) == [layer]
     assert layer.name == "cells instances"
     np.testing.assert_array_equal(layer.data[0][:512], labels[:512])
+
+
+@pytest.mark.parametrize(
+    ("stop", "said", "kept"),
+    [
+        (lambda event: isinstance(event, TileDone), "No block is finished: Run begins anew.", False),
+        (lambda event: isinstance(event, Stage) and event.text == "labels", "The network's work is kept", True),
+    ],
+    ids=["in the network", "before the labels"],
+)
+def test_a_cancelled_run_of_one_block_says_what_is_kept(open_large, qtbot, monkeypatch, cells, stop, said, kept):
+    """The pass that is shown may be the second one: none of its blocks is finished, and all of the first are."""
+    reached, go_on = threading.Event(), threading.Event()
+    large = large_jobs.segment_large
+
+    def slow(*args, **options):
+        with closing(large(*args, **options)) as steps:
+            for event in steps:
+                yield event
+                if stop(event):
+                    reached.set()
+                    go_on.wait(30)
+
+    monkeypatch.setattr(widget_module, "segment_large", slow)
+    _, widget = open_large(choice="Always", data=cells()[:300, :300])
+    widget.run()
+    qtbot.waitUntil(reached.is_set, timeout=30_000)
+    widget.cancel()
+    go_on.set()
+    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    assert said in widget.status.text() and "0 of 1" not in widget.status.text()
+    assert ("Run goes on from there" in widget.status.text()) == kept
 
 
 def test_a_cancelled_run_goes_on(open_large, qtbot, tmp_path, stepwise, tiny, cells):

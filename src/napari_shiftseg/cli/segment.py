@@ -91,7 +91,7 @@ def _segment_file(
 ) -> dict[str, Any]:
     from napari_shiftseg.events import Estimate, drain
     from napari_shiftseg.io import read_image
-    from napari_shiftseg.segmentation import duration, forecast, segment_steps
+    from napari_shiftseg.segmentation import duration, forecast, kept_of, segment_steps
     from napari_shiftseg.segmentation import prepare as prepare_run
 
     image = read_image(name, scene=args.scene)
@@ -113,7 +113,12 @@ def _segment_file(
             if isinstance(event, Estimate):
                 console.field("time", f"about {duration(event.seconds)}")
 
-        result = drain(segment_steps(image, model, settings, out, overwrite=args.overwrite), tell)
+        try:
+            result = drain(segment_steps(image, model, settings, out, overwrite=args.overwrite), tell)
+        except KeyboardInterrupt:
+            if out is not None and (kept := kept_of(out)):
+                raise KeyboardInterrupt(f"interrupted; {kept}: the same command goes on from there.") from None
+            raise
     written = write_results(result, target, overwrite=args.overwrite)
     report_result(result, written, console)
     return document(result, written)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.io import Image, Overview, StoredResult
     from napari_shiftseg.segmentation import Segmentation, SegmentSettings
 
-__all__ = ["LevelsReady", "Written", "features_of", "layer_levels", "segment_large"]
+__all__ = ["LevelsReady", "Written", "features_of", "layer_levels", "segment_large", "words_on_unfinished"]
 
 _MOST_FEATURES = 200_000  # instances; napari takes seconds for tables of millions of rows
 
@@ -111,3 +111,13 @@ def features_of(stored: "StoredResult", ndim: int) -> dict[str, np.ndarray]:
     if len(stored.axes) != ndim or not counts or sum(counts) > _MOST_FEATURES:
         return {}
     return stored.objects()
+
+
+def words_on_unfinished(out: Path | None) -> str:
+    """A sentence on what a cancelled run out of core has left, with a space in front; "" for a run in memory."""
+    if out is None:
+        return ""
+    from napari_shiftseg.segmentation import kept_of
+
+    kept = kept_of(out)
+    return f" {kept[0].upper()}{kept[1:]}: Run goes on from there." if kept else " No block is finished: Run begins anew."

@@ -56,11 +56,6 @@ class RunBar(QWidget):
         within = f", {part} {event.done} of {event.total} of the next" if inner and event.total else ""
         self.status.tell("", f"{self._stage[:1].upper()}{self._stage[1:]}{steps}{within}\u2026")
 
-    @property
-    def blocks(self) -> str:
-        """How many blocks of the present pass are finished, "" where none are counted."""
-        return f"{self._done} of {self._total} blocks" if self._blocks and self._total else ""
-
 
 def summary(record: Mapping[str, Any], out: Path | None = None, kept: str = "") -> tuple[str, str]:
     """Level and text of the line under a finished run; `out` is where it was written, `kept` what it did not overwrite."""

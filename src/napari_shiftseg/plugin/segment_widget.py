@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from napari_shiftseg.plugin.embedding_button import EmbeddingButton
 from napari_shiftseg.plugin.equipment import Equipment, equip_steps
 from napari_shiftseg.plugin.inputs import keep_choice, offer
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
-from napari_shiftseg.plugin.large_jobs import Written, segment_large
+from napari_shiftseg.plugin.large_jobs import Written, segment_large, words_on_unfinished
 from napari_shiftseg.plugin.large_layers import LiveLabels
 from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, segment_and_draw
 from napari_shiftseg.plugin.preview import preview_layer, view_steps, window_in_view
@@ -115,7 +116,7 @@ class SegmentWidget(QWidget):
             options = {} if verdict is None or verdict.out is None else {"out": verdict.out}
             self._start(partial(segment_and_draw, **options), self._show_and_sum_up)
         else:
-            self._start(partial(segment_large, out=verdict.out), self._show_large, blocks=True)
+            self._start(partial(segment_large, out=verdict.out), self._show_large, out=verdict.out)
 
     def preview(self) -> None:
         """Start the segmentation of what is in view, in a thread."""
@@ -125,7 +126,7 @@ class SegmentWidget(QWidget):
         window = window_in_view(self.viewer, self.layer, self.form.axes.text().strip())
         self._start(partial(view_steps, window=window), self.show_preview)
 
-    def _start(self, steps: Callable[..., Any], show: Callable[[Any], None], *, blocks: bool = False) -> None:
+    def _start(self, steps: Callable[..., Any], show: Callable[[Any], None], *, out: Path | None = None) -> None:
         if self.jobs or self._verdict is None or not self._verdict.can_run:
             return
         from napari_shiftseg.plugin.source import placement_of
@@ -137,9 +138,9 @@ class SegmentWidget(QWidget):
         place = placement_of(layer, image.axes, wanted)
         target = self._target = Target(layer=layer, axes=image.axes, place=place, viewer=self.viewer)
         self._live = LiveLabels(self.viewer, target.place_in, layer.name, layer.unique_id)
-        self._set_running(True, blocks=blocks)
+        self._set_running(True, blocks=out is not None)
         job = partial(steps, image, self.equipment.source, settings)
-        self.jobs.append(start_job(job, on_event=self._on_event, on_end=partial(self._on_end, show)))
+        self.jobs.append(start_job(job, on_event=self._on_event, on_end=partial(self._on_end, show, out)))
 
     def cancel(self) -> None:
         """Stop the run after the tile that is being computed."""
@@ -185,20 +186,18 @@ class SegmentWidget(QWidget):
             self.bar.follow(event, quiet=self.jobs[0].cancelled.is_set())
             self._live.follow(event)
 
-    def _on_end(self, show: Callable[[Any], None], end: End) -> None:
+    def _on_end(self, show: Callable[[Any], None], out: Path | None, end: End) -> None:
         if end.state != "done" and self._live is not None:
             with suppress(RuntimeError):  # of Qt, where the window has gone
                 self._live.remove()
         if not isalive(self):  # the window was closed
             return
-        blocks = self.bar.blocks
         self.jobs.clear()
         self._set_running(False)
         if end.state == "done":
             show(end.value)
         elif end.state == "cancelled":
-            left = f" {blocks} are kept: Run goes on from there." if blocks else ""
-            self.status.tell("", "Cancelled; no layer was changed." + left)
+            self.status.tell("", "Cancelled; no layer was changed." + words_on_unfinished(out))
         else:
             text = sentence(end.value)
             self.status.tell("fail", text)

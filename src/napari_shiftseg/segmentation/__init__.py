@@ -7,6 +7,7 @@ from napari_shiftseg.segmentation.prepare import plan_image, prepare, promises, 
 from napari_shiftseg.segmentation.preview import Preview, preview_steps
 from napari_shiftseg.segmentation.run import Segmentation, out_of_core, segment, segment_steps
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
+from napari_shiftseg.segmentation.unfinished import kept_of
 
 __all__ = [
     "Forecast",
@@ -17,6 +18,7 @@ __all__ = [
     "Status",
     "duration",
     "forecast",
+    "kept_of",
     "layout_of",
     "out_of_core",
     "plan_image",

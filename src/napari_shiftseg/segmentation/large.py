@@ -98,7 +98,7 @@ def large_steps(
     with WorkFolder(out) as work:
         ours = _fingerprint(task, settings)
         known = work.read_json("run.json")
-        if known is None:
+        if known is None or not (work.names("faces") or Path(out).exists()):  # no block of an earlier run is finished
             work.check_room(layout.disk)
             work.clear()
             save_model(work.path / "model.safetensors", task.model)
@@ -107,6 +107,7 @@ def large_steps(
                 "edge": list(layout.grid.edge),
                 "write": list(layout.tiles.write),
                 "stream": layout.stream,
+                "tasks": layout.tasks,
                 "run": uuid.uuid4().hex,
             }
             work.write_json("run.json", known)
