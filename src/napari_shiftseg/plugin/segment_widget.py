@@ -337,7 +337,8 @@ class SegmentWidget(QWidget):
         except ShiftsegError as exc:
             return Verdict(level="fail", text=sentence(exc))
         if verdict.plan is not None:
-            self.form.tile.offer(tile_sizes(model.spec, verdict.plan.image_shape))
+            alone = verdict.plan.zeros == "tile"  # one size, which is what Automatic means
+            self.form.tile.offer(() if alone else tile_sizes(model.spec, verdict.plan.image_shape))
         return verdict
 
     def _explain_rules(self) -> None:

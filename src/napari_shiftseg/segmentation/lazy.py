@@ -32,7 +32,13 @@ _SMALLEST_LEVEL = 256
 
 
 def lazy_embedding(
-    image: Any, model: Model | str | Path, settings: SegmentSettings, limits: Limits, *, cache: int = _CACHE
+    image: Any,
+    model: Model | str | Path,
+    settings: SegmentSettings,
+    limits: Limits,
+    *,
+    plan: TilePlan | None = None,
+    cache: int = _CACHE,
 ) -> LazyEmbedding:
     """The embedding of an image as an array that is computed on demand.
 
@@ -42,10 +48,13 @@ def lazy_embedding(
         As in `segment`.
     limits : Limits
         Intensities that become 0 and 1: those of the run whose embedding it is.
+    plan : TilePlan, optional
+        The tiles of that run, where they are known; by default those that `segment` would take.
     cache : int
         Bytes of tiles that are kept.
     """
-    return LazyEmbedding(replace(outline(image, model, settings), limits=limits), settings, cache=cache)
+    task = outline(image, model, settings)
+    return LazyEmbedding(replace(task, limits=limits, plan=plan or task.plan), settings, cache=cache)
 
 
 class LazyEmbedding:
