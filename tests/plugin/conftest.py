@@ -5,19 +5,19 @@ import pytest
 
 @pytest.fixture(scope="session")
 def save_tiny(tmp_path_factory):
-    """`save_tiny(name, window=..., **spec)`: path of a model with seeded weights; nothing of it was trained."""
+    """`save_tiny(name, window=..., neighbours=..., **spec)`: path of a model with seeded weights; nothing of it was trained."""
     torch = pytest.importorskip("torch")
     from napari_shiftseg import UNet, UNetSpec, save_model
     from napari_shiftseg.network import ModelRecord
 
     folder = tmp_path_factory.mktemp("models")
 
-    def save(name, window=(8, 8), **spec):
+    def save(name, window=(8, 8), neighbours=False, **spec):
         torch.manual_seed(0)
         net = UNet(UNetSpec(**{"levels": 1, "convs": 1, "features": 4, "foreground": True, **spec})).eval()
         with torch.no_grad():
             net.head.weight *= 30  # distances beyond the bandwidth: several instances
-        return save_model(folder / name, net, None if window is None else ModelRecord(window=window))
+        return save_model(folder / name, net, None if window is None else ModelRecord(window=window, neighbours=neighbours))
 
     return save
 

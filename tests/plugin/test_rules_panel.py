@@ -9,7 +9,7 @@ pytest.importorskip("pytestqt")
 from napari.layers import Image as ImageLayer
 
 from napari_shiftseg import UNetSpec, plan_tiles, synthetic
-from napari_shiftseg.geometry.rule_table import rulings
+from napari_shiftseg.geometry import rulings
 from napari_shiftseg.plugin.verdict import capacity_text
 
 pytestmark = pytest.mark.gui
@@ -32,6 +32,35 @@ def test_the_panel_lists_each_rule_and_repairs_the_tile_size(open_widget, qtbot)
     form.rules.fix.click()
     assert form.tile.currentText() == "16" and form.rules.fix.isHidden()
     assert "wanted" not in form.rules.table.text()
+
+
+@pytest.mark.parametrize(
+    ("values", "counts", "verdict"),
+    [
+        ({}, "4 of 4 functions, 8 of 8 pairs", "pass"),
+        ({"levels": 3, "convs": 3, "window": (6, 14)}, "48 of 64 functions, 88 of 128 pairs", "FAIL"),
+        ({"padding": "zero", "neighbours": True}, "64 of 64 functions, 128 of 128 pairs", "pass"),
+    ],
+)
+def test_the_panel_counts_what_was_trained(open_widget, save_tiny, values, counts, verdict):
+    image = ImageLayer(np.zeros((40, 48), np.uint8), name="cells")
+    _, widget = open_widget(image, model=save_tiny(f"counted {counts}", **values))
+    widget.form.rules.head.click()
+    if verdict == "FAIL":
+        widget.form.allow.setChecked(True)
+    assert counts in widget.form.rules.table.text()
+    (row,) = [r for r in rulings(widget._verdict.plan, widget.equipment.model.record) if r.rule == "training-window"]
+    assert row.verdict == verdict
+    sizes = [widget.form.tile.itemText(k) for k in range(widget.form.tile.count())]
+    assert (sizes == ["Automatic"]) == ("neighbours" in values), "tiles that stand alone have one size"
+
+
+def test_a_run_says_of_a_padded_network_what_it_promises(open_widget, save_tiny, qtbot):
+    image = ImageLayer(np.random.default_rng(0).integers(0, 255, (40, 48)).astype(np.uint8), name="cells")
+    _, widget = open_widget(image, model=save_tiny("padded run", padding="zero", neighbours=True))
+    widget.run()
+    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    assert "compliant as trained, not tile-exact" in widget.status.text()
 
 
 @pytest.mark.parametrize(("spacing", "count"), [(16, 1), (15, 64), (12, 4)])

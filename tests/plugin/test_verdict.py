@@ -24,7 +24,21 @@ def verdict_on(path, shape=(40, 48), axes=None, **settings):
 def test_legal_tiles_of_a_trained_network_pass(tiny):
     verdict = verdict_on(tiny, write=16)
     assert (verdict.level, verdict.can_run, len(verdict.plan)) == ("pass", True, 9)
-    assert "windows of 8 px" in verdict.text
+    assert "windows of 8 px (4 of 4 functions, 8 of 8 pairs)" in verdict.text
+
+
+def test_a_padded_network_is_compliant_as_trained_and_not_tile_exact(save_tiny):
+    model = save_tiny("padded", padding="zero", neighbours=True)
+    for write in (None, 8):
+        verdict = verdict_on(model, write=write)
+        assert (verdict.level, verdict.plan.write, len(verdict.plan)) == ("pass", (8, 8), 30)
+        assert verdict.text.startswith("Compliant as trained") and "Not tile-exact" in verdict.text
+        assert "(64 of 64 functions, 128 of 128 pairs)" in verdict.text and verdict.stream is None
+    other = verdict_on(model, write=16)
+    assert (other.level, other.plan) == ("fail", None) and "use 8 x 8 px" in other.text
+    allowed = verdict_on(model, write=16, allow_noncompliant=True)
+    assert allowed.level == "warn" and allowed.text.startswith("Tile-exact only") and "never trained" in allowed.text
+    assert verdict_on(model, method="stream").level == "fail"
 
 
 def test_a_network_of_unknown_training_is_tile_exact_only(save_tiny):
