@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_shiftseg import TrainSettings, UNet, UNetSpec, synthetic, train
+from napari_shiftseg import TrainSettings, UNet, UNetSpec, synthetic, train, violations
 from napari_shiftseg.errors import ComplianceError, DeviceError, ModelError, SettingsError, SizeError
 from napari_shiftseg.network import (
     Augmentation,
@@ -252,3 +252,46 @@ def test_training_on_every_device_and_in_bfloat16(disks, device):
     model = train(disks, replace(TINY, device=device, dtype="bfloat16"), events.append)
     assert len(events) == 3 and next(model.module.parameters()).dtype == torch.float32
     assert next(model.module.parameters()).device.type == "cpu"
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_images_that_do_not_fill_the_window_train_fewer_functions(axis):
+    """Only labelled pixels reach the loss: of a window of 12 px an image of 5 px gives 5 of 8 functions, always the same."""
+    shape = [60, 60]
+    shape[axis] = 5
+    made = synthetic.disks(tuple(shape), 13, 4.0)
+    plain = Augmentation(scale=1, rotate=False, intensity=0)
+    settings = replace(TINY, spec=UNetSpec(levels=3, features=2), window=12, augmentation=plain, steps=1)
+    with pytest.raises(ComplianceError, match=r"fill no more than .* of the window of \(12, 12\) px") as caught:
+        train(images_of(made), settings)
+    assert [(v.axis, v.found) for v in caught.value.violations] == [(axis, 5)]
+    model = train(images_of(made), replace(settings, allow_noncompliant=True))
+    assert model.record.inner[axis] == 5 and violations(model.spec, model.record) != ()
+    kept = ModelRecord.from_dict(json.loads(json.dumps(model.record.to_dict(), default=str)))
+    assert violations(model.spec, kept) == violations(model.spec, model.record)
+    # one image that fills it is enough
+    train([*images_of(made), *images_of(synthetic.disks((60, 60), 13, 4.0))], settings)
+
+
+@pytest.mark.parametrize("neighbours", [True, False])
+def test_a_padded_network_needs_images_that_fill_its_tiles(disks, neighbours):
+    padded = replace(TINY, spec=replace(SPEC, padding="zero"), neighbours=neighbours, augmentation=Augmentation(scale=1))
+    fits = 30 if neighbours else 60
+    train(disks, replace(padded, window=fits, steps=1, batch=1, allow_noncompliant=True))
+    with pytest.raises(SettingsError, match=f"no training image fills \\({62 if not neighbours else 64},"):
+        train(disks, replace(padded, window=fits + 2, allow_noncompliant=True))
+
+
+def test_a_loss_on_the_inner_part_is_recorded_and_compliant(disks):
+    settings = replace(TINY, spec=replace(SPEC, padding="zero"), window=None, inner_loss=True, steps=1)
+    model = train(disks, settings)
+    # a pixel sees 9 px, and 10 px are whole periods
+    assert (model.record.window, model.record.inner) == ((26, 26), (6, 6))
+    assert violations(model.spec, model.record) == ()
+    with pytest.raises(ComplianceError, match="with a loss on its inner 2 px"):
+        train(disks, replace(settings, window=22))
+    for wrong in ({"neighbours": True}, {"spec": SPEC, "window": 32}):
+        with pytest.raises(SettingsError, match="on the inner part alone is for zero padding"):
+            train(disks, replace(settings, allow_noncompliant=True, **wrong))
+    with pytest.raises(SettingsError, match="has no pixel that sees no zeros"):
+        train(disks, replace(settings, window=20, allow_noncompliant=True))

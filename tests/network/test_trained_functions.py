@@ -68,8 +68,12 @@ def read(ids, positions):
     return set(known.values()), pairs
 
 
-def of_the_loss(monkeypatch, settings):
-    """What a training puts under one loss, batch by batch."""
+def square(ndim, edge):
+    return TrainImage.from_arrays(np.ones((edge,) * ndim, np.float32), np.ones((edge,) * ndim, np.int32), PLAIN)
+
+
+def of_the_loss(monkeypatch, settings, edge=None):
+    """What a training puts under one loss, batch by batch; `edge` is that of the image, by default large enough."""
     functions, pairs = set(), set()
     original = TRAIN.discriminative_loss
 
@@ -90,13 +94,9 @@ def of_the_loss(monkeypatch, settings):
         batch = torch.ones(2, 1, write + spec.margin[0]), torch.ones(2, write, dtype=torch.long)
         TRAIN._step(net, batch, settings, torch.device("cpu"), torch.float32, torch.contiguous_format)
     else:
-        edge = 2 * max(TRAIN._window(settings)) + max(spec.margin) + 9
-        pixels = np.ones((edge,) * spec.ndim, np.float32)
-        truth = np.ones(pixels.shape, np.int32)
+        edge = edge or 2 * max(TRAIN._window(settings)) + max(spec.margin) + 9
         # the weights, and so the IDs, stay as they are
-        train(
-            [TrainImage.from_arrays(pixels, truth, PLAIN)], replace(settings, learning_rate=0.0, real_context=True), start=net
-        )
+        train([square(spec.ndim, edge)], replace(settings, learning_rate=0.0, real_context=True), start=net)
     return functions, pairs
 
 
@@ -161,6 +161,20 @@ def test_valid_convolutions_train_what_is_counted(monkeypatch, spec, window, nei
         for k, edge in enumerate((window,) * spec.ndim if isinstance(window, int) else window)
     )
     check(monkeypatch, TrainSettings(spec=spec, window=window, neighbours=neighbours), write=spec.period)
+
+
+@pytest.mark.parametrize(("edge", "neighbours"), [(4, False), (8, False), (10, False), (5, False), (10, True), (20, True), (30, True)])
+def test_images_smaller_than_the_window_train_what_is_counted(monkeypatch, edge, neighbours):
+    spec = UNetSpec(levels=3)
+    settings = TrainSettings(spec=spec, window=12, neighbours=neighbours, augmentation=Augmentation(scale=1, rotate=False))
+    trained = training_of(settings, [square(2, edge)])
+    plan, functions, pairs = of_the_run(spec, trained, spec.period)
+    seen, met = of_the_loss(monkeypatch, settings, edge)
+    count = counted(plan, trained)
+    assert len(functions & seen) >= count.functions and len(pairs & met) >= count.pairs, "never more than was trained"
+    if not neighbours and edge % 2 == 0:  # an odd image lies on half pixels of the window, and is read a pixel wider
+        assert (len(functions & seen), len(pairs & met)) == (count.functions, count.pairs)
+    assert (violations(plan, trained) == ()) == count.complete == (edge > 8 * (1 + neighbours))
 
 
 def test_windows_of_every_size_beside_the_period_are_among_them():

@@ -3,7 +3,7 @@
 from napari_shiftseg.geometry.backoff import narrower_stream, smaller_plan
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
 from napari_shiftseg.geometry.cost import Cost, LayerCost, layer_costs, network_cost, plan_cost
-from napari_shiftseg.geometry.coverage import AxisCoverage, Coverage, Trained, Zeros, coverage
+from napari_shiftseg.geometry.coverage import AxisCoverage, Coverage, Trained, Zeros, coverage, inner_part
 from napari_shiftseg.geometry.methods import METHODS, Method, MethodCost, choose_method, describe_methods
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.part import plan_part
@@ -43,6 +43,7 @@ __all__ = [
     "counted",
     "coverage",
     "describe_methods",
+    "inner_part",
     "layer_costs",
     "naive_plan",
     "narrower_stream",

@@ -19,7 +19,7 @@ from torch import Tensor
 from napari_shiftseg.errors import ComplianceError, DeviceError, ModelError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
 from napari_shiftseg.files import check_file, replacing
-from napari_shiftseg.geometry import Trained, UNetSpec, Violation, violations
+from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_dtype, is_tf32, memory_errors
@@ -104,9 +104,15 @@ class _Trained:
     inner: tuple[int, ...] | None
 
 
-def training_of(settings: TrainSettings) -> Trained:
-    """What a training with these settings puts under one loss: window, batch rule, and the part of the window with a loss."""
-    return _Trained(window=_window(settings), neighbours=settings.neighbours, inner=_inner(settings))
+def training_of(settings: TrainSettings, images: Sequence[TrainImage] = ()) -> Trained:
+    """What a training with these settings puts under one loss: window, batch rule, and the part of the window with a loss.
+
+    Images that are smaller than the window leave a part of it without labels.
+    """
+    inner, window = _inner(settings), _window(settings)
+    if images and settings.spec.padding == "valid" and _filled(settings, images) != window:
+        inner = _filled(settings, images)
+    return _Trained(window=window, neighbours=settings.neighbours, inner=inner)
 
 
 def training_violations(settings: TrainSettings) -> tuple[Violation, ...]:
@@ -203,9 +209,14 @@ def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
                 f"a training image has {image.pixels.shape[0]} channels and {image.labels.ndim} axes; the network wants "
                 f"{settings.spec.in_channels} channels and {settings.spec.ndim} axes."
             )
-    broken = training_violations(settings)
+    window, filled = _window(settings), _filled(settings, images)
+    if settings.spec.padding == "zero" and filled != window:
+        edges = tuple(edge * (1 + settings.neighbours) for edge in window)
+        raise SettingsError(f"no training image fills {edges} px, which a padded network is trained on; give a larger one.")
+    broken = violations(settings.spec, training_of(settings, images))
     if broken and not settings.allow_noncompliant:
-        raise ComplianceError(" ".join(v.message for v in broken), violations=broken)
+        small = f"The training images fill no more than {filled} px of the window of {window} px. " * (filled != window)
+        raise ComplianceError(small + " ".join(v.message for v in broken), violations=broken)
 
 
 def _window(settings: TrainSettings) -> tuple[int, ...]:
@@ -222,6 +233,17 @@ def _window(settings: TrainSettings) -> tuple[int, ...]:
     for axis, edge in enumerate(window):
         spec.output_size(edge + spec.margin[axis], axis)  # raises SizeError with the nearest input edges
     return window
+
+
+def _filled(settings: TrainSettings, images: Sequence[TrainImage]) -> tuple[int, ...]:
+    """Pixels of a window, per axis, that the labels of the largest images fill."""
+    sizes = [max(image.labels.shape[axis] for image in images) for axis in range(settings.spec.ndim)]
+    if settings.augmentation.rotate:
+        sizes[-2:] = [max(sizes[-2:])] * 2
+    tiles = 1 + settings.neighbours
+    return tuple(
+        min(edge, int(size * settings.augmentation.scale) // tiles) for edge, size in zip(_window(settings), sizes, strict=True)
+    )
 
 
 def _around(settings: TrainSettings) -> tuple[int, ...]:
@@ -347,11 +369,12 @@ def _loss(out: Tensor, labels: Tensor, positions: Tensor, settings: TrainSetting
 
 
 def _record(settings: TrainSettings, images: Sequence[TrainImage], losses: dict[str, float]) -> ModelRecord:
+    trained = training_of(settings, images)
     skip = {"spec", "checkpoint", "checkpoint_every", "normalisation", "clustering", "data", "seed", "batch", "steps"}
     return ModelRecord(
-        window=_window(settings),
-        neighbours=settings.neighbours,
-        inner=_inner(settings),
+        window=trained.window,
+        neighbours=trained.neighbours,
+        inner=inner_part(trained),
         steps=settings.steps,
         batch=settings.batch,
         seed=settings.seed,
