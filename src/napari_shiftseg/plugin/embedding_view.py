@@ -176,10 +176,10 @@ def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmb
         allow_noncompliant=True,
     )
     limits = Limits(**{name: value and tuple(value) for name, value in record["limits"].items()})
-    model = find_model(subject, "")
+    image, model = subject.whole_image(), find_model(subject, "")
     # where padded tiles meet zeros is a matter of that run, and no longer of the settings
     plan = plan_again(model.spec, record["plan"]) if model.spec.padding == "zero" else None
-    return lazy_embedding(subject.whole_image(), model, settings, limits, plan=plan)
+    return lazy_embedding(image, model, settings, limits, plan=plan)
 
 
 def _tile_steps(lazy: "LazyEmbedding", places: list[Any]) -> Generator[Event, None, tuple[float, float]]:
