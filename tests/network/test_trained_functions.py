@@ -163,7 +163,9 @@ def test_valid_convolutions_train_what_is_counted(monkeypatch, spec, window, nei
     check(monkeypatch, TrainSettings(spec=spec, window=window, neighbours=neighbours), write=spec.period)
 
 
-@pytest.mark.parametrize(("edge", "neighbours"), [(4, False), (8, False), (10, False), (5, False), (10, True), (20, True), (30, True)])
+@pytest.mark.parametrize(
+    ("edge", "neighbours"), [(4, False), (8, False), (10, False), (5, False), (10, True), (20, True), (30, True)]
+)
 def test_images_smaller_than_the_window_train_what_is_counted(monkeypatch, edge, neighbours):
     spec = UNetSpec(levels=3)
     settings = TrainSettings(spec=spec, window=12, neighbours=neighbours, augmentation=Augmentation(scale=1, rotate=False))
