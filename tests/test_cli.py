@@ -14,7 +14,7 @@ import pytest
 import tifffile
 import torch
 
-from napari_shiftseg import cli, load_model, open_result, synthetic
+from napari_shiftseg import SegmentSettings, cli, load_model, open_result, segment, synthetic
 from napari_shiftseg.cli.options import byte_count, edges, pooling
 from napari_shiftseg.cli.pairs import find_pairs
 from napari_shiftseg.cli.train import read_images, train_settings
@@ -174,6 +174,39 @@ def test_a_dry_run_says_what_the_run_would_take_and_writes_nothing(shiftseg, fol
     code, out, _ = shiftseg(*common, "--json")
     told = json.loads(out)["dry_run"]
     assert code == 0 and told["seconds"] > 0 and not told["out_of_core"] and told["memory"] > 0
+
+
+def test_the_command_takes_shows_and_records_limits(shiftseg, folder, tmp_path):
+    model = ["--model", folder / "model.safetensors"]
+    image = folder / "data" / "images" / "a.tif"
+    for number, (words, shown) in enumerate((
+        (["--limits", "10,150"], "10 and 150 become 0 and 1"),
+        (["--limits=-5,150", "--invert"], "-5 and 150 become 1 and 0"),
+        (["--percentiles", "5,95", "--no-data", "0"], " become 0 and 1"),
+    )):  # fmt: skip
+        out = tmp_path / f"{number}.zarr"
+        code, text, _ = shiftseg("segment", image, *model, "--out", out, *words)
+        assert code == 0 and shown in text
+        record = open_result(out).record
+        wish = {name: record["settings"][name] for name in ("limits", "percentiles", "invert", "no_data")}
+        again = segment(image, folder / "model.safetensors", SegmentSettings(**wish))
+        np.testing.assert_array_equal(again.labels, open_result(out).labels[:])
+        assert record["limits"] == json.loads(json.dumps(again.record["limits"]))
+    code, text, _ = shiftseg("segment", image, *model, "--dry-run", "--limits", "0,1")
+    assert code == 0 and "above the upper limit" in text
+    code, text, _ = shiftseg("verify", image, *model, "--tile", "16", "--limits", "10,150", "--invert")
+    assert code == 0 and "10 and 150 become 1 and 0" in text
+    code, text, _ = shiftseg("evaluate", folder / "data", *model, "--percentiles", "2,98")
+    assert code == 0
+
+
+@pytest.mark.parametrize("words", [
+    ["--limits", "5"], ["--limits", "5,2"], ["--limits", "a,b"], ["--limits", "1,nan"], ["--percentiles", "1,2,3"],
+    ["--no-data", "nan"], ["--limits-per", "tile"], ["--limits", "1,2", "--percentiles", "1,99"],
+])  # fmt: skip
+def test_limits_that_are_none_are_bad_usage(shiftseg, folder, words):
+    code, _, said = shiftseg("segment", folder / "data" / "images" / "a.tif", "--out", "r.zarr", *words)
+    assert code == 2 and words[-2] in said
 
 
 def test_segment_never_replaces_a_result_unasked(shiftseg, folder):

@@ -232,7 +232,7 @@ def test_the_record_is_json_and_repeats_the_run():
     record = json.loads(json.dumps(result.record))
     assert set(record) == {
         "model", "image", "plan", "status", "violations", "settings", "clustering", "limits", "device", "versions",
-        "time", "instances", "seconds", "method", "promises", "run",
+        "time", "instances", "seconds", "method", "promises", "run", "intensity",
     }  # fmt: skip
     assert record["model"]["name"] == "grey" and record["model"]["sha256"] == "ab12"
     assert UNetSpec.from_dict(record["model"]["spec"]) == model.spec
@@ -345,11 +345,45 @@ def test_a_model_without_foreground_labels_every_pixel(tmp_path):
         (np.zeros((30, 30)), None, {"method": "magic"}, SettingsError, "method is 'magic'"),
         (np.zeros((30, 30)), None, {"device": "gpu"}, DeviceError, "'gpu' is not known"),
         (np.zeros((30, 30)), None, {"dtype": "float16"}, DeviceError, "use float32 or bfloat16"),
-        (np.full((30, 30), np.nan), None, {}, ImageError, "NaN or infinite"),
+        (np.full((30, 30), np.nan), None, {}, ImageError, "holds no data"),
         (np.zeros((30, 30)), None, {"write": 7}, TilingError, "use 6 or 8"),
+        (
+            np.zeros((30, 30)),
+            None,
+            {"limits": (5, 5)},
+            SettingsError,
+            "give two numbers, the lower one first",
+        ),
+        (np.zeros((30, 30)), None, {"limits": (1, 2, 3)}, SettingsError, r"limits are \(1, 2, 3\); give \(low, high\)"),
+        (
+            np.zeros((30, 30)),
+            None,
+            {"limits": ((0, 1), (0, 1))},
+            SettingsError,
+            "limits for 2 channels were given",
+        ),
+        (np.zeros((30, 30)), None, {"percentiles": (50, 101)}, SettingsError, "give two from 0 to 100"),
+        (np.zeros((30, 30)), None, {"limits": (0, 1), "percentiles": (1, 99)}, SettingsError, "give one of them"),
+        (np.zeros((30, 30)), None, {"limits_per": "tile"}, SettingsError, "give 'image' or 'frame'"),
         (np.zeros((30, 30)), None, {"bandwidth": -1.0}, SettingsError, "give positive numbers"),
     ],
-    ids=["image", "list", "model", "method", "device", "dtype", "nan", "write", "bandwidth"],
+    ids=[
+        "image",
+        "list",
+        "model",
+        "method",
+        "device",
+        "dtype",
+        "nan",
+        "write",
+        "equal",
+        "three",
+        "channels",
+        "percentiles",
+        "both",
+        "per",
+        "bandwidth",
+    ],
 )
 def test_an_error_is_one_sentence_and_leaves_nothing_behind(tmp_path, image, model, settings, error, said):
     if isinstance(image, str):

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation import SegmentSettings
 
-__all__ = ["add_run_options", "byte_count", "edges", "indices", "number", "pooling", "run_settings", "shape", "whole"]
+__all__ = [
+    "add_intensity_options",
+    "add_run_options",
+    "byte_count",
+    "edges",
+    "indices",
+    "number",
+    "pooling",
+    "run_settings",
+    "shape",
+    "whole",
+]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -95,6 +106,51 @@ def byte_count(text: str) -> int:
     return int(count)
 
 
+def limits(text: str) -> tuple[float, float] | tuple[tuple[float, float], ...]:
+    """Two intensities, or two for each channel.
+
+    >>> limits("100,4000"), limits("100,4000:0,255")
+    ((100.0, 4000.0), ((100.0, 4000.0), (0.0, 255.0)))
+    """
+    pairs = tuple(_pair(part, "100,4000 or 100,4000:0,255") for part in text.split(":"))
+    return pairs[0] if len(pairs) == 1 else pairs
+
+
+def percentiles(text: str) -> tuple[float, float]:
+    """Two percentiles.
+
+    >>> percentiles("1,99.8")
+    (1.0, 99.8)
+    """
+    return _pair(text, "1,99.8")
+
+
+def finite(text: str) -> float:
+    """Any number that is one."""
+    value = _float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} was given; give a number such as 0 (NaN and infinite values never count)")
+    return value
+
+
+def _pair(text: str, example: str) -> tuple[float, float]:
+    values = [_float(part) for part in text.split(",")]
+    if len(values) != 2 or not all(map(math.isfinite, values)) or values[0] >= values[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} was given; give two numbers, the lower one first, such as {example}")
+    return values[0], values[1]
+
+
+def _float(text: str) -> float:
+    """A number, an integer where it is written as one, since floats do not hold the largest of them; NaN for anything else."""
+    try:
+        return int(text)
+    except ValueError:
+        try:
+            return float(text)
+        except ValueError:
+            return math.nan
+
+
 def _integers(text: str, example: str, least: int = 1) -> tuple[int, ...]:
     try:
         values = tuple(int(part) for part in text.split(","))
@@ -116,11 +172,25 @@ def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True)
     group.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
     group.add_argument("--deterministic", action="store_true", help="equal bits whatever the tile size")
     group.add_argument("--allow-noncompliant", action="store_true", help="run though a rule is broken; marks the result")
+    add_intensity_options(parser)
     if clustering:
         group = parser.add_argument_group("instances (default: as the model says)")
         group.add_argument("--bandwidth", type=number(positive=True), metavar="X", help="of the mean shift, embedding units")
         group.add_argument("--min-size", type=whole(0), metavar="N", help="smaller instances are dissolved, px")
         group.add_argument("--threshold", type=number(0, 1), metavar="P", help="foreground probability, 0 to 1")
+
+
+def add_intensity_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say which intensities become 0 and 1."""
+    group = parser.add_argument_group("intensities (default: percentiles as the model says, without outliers)")
+    wish = group.add_mutually_exclusive_group()
+    wish.add_argument("--limits", type=limits, metavar="LOW,HIGH", help="that become 0 and 1; for each channel: 0,255:90,4000")
+    wish.add_argument("--percentiles", type=percentiles, metavar="LOW,HIGH",
+                      help="of all pixels that become 0 and 1, such as 1,99.8")  # fmt: skip
+    group.add_argument("--limits-per", choices=("image", "frame"), default="image",
+                       help="one scaling for all frames, or one for each, as for a series that bleaches")  # fmt: skip
+    group.add_argument("--invert", action="store_true", help="dark objects on a bright background")
+    group.add_argument("--no-data", type=finite, metavar="VALUE", help="of pixels without data, such as 0; NaN always is")
 
 
 def run_settings(args: argparse.Namespace) -> SegmentSettings:
@@ -139,5 +209,10 @@ def run_settings(args: argparse.Namespace) -> SegmentSettings:
         min_size=getattr(args, "min_size", None),
         threshold=getattr(args, "threshold", None),
         channels=getattr(args, "channels", None),
+        limits=args.limits,
+        percentiles=args.percentiles,
+        limits_per=args.limits_per,
+        invert=args.invert,
+        no_data=args.no_data,
         keep_embedding=not getattr(args, "no_embedding", False),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,8 @@ def _dry_run(task: Task, coming: Forecast, settings: SegmentSettings, console: C
     layout = coming.layout or layout_of(task, settings)
     seconds = take_pace(task, layout, settings).seconds(layout)
     memory = sum(layout.memory.values()) if coming.large else coming.needed
+    found = {"notes": task.intensity.notes, "warnings": task.intensity.warnings}
+    tell_intensity(task.intensity.describe(), found, console)
     console.field("memory", f"up to {memory / 1e9:.3g} GB" + f" of {coming.free / 1e9:.3g} GB free" * bool(coming.free))
     console.field("time", f"about {duration(seconds)}")
     console.field("written", "nothing, since this is a dry run")
@@ -186,8 +189,19 @@ def _table(result: Segmentation) -> str:
     return text.getvalue()
 
 
+def tell_intensity(limits: str, found: Mapping[str, Any], console: Console) -> None:
+    """Say how intensities were scaled, what was left out, and what to beware of."""
+    console.field("intensity", limits)
+    for note in found["notes"]:
+        console.field("", note)
+    for warning in found["warnings"]:
+        console.field("warning", warning)
+
+
 def report_result(result: Segmentation, written: dict[str, Path], console: Console) -> None:
     """Say what a segmentation found and what can be promised of it."""
+    from napari_shiftseg.segmentation.intensity import recorded_limits
+
     record = result.record
     promise = {
         "compliant": "tiles equal the whole image, and the training made neighbouring tiles agree",
@@ -201,6 +215,7 @@ def report_result(result: Segmentation, written: dict[str, Path], console: Conso
     console.field("status", f"{status}: {words}")
     for violation in record["violations"]:
         console.field("", f"broken: {violation['message']}")
+    tell_intensity(recorded_limits(record).describe(), record["intensity"], console)
     method = record.get("method")
     if isinstance(method, dict):
         strips = f" in strips of {method['strip']} rows" if method["name"] == "stream" else ""

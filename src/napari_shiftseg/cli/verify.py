@@ -29,6 +29,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from napari_shiftseg.analysis import verify_steps
     from napari_shiftseg.events import drain
     from napari_shiftseg.io import load_model, read_image
+    from napari_shiftseg.segmentation.intensity import scale_frames
 
     model = load_model(args.model)
     image = read_image(args.image, scene=args.scene)
@@ -41,9 +42,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.field("image", describe_image(image))
     console.field("plan", plan.describe())
     console.field("device", f"{prepared.device.describe()}; {args.dtype}")
+    intensity = scale_frames(model.record, frames, run_settings(args))
+    console.field("intensity", intensity.describe())
     with console.progress() as show:
         steps = verify_steps(
             model, frames[args.frame].view, plan, device=args.device, dtype=args.dtype, max_pixels=args.max_pixels,
+            normalisation=intensity.of(args.frame),
             method="stream" if args.method == "stream" else "tiles",
         )  # fmt: skip
         check = drain(steps, show)

@@ -4,7 +4,7 @@ from napari_shiftseg.network.constant_tiles import ConstantTiles
 from napari_shiftseg.network.crops import Augmentation, TrainImage
 from napari_shiftseg.network.device import Device, choose_device, free_memory, stream_wish
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
-from napari_shiftseg.network.normalise import Limits, Normalisation
+from napari_shiftseg.network.normalise import Limits, Normalisation, Scaling
 from napari_shiftseg.network.predict import Prediction, predict, predict_steps
 from napari_shiftseg.network.rate import Rates, measure_pass, measure_rates
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
@@ -24,6 +24,7 @@ __all__ = [
     "Normalisation",
     "Prediction",
     "Rates",
+    "Scaling",
     "TrainImage",
     "TrainSettings",
     "UNet",

@@ -41,7 +41,10 @@ class TrainImage:
 
     @classmethod
     def from_arrays(cls, image: npt.NDArray[Any], labels: npt.NDArray[Any], normalisation: Normalisation) -> TrainImage:
-        """Normalise (C, *shape) or (*shape) intensities and find the instances of (*shape) labels; below 0 none counts."""
+        """Normalise (C, *shape) or (*shape) intensities and find the instances of (*shape) labels.
+
+        Labels below 0 and pixels without data count for nothing.
+        """
         if image.ndim == labels.ndim:
             image = image[None]
         if image.shape[1:] != labels.shape:
@@ -50,7 +53,11 @@ class TrainImage:
         numbers = np.where(ids > 0, np.cumsum(ids > 0), np.where(ids == 0, 0, IGNORE)).astype(np.int32)
         relabelled = numbers[index.reshape(labels.shape)]
         centres = np.stack(np.unravel_index(first[ids > 0], labels.shape), axis=1)
-        pixels = normalisation.limits(image).apply(image)
+        limits = normalisation.limits(image)
+        missing = limits.missing(image)
+        if missing is not None:
+            relabelled[missing] = IGNORE
+        pixels = limits.apply(image)
         return cls(pixels=torch.from_numpy(pixels), labels=torch.from_numpy(relabelled), centres=centres)
 
 

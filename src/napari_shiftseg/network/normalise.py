@@ -2,64 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.errors import ImageError
+from napari_shiftseg.errors import ImageError, SettingsError
+from napari_shiftseg.network.robust import Bounds, bounds, percentiles
+from napari_shiftseg.network.sample import ArrayLike, Sample, minus
 
-__all__ = ["ArrayLike", "Limits", "Normalisation"]
+__all__ = ["CLIP", "ArrayLike", "Limits", "Normalisation", "Scaling"]
 
-# Pixels per channel that decide the limits of a large image; a regular lattice of them is the same for every tiling.
-_SAMPLE = 1 << 22
-# Largest edge of a patch by number of axes, and fewest patches.
-_PATCH = {1: 4096, 2: 64, 3: 16}
-_FEWEST = 256
+CLIP = (-1.0, 4.0)
+"""Range that scaled intensities are cut to, in training and after it."""
 
-
-class ArrayLike(Protocol):
-    """What an image must offer: a shape, a type, and slices that give numpy arrays."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Edges, pixels."""
-
-    @property
-    def dtype(self) -> Any:
-        """Type of a pixel."""
-
-    def __getitem__(self, key: Any, /) -> Any: ...
+# Pixels that are scaled at once, since that is done in double precision.
+_SLAB = 1 << 18
+_NOWHERE = (None, None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Intensities that become 0 and 1, one pair per channel.
+    """Intensities that become 0 and 1, one pair per channel, and what counts as no data.
 
     Attributes
     ----------
     low, high : tuple of float
     clip : (float, float) or None
         Range that scaled intensities are cut to, so that no hot pixel can blow up the features.
+    invert : bool
+        `high` becomes 0 and `low` becomes 1, for dark objects on a bright background.
+    no_data : float or None
+        Value of pixels without data, besides NaN and infinite ones.
+    empty : tuple of (float or None, float or None)
+        Per channel the values at or below which, and at or above which, pixels lie in areas without data that were found in
+        the image; () where none were. Such pixels are scaled to 0 like those without data, but objects may hold single ones.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
-    clip: tuple[float, float] | None = (-1.0, 4.0)
+    clip: tuple[float, float] | None = CLIP
+    invert: bool = False
+    no_data: float | None = None
+    empty: tuple[tuple[float | None, float | None], ...] = ()
 
     def apply(self, block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Block of shape (C, *shape) as float32, scaled and clipped."""
-        shape = (-1,) + (1,) * (block.ndim - 1)
-        low = np.asarray(self.low, np.float32).reshape(shape)
-        high = np.asarray(self.high, np.float32).reshape(shape)
-        scaled: npt.NDArray[np.float32] = block.astype(np.float32)
-        scaled -= low
-        scaled /= high - low
-        return scaled if self.clip is None else np.clip(scaled, *self.clip, out=scaled)
+        """Block of shape (C, *shape) as float32, scaled and clipped; pixels without data become 0, as the background."""
+        scaled = np.empty(block.shape, np.float32)
+        for channel in range(len(block)):
+            low, high = self.low[channel], self.high[channel]
+            first, span = (high, float(low - high)) if self.invert else (low, float(high - low))
+            for part in _slabs(block.shape[1:]):
+                raw: npt.NDArray[Any] = block[channel][part]
+                x = minus(raw, first)
+                x /= span
+                if self.clip is not None:
+                    np.clip(x, *self.clip, out=x)
+                lacking = self._lacking(raw, channel)
+                if lacking is not None:
+                    x[lacking] = 0
+                scaled[channel][part] = x
+        return scaled
+
+    def missing(self, block: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+        """Pixels (*shape) of a block (C, *shape) that hold data in no channel; None where there are none."""
+        if block.dtype.kind != "f" and self.no_data is None:
+            return None
+        found: Any = ~np.isfinite(block) if block.dtype.kind == "f" else np.zeros(block.shape, bool)
+        if self.no_data is not None:
+            found |= block == self.no_data
+        lacking: npt.NDArray[np.bool_] = found.all(axis=0)
+        return lacking if lacking.any() else None
+
+    def _lacking(self, raw: npt.NDArray[Any], channel: int) -> npt.NDArray[np.bool_] | None:
+        found = ~np.isfinite(raw) if raw.dtype.kind == "f" else None
+        below, above = self.empty[channel] if self.empty else (None, None)
+        tests = ((np.equal, self.no_data), (np.less_equal, below), (np.greater_equal, above))
+        for test, value in tests:
+            if value is not None:
+                lacking = test(raw, value)
+                found = lacking if found is None else found | lacking
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Limits:
+        """Limits from plain values, as a record holds them; older records say less."""
+        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**plain | {"empty": tuple((below, above) for below, above in plain.get("empty", ()))})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Limits, and what they do to the pixels that decided them.
+
+    Attributes
+    ----------
+    limits : Limits
+    bounds : tuple of Bounds
+        What was left out, per channel; () where the limits were given.
+    below, above : float
+        Largest share in a channel of what is scaled below 0 and above 1.
+    reach : float
+        Largest part of the scale that a channel's own range of intensities takes (1st to 99.8th percentile), 1 being all of it.
+    missing : float
+        Largest share in a channel of pixels without data: not finite, or the value that stands for no data.
+    infinite : bool
+        Whether any of these is infinite.
+    frames : tuple of (int, float)
+        The frames of a series that were looked at, and how far up the scale the brightest of each reaches.
+    """
+
+    limits: Limits
+    bounds: tuple[Bounds, ...] = ()
+    below: float = 0.0
+    above: float = 0.0
+    reach: float = 1.0
+    missing: float = 0.0
+    infinite: bool = False
+    frames: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +137,19 @@ class Normalisation:
     ----------
     low, high : float
         Percentiles, 0 to 100. `low == high == 0` leaves the intensities as they are.
+    robust : bool
+        Leave out areas without data, pixels that none of their neighbours is like, and few things far brighter than many
+        objects (see `network.robust`).
     """
 
     low: float = 1.0
     high: float = 99.8
+    robust: bool = True
+
+    @property
+    def is_none(self) -> bool:
+        """Whether intensities stay as they are."""
+        return self.low == self.high == 0
 
     def limits(self, image: ArrayLike) -> Limits:
         """Limits of an image of shape (C, *shape).
@@ -83,41 +159,132 @@ class Normalisation:
         ImageError
             If the image holds no finite values.
         """
-        channels = image.shape[0]
-        if self.low == self.high == 0:
-            return Limits(low=(0.0,) * channels, high=(1.0,) * channels, clip=None)
-        low, high = [], []
-        for channel in range(channels):
-            sample = _sample(image, channel)
-            if not np.isfinite(sample).all():
-                raise ImageError(
-                    f"channel {channel} of the image holds NaN or infinite values; replace them (numpy.nan_to_num) first."
-                )
-            a, b = np.percentile(sample, (self.low, self.high))
-            if b <= a:  # nearly all pixels are equal: take the full range, and leave a constant image at 0
-                a, b = float(sample.min()), float(sample.max())
-            low.append(float(a))
-            high.append(float(b) if b > a else float(a) + 1.0)
-        return Limits(low=tuple(low), high=tuple(high))
+        return self.scaling([image]).limits
+
+    def scaling(
+        self,
+        images: Sequence[ArrayLike],
+        *,
+        given: Sequence[tuple[float, float]] | None = None,
+        invert: bool = False,
+        no_data: float | None = None,
+    ) -> Scaling:
+        """Limits for one image of shape (C, *shape), or for all frames of a series, and what they do.
+
+        Parameters
+        ----------
+        images : sequence of array-like
+            Of equal shape.
+        given : sequence of (float, float), optional
+            Limits per channel; the percentiles have no say then.
+        invert, no_data
+            As in `Limits`.
+
+        Raises
+        ------
+        ImageError
+            If a channel holds no finite values.
+        SettingsError
+            If there are not as many limits as channels.
+        """
+        channels = images[0].shape[0]
+        if given is not None and len(given) != channels:
+            raise SettingsError(
+                f"limits for {len(given)} channels were given, and the network gets {channels}; give one pair each."
+            )
+        if self.is_none and given is None:
+            if invert:
+                raise SettingsError("the model takes intensities as they are; give limits or percentiles to invert them.")
+            return Scaling(limits=Limits(low=(0.0,) * channels, high=(1.0,) * channels, clip=None, no_data=no_data))
+        parts = [
+            self._channel(Sample.of(images, channel, no_data), channel, None if given is None else given[channel], invert)
+            for channel in range(channels)
+        ]
+        empty = tuple(part.limits.empty[0] for part in parts)
+        return Scaling(
+            limits=Limits(
+                low=tuple(part.limits.low[0] for part in parts),
+                high=tuple(part.limits.high[0] for part in parts),
+                invert=invert,
+                no_data=no_data,
+                empty=empty if any(pair != _NOWHERE for pair in empty) else (),
+            ),
+            bounds=tuple(bound for part in parts for bound in part.bounds),
+            below=max(part.below for part in parts),
+            above=max(part.above for part in parts),
+            reach=max(part.reach for part in parts),
+            missing=max(part.missing for part in parts),
+            infinite=any(part.infinite for part in parts),
+            frames=tuple(
+                (each[0][0], max(reach for _, reach in each)) for each in zip(*(part.frames for part in parts), strict=True)
+            ),
+        )
+
+    def _channel(self, sample: Sample, channel: int, given: tuple[float, float] | None, invert: bool) -> Scaling:
+        """The scaling of one channel."""
+        if not sample.valid.any():
+            raise ImageError(
+                f"channel {channel} of the image holds no data (only NaN, infinite values or the value for no data); "
+                "give an image with intensities."
+            )
+        if given is not None:
+            return _effect(sample, Limits(low=(given[0],), high=(given[1],), invert=invert, empty=(_NOWHERE,)))
+        found = self._bounds(sample.negated() if invert else sample)
+        ends: list[float | None] = [found.low, found.high, found.below, found.above]
+        if invert:
+            ends = [None if value is None else -value for value in (found.high, found.low, found.above, found.below)]
+        low, high, below, above = (None if value is None else _value(sample, value) for value in ends)
+        assert low is not None and high is not None
+        if not low < high:  # a constant image stays at 0
+            low, high = (low - 1.0, high) if invert else (low, high + 1.0)
+        if not low < high:  # farther out than double precision can tell
+            high = float(np.nextafter(high, np.inf))
+        return _effect(sample, Limits(low=(low,), high=(high,), invert=invert, empty=((below, above),)), found)
+
+    def _bounds(self, sample: Sample) -> Bounds:
+        if self.robust:
+            return bounds(sample, self.low, self.high)
+        low, high = percentiles(sample.values, self.low, self.high)
+        return Bounds(low=low, high=high)
 
 
-def _sample(image: ArrayLike, channel: int) -> npt.NDArray[np.float32]:
-    """Pixels of one channel: all of them, or those of small patches on a regular lattice.
+def _effect(sample: Sample, limits: Limits, found: Bounds | None = None) -> Scaling:
+    """What the limits of one channel do to its sample."""
+    counts = sample.valid
+    below, above = (None if found is None or value is None else value - sample.base for value in limits.empty[0])
+    counts = counts if below is None else counts & (sample.planes > below)
+    counts = counts if above is None else counts & (sample.planes < above)
+    low, high = (float(value - sample.base) for value in (limits.low[0], limits.high[0]))
+    first, span = (high, low - high) if limits.invert else (low, high - low)
+    scaled = (sample.planes - first) / span
+    own = np.sort(scaled[counts])
+    below, above = np.searchsorted(own, 0.0) / own.size, 1 - np.searchsorted(own, 1.0, "right") / own.size
+    ends = np.percentile(own, (1, 99.8))
+    frames = []
+    for frame in np.unique(sample.frames) if sample.frames[0] != sample.frames[-1] else ():
+        here = sample.frames == frame
+        values = scaled[here][counts[here]]
+        if values.size:
+            frames.append((int(frame), float(np.percentile(values, 99.8))))
+    return Scaling(
+        limits=limits,
+        bounds=() if found is None else (found,),
+        below=float(below),
+        above=float(above),
+        reach=float(ends[1] - ends[0]),
+        missing=float(1 - sample.valid.mean()),
+        infinite=sample.infinite,
+        frames=tuple(frames),
+    )
 
-    Patches and not single pixels, since a file is read by chunks: the number of chunks touched does not grow with the image.
-    """
-    shape: Sequence[int] = image.shape[1:]
-    picked = slice(channel, channel + 1)
-    if prod(shape) <= _SAMPLE:
-        return np.asarray(image[(picked, *(slice(0, n) for n in shape))], np.float32).ravel()
-    edge = min(_PATCH.get(len(shape), 16), max(1, int((_SAMPLE / _FEWEST) ** (1 / len(shape)))))
-    wanted = _SAMPLE / edge ** len(shape)
-    apart = (prod(shape) / wanted) ** (1 / len(shape))
-    starts = []
-    for size in shape:
-        count = min(max(1, round(size / apart)), -(-size // edge))
-        starts.append(np.unique(np.linspace(0, max(0, size - edge), count).round().astype(int)).tolist())
-    patches = [
-        np.asarray(image[(picked, *(slice(at, at + edge) for at in corner))], np.float32).ravel() for corner in product(*starts)
-    ]
-    return np.concatenate(patches)
+
+def _value(sample: Sample, value: float) -> float:
+    """A value of a sample as an intensity of the image; of huge integers, whose neighbours no float tells apart, an integer."""
+    return sample.base + round(value) if sample.base else value
+
+
+def _slabs(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Parts of a channel that are scaled one after the other."""
+    rows = max(1, _SLAB // max(1, prod(shape[1:]))) if shape else 1
+    for start in range(0, shape[0] if shape else 1, rows):
+        yield (slice(start, start + rows),) if shape else ()

@@ -161,8 +161,8 @@ def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmb
     """The embedding of a result, to be computed on demand: by its model, tiles and limits from its image."""
     yield Stage(done=0, total=0, text="loading the model")
     from napari_shiftseg.geometry import plan_again
-    from napari_shiftseg.network import Limits
     from napari_shiftseg.segmentation import SegmentSettings
+    from napari_shiftseg.segmentation.intensity import recorded_limits
     from napari_shiftseg.segmentation.lazy import lazy_embedding
 
     record = subject.record
@@ -175,11 +175,10 @@ def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmb
         channels=tuple(wish["channels"]) if wish.get("channels") else None,
         allow_noncompliant=True,
     )
-    limits = Limits(**{name: value and tuple(value) for name, value in record["limits"].items()})
     image, model = subject.whole_image(), find_model(subject, "")
     # where padded tiles meet zeros is a matter of that run, and no longer of the settings
     plan = plan_again(model.spec, record["plan"]) if model.spec.padding == "zero" else None
-    return lazy_embedding(image, model, settings, limits, plan=plan)
+    return lazy_embedding(image, model, settings, recorded_limits(record), plan=plan)
 
 
 def _tile_steps(lazy: "LazyEmbedding", places: list[Any]) -> Generator[Event, None, tuple[float, float]]:

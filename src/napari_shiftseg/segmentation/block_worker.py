@@ -25,6 +25,7 @@ from napari_shiftseg.io import BlockPyramid, ChunkReader, Image, WorkFolder, chu
 from napari_shiftseg.network import Limits, choose_device
 from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.engine import Pass
+from napari_shiftseg.segmentation.intensity import Intensity
 from napari_shiftseg.segmentation.layout import Layout, known_stream
 from napari_shiftseg.segmentation.prepare import Task, pixel_digest
 from napari_shiftseg.segmentation.settings import SegmentSettings
@@ -69,7 +70,7 @@ def describe_job(job: BlockJob, *, threads: int | None) -> dict[str, Any]:
         },
         "channels": None if task.channels is None else list(task.channels),
         "clustering": asdict(task.clustering),
-        "limits": asdict(task.limits),
+        "limits": [limits.to_dict() for limits in task.intensity.limits],
         "settings": {"device": settings.device, "dtype": settings.dtype, "deterministic": settings.deterministic},
         "tiles": {key: tiles.to_dict()[key] for key in ("image_shape", "write", "border", "zeros")},
         "grid": asdict(layout.grid),
@@ -101,8 +102,6 @@ def open_job(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
         raise _other_image(told["image"], "other pixels")
     settings = SegmentSettings(**told["settings"])
     layout = _layout(model.spec, told)
-    limits = told["limits"]
-    clip = None if limits["clip"] is None else tuple(limits["clip"])
     task = Task(
         model=model,
         image=image,
@@ -113,7 +112,7 @@ def open_job(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
         plan=layout.tiles,
         broken=(),
         clustering=LabelSettings(**told["clustering"]),
-        limits=Limits(low=tuple(limits["low"]), high=tuple(limits["high"]), clip=clip),
+        intensity=Intensity(limits=tuple(Limits.from_dict(limits) for limits in told["limits"])),
     )
     arrays: dict[str, Any] = {
         name: BlockPyramid.open(work.path / place["folder"], place["axes"], place["levels"])

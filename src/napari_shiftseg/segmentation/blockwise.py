@@ -28,6 +28,7 @@ from napari_shiftseg.instances import (
 )
 from napari_shiftseg.io import BlockPyramid, ChunkReader, WorkFolder
 from napari_shiftseg.network import ConstantTiles, needed_pixels, predict_steps
+from napari_shiftseg.segmentation.intensity import with_data
 from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.prepare import Task, labels_device
 from napari_shiftseg.segmentation.settings import SegmentSettings
@@ -139,13 +140,14 @@ class BlockJob:
         """The network's half of pass 1: yields a `TileDone` per tile, returns what the block sees."""
         task = self.task
         part: TilePlan = self.layout.part(block)
+        pixels, limits = self.read(frame, block) if region is None else region, task.intensity.of(frame)
         prediction = yield from predict_steps(
             task.model,
-            self.read(frame, block) if region is None else region,
+            pixels,
             part,
             device=self.settings.device,
             dtype=self.settings.dtype,
-            limits=task.limits,
+            limits=limits,
             deterministic=self.settings.deterministic,
             known=self._known,
             method=self.layout.run(block),
@@ -155,6 +157,8 @@ class BlockJob:
             for s, first, zero in zip(block.seen, part.origin, self.layout.tiles.origin, strict=True)
         )
         foreground = None if prediction.foreground is None else prediction.foreground[window]
+        corner = [part.origin[axis] + span.start for axis, span in enumerate(window)]
+        foreground = with_data(foreground, pixels, limits, corner, prediction.embedding[(0, *window)].shape)
         return Seen(embedding=prediction.embedding[(slice(None), *window)], foreground=foreground)
 
     def cluster_steps(self, frame: int, block: Block, seen: Seen, threads: int = 1) -> Generator[Event, None, None]:

@@ -26,6 +26,7 @@ from napari_shiftseg.instances import Numbers, whole_table
 from napari_shiftseg.io import BlockPyramid, ResultWriter, StoredResult, WorkFolder, open_result, save_model, work_path
 from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
+from napari_shiftseg.segmentation.intensity import few_objects
 from napari_shiftseg.segmentation.layout import Layout, known_stream, lay_out
 from napari_shiftseg.segmentation.pace import duration, take_pace
 from napari_shiftseg.segmentation.prepare import Task, loop_axes, pixel_digest, spacing
@@ -128,6 +129,7 @@ def large_steps(
             yield Stage(done=0, total=0, text="table and pyramid")
             record = record_of(task, layout.plan(), settings)
             record["instances"] = [n.count for n in numbers]
+            record["intensity"]["warnings"] += few_objects(record["instances"], layout.grid.shape[-2:])
             record["blocks"] = {"edge": list(layout.grid.edge), "halo": layout.grid.halo, "tasks": layout.tasks}
             record["memory"] = layout.memory
             record["method"] = layout.method()
@@ -189,7 +191,7 @@ def _fingerprint(task: Task, settings: SegmentSettings) -> dict[str, Any]:
         ).hexdigest(),
         "spec": _plain(task.model.spec.to_dict()),
         "clustering": _plain(asdict(task.clustering)),
-        "limits": _plain(asdict(task.limits)),
+        "limits": _plain([limits.to_dict() for limits in task.intensity.limits]),
         "dtype": settings.dtype,
         "deterministic": settings.deterministic,
         "embedding": bool(settings.keep_embedding),

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from napari_shiftseg.events import TileDone, drain
 from napari_shiftseg.geometry import TilePlan, Window
 from napari_shiftseg.network import ConstantTiles, Limits, Model, predict_steps
+from napari_shiftseg.segmentation.intensity import Intensity
 from napari_shiftseg.segmentation.prepare import Task, loop_axes, outline
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -35,7 +36,7 @@ def lazy_embedding(
     image: Any,
     model: Model | str | Path,
     settings: SegmentSettings,
-    limits: Limits,
+    limits: Limits | Intensity,
     *,
     plan: TilePlan | None = None,
     cache: int = _CACHE,
@@ -46,7 +47,7 @@ def lazy_embedding(
     ----------
     image, model, settings
         As in `segment`.
-    limits : Limits
+    limits : Limits or Intensity
         Intensities that become 0 and 1: those of the run whose embedding it is.
     plan : TilePlan, optional
         The tiles of that run, where they are known; by default those that `segment` would take.
@@ -54,7 +55,8 @@ def lazy_embedding(
         Bytes of tiles that are kept.
     """
     task = outline(image, model, settings)
-    return LazyEmbedding(replace(task, limits=limits, plan=plan or task.plan), settings, cache=cache)
+    intensity = Intensity(limits=(limits,)) if isinstance(limits, Limits) else limits
+    return LazyEmbedding(replace(task, intensity=intensity, plan=plan or task.plan), settings, cache=cache)
 
 
 class LazyEmbedding:
@@ -215,7 +217,7 @@ class LazyEmbedding:
                 self.plan.within(self.window(place)[looped:]),
                 device=self._settings.device,
                 dtype=self._settings.dtype,
-                limits=task.limits,
+                limits=task.intensity.of(number),
                 deterministic=self._settings.deterministic,
                 known=self._constant,
                 method="tiles",

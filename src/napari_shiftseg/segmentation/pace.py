@@ -77,7 +77,7 @@ def take_pace(task: Task, layout: Layout, settings: SegmentSettings) -> Pace:
                 plan,
                 device=settings.device,
                 dtype=settings.dtype,
-                limits=task.limits,
+                limits=task.intensity.of(len(task.frames) // 2),
                 deterministic=settings.deterministic,
             )
         )

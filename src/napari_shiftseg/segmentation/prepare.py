@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from napari_shiftseg.errors import ComplianceError, ImageError
 from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation, counted, plan_tiles, tile_exact, violations
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, load_model, read_image
-from napari_shiftseg.network import Device, Limits, Model, ModelRecord, Normalisation, choose_device
+from napari_shiftseg.network import Device, Model, ModelRecord, choose_device
+from napari_shiftseg.segmentation.intensity import Intensity, check_intensity, scale_frames
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
 __all__ = ["Task", "labels_device", "loop_axes", "pixel_digest", "plan_image", "prepare", "promises", "spacing", "status"]
@@ -88,7 +88,7 @@ class Task:
     plan: TilePlan
     broken: tuple[Violation, ...]
     clustering: LabelSettings
-    limits: Limits
+    intensity: Intensity
 
 
 def labels_device(device: Device, settings: SegmentSettings) -> torch.device:
@@ -100,7 +100,7 @@ def labels_device(device: Device, settings: SegmentSettings) -> torch.device:
 def prepare(image: Any, model: Model | str | Path, settings: SegmentSettings) -> Task:
     """Decide all that can be decided before the first pass; what cannot work is refused here."""
     task = outline(image, model, settings)
-    return replace(task, limits=_limits(task.model, task.frames))
+    return replace(task, intensity=scale_frames(task.model.record, task.frames, settings))
 
 
 def outline(image: Any, model: Model | str | Path, settings: SegmentSettings, device: Device | None = None) -> Task:
@@ -113,6 +113,7 @@ def outline(image: Any, model: Model | str | Path, settings: SegmentSettings, de
     device : Device, optional
         What `settings.device` stands for, if that is known already.
     """
+    check_intensity(settings)
     chosen = model if isinstance(model, Model) else load_model(model)
     picture = _as_image(image, chosen.spec)
     channels = settings.channels or _default_channels(picture, chosen.spec)
@@ -135,7 +136,7 @@ def outline(image: Any, model: Model | str | Path, settings: SegmentSettings, de
         plan=plan,
         broken=broken,
         clustering=_label_settings(chosen, settings),
-        limits=Normalisation(low=0, high=0).limits(frames[0].view),
+        intensity=scale_frames(None, frames[:1], SegmentSettings()),
     )
 
 
@@ -173,32 +174,6 @@ def _label_settings(model: Model, settings: SegmentSettings) -> LabelSettings:
         base = replace(base, **asdict(model.record.clustering))
     wishes: dict[str, Any] = {"bandwidth": settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
     return replace(base, **{name: value for name, value in wishes.items() if value is not None})
-
-
-@dataclass(frozen=True, eq=False)
-class _Series:
-    """All frames as one array (C, frames, *shape), so that one pair of limits holds for all of them."""
-
-    frames: Sequence[Frame]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        channels, *spatial = self.frames[0].view.shape
-        return (channels, len(self.frames), *spatial)
-
-    @property
-    def dtype(self) -> Any:
-        return self.frames[0].view.dtype
-
-    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        channel, which, *spatial = key
-        window: Any = (channel, *spatial)
-        return np.stack([f.view[window] for f in self.frames[which]], axis=1)
-
-
-def _limits(model: Model, frames: Sequence[Frame]) -> Limits:
-    normalisation = model.record.normalisation if model.record else Normalisation(low=0, high=0)
-    return normalisation.limits(frames[0].view if len(frames) == 1 else _Series(frames))
 
 
 def pixel_digest(frames: Sequence[Frame]) -> str:

@@ -15,6 +15,7 @@ from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import label_steps
 from napari_shiftseg.network import Model, predict_steps
+from napari_shiftseg.segmentation.intensity import with_data
 from napari_shiftseg.segmentation.prepare import labels_device, loop_axes, prepare
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
@@ -76,17 +77,19 @@ def preview_steps(
     axes, lengths = loop_axes(task.image, spec.ndim)
     looped = [min(max(0, window.get(axis, slice(0, 1)).start), size - 1) for axis, size in zip(axes, lengths, strict=False)]
     wanted = dict(zip(axes, looped, strict=False))
-    frame = next(frame for frame in task.frames if frame.index == wanted)
+    number, frame = next((number, frame) for number, frame in enumerate(task.frames) if frame.index == wanted)
+    limits = task.intensity.of(number)
     sides = [window.get(axis, slice(0, size)) for axis, size in zip(axes[len(looped) :], plan.result_shape, strict=True)]
     lattice = task.clustering.lattice(spec.ndim)
     spans = [_span(side, size, *lattice, spec.foreground) for side, size in zip(sides, plan.result_shape, strict=True)]
     part = plan.within([span.seen for span in spans])
     yield Stage(done=0, total=len(part), text="network")
     options: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype, "deterministic": settings.deterministic}
-    prediction = yield from predict_steps(task.model, frame.view, part, limits=task.limits, method="tiles", **options)
+    prediction = yield from predict_steps(task.model, frame.view, part, limits=limits, method="tiles", **options)
     yield Stage(done=0, total=0, text="instances")
     embedding = _laid_out(prediction.embedding, spans, part.origin)
-    foreground = None if prediction.foreground is None else _laid_out(prediction.foreground[None], spans, part.origin)[0]
+    masked = with_data(prediction.foreground, frame.view, limits, part.origin, part.result_shape)
+    foreground = None if masked is None else _laid_out(masked[None], spans, part.origin)[0]
     if spec.coordinates:  # in float64 the sum with whole pixels is exact
         embedding = embedding.astype(np.float64)
         for axis, span in enumerate(spans):

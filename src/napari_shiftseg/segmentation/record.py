@@ -19,6 +19,8 @@ __all__ = ["record_of"]
 def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str, Any]:
     """The record of a run, without what only its end can tell."""
     model, image, device = task.model, task.image, task.device
+    several = task.intensity.limits if len(task.intensity.limits) > 1 else ()
+    frame_limits = {"frame_limits": [limits.to_dict() for limits in several]} if several else {}
     return {
         "run": uuid.uuid4().hex,  # tells the layers and files of one run from those of any other
         "model": {
@@ -34,7 +36,9 @@ def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str
         "promises": promises(task.plan, model.record),
         "settings": asdict(settings),
         "clustering": asdict(task.clustering),
-        "limits": asdict(task.limits),
+        "limits": task.intensity.of(0).to_dict(),
+        **frame_limits,
+        "intensity": {"notes": list(task.intensity.notes), "warnings": list(task.intensity.warnings)},
         "device": {"kind": device.kind, "name": device.name},
         "versions": _versions(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -17,6 +17,7 @@ from napari_shiftseg.geometry import METHODS, TilePlan, choose_method
 from napari_shiftseg.instances import label_steps
 from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
 from napari_shiftseg.network import Model, free_memory, predict_steps, stream_wish
+from napari_shiftseg.segmentation.intensity import few_objects, with_data
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.layout import bytes_in_memory
 from napari_shiftseg.segmentation.prepare import Task, labels_device, loop_axes, prepare, spacing
@@ -163,6 +164,7 @@ def segment_steps(
         position = tuple(frame.index.values())
         part: Any = (slice(None), *position)
         which = f" of frame {number + 1}/{len(frames)}" if len(frames) > 1 else ""
+        limits = task.intensity.of(number)
         yield Stage(done=0, total=stream.steps if stream else len(plan), text=f"network{which}")
         before = time.perf_counter()
         prediction = yield from predict_steps(
@@ -172,7 +174,7 @@ def segment_steps(
             device=settings.device,
             out=None if embedding is None else embedding[part],
             dtype=settings.dtype,
-            limits=task.limits,
+            limits=limits,
             memory=settings.memory,
             **wish,
         )
@@ -180,18 +182,20 @@ def segment_steps(
         plan = prediction.plan  # smaller tiles for what follows, if memory ran out
         ran.append(prediction.stream.passes if prediction.stream else plan)
         seconds["network"] += time.perf_counter() - before
+        masked = with_data(prediction.foreground, frame.view, limits, prediction.plan.origin, prediction.plan.result_shape)
         if foreground is not None:
-            foreground[position] = prediction.foreground
+            foreground[position] = masked
         yield Stage(done=0, total=0, text=f"instances{which}")
         before = time.perf_counter()
         labels[position] = yield from label_steps(
-            prediction.embedding, prediction.foreground, task.clustering, labels_device(task.device, settings)
+            prediction.embedding, masked, task.clustering, labels_device(task.device, settings)
         )
         seconds["labels"] += time.perf_counter() - before
     plan = max(ran, key=len)  # of all that ran, the one with the most seams
     record = record_of(task, plan, settings)
     record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
     record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in frames]
+    record["intensity"]["warnings"] += few_objects(record["instances"], plan.result_shape[-2:])
     seconds["all"] = time.perf_counter() - started  # without writing, which comes after the record
     record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     scale, units = spacing(picture, axes)

@@ -38,6 +38,17 @@ class SegmentSettings:
         Run although a rule is broken; the result is stamped.
     channels : tuple of int, optional
         Channels of the image that the network gets.
+    limits : (float, float) or one such pair per channel, optional
+        Intensities that become 0 and 1.
+    percentiles : (float, float), optional
+        Percentiles of the intensities that become 0 and 1, from 0 to 100, exactly as they are: neither areas without data nor
+        outliers are left out. None takes those of the model's record, with what `network.robust` leaves out.
+    limits_per : {"image", "frame"}
+        One pair of limits for all frames of a series or stack, or one for each.
+    invert : bool
+        Dark objects on a bright background: the upper limit becomes 0 and the lower one becomes 1.
+    no_data : float, optional
+        Value of pixels without data, besides NaN and infinite ones. They count as background, and no object lies there.
     keep_embedding : bool, optional
         Whether the result holds the embedding (and the foreground); None means in memory yes, out of core no.
     out_of_core : bool, optional
@@ -59,6 +70,11 @@ class SegmentSettings:
     allow_noncompliant: bool = False
     threshold: float | None = None
     channels: tuple[int, ...] | None = None
+    limits: tuple[float, float] | tuple[tuple[float, float], ...] | None = None
+    percentiles: tuple[float, float] | None = None
+    limits_per: Literal["image", "frame"] = "image"
+    invert: bool = False
+    no_data: float | None = None
     keep_embedding: bool | None = None
     out_of_core: bool | None = None
     workers: int = 0

@@ -1,0 +1,308 @@
+"""`bounds`: the intensities that become 0 and 1, whatever lies in the image beside background and objects.
+
+Three things are left out, each only where it would decide the scale and the image shows that it is none of its objects: areas
+without data, pixels that none of their neighbours is like, and few things that are far brighter than many objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from napari_shiftseg.network.sample import Sample
+
+__all__ = ["Bounds", "bounds"]
+
+Planes = npt.NDArray[np.float64]
+Scaled = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+# A scaled intensity above this is cut off, in training too (`Limits.clip`): what is brighter than that many times the objects
+# pushes these below the contrast of anything that the network was trained on.
+_SEEN = 4.0
+# Edge of the squares that tell whether an area is thick, pixels.
+_SQUARE = 16
+# Areas without data: smallest and largest share of the pixels, and the gap between them and the data, in widths of the data.
+_LEAST_EMPTY, _MOST_EMPTY = 0.004, 0.95
+_GAP = 0.15
+# Few bright things: the largest share of the pixels that they can have, how far their surroundings reach, pixels, and the
+# smallest object, pixels (that of `Clustering.min_size`).
+_FEW = 0.15
+_AROUND = 5
+_SMALLEST = 16
+_HALVINGS = 8
+# Scaled values beyond this are all the same.
+_FARTHEST = 1e6
+# How many bright things are few, how many times as many objects are many, and how many gray levels an object spans at least.
+_FEW_PIECES = 4
+_MANY = 3
+_LEVELS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What `bounds` found.
+
+    Attributes
+    ----------
+    low, high : float
+        Less the base of the sample.
+    below, above : float or None
+        Values at or below the one, and at or above the other, fill areas without data or are dead pixels; less the base of the
+        sample.
+    lacking : float
+        Share of the sample in these, 0 to 1.
+    odd : float
+        Share of pixels that none of their neighbours is like, where these would have decided the limits.
+    bright : float
+        Share of what is far brighter than many objects.
+    """
+
+    low: float
+    high: float
+    below: float | None = None
+    above: float | None = None
+    lacking: float = 0.0
+    odd: float = 0.0
+    bright: float = 0.0
+
+
+def bounds(sample: Sample, low: float, high: float) -> Bounds:
+    """Percentiles `low` and `high` of what is background or object.
+
+    Parameters
+    ----------
+    sample : Sample
+        With at least one value that counts.
+    low, high : float
+        Percentiles, 0 to 100.
+    """
+    planes, valid = sample.planes, sample.valid
+    below, above = _empty_end(planes, valid, sample.whole), _empty_end(-planes, valid, sample.whole, bright=True)
+    above = None if above is None else -above
+    lacking = 0.0
+    for kept in (None if below is None else planes > below, None if above is None else planes < above):
+        if kept is not None:
+            kept &= valid
+            lacking, valid = lacking + (valid.sum() - kept.sum()) / sample.valid.sum(), kept
+    first, last = percentiles(planes[valid], low, high)
+    found = Bounds(low=first, high=last, below=below, above=above, lacking=lacking)
+    if found.high <= found.low:
+        return found
+    x = _scaled(planes, valid, found)
+    calm = _medians(x)
+    kept = _like_neighbours(x, calm, valid, high)
+    if kept is not None:
+        odd = 1 - kept.sum() / valid.sum()
+        first, last = percentiles(planes[kept], low, high)
+        dead = planes[valid & ~kept & (planes < first)]
+        if below is None and dead.size and dead.min() == dead.max():
+            below = float(dead[0])
+        found, valid = replace(found, low=first, high=last, odd=odd, below=below), kept
+        x = _scaled(planes, valid, found)
+        calm = _medians(x)
+    rest = _beside_bright(x, calm, valid)
+    if rest is None:
+        return found
+    top, bright = float(np.percentile(planes[rest[0]], high)), rest[1]
+    much = found.high - found.low > _SEEN * (top - found.low) > 0
+    return replace(found, high=top, bright=bright) if much else found
+
+
+def percentiles(values: Planes, low: float, high: float) -> tuple[float, float]:
+    """Two percentiles; the full range where they are equal, which is that of nearly constant images."""
+    a, b = (float(value) for value in np.percentile(values, (low, high)))
+    return (a, b) if b > a else (float(values.min()), float(values.max()))
+
+
+# -- areas without data -----------------------------------------------------------------------------------------------
+
+
+def _empty_end(planes: Planes, valid: Mask, whole: bool, *, bright: bool = False) -> float | None:
+    """Value up to which nothing was recorded: the lower end of the values, where it lies apart and fills areas without data.
+
+    These come from the border of the image (or are thick, where only patches of it are seen), and leave thick areas between
+    them, whose values lie close together and far away. A dark background is none: it is the objects that it leaves free, and
+    their edges reach down to it. The bright end has to fill a side of the image as well: objects can be saturated and touch it.
+    """
+    values = np.sort(planes[valid])
+    steps = values[(np.arange(0, _MOST_EMPTY, _LEAST_EMPTY / 2) * values.size).astype(int)]
+    at = int(np.argmax(np.diff(steps)))
+    cut, least = float(steps[at]), float(steps[at + 1])
+    if at < 1 or not least > cut:
+        return None
+    cut = cut if cut == values[0] else (cut + least) / 2
+    same = valid & (planes <= cut)
+    ends = np.percentile(values[np.searchsorted(values, cut, "right") :], (1, 50, 98))
+    gap, spread, width = ends[0] - steps[at], ends[1] - ends[0], ends[2] - ends[0]
+    if not width > 0 or gap < max(_GAP * width, 2 * spread):
+        return None
+    flat = ndimage.minimum_filter(same.view(np.uint8), (1, 3, 3), mode="nearest") > 0
+    if not flat.any() or not _between(flat, valid & ~same, whole):
+        return None
+    if bright:
+        sides = any(bool(side.all(axis=1).any()) for side in _sides(flat))
+        return cut if whole and sides and _from_border(flat) else None
+    return cut if not whole or _from_border(flat) else None
+
+
+def _between(flat: Mask, rest: Mask, whole: bool) -> bool:
+    """Whether what areas without data leave free is thick, and in few pieces, as fields of view are and objects are not."""
+    share, seen = _squares(flat), _squares(rest) > 0
+    full, mixed = int(((share == 0) & seen).sum()), int(((share > 0) & seen).sum())
+    if full < mixed or (not whole and int((share == 1).sum()) < mixed):
+        return False
+    if full >= 4 * mixed:
+        return True
+    parts, _ = _components(rest)
+    pieces = int((np.bincount(parts.ravel())[1:] >= _SQUARE**2).sum())
+    return pieces <= _FEW_PIECES * int(rest.any(axis=(1, 2)).sum())
+
+
+def _squares(mask: Mask) -> npt.NDArray[np.float64]:
+    """Share of a mask per square of each plane."""
+    edges = [np.arange(0, size, _SQUARE) for size in mask.shape[1:]]
+    sums = np.add.reduceat(np.add.reduceat(mask.astype(np.int32), edges[0], axis=1), edges[1], axis=2)
+    sizes = [np.diff([*starts, size]) for starts, size in zip(edges, mask.shape[1:], strict=True)]
+    return np.asarray(sums / np.outer(*sizes))
+
+
+def _from_border(flat: Mask) -> bool:
+    """Whether nearly all of a mask touches the border of its planes."""
+    parts, count = _components(flat)
+    if not count:
+        return False
+    outer = np.unique(np.concatenate([side.ravel() for side in _sides(parts)]))
+    return bool(np.isin(parts, outer[outer > 0]).sum() >= 0.8 * flat.sum())
+
+
+def _sides(planes: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """The four sides of each plane, (n, length) each."""
+    return [planes[:, 0], planes[:, -1], planes[:, :, 0], planes[:, :, -1]]
+
+
+def _components(mask: Mask) -> tuple[Any, int]:
+    within = np.zeros((3, 3, 3), bool)  # planes are apart
+    within[1] = True
+    parts, count = ndimage.label(mask, within)
+    return parts, int(count)
+
+
+# -- pixels that none of their neighbours is like ---------------------------------------------------------------------
+
+
+def _scaled(planes: Planes, valid: Mask, found: Bounds) -> Scaled:
+    """The sample in units of its limits, 0 to 1, in single precision; 0 where nothing counts."""
+    x = planes - found.low
+    x /= found.high - found.low
+    x[~valid] = 0
+    return np.clip(x, -_FARTHEST, _FARTHEST).astype(np.float32)
+
+
+def _medians(x: Scaled) -> Scaled:
+    """Median of each pixel and its eight neighbours."""
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    low, mid, high = _sorted(x[:, :-2], x[:, 1:-1], x[:, 2:])
+    lowest = np.maximum(np.maximum(low[..., :-2], low[..., 1:-1]), low[..., 2:])
+    middling = _sorted(mid[..., :-2], mid[..., 1:-1], mid[..., 2:])[1]
+    highest = np.minimum(np.minimum(high[..., :-2], high[..., 1:-1]), high[..., 2:])
+    out: Scaled = _sorted(lowest, middling, highest)[1]
+    return out
+
+
+def _sorted(a: Any, b: Any, c: Any) -> tuple[Any, Any, Any]:
+    """The least, the middle and the greatest of three, pixel by pixel."""
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    return np.minimum(low, c), np.maximum(low, np.minimum(high, c)), np.maximum(high, c)
+
+
+def _noise(x: Scaled, calm: Scaled, valid: Mask) -> float:
+    """Standard deviation of a pixel about its neighbours; the hundredth that differs most does not count."""
+    residual = np.abs(x - calm)[valid]
+    kept = residual[residual <= np.percentile(residual, 99)]
+    return float(1.2533 * kept.mean())  # of a normal distribution
+
+
+def _like_neighbours(x: Scaled, calm: Scaled, valid: Mask, high: float) -> Mask | None:
+    """Pixels without those far outside of what 3 x 3 px agree on, where these decide a limit; None where they do not.
+
+    Such are hot and dead pixels, lines, and hits of cosmic rays. Above, these have to double the scale: less than that is
+    within the gains of the training. Below, they have to shift the background by more than a pixel's noise.
+    """
+    # not quite the extremes: where two lines cross, five of nine pixels are lit
+    least, most = (float(value) for value in np.percentile(calm[valid], (0.05, 100 - (100 - high) / 4)))
+    width = most - least
+    if not width > 0:
+        return None
+    noise = _noise(x, calm, valid)
+    floor, ceiling = least - _GAP * width - 3 * noise, most + width + 3 * noise
+    if floor <= 0 and ceiling >= 1:
+        return None
+    kept: Mask = valid & (x >= floor) & (x <= ceiling)
+    return kept if kept.any() else None
+
+
+# -- few things far brighter than many objects ------------------------------------------------------------------------
+
+
+def _beside_bright(x: Scaled, calm: Scaled, valid: Mask) -> tuple[Mask, float] | None:
+    """The sample without its brightest things and what surrounds them, and their share; None where they are objects.
+
+    They are none where they are few and beside them are many objects, with edges. In an empty field there are no others, so
+    that few bright nuclei in it decide the scale.
+    """
+    noise = _noise(x, calm, valid)
+    for halving in range(2, _HALVINGS + 1):
+        level = 0.5**halving
+        bright = (calm > level) & valid
+        share = float(bright.sum() / valid.sum())
+        if share > _FEW or level < 4 * noise:
+            return None
+        if not share:
+            continue
+        rest = valid & (ndimage.maximum_filter(bright.view(np.uint8), (1, 2 * _AROUND + 1, 2 * _AROUND + 1)) == 0)
+        if rest.sum() < 0.3 * valid.sum():
+            return None
+        if _many_objects(calm, rest, bright, noise):
+            return rest, share
+    return None
+
+
+def _many_objects(calm: Scaled, rest: Mask, bright: Mask, noise: float) -> bool:
+    """Whether the rest falls into a background and objects that stand out, have edges, and outnumber the bright things."""
+    values = calm[rest]
+    if values.min() == values.max():
+        return False
+    upper = rest & (calm > threshold_otsu(values))
+    if not upper.sum() >= 2 * bright.sum():
+        return False
+    step = float(calm[upper].mean() - calm[rest & ~upper].mean())
+    if step < max(4 * noise, _LEVELS * _level(values)):
+        return False
+    grown = ndimage.maximum_filter(upper.view(np.uint8), (1, 3, 3)) > 0
+    edge = grown & ~upper & rest
+    size = (1, 5, 5)
+    change = ndimage.maximum_filter(calm, size) - ndimage.minimum_filter(calm, size)
+    # out-of-focus light has none: across the 5 px at an edge of an object most of its height is passed
+    if not edge.any() or float(np.median(change[edge])) < 0.35 * step:
+        return False
+    # what is thinner than 3 px (hits of cosmic rays, scratches) counts for nothing
+    thick = ndimage.binary_opening(bright, np.ones((1, 3, 3), bool))
+    return _count(thick) <= _FEW_PIECES and _count(upper) >= _MANY * max(1, _count(thick))
+
+
+def _level(values: Scaled) -> float:
+    """Step between two gray levels: the smallest difference of two values."""
+    steps = np.diff(np.unique(values))
+    return float(steps.min()) if steps.size else 0.0
+
+
+def _count(mask: Mask) -> int:
+    """Pieces of a mask that can be objects."""
+    parts, _ = _components(mask)
+    return int((np.bincount(parts.ravel())[1:] >= _SMALLEST).sum())
