@@ -35,8 +35,8 @@ def embedding_of(tiny, data, axes="yx", write=64, cache=1 << 28, **settings):
     wish = SegmentSettings(write=write, device="cpu", **settings)
     image = Image.from_array(data, axes)
     task = prepare(image, tiny, wish)
-    lazy = lazy_embedding(image, tiny, wish, task.limits, cache=cache)
-    options = {"limits": task.limits, "device": "cpu", "deterministic": wish.deterministic}
+    lazy = lazy_embedding(image, tiny, wish, task.intensity, cache=cache)
+    options = {"limits": task.intensity.of(0), "device": "cpu", "deterministic": wish.deterministic}
     frames = [drain(predict_steps(task.model, f.view, task.plan, **options)).embedding for f in task.frames]
     whole = frames[0] if len(axes) == 2 else np.stack(frames, axis=1)
     return lazy, whole, task
