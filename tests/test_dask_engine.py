@@ -183,8 +183,8 @@ def test_any_other_error_is_one_sentence_and_the_run_goes_on_later(tmp_path, sha
     path, labels = plane
     steps = segment_steps(path, model, shared, tmp_path / "r.zarr")
     until_started(steps)
-    change_order(tmp_path / "r.zarr", limits={})
-    with pytest.raises(ResultError, match=r"block \d failed 3 times \(KeyError: .*\); the same call goes on") as caught:
+    change_order(tmp_path / "r.zarr", limits=[{}])
+    with pytest.raises(ResultError, match=r"block \d failed 3 times \(TypeError: .*\); the same call goes on") as caught:
         list(steps)
     assert "\n" not in str(caught.value)
     np.testing.assert_array_equal(segment(path, model, shared, tmp_path / "r.zarr").labels[:], labels)
