@@ -182,7 +182,9 @@ def test_a_result_without_seams_is_a_pass_only_if_its_objects_are_right(how, wri
     assert not with_truth.exposed and with_truth.right == (how == "right")
     assert with_truth.finding == ("pass" if how == "right" else "warn")
     assert "Against the truth" in with_truth.verdict and with_truth.score.text in with_truth.verdict
-    assert f"the objects are {'right' if how == 'right' else 'not all right'}" in with_truth.meaning
+    seams = "No seam shows" if write == 32 else "There is no seam"
+    said = "and the objects are right" if how == "right" else "but the objects are not all right"
+    assert with_truth.meaning == f"{seams}, {said}."
     assert alone.right is None and alone.finding == ("pass" if write == 32 else "")
     assert "only a truth tells" in alone.meaning
 
@@ -192,7 +194,8 @@ def test_seams_that_show_fail_whatever_the_objects(lost):
     field, truth = disks_with_borders(0.3)
     report = seam_report(field, plan_of(), mistaken(truth, "missed" if lost else "right"), truth)
     assert report.exposed and report.finding == "fail" and report.right != lost
-    assert report.meaning.startswith("The seams show")
+    said = "and the objects are not all right" if lost else "but the objects are right"
+    assert report.meaning == f"The seams show, {said}."
 
 
 def test_a_truth_without_labels_says_nothing_of_the_objects():

@@ -127,7 +127,8 @@ class SeamReport:
         seams = seams if self.seams else "There is no seam"
         if self.right is None:
             return f"{seams}; whether the objects are right, only a truth tells."
-        joint = "and" if self.right == (not self.exposed) else "but"
+        hidden = not self.exposed and (self.exposed is False or not self.seams)
+        joint = "but" if (hidden and not self.right) or (self.exposed and self.right) else "and"
         return f"{seams}, {joint} the objects are {'right' if self.right else 'not all right'}."
 
     def rows(self) -> list[dict[str, float | None]]:

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     report_result(result, written, console)
     experts = f"{score.tp + score.fn} outlines drawn by experts"
     console.field("score", f"AP {score.ap:.3f}, F1 {score.f1:.3f} at IoU 0.5 against {experts}")
+    console.field("mistakes", f"{score.text}.")
     reason = "--no-viewer was given" if args.no_viewer else _no_viewer()
     console.document({**document(result, written), "score": score.row(), "viewer": not reason and not args.json})
     if reason or args.json:
