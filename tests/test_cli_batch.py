@@ -106,6 +106,21 @@ def test_a_mistake_of_ours_is_not_hidden(batch, monkeypatch):
         batch(draw("a.tif"), draw("b.tif"), "--table", "t")
 
 
+@pytest.mark.parametrize("when", ["in the network", "before the labels"])
+def test_an_interrupted_run_out_of_core_says_what_is_kept(batch, monkeypatch, when):
+    from napari_shiftseg.segmentation.blockwise import BlockJob
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as late:
+        late.setattr(BlockJob, "embed_steps" if when == "in the network" else "join", stop)
+        code, _, err = batch(draw("a.tif"), "--out", "r.ome.zarr", "--out-of-core")
+    assert code == 130 and err.count("\n") == 1
+    assert ("the network's work is kept: the same command goes on" in err) == (when == "before the labels")
+    assert batch("a.tif", "--out", "r.ome.zarr", "--out-of-core")[0] == 0
+
+
 SAME = {
     "in two folders": (("p1/im.tif", "p2/im.tif"), ("p1_im", "p2_im")),
     "with others": (("p1/im.tif", "x.tif", "p2/im.tif"), ("p1_im", "x", "p2_im")),

@@ -8,7 +8,10 @@ import torch
 from napari_shiftseg.errors import DeviceError
 from napari_shiftseg.network import measure_rates
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]),
+]
 
 
 @pytest.mark.parametrize("device", DEVICES)
