@@ -2,6 +2,7 @@
 
 from napari_shiftseg.analysis.constructions import passing_network, prime_network
 from napari_shiftseg.analysis.cuts import Cuts
+from napari_shiftseg.analysis.likeness import Difference, Likeness
 from napari_shiftseg.analysis.probe import PeriodProbe, probe_period, probe_steps
 from napari_shiftseg.analysis.ratio import Ratio
 from napari_shiftseg.analysis.seams import SeamReport, SeamRow, seam_report
@@ -9,6 +10,8 @@ from napari_shiftseg.analysis.verify import TilingCheck, verify_steps, verify_ti
 
 __all__ = [
     "Cuts",
+    "Difference",
+    "Likeness",
     "PeriodProbe",
     "Ratio",
     "SeamReport",

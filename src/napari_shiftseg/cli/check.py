@@ -33,9 +33,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     """Judge a model, a tile size and an image; 3 if a rule is broken."""
     from napari_shiftseg.geometry import plan_tiles, rulings, violations
     from napari_shiftseg.io import load_model, read_image
-    from napari_shiftseg.segmentation import promises, status
+    from napari_shiftseg.segmentation import likeness, promises, status
 
-    model = load_model(args.model)
+    model, alike = load_model(args.model), None
     console.field("model", describe_model(model))
     if args.image is None:
         shape = _stand_in(model.spec, args.tile)
@@ -46,6 +46,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         # which channels are taken changes no rule
         shape = frame_shape(image, model.spec, tuple(range(min(have, model.spec.in_channels))))
         console.field("image", describe_image(image))
+        alike = likeness(image, model)
+        console.field("likeness", f"{alike.text} (the image alone)")
     plan = plan_tiles(model.spec, shape, args.tile, args.border, allow_noncompliant=True, trained=model.record)
     broken = violations(plan, model.record)
     verdicts = rulings(plan, model.record)
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             "status": promise,
             "promises": both,
             "rules": verdicts,
+            "likeness": None if alike is None else alike.to_dict(),
         }
     )
     return 3 if broken else 0

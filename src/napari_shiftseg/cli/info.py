@@ -14,7 +14,7 @@ from napari_shiftseg.cli.prepare import describe_image, describe_model
 from napari_shiftseg.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
-    from napari_shiftseg.network import Device, Model
+    from napari_shiftseg.network import Device, Known, Model
 
 EXAMPLE = "shiftseg info --model nuclei --image image.tif"
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
 def _installation(console: Console) -> dict[str, Any]:
     from napari_shiftseg import __version__
-    from napari_shiftseg.io import bundled_models
+    from napari_shiftseg.io import bundled_models, demonstrations
 
     versions = {"napari-shiftseg": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
@@ -69,9 +69,11 @@ def _installation(console: Console) -> dict[str, Any]:
     for name, text in versions.items():
         console.field("version", f"{name} {text}")
     console.field("system", platform.platform())
-    models = bundled_models()
+    shown = demonstrations()
+    models = tuple(name for name in bundled_models() if name not in shown)
     console.field("models", ", ".join(models) or "none are bundled")
-    return {"versions": versions, "system": platform.platform(), "models": models}
+    console.field("demos", f"{', '.join(shown)}: models that only show something" if shown else "none are bundled")
+    return {"versions": versions, "system": platform.platform(), "models": models, "demonstrations": shown}
 
 
 def _devices(console: Console) -> dict[str, Any]:
@@ -139,6 +141,7 @@ def _model_card(model: Model, console: Console) -> dict[str, Any]:
         clustering = plain(record.clustering)
         console.field("clustering", ", ".join(f"{key} {value:g}" for key, value in clustering.items()))
         console.field("note", record.note or "none")
+        console.field("knows", _knows(record.known))
     rules = training_rules(spec, record)
     report_rules(rules, console)
     return {
@@ -154,6 +157,13 @@ def _model_card(model: Model, console: Console) -> dict[str, Any]:
             "rules": rules,
         }
     }
+
+
+def _knows(known: Known | None) -> str:
+    """What the model says of its training images."""
+    if known is None:
+        return "not stated, so no image can be said to be like its training images"
+    return f"{'a demonstration: ' * known.demonstration}{known.describe()}"
 
 
 def _image_card(name: str, scene: int | None, console: Console) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def _segment_file(
 ) -> dict[str, Any]:
     from napari_shiftseg.events import Estimate, drain
     from napari_shiftseg.io import read_image
-    from napari_shiftseg.segmentation import duration, forecast, kept_of, segment_steps
+    from napari_shiftseg.segmentation import compare_image, duration, forecast, kept_of, segment_steps
     from napari_shiftseg.segmentation import prepare as prepare_run
 
     image = read_image(name, scene=args.scene)
@@ -104,6 +104,7 @@ def _segment_file(
     if coming.layout is not None:
         _check_large(target)
         console.field("blocks", coming.layout.describe())
+    console.field("likeness", f"{compare_image(prepare_run(image, model, settings)).text} (the image alone)")
     if args.dry_run:
         return _dry_run(prepare_run(image, model, settings), coming, settings, console)
     out = target.store if coming.large else None
@@ -220,6 +221,8 @@ def report_result(result: Segmentation, written: dict[str, Path], console: Conso
     if isinstance(method, dict):
         strips = f" in strips of {method['strip']} rows" if method["name"] == "stream" else ""
         console.field("method", f"{method['name']}{strips}")
+    if found := record.get("likeness"):  # a store that is older has none
+        console.field("likeness", found["text"])
     counts = record["instances"]
     console.field("instances", counts[0] if len(counts) == 1 else f"{sum(counts)} in {len(counts)} frames")
     spent = record["seconds"]

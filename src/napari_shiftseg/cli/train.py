@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier model")
     parser.add_argument("--half", action="store_true", help="store float16 weights: half the size")
+    parser.add_argument("--kind", default="", metavar="WORDS", help='what the images show, such as "fluorescent nuclei"')
     parser.add_argument("--note", default="", help="a remark for the model's record")
     _add_network_options(parser)
     _add_training_options(parser)
@@ -115,6 +116,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Train, or go on with a training, and write the model."""
     from napari_shiftseg.io import save_model
     from napari_shiftseg.network import train_steps, training_violations
+    from napari_shiftseg.segmentation import learned_steps
 
     out = args.out if args.out.suffix else args.out.with_suffix(".safetensors")
     check_free([out], overwrite=args.overwrite)
@@ -140,11 +142,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
         left = args.checkpoint is not None and args.checkpoint.exists()
         hint = f"the same command goes on from {args.checkpoint}" if left else "nothing was written"
         raise KeyboardInterrupt(f"interrupted after step {log.step}; {hint}.") from None
-    record = replace(model.record, note=args.note) if model.record else None
+    with console.progress() as show:
+        known = drain(learned_steps(images, model, args.kind), show)
+    record = replace(model.record, note=args.note, known=known) if model.record else None
     path = save_model(out, replace(model, record=record), half=args.half).absolute()
     seconds = time.perf_counter() - started
     losses = dict(record.losses) if record else {}
     console.field("losses", ", ".join(f"{name} {value:.4g}" for name, value in losses.items()) or "none: no step was left")
+    console.field("knows", known.describe())
     console.field("seconds", f"{seconds:.1f} for {log.count} steps")
     console.field("model", f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
     console.document(

@@ -3,7 +3,7 @@
 from napari_shiftseg.io.block_pyramid import BlockPyramid
 from napari_shiftseg.io.chunk_reader import ChunkReader, chunks_of
 from napari_shiftseg.io.image import Frame, Image, View, read_image
-from napari_shiftseg.io.model import bundled_models, load_model, save_model
+from napari_shiftseg.io.model import bundled_models, demonstrations, load_model, save_model
 from napari_shiftseg.io.overview import Overview
 from napari_shiftseg.io.result import ResultWriter, StoredResult, open_result, save_labels_tiff, save_result
 from napari_shiftseg.io.store import chunk_edges
@@ -24,6 +24,7 @@ __all__ = [
     "check_store",
     "chunk_edges",
     "chunks_of",
+    "demonstrations",
     "load_model",
     "open_result",
     "read_image",

@@ -16,7 +16,7 @@ from napari_shiftseg.files import replacing
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network import Model, ModelRecord, UNet
 
-__all__ = ["bundled_models", "load_model", "save_model"]
+__all__ = ["bundled_models", "demonstrations", "load_model", "save_model"]
 
 _FORMAT = "napari-shiftseg model 1"
 
@@ -26,6 +26,11 @@ def bundled_models() -> tuple[str, ...]:
     folder = files("napari_shiftseg") / "weights"
     names = [f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors")]
     return tuple(sorted(names, key=lambda name: (name.startswith("disks-"), name)))
+
+
+def demonstrations() -> tuple[str, ...]:
+    """Names of the bundled models that say of themselves that they only demonstrate something; no weights are read."""
+    return tuple(name for name in bundled_models() if _is_demonstration(_find(name)))
 
 
 def load_model(name: str | Path) -> Model:
@@ -117,6 +122,12 @@ def _in_order(data: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format wants the weights aligned
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def _is_demonstration(path: Path) -> bool:
+    with safe_open(path, framework="pt") as file:
+        record = json.loads((file.metadata() or {}).get("record", "{}"))
+    return bool((record.get("known") or {}).get("demonstration"))
 
 
 def _find(name: str | Path) -> Path:

@@ -3,6 +3,7 @@
 from napari_shiftseg.network.constant_tiles import ConstantTiles
 from napari_shiftseg.network.crops import Augmentation, TrainImage
 from napari_shiftseg.network.device import Device, choose_device, free_memory, stream_wish
+from napari_shiftseg.network.known import Known
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation, Scaling
 from napari_shiftseg.network.predict import Prediction, predict, predict_steps
@@ -18,6 +19,7 @@ __all__ = [
     "ConstantTiles",
     "Device",
     "DiscriminativeLoss",
+    "Known",
     "Limits",
     "Model",
     "ModelRecord",

@@ -8,6 +8,7 @@ from typing import Any
 
 from napari_shiftseg.errors import ModelError
 from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.network.known import Known
 from napari_shiftseg.network.normalise import Normalisation
 from napari_shiftseg.network.unet import UNet
 
@@ -45,6 +46,8 @@ class ModelRecord:
         Means over the last steps.
     settings : dict
         All other settings of the training.
+    known : Known or None
+        What the images were like, so that others can be compared with them; None where it is not stated.
     """
 
     window: tuple[int, ...]
@@ -59,6 +62,7 @@ class ModelRecord:
     clustering: Clustering = field(default_factory=Clustering)
     note: str = ""
     inner: tuple[int, ...] | None = None
+    known: Known | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
@@ -74,6 +78,7 @@ class ModelRecord:
                 known["inner"] = tuple(int(edge) for edge in known["inner"])
             known["normalisation"] = Normalisation(**known.get("normalisation", {}))
             known["clustering"] = Clustering(**known.get("clustering", {}))
+            known["known"] = Known.from_dict(known["known"]) if known.get("known") else None
             return cls(**known)
         except (TypeError, KeyError, ValueError) as exc:
             raise ModelError(f"the training record of the model does not fit this version ({exc}).") from exc

@@ -27,6 +27,8 @@ class Equipment:
         Model and device that were asked for, by which a late answer is known; "" for the default model.
     models, devices : tuple of str
         What there is to choose from.
+    demonstrations : tuple of str
+        Those of the models that only show something.
     source : str
         Name or path that the model was loaded from.
     """
@@ -34,6 +36,7 @@ class Equipment:
     request: tuple[str, str]
     models: tuple[str, ...]
     devices: tuple[str, ...]
+    demonstrations: tuple[str, ...] = ()
     source: str = ""
     model: "Model | None" = None
     device: "Device | None" = None
@@ -42,10 +45,10 @@ class Equipment:
 
 def equip_steps(model: str, device: str) -> Generator[Event, None, Equipment]:
     """Load a model by name or path, "" for the first bundled one, and find a device."""
-    from napari_shiftseg.io import bundled_models, load_model
+    from napari_shiftseg.io import bundled_models, demonstrations, load_model
     from napari_shiftseg.network import choose_device
 
-    known = {"request": (model, device), "models": bundled_models(), "devices": _devices()}
+    known = {"request": (model, device), "models": bundled_models(), "devices": _devices(), "demonstrations": demonstrations()}
     try:
         known["device"] = choose_device(device)
         name = model or next(iter(known["models"]), "")

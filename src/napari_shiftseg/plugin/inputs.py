@@ -36,6 +36,7 @@ class ModelBox(QWidget):
 
     changed = Signal()
     FILE = "File\u2026"
+    DEMONSTRATIONS = "Demonstrations, not for your images:"
 
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
@@ -50,12 +51,16 @@ class ModelBox(QWidget):
         self.names.currentTextChanged.connect(self._on_name)
         self.file.changed.connect(lambda _: self.changed.emit())
 
-    def set_names(self, names: tuple[str, ...]) -> None:
-        """Offer these bundled models and a file; the choice stays, else it is the first."""
+    def set_names(self, names: tuple[str, ...], demonstrations: tuple[str, ...] = ()) -> None:
+        """Offer these bundled models and a file, and demonstrations under a heading; the choice stays, else it is the first."""
         chosen = self.names.currentText()
         self.names.blockSignals(True)
         self.names.clear()
-        self.names.addItems([*(names or ("",)), self.FILE])
+        self.names.addItems([*([name for name in names if name not in demonstrations] or ("",)), self.FILE])
+        if demonstrations:
+            self.names.addItem(self.DEMONSTRATIONS)
+            self.names.model().item(self.names.count() - 1).setEnabled(False)  # a heading cannot be chosen
+            self.names.addItems(demonstrations)
         if self.names.findText(chosen) > 0:
             self.names.setCurrentText(chosen)
         self.names.blockSignals(False)

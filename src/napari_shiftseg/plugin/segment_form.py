@@ -6,6 +6,7 @@ from superqt import QCollapsible
 
 from napari_shiftseg.plugin.inputs import ChannelRow, ModelBox, Note, TileBox, offer
 from napari_shiftseg.plugin.large_form import LargeForm
+from napari_shiftseg.plugin.likeness_line import LikenessLine
 from napari_shiftseg.plugin.rules_panel import RulesPanel
 
 __all__ = ["SegmentForm"]
@@ -46,6 +47,7 @@ class SegmentForm(QWidget):
         offer(self.device, ("auto", "cpu"))
         offer(self.dtype, ("float32", "bfloat16", "float16"))
         self.about_model, self.about_device, self.plan, self.verdict, self.writing = Note(), Note(), Note(), Note(), Note()
+        self.likeness = LikenessLine()
         self.allow = QCheckBox("Allow non-compliant")
         self.advanced = self._build_advanced()
         self.large = LargeForm()
@@ -112,6 +114,7 @@ class SegmentForm(QWidget):
         rows.addRow("Tile size", self.tile)
         rows.addRow(self.plan)
         rows.addRow(self.verdict)
+        rows.addRow(self.likeness)
         rows.addRow(self.writing)
         rows.addRow(self.allow)
         rows.addRow(self.advanced)

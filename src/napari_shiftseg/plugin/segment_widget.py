@@ -174,6 +174,7 @@ class SegmentWidget(QWidget):
 
     def _sum_up(self, record: dict[str, Any], kept: str) -> None:
         self.status.tell(*summary(record, self._verdict.out, kept))
+        self.form.likeness.show_record(record)
         self.form.large.forget_place()
 
     def _say(self, level: str, text: str) -> None:
@@ -227,7 +228,7 @@ class SegmentWidget(QWidget):
             self.equipment = Equipment(request=self._request or ("", ""), models=(), devices=(), error=sentence(end.value))
         elif end.value.request == self._request:
             self.equipment = end.value
-            self.form.model.set_names(end.value.models)
+            self.form.model.set_names(end.value.models, end.value.demonstrations)
             offer(self.form.device, end.value.devices)
         else:
             return
@@ -320,6 +321,10 @@ class SegmentWidget(QWidget):
         self.form.about_model.fill(about)
         self.form.about_device.fill("" if device is None else f"{device.describe()}, {self.form.dtype.currentText()}")
         self._explain_rules()
+        if self._verdict is not None and self._verdict.can_run:
+            self.form.likeness.ask(self.layer.data, self.image(), equipment.model, self.settings())
+        else:
+            self.form.likeness.forget()
         for button in (self.run_button, self.preview_button):
             button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
 

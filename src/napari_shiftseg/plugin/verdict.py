@@ -114,8 +114,10 @@ def describe_model(model: Model) -> str:
     """A model in a line: axes, channels, period, margin."""
     spec = model.spec
     channels = f"{spec.in_channels} channel" + "s" * (spec.in_channels > 1)
+    known = None if model.record is None else model.record.known
+    knows = "" if known is None else f"{'Demonstration. ' * known.demonstration}Knows {known.describe()}. "
     kind = "offsets to object centres" if spec.coordinates else f"free embedding of {spec.embedding_dim} channels"
-    return f"{spec.ndim}D, {channels}, period {_edges(spec.period)} px, {kind}"
+    return f"{knows}{spec.ndim}D, {channels}, period {_edges(spec.period)} px, {kind}"
 
 
 def capacity_text(spec: UNetSpec, spacing: tuple[int, ...] | None) -> tuple[Literal["pass", "warn"], str]:

@@ -2,6 +2,8 @@
 
 from napari_shiftseg.segmentation.forecast import Forecast, forecast
 from napari_shiftseg.segmentation.large import layout_of
+from napari_shiftseg.segmentation.learned import learned_steps
+from napari_shiftseg.segmentation.likeness import compare_image, likeness
 from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
 from napari_shiftseg.segmentation.prepare import plan_image, prepare, promises, status
 from napari_shiftseg.segmentation.preview import Preview, preview_steps
@@ -16,10 +18,13 @@ __all__ = [
     "SegmentSettings",
     "Segmentation",
     "Status",
+    "compare_image",
     "duration",
     "forecast",
     "kept_of",
     "layout_of",
+    "learned_steps",
+    "likeness",
     "out_of_core",
     "plan_image",
     "prepare",

@@ -28,6 +28,7 @@ from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
 from napari_shiftseg.segmentation.intensity import few_objects
 from napari_shiftseg.segmentation.layout import Layout, known_stream, lay_out
+from napari_shiftseg.segmentation.likeness import compare_result
 from napari_shiftseg.segmentation.pace import duration, take_pace
 from napari_shiftseg.segmentation.prepare import Task, loop_axes, pixel_digest, spacing
 from napari_shiftseg.segmentation.record import record_of
@@ -133,6 +134,7 @@ def large_steps(
             record["blocks"] = {"edge": list(layout.grid.edge), "halo": layout.grid.halo, "tasks": layout.tasks}
             record["memory"] = layout.memory
             record["method"] = layout.method()
+            record["likeness"] = compare_result(task, job.labels.levels[0]).to_dict()
             seconds["all"] = time.perf_counter() - started
             record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
             record["run"] = known["run"]

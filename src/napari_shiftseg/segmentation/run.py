@@ -20,6 +20,7 @@ from napari_shiftseg.network import Model, free_memory, predict_steps, stream_wi
 from napari_shiftseg.segmentation.intensity import few_objects, with_data
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.layout import bytes_in_memory
+from napari_shiftseg.segmentation.likeness import compare_result
 from napari_shiftseg.segmentation.prepare import Task, labels_device, loop_axes, prepare, spacing
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
@@ -196,6 +197,7 @@ def segment_steps(
     record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
     record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in frames]
     record["intensity"]["warnings"] += few_objects(record["instances"], plan.result_shape[-2:])
+    record["likeness"] = compare_result(task, labels, foreground, embedding).to_dict()
     seconds["all"] = time.perf_counter() - started  # without writing, which comes after the record
     record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     scale, units = spacing(picture, axes)

@@ -1,0 +1,219 @@
+"""Whether an image, and what was found in it, is like what its model knows: the windows that are looked at, and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_shiftseg.analysis.found import FoundWindow, found_traits
+from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, ground_of
+from napari_shiftseg.analysis.traits import image_traits, sample_windows
+from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.io import Frame, Image, load_model, read_image
+from napari_shiftseg.network import Known, Model
+from napari_shiftseg.segmentation.prepare import Task, prepare
+from napari_shiftseg.segmentation.settings import SegmentSettings
+
+__all__ = ["FOUND_EDGE", "codes_of", "compare_image", "compare_result", "likeness"]
+
+# Frames of a series that are looked at; each trait is the median over them.
+_FRAMES = 5
+# Objects are larger than detail: windows that they are measured in, by number of axes.
+FOUND_EDGE = {2: 512, 3: 96}
+# Scales at which an unlike image is looked at again.
+_SCALES = (0.25, 0.5, 2.0, 4.0)
+
+_OTHERWISE = "Use a model of such images, or train one on a few of them (shiftseg train)"
+_REMEDIES = {
+    "channels": "Choose the channels that the model knows",
+    "dimensions": "Its planes are segmented one by one; use a 3D model for objects that reach through several",
+}
+
+Windows = Sequence[npt.NDArray[np.floating]]
+
+
+def likeness(image: Any, model: Model | str | Path, settings: SegmentSettings | None = None) -> Likeness:
+    """Whether an image is like those that a model was trained on; the network does not run.
+
+    Parameters
+    ----------
+    image, model, settings
+        As in `segment`.
+
+    Raises
+    ------
+    ShiftsegError
+        For images and models that cannot work together.
+    """
+    chosen = model if isinstance(model, Model) else load_model(model)
+    picture = read_image(image) if isinstance(image, str | Path) else image
+    wish = replace(settings or SegmentSettings(), allow_noncompliant=True)
+    have, wanted = picture.sizes.get("c", 1) if isinstance(picture, Image) else 0, chosen.spec.in_channels
+    if not have or wish.channels is not None or have == wanted:
+        return compare_image(prepare(picture, chosen, wish))
+    words = f"it has {have} channel{'s' * (have > 1)}, and the model knows {wanted}"
+    told: tuple[Difference, ...] = (Difference(trait="channels", text=words, value=have, low=wanted, high=wanted),)
+    if have > wanted:  # those that a user would try first
+        found = compare_image(prepare(picture, chosen, replace(wish, channels=tuple(range(wanted)))))
+        told = (*told, *found.differences)
+    return Likeness(model=chosen.name, known=_known(chosen), differences=told, remedy=_remedy(told, lambda: ""))
+
+
+def compare_image(task: Task) -> Likeness:
+    """Before a run: the image alone, as the network will see it.
+
+    Parameters
+    ----------
+    task : Task
+        From `prepare`.
+
+    Returns
+    -------
+    Likeness
+        From at most nine windows of 256 px (or eight of 64 in 3D) of at most five frames.
+    """
+    known = _known(task.model)
+    if known is None:
+        return Likeness(model=task.model.name, known=None)
+    stack = _stack(task.image, known)
+    windows = [_windows(task, frame, 0, 0) for frame in _picked(task.frames)]
+    unlike = _unlike(known, windows)
+    return Likeness(
+        model=task.model.name,
+        known=known,
+        differences=(*stack, *unlike),
+        remedy=_remedy((*stack, *unlike), lambda: _changed(known, windows)),
+    )
+
+
+def compare_result(task: Task, labels: Any, foreground: Any = None, embedding: Any = None) -> Likeness:
+    """After a run: the image and the objects that were found in it.
+
+    Parameters
+    ----------
+    task : Task
+    labels : array-like
+        ([t], [z], y, x), in memory or on disk; read window by window.
+    foreground : array-like, optional
+        Of the same shape.
+    embedding : array-like, optional
+        (E, *labels.shape).
+    """
+    before = compare_image(task)
+    if before.known is None:
+        return before
+    found = _found(task, before.known, labels, foreground, embedding)
+    told = (*before.differences, *found)
+    remedy = before.remedy or (_OTHERWISE + "." if found else "")
+    return replace(before, differences=told, objects=True, remedy=remedy)
+
+
+def codes_of(embedding: Any, spec: UNetSpec) -> npt.NDArray[np.float32]:
+    """What the pixels of a window are clustered by: where the embedding holds offsets, their places in the window are added."""
+    codes = np.array(embedding, np.float32)
+    if spec.coordinates:
+        codes[: spec.ndim] += np.indices(codes.shape[1:], dtype=np.float32)
+    return codes
+
+
+def _known(model: Model) -> Known | None:
+    return None if model.record is None else model.record.known
+
+
+def _stack(image: Image, known: Known) -> tuple[Difference, ...]:
+    planes = image.sizes.get("z", 1)
+    if known.ndim != 2 or planes == 1:
+        return ()
+    return (Difference(trait="dimensions", text=f"it is a stack of {planes} planes, and the model knows single planes"),)
+
+
+def _picked(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames at even distances, none of them at an end of a longer series, where stacks are empty."""
+    count = min(_FRAMES, len(frames))
+    return [frames[int((number + 0.5) / count * len(frames))] for number in range(count)]
+
+
+def _windows(task: Task, frame: Frame, edge: int, most: int) -> list[npt.NDArray[np.float32]]:
+    """Windows (C, *shape) of a frame as the network sees them."""
+    parts = sample_windows(frame.view.shape[1:], edge, most)
+    return [task.limits.apply(np.asarray(frame.view[(slice(None), *part)])) for part in parts]
+
+
+def _unlike(known: Known, frames: Sequence[Windows]) -> tuple[Difference, ...]:
+    """All traits of the image that are not known, of all channels."""
+    found: list[Difference] = []
+    for channel, ranges in enumerate(known.traits):
+        traits = _medians([image_traits([window[channel] for window in windows]) for windows in frames])
+        where = f"in channel {channel} " if known.channels > 1 else ""
+        unlike = differences(traits, ranges, where)
+        ground = ground_of(traits)
+        if unlike and known.polarity and ground and ground != known.polarity and known.channels == 1:
+            words = "dark objects on a bright background" if ground == "dark" else "bright objects on a dark background"
+            found.append(Difference(trait="polarity", text=words))
+        found.extend(unlike)
+    return tuple(sorted(found, key=lambda one: (one.trait != "polarity", -one.excess)))
+
+
+def _medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: float(np.median([row[name] for row in rows if name in row])) for name in names}
+
+
+def _changed(known: Known, frames: Sequence[Windows]) -> str:
+    """A change of the image that makes it like what is known, as a remedy; "" where there is none."""
+    if not _unlike(known, [[1 - window for window in windows] for windows in frames]):
+        return "Invert it: the inverted image is like that"
+    for scale in _SCALES:
+        if not _unlike(known, [[_scaled(window, scale) for window in windows] for windows in frames]):
+            return f"Scale it by {scale:g}: it is like that then"
+    return ""
+
+
+def _scaled(window: npt.NDArray[np.floating], scale: float) -> npt.NDArray[np.floating]:
+    """A window (C, *shape) with pixels of another size."""
+    from skimage.transform import resize
+
+    shape = (window.shape[0], *(max(8, round(edge * scale)) for edge in window.shape[1:]))
+    if scale > 1:  # no more pixels than before
+        window = window[(slice(None), *(slice(0, max(8, int(edge / scale))) for edge in window.shape[1:]))]
+        shape = (window.shape[0], *(round(edge * scale) for edge in window.shape[1:]))
+    scaled: npt.NDArray[np.floating] = resize(window, shape, order=1, anti_aliasing=scale < 1, preserve_range=True)
+    return scaled
+
+
+def _remedy(told: Sequence[Difference], changed: Callable[[], str]) -> str:
+    """What to do, in sentences; `changed` is asked only where it is needed."""
+    if not told:
+        return ""
+    words = [_REMEDIES[one.trait] for one in told if one.trait in _REMEDIES]
+    if any(one.trait not in _REMEDIES for one in told):
+        words.append(changed() or _OTHERWISE)
+    return ". ".join(words) + "."
+
+
+def _found(task: Task, known: Known, labels: Any, foreground: Any, embedding: Any) -> tuple[Difference, ...]:
+    """Traits of the objects that are not known."""
+    rows, most = [], 0
+    for frame in _picked(task.frames):
+        at = tuple(frame.index.values())
+        windows = []
+        for part in sample_windows(task.plan.result_shape, FOUND_EDGE[known.ndim], 2):
+            read = tuple(slice(p.start + o, p.stop + o) for p, o in zip(part, task.plan.origin, strict=True))
+            windows.append(
+                FoundWindow(
+                    pixels=task.limits.apply(np.asarray(frame.view[(slice(None), *read)])).mean(axis=0),
+                    labels=np.asarray(labels[(*at, *part)]),
+                    foreground=None if foreground is None else np.asarray(foreground[(*at, *part)]),
+                    codes=None if embedding is None else codes_of(embedding[(slice(None), *at, *part)], task.model.spec),
+                )
+            )
+        most = max(most, *(int(window.labels.max()) for window in windows))
+        rows.append(found_traits(windows, task.clustering.bandwidth))
+    if not most:
+        return (Difference(trait="objects", text="no object was found"),)
+    return differences(_medians(rows), known.found)
