@@ -72,7 +72,7 @@ def image_traits(windows: Sequence[npt.NDArray[np.floating]]) -> dict[str, float
         By the names in `analysis.wording`; a trait that small windows do not have is left out.
 
     >>> sorted(image_traits([np.eye(64)]))[:4]
-    ['background', 'coherence', 'detail0', 'detail1']
+    ['background', 'bright', 'coherence', 'detail0']
     """
     parts = [np.nan_to_num(np.asarray(window, np.float64), nan=0.0, posinf=1.0, neginf=0.0) for window in windows]
     pixels = np.concatenate([part.ravel() for part in parts])

@@ -11,11 +11,11 @@ __all__ = ["TRAITS", "Trait"]
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2g} %"
+    return f"{100 * value:.0f} %" if abs(value) >= 0.1 else f"{100 * value:.2g} %"
 
 
 def _power(value: float) -> str:
-    return f"{100 * 10**value:.2g} %"
+    return _percent(10**value)
 
 
 def _pixels(value: float) -> str:
