@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from napari_shiftseg.analysis import Likeness
     from napari_shiftseg.io import Image
     from napari_shiftseg.network import Model
+    from napari_shiftseg.plugin.segment_widget import SegmentWidget
+    from napari_shiftseg.plugin.verdict import Verdict
     from napari_shiftseg.segmentation import SegmentSettings
 
 __all__ = ["LEVELS", "LikenessLine", "likeness_steps"]
@@ -37,6 +39,13 @@ class LikenessLine(Note):
         self._asked: Any = None
         self.verdict = ""
         self.fill("")
+
+    def follow(self, verdict: "Verdict | None", widget: "SegmentWidget") -> None:
+        """Compare what the widget would run; say nothing where that is nothing."""
+        if verdict is None or not verdict.can_run:
+            self.forget()
+        else:
+            self.ask(widget.layer.data, widget.image(), widget.equipment.model, widget.settings())
 
     def ask(self, data: Any, image: "Image", model: "Model", settings: "SegmentSettings") -> None:
         """Compare, unless the same was asked before; a late answer to an earlier question is not shown.

@@ -321,10 +321,7 @@ class SegmentWidget(QWidget):
         self.form.about_model.fill(about)
         self.form.about_device.fill("" if device is None else f"{device.describe()}, {self.form.dtype.currentText()}")
         self._explain_rules()
-        if self._verdict is not None and self._verdict.can_run:
-            self.form.likeness.ask(self.layer.data, self.image(), equipment.model, self.settings())
-        else:
-            self.form.likeness.forget()
+        self.form.likeness.follow(self._verdict, self)
         for button in (self.run_button, self.preview_button):
             button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
 
