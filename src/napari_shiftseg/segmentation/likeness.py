@@ -14,7 +14,7 @@ from napari_shiftseg.analysis.found import FoundWindow, found_traits
 from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, ground_of
 from napari_shiftseg.analysis.traits import image_traits, sample_windows
 from napari_shiftseg.geometry import UNetSpec
-from napari_shiftseg.io import Frame, Image, load_model, read_image
+from napari_shiftseg.io import Image, load_model, read_image
 from napari_shiftseg.network import Known, Model
 from napari_shiftseg.segmentation.prepare import Task, prepare
 from napari_shiftseg.segmentation.settings import SegmentSettings
@@ -81,7 +81,7 @@ def compare_image(task: Task) -> Likeness:
     if known is None:
         return Likeness(model=task.model.name, known=None)
     stack = _stack(task.image, known)
-    windows = [_windows(task, frame, 0, 0) for frame in _picked(task.frames)]
+    windows = [_windows(task, number) for number in _picked(len(task.frames))]
     unlike = _unlike(known, windows)
     return Likeness(
         model=task.model.name,
@@ -132,16 +132,20 @@ def _stack(image: Image, known: Known) -> tuple[Difference, ...]:
     return (Difference(trait="dimensions", text=f"it is a stack of {planes} planes, and the model knows single planes"),)
 
 
-def _picked(frames: Sequence[Frame]) -> list[Frame]:
+def _picked(frames: int) -> list[int]:
     """Frames at even distances, none of them at an end of a longer series, where stacks are empty."""
-    count = min(_FRAMES, len(frames))
-    return [frames[int((number + 0.5) / count * len(frames))] for number in range(count)]
+    count = min(_FRAMES, frames)
+    return [int((number + 0.5) / count * frames) for number in range(count)]
 
 
-def _windows(task: Task, frame: Frame, edge: int, most: int) -> list[npt.NDArray[np.float32]]:
+def _windows(task: Task, frame: int) -> list[npt.NDArray[np.float32]]:
     """Windows (C, *shape) of a frame as the network sees them."""
-    parts = sample_windows(frame.view.shape[1:], edge, most)
-    return [task.limits.apply(np.asarray(frame.view[(slice(None), *part)])) for part in parts]
+    return [_seen(task, frame, part) for part in sample_windows(task.frames[frame].view.shape[1:])]
+
+
+def _seen(task: Task, frame: int, part: tuple[slice, ...]) -> npt.NDArray[np.float32]:
+    """A window (C, *shape) of a frame as the network sees it."""
+    return task.intensity.of(frame).apply(np.asarray(task.frames[frame].view[(slice(None), *part)]))
 
 
 def _unlike(known: Known, frames: Sequence[Windows]) -> tuple[Difference, ...]:
@@ -199,14 +203,14 @@ def _remedy(told: Sequence[Difference], changed: Callable[[], str]) -> str:
 def _found(task: Task, known: Known, labels: Any, foreground: Any, embedding: Any) -> tuple[Difference, ...]:
     """Traits of the objects that are not known."""
     rows, most = [], 0
-    for frame in _picked(task.frames):
-        at = tuple(frame.index.values())
+    for frame in _picked(len(task.frames)):
+        at = tuple(task.frames[frame].index.values())
         windows = []
         for part in sample_windows(task.plan.result_shape, FOUND_EDGE[known.ndim], 2):
             read = tuple(slice(p.start + o, p.stop + o) for p, o in zip(part, task.plan.origin, strict=True))
             windows.append(
                 FoundWindow(
-                    pixels=task.limits.apply(np.asarray(frame.view[(slice(None), *read)])).mean(axis=0),
+                    pixels=_seen(task, frame, read).mean(axis=0),
                     labels=np.asarray(labels[(*at, *part)]),
                     foreground=None if foreground is None else np.asarray(foreground[(*at, *part)]),
                     codes=None if embedding is None else codes_of(embedding[(slice(None), *at, *part)], task.model.spec),
