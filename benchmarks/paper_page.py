@@ -29,7 +29,9 @@ disk on a seam is *split* when its halves within 4 px of the seam are more than 
 disks that is. *Ratio* is the mean jump of the embedding inside disks at seams over that at lines a period away (`seam_report`
 with the truth); for `fig3a`, `fig3a-window` and `window-below` it is the mean jump inside disks at the period grid over that
 at all other lines of one pass. `tile-size` gives the pixels that are labelled otherwise, and AP and splits for each size, on
-one image; [Results](results.md#false-splits-against-tile-size) has the same curve over a validation set.
+one image; [Results](results.md#false-splits-against-tile-size) has the same curve over a validation set. `padding-d+1` is tiled
+by the product's own plan, on tiles of the training window that stand alone; `padding-single`, for which no plan keeps the
+rules, by the same tiles.
 """
 
 HISTORY = """\

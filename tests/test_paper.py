@@ -1,5 +1,6 @@
 """The paper's experiments: their declarations, and those that need no training."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -10,10 +11,10 @@ import pytest
 from napari_shiftseg import UNetSpec, cli
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import TrainStep, drain
-from napari_shiftseg.geometry import violations
-from napari_shiftseg.network import UNet, training_violations
+from napari_shiftseg.geometry import plan_tiles, violations
+from napari_shiftseg.network import UNet, training_of, training_violations
 from napari_shiftseg.paper import EXPERIMENTS, Training, run_steps
-from napari_shiftseg.paper.measure import count_codes, noisy_disk_codes
+from napari_shiftseg.paper.measure import count_codes, noisy_disk_codes, stitch
 from napari_shiftseg.synthetic import ConstantRecipe, DiskRecipe, capacity
 
 UNTRAINED = [name for name, one in EXPERIMENTS.items() if one.setups["quick"].weights in ("primes", "passing", "random")]
@@ -43,6 +44,26 @@ def test_tiles_of_the_seam_experiments_differ_only_in_the_crop(size):
     assert off.weights == on.weights and off.spec == on.spec and off.test == on.test
     assert off.write % off.spec.period[0] != 0 and on.write % on.spec.period[0] == 0
     assert not violations(on.spec)
+
+
+@pytest.mark.parametrize("size", ["quick", "full"])
+@pytest.mark.parametrize("name", ["padding-single", "padding-d+1"])
+def test_padded_networks_are_measured_on_the_tiles_of_their_training(name, size):
+    """> with zero padding, d+1 directly neighbouring tiles per batch; the plan that keeps the rules is the product's own"""
+    setup = EXPERIMENTS[name].setups[size]
+    spec = replace(setup.spec, features=1, growth=1)
+    trained = training_of(setup.weights.settings(spec, 0, None))
+    made = stitch(UNet(spec), replace(setup, spec=spec), 0)
+    assert [tile.read for tile in made.plan] == [tile.write for tile in made.plan] == windows(made)
+    assert (violations(made.plan, trained) == ()) == (name == "padding-d+1")
+    if name == "padding-d+1":
+        assert made.plan == plan_tiles(spec, made.image.shape, border="valid", trained=trained)
+
+
+def windows(made):
+    edge = made.plan.write[0]
+    starts = itertools.product(range(0, made.image.shape[0], edge), range(0, made.image.shape[1], edge))
+    return [tuple(slice(start, start + edge) for start in corner) for corner in starts]
 
 
 @pytest.mark.parametrize("size", ["quick", "full"])
