@@ -47,6 +47,9 @@ def main() -> None:
 def page(folder: Path) -> str:
     """The page, from the measurement files of a folder."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    for name, entry in found.pop("measured", {}).items():  # the commit that each stands with
+        if isinstance(found.get(name), dict):
+            found[name]["commit"] = entry["commit"]
     lines = ["# Performance", "", INTRODUCTION]
     lines += target_table(list(targets(found)))
     if not any("CUDA" in str(one.get("machine", "")) for one in found.values() if isinstance(one, dict)):
@@ -69,6 +72,7 @@ def said(document: Document, name: str) -> str:
     machine = document.get("machine", {})
     words = machine if isinstance(machine, str) else ", ".join(f"{key} {plain(value)}" for key, value in machine.items())
     parts = [f"`{document['command']}`" if "command" in document else f"`benchmarks/{name}.py`", document.get("date"), words]
+    parts += [f"commit {document['commit'][:9]}"] if "commit" in document else []
     if versions := document.get("versions"):
         parts.append(", ".join(f"{key} {value}" for key, value in versions.items() if value is not None))
     link = f"[numbers](measurements/{name}.json)"

@@ -28,6 +28,13 @@ def load(folder: Path, name: str) -> dict[str, Any]:
     return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
+def commit(folder: Path, *names: str) -> str:
+    """The commit, or the commits, that measurements stand with."""
+    index = load(folder, "measured")
+    found = list(dict.fromkeys(index[name]["commit"][:9] for name in names))
+    return f"commit{'s' * (len(found) > 1)} {' and '.join(found)}"
+
+
 def cell(value: float | None) -> str:
     """A score for people."""
     return "-" if value is None else f"{value:.3f}"
@@ -40,7 +47,8 @@ def accuracy(folder: Path, name: str) -> list[str]:
     lines = [
         f"### {title}",
         "",
-        f"`shiftseg evaluate {data} --split val --by {by} --baseline --tile 96 --json` and the same with `--whole`.",
+        f"`shiftseg evaluate {data} --split val --by {by} --baseline --tile 96 --json` and the same with `--whole` "
+        f"({commit(folder, f'nuclei_{name}', f'nuclei_{name}_whole')}).",
         "",
         "| images | objects | AP@0.5 pooled | mean over images | true centres | Otsu + watershed | missed | extra | splits |"
         " merges | AP tiled - AP whole |",
@@ -86,8 +94,8 @@ def independence(folder: Path) -> list[str]:
         "## Labels do not depend on the tile size",
         "",
         "`python benchmarks/tile_independence.py data/dsb2018_fluo --out docs/measurements/tile_independence.json` "
-        f"({found['date']}, {found['machine']}): {len(images)} validation images at tile sizes "
-        f"{', '.join(map(str, tiles))} px, each against one pass over the whole image.",
+        f"({found['date']}, {found['machine']}, {commit(folder, 'tile_independence')}): {len(images)} validation images at tile "
+        f"sizes {', '.join(map(str, tiles))} px, each against one pass over the whole image.",
         "",
         "| measure | found |",
         "|---|---|",
@@ -111,7 +119,8 @@ def false_splits(folder: Path) -> list[str]:
         "## False splits against tile size",
         "",
         f"`{found['command']}` ({found['date']}, {machine['platform']}, {machine['threads']} of {machine['cpus']} cores, torch "
-        f"{machine['torch']}): {images} of the 2018 Data Science Bowl's fluorescence images, on which the model was not "
+        f"{machine['torch']}, {commit(folder, 'tile_size_curve')}): {images} of the 2018 Data Science Bowl's "
+        "fluorescence images, on which the model was not "
         f"trained, with {found['nuclei']:,} nuclei. Each is segmented in one pass and by tiles of each edge: multiples of the "
         f"period of {found['model']['period']} px, and others, which run only with `allow_noncompliant=True`.",
         "",
@@ -187,7 +196,8 @@ def page(folder: Path) -> str:
         "## The paper's figures",
         "",
         "Each figure of Rumberger et al. 2021 as an experiment with an expected outcome, in full size where it was run, "
-        "else in quick size. [The paper's figures](paper.md) shows every run and how the setups came about.",
+        f"else in quick size ({commit(folder, 'paper_quick', 'paper_full')}). [The paper's figures](paper.md) "
+        "shows every run and how the setups came about.",
         "",
         *paper_page.overview(paper_page.load(folder), EXPERIMENTS),
     ]
