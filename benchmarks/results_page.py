@@ -94,8 +94,8 @@ def independence(folder: Path) -> list[str]:
         "## Labels do not depend on the tile size",
         "",
         "`python benchmarks/tile_independence.py data/dsb2018_fluo --out docs/measurements/tile_independence.json` "
-        f"({found['date']}, {found['machine']}, {commit(folder, 'tile_independence')}): {len(images)} validation images at tile "
-        f"sizes {', '.join(map(str, tiles))} px, each against one pass over the whole image.",
+        f"({found['date']}, {found['machine']}, {commit(folder, 'tile_independence')}): {len(images)} validation images at "
+        f"tile sizes {', '.join(map(str, tiles))} px, each against one pass over the whole image.",
         "",
         "| measure | found |",
         "|---|---|",
