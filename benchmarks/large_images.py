@@ -229,6 +229,8 @@ class StageTimer:
             ("network", BlockJob, "embed_steps"),
             ("clustering", BlockJob, "cluster_steps"),
             ("joining", BlockJob, "join"),
+            ("undecided pixels", BlockJob, "reach"),
+            ("joining the rest", BlockJob, "join_rest"),
             ("writing labels", BlockJob, "settle"),
         ):
             self._wrap(name, owner, verb)

@@ -92,6 +92,17 @@ def test_labels_are_those_of_one_process(tmp_path, shared, model, plane, determi
     assert os.listdir(tmp_path) == ["r.zarr"]
 
 
+def test_what_no_instance_reaches_is_that_of_one_process(tmp_path, shared, model, plane):
+    """Without any mode each connected piece of foreground becomes an instance, across the workers' blocks."""
+    path, _ = plane
+    clustering = replace(model.record.clustering, min_density=1e9)
+    bare = replace(model, record=replace(model.record, clustering=clustering))
+    result = segment(path, bare, shared, tmp_path / "r.zarr")
+    whole = segment(path, bare, replace(LOCAL, out_of_core=False)).labels
+    assert whole.max() > 50
+    np.testing.assert_array_equal(result.labels[:], whole)
+
+
 def test_frames_channels_axes_and_embedding_reach_the_workers(tmp_path, shared):
     """The axes of the file say less than the user knows."""
     pixels = bars((2, 530, 40, 3))
@@ -118,7 +129,7 @@ def test_small_blocks_are_handed_out_together(tmp_path, shared, model, plane, mo
     path, labels = plane
     result = segment(path, model, shared, tmp_path / "r.zarr")
     np.testing.assert_array_equal(result.labels[:], labels)
-    assert [len(blocks) for blocks in handed] == [4, 4, 1] * 2
+    assert [len(blocks) for blocks in handed] == [4, 4, 1] * 3
 
 
 def test_killed_workers_do_not_matter(tmp_path, shared, model, plane):

@@ -14,10 +14,11 @@ import pytest
 import zarr
 from grey import UNCHANGED, bars
 from grey import grey_model as made
+from scipy import ndimage
 
 from napari_shiftseg import SegmentSettings, UNet, UNetSpec, open_result, read_image, save_model, segment
 from napari_shiftseg.errors import DeviceError, ResultError, SettingsError
-from napari_shiftseg.events import BlockDone, Estimate, Stage, TileDone
+from napari_shiftseg.events import BlockDone, Estimate, Event, Stage, TileDone
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import ChunkReader, Image, ResultWriter, WorkFolder, work_path
 from napari_shiftseg.network import Model, predict
@@ -68,6 +69,51 @@ def test_labels_are_those_of_the_run_in_memory(tmp_path, shape, axes, ndim, valu
     for number, level in enumerate(stored.levels("labels")):
         np.testing.assert_array_equal(level[:], whole.labels[..., :: 2**number, :: 2**number])
     assert os.listdir(tmp_path) == ["r.ome.zarr"]
+
+
+def spotted(shape):
+    """Bars, and disks of noise whose grey values are near to no mode, at corners of blocks and elsewhere."""
+    rng = np.random.default_rng(0)
+    image, grid = bars(shape), np.indices(shape)
+    for place, radius in (((512, 512), 60), ((500, 200), 20), ((200, 512), 30), ((900, 100), 9)):
+        inside = np.hypot(*(axis - at for axis, at in zip(grid, place, strict=True))) < radius
+        image[inside] = rng.uniform(0.4, 1.0, int(inside.sum()))
+    return image
+
+
+@pytest.mark.parametrize("values", [{"min_density": 200.0, "radius": 1.0}, {"min_density": 1e9}], ids=["some modes", "none"])
+def test_what_no_instance_reaches_gets_the_labels_of_the_run_in_memory(tmp_path, values):
+    """Also where the run was killed in each of its passes, and by blocks of another edge it is the same image."""
+    model = grey_model()
+    clustering = replace(model.record.clustering, bandwidth=0.05, min_size=30, **values)
+    model = replace(model, record=replace(model.record, clustering=clustering))
+    image = spotted((1000, 700))
+    whole = segment(image, model, replace(MEMORY, keep_embedding=True))
+    shown = ndimage.label(whole.foreground >= clustering.threshold, np.ones((3, 3)))[0]
+    large = np.bincount(shown.ravel()) >= 30
+    large[0] = False
+    np.testing.assert_array_equal(whole.labels > 0, large[shown])
+    counted = []
+    for stop in (1, 3, 6, 100):  # of four blocks in each of three passes
+        steps = segment_steps(image, model, LARGE, tmp_path / "r.zarr")
+        counted.append([])
+        for event in steps:
+            counted[-1].append(event)
+            if sum(type(each) in (BlockDone, Event) for each in counted[-1]) == stop:
+                break
+        steps.close()
+    np.testing.assert_array_equal(open_result(tmp_path / "r.zarr").labels[:], whole.labels)
+    texts = [event.text for events in counted for event in events if isinstance(event, Stage)]
+    assert "undecided pixels" in texts
+
+
+def test_a_run_that_began_by_other_rules_for_labels_does_not_go_on(tmp_path, monkeypatch):
+    steps = segment_steps(bars((600, 530)), grey_model(), LARGE, tmp_path / "r.zarr")
+    next(event for event in steps if isinstance(event, BlockDone))
+    steps.close()
+    monkeypatch.setattr("napari_shiftseg.segmentation.large._LABELS", 1)
+    with pytest.raises(ResultError, match="had another rule of labels"):
+        segment(bars((600, 530)), grey_model(), LARGE, tmp_path / "r.zarr")
 
 
 def test_labels_hardly_depend_on_blocks_and_tiles(tmp_path):

@@ -5,16 +5,15 @@ from itertools import product
 
 import numpy as np
 import pytest
+from by_blocks import labels_by_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_shiftseg import label_instances, synthetic
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.events import drain
 from napari_shiftseg.geometry import BlockGrid
 from napari_shiftseg.instances import (
-    BlockFaces,
     LabelSettings,
     Pieces,
     block_table,
@@ -23,32 +22,8 @@ from napari_shiftseg.instances import (
     join_blocks,
     numbered,
     object_table,
-    piece_steps,
-    settled_block,
     whole_table,
 )
-
-
-def labels_by_blocks(embedding, foreground, wish, edge):
-    """Labels block by block, with nothing but faces passed between blocks."""
-    shape = embedding.shape[1:]
-    grid = BlockGrid(shape=shape, edge=edge, halo=wish.lattice(len(shape))[1])
-    codes, faces = {}, {}
-    for block in grid:
-        own = None if foreground is None else foreground[block.core]
-        seen = None if foreground is None else foreground[block.seen]
-        steps = piece_steps(embedding[(slice(None), *block.seen)], seen, wish, block.inner, block.origin)
-        found = drain(steps)
-        corner = [part.start for part in block.core]
-        fragments = fragments_of(found, own, wish, corner, shape)
-        codes[block.number] = fragments.codes
-        faces[block.number] = BlockFaces.from_arrays(faces_of(found, fragments).to_arrays())
-    numbers = join_blocks(grid, faces.__getitem__, wish)
-    labels = np.zeros(shape, np.uint32)
-    for block in grid:
-        labels[block.core] = settled_block(grid, block, codes[block.number], numbers, faces.__getitem__, 32)
-    assert numbers.count == labels.max()
-    return labels
 
 
 @st.composite
@@ -183,5 +158,5 @@ def test_the_join_is_that_of_all_pairs_of_neighbours(most_pixels):
         assert max(asked.values()) <= (1 if most_pixels > 10_000 else 2 ** len(grid.shape))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_shiftseg.instances.join._MOST_PIXELS", most_pixels)
+        patch.setattr("napari_shiftseg.instances.links._MOST_PIXELS", most_pixels)
         check()

@@ -8,13 +8,17 @@ from napari_shiftseg import label_instances
 from napari_shiftseg.instances.pieces import REACH, UNDECIDED, settled
 
 
-def nearest_by_hand(labels, pixel):
-    """Label of the nearest labelled pixel, of equally near ones the first in raster order; 0 beyond the reach."""
-    places = np.argwhere(labels > 0)
-    square = ((places - pixel) ** 2).sum(axis=1)
-    if not len(square) or square.min() > REACH**2:
-        return 0
-    return labels[tuple(places[square.argmin()])]
+def grown_by_hand(labels, undecided):
+    """Labels after `REACH` steps, each to the nearest touching pixel that has a label, of equally near ones the first."""
+    for _ in range(REACH):
+        before = labels.copy()
+        places = np.argwhere(before > 0)
+        for pixel in np.argwhere((before == 0) & undecided):
+            away = np.abs(places - pixel)
+            touching = np.flatnonzero(away.max(axis=1) <= 1)
+            if len(touching):
+                labels[tuple(pixel)] = before[tuple(places[touching[away[touching].sum(axis=1).argmin()]])]
+    return labels
 
 
 @settings(max_examples=60, deadline=None)
@@ -29,10 +33,14 @@ def test_undecided_pixels_go_to_the_nearest_instance(seed, shape, share, block):
     codes = np.where(rng.random(shape) < share, rng.integers(2, 6, shape), rng.integers(0, 2, shape)).astype(np.int32)
     numbers = np.array([0, 0, 7, 0, 9, 4], np.uint32)  # the second fragment is dissolved
     found = settled(codes, numbers, block)
-    expected = numbers[codes]
-    for pixel in np.argwhere((expected == 0) & (codes >= UNDECIDED)):
-        expected[tuple(pixel)] = nearest_by_hand(numbers[codes], pixel)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found, grown_by_hand(numbers[codes], codes >= UNDECIDED))
+
+
+def test_no_instance_reaches_across_the_background():
+    codes = np.full((5, 20), UNDECIDED, np.int32)
+    codes[:, :8], codes[:, 10] = 2, 0
+    labels = settled(codes, np.array([0, 0, 1], np.uint32), 100)
+    np.testing.assert_array_equal(labels, np.indices(codes.shape)[1] < 10)
 
 
 def test_a_part_gets_what_the_whole_image_gives():

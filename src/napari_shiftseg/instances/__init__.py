@@ -1,7 +1,8 @@
 """From embedding to labels, and how good they are."""
 
-from napari_shiftseg.instances.join import BlockFaces, Numbers, faces_of, join_blocks, settled_block
-from napari_shiftseg.instances.label import LabelSettings, label_instances, label_steps, numbered
+from napari_shiftseg.instances.faces import BlockFaces, BlockRest, faces_of
+from napari_shiftseg.instances.join import Numbers, join_blocks, join_rest, rest_of_block, settled_block
+from napari_shiftseg.instances.label import LabelSettings, label_instances, label_steps, labels_of, numbered
 from napari_shiftseg.instances.match import Mistakes, match_score, mistaken_objects, split_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
 from napari_shiftseg.instances.pieces import Fragments, Pieces, fragments_of, piece_steps, settled
@@ -10,6 +11,7 @@ from napari_shiftseg.instances.table import ObjectTable, block_table, object_tab
 
 __all__ = [
     "BlockFaces",
+    "BlockRest",
     "Fragments",
     "LabelSettings",
     "MatchScore",
@@ -22,8 +24,10 @@ __all__ = [
     "faces_of",
     "fragments_of",
     "join_blocks",
+    "join_rest",
     "label_instances",
     "label_steps",
+    "labels_of",
     "match_score",
     "mean_shift",
     "mistaken_objects",
@@ -31,6 +35,7 @@ __all__ = [
     "object_table",
     "piece_steps",
     "pool_scores",
+    "rest_of_block",
     "settled",
     "settled_block",
     "split_objects",

@@ -2,7 +2,8 @@
 
 Each window is clustered with a margin of its surroundings; pixels of one mode that touch are one instance, also across the
 border of two windows if their modes agree. Equal embeddings far apart are different instances: same-looking objects share
-their few codes (Rumberger et al. 2021, Corollaries 2 and 3).
+their few codes (Rumberger et al. 2021, Corollaries 2 and 3). What is undecided then joins an instance or becomes one, so that
+each connected piece of foreground of `min_size` pixels or more is labelled to its last pixel.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import torch
 
 from napari_shiftseg.errors import DeviceError, SettingsError
 from napari_shiftseg.events import Event, WindowDone, drain
-from napari_shiftseg.instances.pieces import fragments_of, piece_steps, settled
+from napari_shiftseg.instances.pieces import Fragments, fragments_of, piece_steps, settled
+from napari_shiftseg.instances.rest import NEW, placed, rest_of
 from napari_shiftseg.instances.settings import WINDOW, LabelSettings
 from napari_shiftseg.network.device import choose_device
 from napari_shiftseg.threads import cores
 
-__all__ = ["LabelSettings", "check_embedding", "label_instances", "label_steps", "numbered"]
+__all__ = ["LabelSettings", "check_embedding", "label_instances", "label_steps", "labels_of", "numbered", "numbered_again"]
 
 # Windows that are clustered side by side; more would wait for each other's Python.
 _MOST_THREADS = 4
@@ -92,9 +94,21 @@ def label_steps(
     shape = tuple(embedding.shape[1:])
     check_embedding(shape, foreground, settings)
     found = yield from piece_steps(embedding, foreground, settings, threads=min(_MOST_THREADS, cores()), device=device)
-    fragments = fragments_of(found, foreground, settings)
-    numbers = numbered(fragments.sizes, fragments.first, settings.min_size)
-    return settled(fragments.codes, np.concatenate([np.zeros(2, np.uint32), numbers]), settings.lattice(len(shape))[0])
+    return labels_of(fragments_of(found, foreground, settings), settings)
+
+
+def labels_of(fragments: Fragments, settings: LabelSettings) -> npt.NDArray[np.uint32]:
+    """Labels of a whole image from its fragments."""
+    codes, min_size = fragments.codes, settings.min_size
+    numbers = numbered(fragments.sizes, fragments.first, min_size)
+    table = np.concatenate([np.zeros(2, np.uint32), numbers])
+    labels = settled(codes, table, settings.lattice(codes.ndim)[0])
+    rest = rest_of(labels, codes)
+    if len(rest.sizes):
+        joins = placed(rest.sizes, rest.border, rest.contacts, min_size)
+        again, parts = numbered_again(np.sort(fragments.first[numbers > 0]), joins, rest.first)
+        labels = np.where(rest.pixels > 0, np.append(np.uint32(0), parts)[rest.pixels], again[labels])
+    return labels
 
 
 def numbered(sizes: npt.NDArray[np.int64], first: npt.NDArray[np.int64], min_size: int) -> npt.NDArray[np.uint32]:
@@ -121,6 +135,36 @@ def numbered(sizes: npt.NDArray[np.int64], first: npt.NDArray[np.int64], min_siz
     numbers = np.zeros(len(sizes), np.uint32)
     numbers[kept[np.argsort(first[kept], kind="stable")]] = np.arange(1, len(kept) + 1)
     return numbers
+
+
+def numbered_again(
+    first: npt.NDArray[np.int64], joins: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """Labels of all instances once the rest is placed, again in raster order of their first pixel.
+
+    Parameters
+    ----------
+    first : ndarray
+        (K,) raster index of the first pixel of the instances 1, 2, ... so far.
+    joins : ndarray
+        (P,) what `placed` says of each part of the rest.
+    starts : ndarray
+        (P,) raster index of its first pixel.
+
+    Returns
+    -------
+    again : ndarray
+        (K + 1,) uint32, label now of each label so far, 0 of 0.
+    parts : ndarray
+        (P,) uint32, label of each part.
+    """
+    new = joins == NEW
+    every = np.concatenate([first, starts[new]])
+    numbers = numbered(np.ones(len(every), np.int64), every, 1)
+    again = np.append(np.uint32(0), numbers[: len(first)])
+    parts = again[np.where(new, 0, joins)]
+    parts[new] = numbers[len(first) :]
+    return again, parts
 
 
 def check_embedding(shape: Sequence[int], foreground: Any, settings: LabelSettings) -> None:

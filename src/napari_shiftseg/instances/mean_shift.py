@@ -22,7 +22,7 @@ from napari_shiftseg.instances.grid import grid_of
 from napari_shiftseg.instances.kernels import REACH, Kernels, kernels_of
 from napari_shiftseg.network.arithmetic import exact_products
 
-__all__ = ["MeanShift", "mean_shift"]
+__all__ = ["OFF", "OPPOSITE", "MeanShift", "mean_shift"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -38,8 +38,8 @@ _WAY = np.linspace(0, 1, 9)[1:-1]
 # A mixture of two modes lies this close to the line between them, bandwidths (where two such lines cross, between both), and
 # between them, as the cosine says; they are this many times denser, and on the way to both, but for a gap or so, the density is
 # more than this share of its own.
-_OFF = 0.75
-_OPPOSITE = -0.8
+OFF = 0.75
+OPPOSITE = -0.8
 _DENSER = 3.0
 _THIN = 0.15
 _GAPS = 1
@@ -239,13 +239,13 @@ def _without_mixtures(modes: FloatArray, density: FloatArray, kernels: Kernels) 
         # what is not denser points nowhere
         unit = np.where(denser[:, some], 1 / np.sqrt(np.maximum(square, 1e-300)), 0)[:, :, None] * way
         unit = unit.astype(np.float32)
-        opposite = unit @ unit.swapaxes(1, 2).copy() < _OPPOSITE
+        opposite = unit @ unit.swapaxes(1, 2).copy() < OPPOSITE
         row, one, two = np.unravel_index(np.flatnonzero(opposite), opposite.shape)
         row, one, two = np.stack([row, one, two])[:, one < two]
         # distance of the mode from the line between two others that it lies between
         product = (way[row, one] * way[row, two]).sum(axis=1)
         squares = square[row, one], square[row, two]
-        close = squares[0] * squares[1] - product * product < _OFF * _OFF * (squares[0] + squares[1] - 2 * product)
+        close = squares[0] * squares[1] - product * product < OFF * OFF * (squares[0] + squares[1] - 2 * product)
         found.append(np.stack([middle[row], near[row, one], near[row, two]])[:, close])
     light, one, two = np.concatenate(found, axis=1)
     # each way is looked at once

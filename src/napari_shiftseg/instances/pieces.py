@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from scipy.sparse.csgraph import connected_components
 from skimage.measure import label as connected
 
 from napari_shiftseg.events import WindowDone
-from napari_shiftseg.instances.contacts import agreeing, touching
+from napari_shiftseg.instances.contacts import Window, agreeing, neighbour_steps, touching
+from napari_shiftseg.instances.islands import without_islands
 from napari_shiftseg.instances.mean_shift import mean_shift
 from napari_shiftseg.instances.settings import LabelSettings
 from napari_shiftseg.network.device import memory_errors
@@ -29,15 +30,10 @@ from napari_shiftseg.threads import side_by_side
 __all__ = ["REACH", "UNDECIDED", "Fragments", "Pieces", "fragments_of", "piece_steps", "settled"]
 
 REACH = 3
-"""Pixels that an undecided pixel looks around for the nearest instance."""
+"""Steps from pixel to pixel by which instances grow into what is undecided."""
 
 UNDECIDED = 1
 """Code of a foreground pixel that belongs to no piece; 0 is the background, fragment k has code k + 2."""
-
-Window = tuple[slice, ...]
-
-# Pixels of a mode that lie apart from the others are none of its own where they are this many times as far from it.
-_ELSEWHERE = 1.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,9 +147,10 @@ def fragments_of(
     shape = found.pixels.shape
     # piece 0 is the background
     codes = np.where(found.fragment < 0, 0, found.fragment + 2).astype(np.int32)[found.pixels]
+    undecided = codes == 0
     if foreground is not None:
-        mask = mask_of(foreground, tuple(slice(0, n) for n in shape), settings.threshold)
-        codes[(codes == 0) & mask] = UNDECIDED
+        undecided &= mask_of(foreground, tuple(slice(0, n) for n in shape), settings.threshold)
+    codes[undecided] = UNDECIDED
     count = int(found.fragment.max()) + 1
     places = np.flatnonzero(found.pixels)
     owners = found.fragment[found.pixels.ravel()[places]]
@@ -168,7 +165,10 @@ def fragments_of(
 def settled(
     codes: npt.NDArray[np.int32], numbers: npt.NDArray[np.uint32], block: int, inner: Window | None = None
 ) -> npt.NDArray[np.uint32]:
-    """Labels from codes: fragments get their numbers, undecided and dissolved pixels the nearest instance that they touch.
+    """Labels from codes: fragments get their numbers and grow by `REACH` steps into undecided and dissolved pixels.
+
+    At each step an undecided pixel gets the label of the nearest pixel that touches it and has one, of equally near ones the
+    first in raster order. What no instance reaches stays 0.
 
     Parameters
     ----------
@@ -188,42 +188,35 @@ def settled(
         around = tuple(slice(max(0, s.start - REACH), s.stop + REACH) for s in core)
         near = codes[around]
         kept = numbers[near]
-        middle = tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(core, around, strict=True))
-        # boundary pixels mix two codes and are decided last
-        undecided = np.nonzero((kept[middle] == 0) & (near[middle] > 0))
-        if not len(undecided[0]) or not kept.any():
+        undecided = (kept == 0) & (near > 0)
+        if not undecided.any() or not kept.any():
             continue
+        middle = tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(core, around, strict=True))
         target = tuple(slice(c.start - part.start, c.stop - part.start) for c, part in zip(core, inner, strict=True))
-        labels[target][undecided] = _nearest(kept, [u + m.start for u, m in zip(undecided, middle, strict=True)])
+        labels[target] = _grown(kept, undecided)[middle]
     return labels
 
 
-def _nearest(kept: npt.NDArray[np.uint32], pixels: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.uint32]:
-    """Label of the nearest labelled pixel within `REACH` of each of some pixels, 0 where there is none.
-
-    Of several that are as near, the first in raster order decides.
-    """
-    wide = np.pad(kept, REACH)
-    steps = [wide.strides[axis] // wide.itemsize for axis in range(wide.ndim)]
-    places = np.ravel_multi_index([p + REACH for p in pixels], wide.shape)
+def _grown(kept: npt.NDArray[np.uint32], undecided: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """Labels after `REACH` steps into the undecided pixels."""
+    wide = np.pad(kept, 1)
     values = wide.ravel()
-    found = np.zeros(len(pixels[0]), kept.dtype)
-    open_ = np.arange(len(found))
-    for by in _steps_by_distance(kept.ndim):
-        label = values[places[open_] + sum(b * step for b, step in zip(by, steps, strict=True))]
-        found[open_] = label
-        open_ = open_[label == 0]
-        if not len(open_):
+    strides = [step // wide.itemsize for step in wide.strides]
+    steps = [sum(map(mul, step, strides)) for step in neighbour_steps(kept.ndim)]
+    open_ = np.flatnonzero(np.pad(undecided, 1))
+    for _ in range(REACH):
+        found, rest = np.zeros(len(open_), kept.dtype), np.arange(len(open_))
+        for step in steps:
+            label = values[open_[rest] + step]
+            found[rest] = label
+            rest = rest[label == 0]
+            if not len(rest):
+                break
+        if len(rest) == len(open_):
             break
-    return found
-
-
-@lru_cache
-def _steps_by_distance(ndim: int) -> list[tuple[int, ...]]:
-    """Steps from a pixel to those within `REACH`, nearest first, then in raster order."""
-    steps = list(product(range(-REACH, REACH + 1), repeat=ndim))
-    far = {step: sum(by * by for by in step) for step in steps}
-    return sorted((step for step in steps if 0 < far[step] <= REACH * REACH), key=lambda step: (far[step], step))
+        values[open_] = found
+        open_ = open_[rest]
+    return wide[(slice(1, -1),) * kept.ndim]
 
 
 def mask_of(foreground: Any, window: Window, threshold: float) -> npt.NDArray[np.bool_]:
@@ -282,42 +275,9 @@ def _cluster_window(
         )
     modes[mask] = found.assignment + 1
     if settings.dip < 1:
-        modes = _without_islands(modes, mask, values, found.modes)
+        modes = without_islands(modes, mask, values, found.modes, settings)
     local = connected(modes[inner], connectivity=mask.ndim, background=0)
     there = local > 0
     owner = np.zeros(int(local.max()) + 1, np.int64)
     owner[local[there]] = modes[inner][there]
     return local, found.modes[owner[1:] - 1]
-
-
-def _without_islands(
-    modes: npt.NDArray[np.int64],
-    mask: npt.NDArray[np.bool_],
-    values: npt.NDArray[np.float64],
-    centres: npt.NDArray[np.float64],
-) -> npt.NDArray[np.int64]:
-    """Mode of each pixel, 0 also for those whose code only passes by a mode that is at home elsewhere.
-
-    Where two objects mix over many pixels, a mixture can come close to the code of a third one. Such pixels touch each other,
-    but no other pixel of that mode, are fewer, and lie farther from the mode than those do.
-    """
-    parts = connected(modes, connectivity=modes.ndim, background=0)[mask]
-    mode = modes[mask]
-    sizes, total = np.bincount(parts), np.bincount(mode, minlength=len(centres) + 1)
-    owner = np.zeros(len(sizes), np.int64)
-    owner[parts] = mode
-    few = 2 * sizes < total[owner]
-    few[0] = False
-    # distances are needed for modes that are at several places, and only for them
-    at_several = np.zeros(len(total), bool)
-    at_several[owner[few]] = True
-    rows = np.flatnonzero(at_several[mode])
-    if not len(rows):
-        return modes
-    far = np.linalg.norm(values[:, rows] - centres[mode[rows] - 1].T, axis=0)
-    usual = np.bincount(mode[rows], far, len(total)) / np.maximum(total, 1)
-    own = np.bincount(parts[rows], far, len(sizes)) / np.maximum(sizes, 1)
-    islands = few & (own > _ELSEWHERE * usual[owner])
-    kept = modes.copy()
-    kept[mask] = np.where(islands[parts], 0, mode)
-    return kept

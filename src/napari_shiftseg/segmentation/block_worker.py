@@ -23,8 +23,7 @@ from napari_shiftseg.geometry import BlockGrid, UNetSpec, plan_again
 from napari_shiftseg.instances import LabelSettings, Numbers
 from napari_shiftseg.io import BlockPyramid, ChunkReader, Image, WorkFolder, chunks_of, load_model, read_image
 from napari_shiftseg.network import Limits, choose_device
-from napari_shiftseg.segmentation.blockwise import BlockJob
-from napari_shiftseg.segmentation.engine import Pass
+from napari_shiftseg.segmentation.blockwise import BlockJob, Pass
 from napari_shiftseg.segmentation.intensity import Intensity
 from napari_shiftseg.segmentation.layout import Layout, known_stream
 from napari_shiftseg.segmentation.prepare import Task, pixel_digest
@@ -130,7 +129,7 @@ def finish_blocks(target: str, run: str, which: Pass, blocks: Sequence[tuple[int
         Result of the run; beside it lies the work folder.
     run : str
         Identity of the run.
-    which : {"find", "settle"}
+    which : {"find", "reach", "settle"}
     blocks : sequence of (int, int)
         Frame and block.
     """
@@ -141,8 +140,10 @@ def finish_blocks(target: str, run: str, which: Pass, blocks: Sequence[tuple[int
             block = job.layout.grid[number]
             if job.is_done(which, frame, number):
                 continue
-            if which == "settle":
-                job.settle(frame, block, _numbers(target, run, frame))
+            if which == "reach":
+                job.reach(frame, block, _numbers(target, run, which, frame))
+            elif which == "settle":
+                job.settle(frame, block, _numbers(target, run, which, frame))
             elif not _drained(job.find_steps(frame, block), wanted):
                 return
             give_back_memory()
@@ -188,8 +189,10 @@ def _job_of(target: str, run: str) -> BlockJob:
 
 
 @lru_cache(maxsize=1)
-def _numbers(target: str, run: str, frame: int) -> Numbers:
-    return _job_of(target, run).join(frame)
+def _numbers(target: str, run: str, which: Pass, frame: int) -> Numbers:
+    """Those that a pass needs."""
+    job = _job_of(target, run)
+    return job.join(frame) if which == "reach" else job.join_rest(frame)
 
 
 def _threads_here() -> int:

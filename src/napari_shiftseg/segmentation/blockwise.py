@@ -1,7 +1,7 @@
-"""The two passes over the blocks of an image: find the pieces of each block, and, once all are joined, write its labels.
+"""The passes over the blocks of an image: find the pieces of each, find the rest that no instance reaches, write the labels.
 
-A block is a task that can be repeated: what it leaves behind is complete or not there, and depends on nothing but the image,
-the model and the layout.
+Between two passes the blocks are joined. A block is a task that can be repeated: what it leaves behind is complete or not
+there, and depends on nothing but the image, the model and the layout.
 """
 
 from __future__ import annotations
@@ -9,21 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.events import Event
-from napari_shiftseg.geometry import Block, TilePlan
+from napari_shiftseg.geometry import Block, BlockGrid, TilePlan
 from napari_shiftseg.instances import (
     BlockFaces,
+    BlockRest,
     Numbers,
     block_table,
     faces_of,
     fragments_of,
     join_blocks,
+    join_rest,
     piece_steps,
+    rest_of_block,
     settled_block,
 )
 from napari_shiftseg.io import BlockPyramid, ChunkReader, WorkFolder
@@ -33,7 +36,9 @@ from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.prepare import Task, labels_device
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-__all__ = ["BlockJob", "Region", "Seen"]
+__all__ = ["BlockJob", "Pass", "Region", "Seen"]
+
+Pass: TypeAlias = Literal["find", "reach", "settle"]
 
 # Faces of blocks that are kept, for their neighbours.
 _KEPT = 256
@@ -186,25 +191,47 @@ class BlockJob:
         self.work.write_arrays(_faces_name(frame, block.number), faces_of(found, fragments).to_arrays())
 
     def join(self, frame: int) -> Numbers:
-        """Between the passes: number the instances of a frame."""
-        name = f"numbers/{frame}.npz"
-        if self.work.has(name):
-            arrays = self.work.read_arrays(name)
-            return Numbers(labels=arrays["labels"], offsets=arrays["offsets"])
-        numbers = join_blocks(self.layout.grid, lambda number: self.faces(frame, number), self.task.clustering)
-        self.work.write_arrays(name, {"labels": numbers.labels, "offsets": numbers.offsets})
-        return numbers
+        """After pass 1: number the instances of a frame."""
+        return self._numbers(
+            f"numbers/{frame}.npz",
+            lambda: join_blocks(self.layout.grid, lambda number: self.faces(frame, number), self.task.clustering),
+        )
+
+    def reach(self, frame: int, block: Block, numbers: Numbers) -> None:
+        """Pass 2: what no instance reaches in a block, with the numbers from `join`."""
+        rest = rest_of_block(*self._settling(frame, block, numbers))
+        self.work.write_arrays(_rest_name(frame, block.number), rest.to_arrays())
+
+    def join_rest(self, frame: int) -> Numbers:
+        """After pass 2: number the instances of a frame anew."""
+
+        def rest(number: int) -> BlockRest:
+            return BlockRest.from_arrays(self.work.read_arrays(_rest_name(frame, number)))
+
+        return self._numbers(
+            f"numbers/{frame}-with-rest.npz", lambda: join_rest(self.layout.grid, rest, self.join(frame), self.task.clustering)
+        )
+
+    def _numbers(self, name: str, join: Callable[[], Numbers]) -> Numbers:
+        if not self.work.has(name):
+            self.work.write_arrays(name, vars(join()))
+        return Numbers(**self.work.read_arrays(name))
 
     def settle(self, frame: int, block: Block, numbers: Numbers) -> None:
-        """Pass 2: final labels of a block, and the rows of its instances."""
-        window, grid = self.window(frame, block), self.layout.grid
-        spatial = tuple(s.stop - s.start for s in block.core)
-        codes = np.asarray(self.codes.levels[0][window]).reshape(spatial)
-        edge = self.task.clustering.lattice(len(spatial))[0]
-        labels = settled_block(grid, block, codes, numbers, lambda number: self.faces(frame, number), edge)
-        self.labels.write(window, labels[self._new_axes(frame)])
-        table = block_table(labels, [s.start for s in block.core], grid.shape, self.seams)
+        """Pass 3: final labels of a block, with the numbers from `join_rest`, and the rows of its instances."""
+        labels = settled_block(*self._settling(frame, block, numbers))
+        self.labels.write(self.window(frame, block), labels[self._new_axes(frame)])
+        table = block_table(labels, [s.start for s in block.core], self.layout.grid.shape, self.seams)
         self.work.write_arrays(_table_name(frame, block.number), table)
+
+    def _settling(
+        self, frame: int, block: Block, numbers: Numbers
+    ) -> tuple[BlockGrid, Block, npt.NDArray[np.int32], Numbers, Callable[[int], BlockFaces], int]:
+        """What `rest_of_block` and `settled_block` take."""
+        spatial = tuple(s.stop - s.start for s in block.core)
+        codes = np.asarray(self.codes.levels[0][self.window(frame, block)]).reshape(spatial)
+        edge = self.task.clustering.lattice(len(spatial))[0]
+        return self.layout.grid, block, codes, numbers, lambda number: self.faces(frame, number), edge
 
     def faces(self, frame: int, number: int) -> BlockFaces:
         """What pass 1 wrote of a block."""
@@ -221,13 +248,18 @@ class BlockJob:
         """Frames and blocks that pass 1 has finished."""
         return _finished(self.work.names("faces"))
 
-    def settled(self) -> set[tuple[int, int]]:
+    def reached(self) -> set[tuple[int, int]]:
         """Frames and blocks that pass 2 has finished."""
+        return _finished(self.work.names("rest"))
+
+    def settled(self) -> set[tuple[int, int]]:
+        """Frames and blocks that pass 3 has finished."""
         return _finished(self.work.names("tables"))
 
-    def is_done(self, which: Literal["find", "settle"], frame: int, number: int) -> bool:
+    def is_done(self, which: Pass, frame: int, number: int) -> bool:
         """Whether a pass has finished a block."""
-        return self.work.has(_faces_name(frame, number) if which == "find" else _table_name(frame, number))
+        name = {"find": _faces_name, "reach": _rest_name, "settle": _table_name}[which]
+        return self.work.has(name(frame, number))
 
     @cached_property
     def seams(self) -> tuple[tuple[int, ...], ...]:
@@ -245,6 +277,10 @@ class BlockJob:
 
 def _faces_name(frame: int, number: int) -> str:
     return f"faces/{frame}-{number}.npz"
+
+
+def _rest_name(frame: int, number: int) -> str:
+    return f"rest/{frame}-{number}.npz"
 
 
 def _table_name(frame: int, number: int) -> str:

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError, ShiftsegError, memory_ran_out
-from napari_shiftseg.events import BlockDone, Event, Stage
+from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.io import Image
 from napari_shiftseg.segmentation.block_worker import describe_job, finish_blocks, open_job, order_of
 from napari_shiftseg.segmentation.blockwise import BlockJob
-from napari_shiftseg.segmentation.engine import TITLES, Pass
+from napari_shiftseg.segmentation.engine import TITLES, Pass, block_event
 from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.local_workers import LocalWorkers, visible_devices
 from napari_shiftseg.segmentation.prepare import Task
@@ -150,10 +150,9 @@ class DaskEngine:
                     if self._failed(future, batch):
                         waiting.append(replace(batch, tries=batch.tries + 1))  # later: a disk may be back by then
                         continue
-                    for frame, number in batch.blocks:
+                    for block in batch.blocks:
                         finished += 1
-                        window = self._job.window(frame, self._job.layout.grid[number])
-                        yield BlockDone(done=finished, total=total, window=window, final=which == "settle")
+                        yield block_event(self._job, which, block, finished, total)
         finally:
             with suppress(Exception):  # of a connection that is lost
                 self._client.cancel(list(running), force=True)

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from types import TracebackType
-from typing import Literal, Protocol, Self, TypeAlias
+from typing import Protocol, Self
 
 from napari_shiftseg.events import BlockDone, Event, Stage
+from napari_shiftseg.geometry import Block
 from napari_shiftseg.instances import Numbers
-from napari_shiftseg.segmentation.blockwise import BlockJob, Region
+from napari_shiftseg.segmentation.blockwise import BlockJob, Pass, Region
 from napari_shiftseg.segmentation.layout import clustering_threads
 from napari_shiftseg.threads import Background, cores, give_back_memory, side_by_side
 
-__all__ = ["TITLES", "Engine", "LocalEngine", "Pass"]
-
-Pass: TypeAlias = Literal["find", "settle"]
+__all__ = ["TITLES", "Engine", "LocalEngine", "Pass", "block_event"]
 
 # Longest silence of a run, seconds: so long does cancelling wait.
 _PATIENCE = 0.2
 # Blocks whose labels are written side by side.
 _WRITERS = 2
 
-TITLES = {"find": "network and clustering", "settle": "labels"}
+TITLES = {"find": "network and clustering", "reach": "undecided pixels", "settle": "labels"}
 
 
 class Engine(Protocol):
@@ -35,16 +34,24 @@ class Engine(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
     def run(self, which: Pass, tasks: Sequence[tuple[int, int]], done: set[tuple[int, int]]) -> Generator[Event, None, None]:
-        """Yield events; a `BlockDone` for each block that gets finished.
+        """Yield events; for each block that gets finished that of `block_event`.
 
         Parameters
         ----------
-        which : {"find", "settle"}
+        which : {"find", "reach", "settle"}
         tasks : sequence of (int, int)
             Frame and block.
         done : set
             Those that an earlier run has finished.
         """
+
+
+def block_event(job: BlockJob, which: Pass, block: tuple[int, int], done: int, total: int) -> Event:
+    """That a pass has finished a block: a `BlockDone` where it can be seen, a bare event where the rest was looked for."""
+    if which == "reach":
+        return Event(done=done, total=total)
+    frame, number = block
+    return BlockDone(done=done, total=total, window=job.window(frame, job.layout.grid[number]), final=which == "settle")
 
 
 class LocalEngine:
@@ -69,16 +76,14 @@ class LocalEngine:
         left = [task for task in tasks if task not in done]
         count = len(tasks) - len(left)
         yield Stage(done=count, total=len(tasks), text=TITLES[which])
-        blocks = self._found(left, count, len(tasks)) if which == "find" else self._settled(left)
+        blocks = self._found(left, count, len(tasks)) if which == "find" else self._later(which, left)
         for block in blocks:
             if isinstance(block, Event):
                 yield block
                 continue
             count += 1
             give_back_memory()
-            frame, number = block
-            window = self._job.window(frame, self._job.layout.grid[number])
-            yield BlockDone(done=count, total=len(tasks), window=window, final=which == "settle")
+            yield block_event(self._job, which, block, count, len(tasks))
 
     def _found(self, left: Sequence[tuple[int, int]], before: int, total: int) -> Iterator[Event | tuple[int, int]]:
         """Events of pass 1, and each block when it is finished."""
@@ -114,14 +119,18 @@ class LocalEngine:
         clustering.result()
         yield task
 
-    def _settled(self, left: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        """Each block whose labels are written."""
+    def _later(self, which: Pass, left: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Each block that one of the passes after the first has finished."""
         job = self._job
         for frame, blocks in groupby(left, key=lambda task: task[0]):
-            numbers = job.join(frame)
+            numbers, finish = (job.join(frame), job.reach) if which == "reach" else (job.join_rest(frame), job.settle)
 
-            def settle(task: tuple[int, int], numbers: Numbers = numbers) -> tuple[int, int]:
-                job.settle(task[0], job.layout.grid[task[1]], numbers)
+            def finished(
+                task: tuple[int, int],
+                numbers: Numbers = numbers,
+                finish: Callable[[int, Block, Numbers], None] = finish,
+            ) -> tuple[int, int]:
+                finish(task[0], job.layout.grid[task[1]], numbers)
                 return task
 
-            yield from side_by_side(settle, list(blocks), min(_WRITERS, cores()))
+            yield from side_by_side(finished, list(blocks), min(_WRITERS, cores()))

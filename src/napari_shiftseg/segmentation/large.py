@@ -1,8 +1,8 @@
 """Segmentation out of core: from a lazy image to a store on disk, block by block, in bounded memory, and resumable.
 
 Pass 1 runs the network over each block and its surroundings, clusters it and keeps fragments of instances; fragments are
-joined across blocks by union-find; pass 2 writes the labels. Each block of each pass is finished or not there, so that a run
-that was killed at any moment goes on where it was.
+joined across blocks by union-find. Pass 2 finds what no instance reaches, which is joined likewise; pass 3 writes the labels.
+Each block of each pass is finished or not there, so that a run that was killed at any moment goes on where it was.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ __all__ = ["large_steps", "layout_of", "memory_for"]
 
 # Memory that a run takes when nothing is said: half of what is free, but no more than this.
 _DEFAULT_MEMORY = 4 << 30
+# Raised whenever the same embedding gets other labels, or blocks leave other files: no run goes on with half of each.
+_LABELS = 2
 
 
 def memory_for(task: Task, settings: SegmentSettings) -> int:
@@ -166,8 +168,16 @@ def _passes(job: BlockJob, engine: Engine, seconds: dict[str, float]) -> Generat
     seconds["network and clustering"] = time.perf_counter() - before
     yield Stage(done=0, total=0, text="joining blocks")
     before = time.perf_counter()
-    numbers = [job.join(frame) for frame in frames]
+    for frame in frames:
+        job.join(frame)
     seconds["joining"] = time.perf_counter() - before
+    before = time.perf_counter()
+    yield from engine.run("reach", everything, job.reached())
+    seconds["undecided pixels"] = time.perf_counter() - before
+    yield Stage(done=0, total=0, text="joining blocks")
+    before = time.perf_counter()
+    numbers = [job.join_rest(frame) for frame in frames]
+    seconds["joining"] += time.perf_counter() - before
     before = time.perf_counter()
     yield from engine.run("settle", everything, job.settled())
     seconds["writing"] = time.perf_counter() - before
@@ -193,6 +203,7 @@ def _fingerprint(task: Task, settings: SegmentSettings) -> dict[str, Any]:
         ).hexdigest(),
         "spec": _plain(task.model.spec.to_dict()),
         "clustering": _plain(asdict(task.clustering)),
+        "rule of labels": _LABELS,
         "limits": _plain([limits.to_dict() for limits in task.intensity.limits]),
         "dtype": settings.dtype,
         "deterministic": settings.deterministic,

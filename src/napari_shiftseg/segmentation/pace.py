@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_shiftseg.events import drain
 from napari_shiftseg.geometry import TilePlan
-from napari_shiftseg.instances import fragments_of, numbered, piece_steps, settled
+from napari_shiftseg.instances import fragments_of, labels_of, piece_steps
 from napari_shiftseg.network import predict_steps
 from napari_shiftseg.segmentation.layout import Layout, clustering_threads
 from napari_shiftseg.segmentation.prepare import Task, labels_device
@@ -88,9 +88,8 @@ def take_pace(task: Task, layout: Layout, settings: SegmentSettings) -> Pace:
         spent[1] += time.perf_counter() - before
         before = time.perf_counter()
         fragments = fragments_of(found, foreground, task.clustering)
-        numbers = numbered(fragments.sizes, fragments.first, task.clustering.min_size)
-        window = task.clustering.lattice(task.model.spec.ndim)[0]
-        settled(fragments.codes, np.concatenate([np.zeros(2, np.uint32), numbers]), window)
+        labels_of(fragments, task.clustering)
+        labels_of(fragments, task.clustering)  # out of core they are made twice, the first time for the rest
         spent[2] += time.perf_counter() - before
         pixels += prod(plan.result_shape)
         if spent.sum() > _LONGEST:

@@ -1,0 +1,41 @@
+"""Labels of an image block by block, in one process."""
+
+import numpy as np
+
+from napari_shiftseg.events import drain
+from napari_shiftseg.geometry import BlockGrid
+from napari_shiftseg.instances import (
+    BlockFaces,
+    BlockRest,
+    faces_of,
+    fragments_of,
+    join_blocks,
+    join_rest,
+    piece_steps,
+    rest_of_block,
+    settled_block,
+)
+
+
+def labels_by_blocks(embedding, foreground, wish, edge):
+    """Labels block by block, with nothing but faces passed between blocks."""
+    shape = embedding.shape[1:]
+    grid = BlockGrid(shape=shape, edge=edge, halo=wish.lattice(len(shape))[1])
+    codes, faces = {}, {}
+    for block in grid:
+        own = None if foreground is None else foreground[block.core]
+        seen = None if foreground is None else foreground[block.seen]
+        steps = piece_steps(embedding[(slice(None), *block.seen)], seen, wish, block.inner, block.origin)
+        found = drain(steps)
+        corner = [part.start for part in block.core]
+        fragments = fragments_of(found, own, wish, corner, shape)
+        codes[block.number] = fragments.codes
+        faces[block.number] = BlockFaces.from_arrays(faces_of(found, fragments).to_arrays())
+    found = join_blocks(grid, faces.__getitem__, wish)
+    parts = [rest_of_block(grid, block, codes[block.number], found, faces.__getitem__, 32).to_arrays() for block in grid]
+    numbers = join_rest(grid, lambda number: BlockRest.from_arrays(parts[number]), found, wish)
+    labels = np.zeros(shape, np.uint32)
+    for block in grid:
+        labels[block.core] = settled_block(grid, block, codes[block.number], numbers, faces.__getitem__, 32)
+    assert numbers.count == labels.max()
+    return labels
