@@ -25,13 +25,15 @@ class LabelSettings:
     threshold : float
         Foreground probability from which a pixel can belong to an instance.
     min_size : int
-        Smaller instances are dissolved into their neighbours or the background, pixels.
+        Smaller instances go to one that they touch; where they touch none, they are background. A connected piece of foreground
+        of so many pixels or more ends with a label, pixels.
     coordinates : bool
         Whether the first `ndim` channels are offsets to which the pixel's coordinates are to be added.
     radius : float
         A pixel farther than this many bandwidths from all modes is decided last, by its neighbours.
     dip : float
-        See `mean_shift`. Below 1, pixels that only pass by the mode of an instance elsewhere are decided last, too.
+        See `mean_shift`. Below 1, pixels that only pass by the mode of an instance elsewhere are decided last, too, if they are a
+        part of what they touch or mix the codes of two (with coordinates in any case).
     min_density : float
         See `mean_shift`; kernel-weighted pixels.
     window, halo : int, optional

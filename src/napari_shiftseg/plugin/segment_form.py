@@ -23,7 +23,7 @@ _TIPS = {
     "strips along the first axis that compute no row twice, with seams between columns alone. Automatic: what costs less.",
     "bandwidth": "Width of the clusters, in units of the embedding (pixels for offsets to centres).",
     "threshold": "Foreground probability from which a pixel can belong to an instance.",
-    "min_size": "Smaller instances are dissolved, pixels.",
+    "min_size": "Smaller instances go to one that they touch, or away, pixels.",
     "deterministic": "Computes in blocks that the network alone decides; the tile size has no effect then.",
     "keep_embedding": "Off: only instances are made, which saves memory with large images. A run out of core makes no other "
     "layer in any case; the embedding of what is in view can be shown afterwards.",
