@@ -176,7 +176,9 @@ def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True)
     if clustering:
         group = parser.add_argument_group("instances (default: as the model says)")
         group.add_argument("--bandwidth", type=number(positive=True), metavar="X", help="of the mean shift, embedding units")
-        group.add_argument("--min-size", type=whole(0), metavar="N", help="smaller instances go to one that they touch, or away, px")
+        group.add_argument(
+            "--min-size", type=whole(0), metavar="N", help="smaller instances go to one that they touch, or away, px"
+        )
         group.add_argument("--threshold", type=number(0, 1), metavar="P", help="foreground probability, 0 to 1")
 
 
