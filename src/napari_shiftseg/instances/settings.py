@@ -32,7 +32,7 @@ class LabelSettings:
     radius : float
         A pixel farther than this many bandwidths from all modes is decided last, by its neighbours.
     dip : float
-        See `mean_shift`. Below 1, pixels that only pass by the mode of an instance elsewhere are decided last, too, if they are a
+        See `mean_shift`. Below 1, pixels that only pass by the mode of an instance elsewhere are undecided, too, if they are a
         part of what they touch or mix the codes of two (with coordinates in any case).
     min_density : float
         See `mean_shift`; kernel-weighted pixels.
