@@ -325,8 +325,7 @@ def test_a_layer_that_moved_meanwhile_gets_its_result_where_it_is(open_widget, q
 
 
 def test_an_error_in_the_run_is_one_sentence(open_widget, qtbot):
-    broken = noise((40, 48)).astype(float)
-    broken[3, 3] = np.nan
+    broken = np.full((40, 48), np.nan)
     viewer, widget = open_widget(ImageLayer(broken, name="cells", contrast_limits=(0, 255)))
     run_to_end(qtbot, widget)
     assert "NaN" in widget.status.text()

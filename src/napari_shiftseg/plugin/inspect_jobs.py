@@ -77,15 +77,13 @@ def verify_steps(subject: Subject, model_file: str) -> Generator[Event, None, "T
     yield Stage(done=0, total=0, text="loading the model")
     from napari_shiftseg import analysis
     from napari_shiftseg.geometry import plan_tiles
-    from napari_shiftseg.network import Limits
 
     model, plan, method = find_model(subject, model_file), subject.tile_plan(), "tiles"
     if subject.streamed:  # a window of the result is streamed, where its columns would be all rows
         plan, method = plan_tiles(plan.spec, plan.image_shape, None, plan.border), "stream"
     pixels = _same_pixels(subject, plan)
-    known = _tuples(subject.record["limits"])
     dtype = subject.record["settings"].get("dtype", "float32")
-    wish: Any = {"dtype": dtype, "max_pixels": _VERIFIED, "normalisation": Limits(**known), "method": method}
+    wish: Any = {"dtype": dtype, "max_pixels": _VERIFIED, "normalisation": subject.limits(), "method": method}
     return (yield from analysis.verify_steps(model, pixels, plan, **wish))
 
 
@@ -96,7 +94,6 @@ def compare_steps(
     yield Stage(done=0, total=0, text="loading the model")
     from napari_shiftseg.analysis import compare
     from napari_shiftseg.instances import LabelSettings
-    from napari_shiftseg.network import Limits
     from napari_shiftseg.plugin.comparison import paint_comparison
 
     if subject.embedding is None or subject.labels is None:
@@ -104,7 +101,7 @@ def compare_steps(
     model, plan, record = find_model(subject, model_file), subject.tile_plan(), subject.record
     pixels = _same_pixels(subject, plan)
     result = np.asarray(subject.embedding_of_run()), np.asarray(subject.frame("labels"))
-    options = {"limits": Limits(**_tuples(record["limits"])), "clustering": LabelSettings(**record["clustering"])}
+    options = {"limits": subject.limits(), "clustering": LabelSettings(**record["clustering"])}
     options["dtype"] = record["settings"].get("dtype", "float32")
     comparison = yield from compare.compare_steps(model, pixels, plan, *result, how=how, **options)
     yield Stage(done=0, total=0, text="drawing")
@@ -119,10 +116,6 @@ def _same_pixels(subject: Subject, plan: Any) -> Any:
             "segment it again."
         )
     return pixels
-
-
-def _tuples(limits: Any) -> dict[str, Any]:
-    return {name: value and tuple(value) for name, value in limits.items()}
 
 
 def probe_steps(subject: Subject, model_file: str) -> Generator[Event, None, "PeriodProbe"]:

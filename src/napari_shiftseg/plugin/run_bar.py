@@ -8,18 +8,19 @@ from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, 
 
 from napari_shiftseg.events import BlockDone, Event, Stage, TileDone
 from napari_shiftseg.plugin.inputs import Note
+from napari_shiftseg.plugin.intensity_form import IntensityNote
 
 __all__ = ["RunBar", "summary"]
 
 
 class RunBar(QWidget):
-    """Buttons, a bar and a line."""
+    """Buttons, a bar, a line on the run and one on its intensities."""
 
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
         self.run, self.preview, self.cancel = QPushButton("Run"), QPushButton("Preview view"), QPushButton("Cancel")
         self.preview.setToolTip("Segment only what is in view, with the tiles of the whole image.")
-        self.progress, self.status = QProgressBar(), Note()
+        self.progress, self.status, self.intensity = QProgressBar(), Note(), IntensityNote()
         self.progress.setTextVisible(False)
         buttons = QHBoxLayout()
         buttons.addWidget(self.run, 2)
@@ -30,6 +31,7 @@ class RunBar(QWidget):
         column.addLayout(buttons)
         column.addWidget(self.progress)
         column.addWidget(self.status)
+        column.addWidget(self.intensity)
         self.begin(False)
 
     def begin(self, running: bool, *, blocks: bool = False) -> None:
@@ -38,6 +40,7 @@ class RunBar(QWidget):
         self.preview.setEnabled(not running)
         self.cancel.setEnabled(running)
         self.progress.setVisible(running)
+        self.intensity.show_record(None)
         self._blocks, self._stage, self._done, self._total = blocks, "starting", 0, 0
 
     def follow(self, event: Event, *, quiet: bool = False) -> None:
@@ -55,6 +58,11 @@ class RunBar(QWidget):
         part = "tile" if isinstance(event, TileDone) else "part"
         within = f", {part} {event.done} of {event.total} of the next" if inner and event.total else ""
         self.status.tell("", f"{self._stage[:1].upper()}{self._stage[1:]}{steps}{within}\u2026")
+
+    def tell(self, level: str, text: str, record: Mapping[str, Any]) -> None:
+        """Say how a run ended, and how its intensities were scaled."""
+        self.status.tell(level, text)
+        self.intensity.show_record(record)
 
 
 def summary(record: Mapping[str, Any], out: Path | None = None, kept: str = "") -> tuple[str, str]:

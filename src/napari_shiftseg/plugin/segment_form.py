@@ -5,6 +5,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QL
 from superqt import QCollapsible
 
 from napari_shiftseg.plugin.inputs import ChannelRow, ModelBox, Note, TileBox, offer
+from napari_shiftseg.plugin.intensity_form import IntensityForm
 from napari_shiftseg.plugin.large_form import LargeForm
 from napari_shiftseg.plugin.likeness_line import LikenessLine
 from napari_shiftseg.plugin.rules_panel import RulesPanel
@@ -50,6 +51,7 @@ class SegmentForm(QWidget):
         self.likeness = LikenessLine()
         self.allow = QCheckBox("Allow non-compliant")
         self.advanced = self._build_advanced()
+        self.intensity = IntensityForm(lambda: self.layers.value)
         self.large = LargeForm()
         self.rules = RulesPanel()
         self._build_rows()
@@ -117,6 +119,7 @@ class SegmentForm(QWidget):
         rows.addRow(self.likeness)
         rows.addRow(self.writing)
         rows.addRow(self.allow)
+        rows.addRow(self.intensity)
         rows.addRow(self.advanced)
         rows.addRow(self.large)
         rows.addRow(self.rules)

@@ -63,10 +63,7 @@ class SegmentWidget(QWidget):
         self._on_layer()
         self._equip()
 
-    @property
-    def running(self) -> bool:
-        """Whether a segmentation runs."""
-        return bool(self.jobs)
+    running = property(lambda self: bool(self.jobs), doc="Whether a segmentation runs.")
 
     # -- what the user wants ------------------------------------------------------------------------------------------
 
@@ -87,6 +84,7 @@ class SegmentWidget(QWidget):
             memory=self.form.large.bytes,
             out_of_core=self.form.large.out_of_core,
             channels=self.form.channels.value(),
+            **self.form.intensity.wish(),
             bandwidth=self.form.bandwidth.value() or None,
             threshold=self.form.threshold.value() or None,
             min_size=self.form.min_size.value() if self.form.min_size.value() >= 0 else None,
@@ -164,7 +162,7 @@ class SegmentWidget(QWidget):
         self.viewer.layers.selection.active = target.layer if target.layer in self.viewer.layers else None
         found = np.count_nonzero(np.unique(preview.labels))
         text = f"Preview: {found} instances in {len(preview.plan)} of the tiles; Run segments the whole image."
-        self.status.tell("", text + words_on_kept(put.kept))
+        self.bar.tell("", text + words_on_kept(put.kept), preview.record)
 
     def _show_and_sum_up(self, drawn: Drawn) -> None:
         self._sum_up(drawn.result.record, self.show_result(drawn))
@@ -173,7 +171,7 @@ class SegmentWidget(QWidget):
         self._sum_up(written.result.record, words_on_kept(self._live.finish(written)))
 
     def _sum_up(self, record: dict[str, Any], kept: str) -> None:
-        self.status.tell(*summary(record, self._verdict.out, kept))
+        self.bar.tell(*summary(record, self._verdict.out, kept), record)
         self.form.likeness.show_record(record)
         self.form.large.forget_place()
 
@@ -392,7 +390,7 @@ class SegmentWidget(QWidget):
         form.rules.fix.clicked.connect(lambda _: self.fix_tiles())
         for box in (form.dtype, form.method):
             box.currentTextChanged.connect(self._refresh)
-        for part in (form.channels, form.large):
+        for part in (form.channels, form.intensity, form.large):
             part.changed.connect(self._refresh)
         for switch in (form.rules, form.deterministic, form.keep_embedding):
             switch.toggled.connect(self._refresh)

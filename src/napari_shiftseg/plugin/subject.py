@@ -16,7 +16,7 @@ from napari_shiftseg.plugin.signature import KEY, digest_of, is_older, signature
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image, View
-    from napari_shiftseg.network import Model
+    from napari_shiftseg.network import Limits, Model
 
 __all__ = [
     "ROLES",
@@ -146,6 +146,14 @@ class Subject:
         channels = self.record["settings"].get("channels")
         frames = self.whole_image().frames(len(self.spatial), tuple(channels) if channels else None)
         return next(frame.view for frame in frames if frame.index == wanted)
+
+    def limits(self) -> "Limits":
+        """The intensities of the frame that became 0 and 1."""
+        from napari_shiftseg.segmentation.intensity import recorded_limits
+
+        lead, array = (0, self.labels) if self.labels is not None else (1, self.embedding)
+        looped = tuple(np.shape(array)[lead : lead + len(self.index)])
+        return recorded_limits(self.record).of(int(np.ravel_multi_index(self.index, looped)) if looped else 0)
 
     def whole_image(self) -> "Image":
         """The image with all its frames, not read yet; ResultError if it is not there any more."""
