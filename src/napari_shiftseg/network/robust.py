@@ -83,13 +83,15 @@ def bounds(sample: Sample, low: float, high: float) -> Bounds:
         Percentiles, 0 to 100.
     """
     planes, valid = sample.planes, sample.valid
-    below, above = _empty_end(planes, valid, sample.whole), _empty_end(-planes, valid, sample.whole, bright=True)
+    values = np.sort(planes[valid])
+    below = _empty_end(planes, valid, values, sample.whole)
+    above = _empty_end(-planes, valid, -values[::-1], sample.whole, bright=True)
     above = None if above is None else -above
     lacking = 0.0
     for kept in (None if below is None else planes > below, None if above is None else planes < above):
         if kept is not None:
             kept &= valid
-            lacking, valid = lacking + (valid.sum() - kept.sum()) / sample.valid.sum(), kept
+            lacking, valid = lacking + float((valid.sum() - kept.sum()) / sample.valid.sum()), kept
     first, last = percentiles(planes[valid], low, high)
     found = Bounds(low=first, high=last, below=below, above=above, lacking=lacking)
     if found.high <= found.low:
@@ -98,7 +100,7 @@ def bounds(sample: Sample, low: float, high: float) -> Bounds:
     calm = _medians(x)
     kept = _like_neighbours(x, calm, valid, high)
     if kept is not None:
-        odd = 1 - kept.sum() / valid.sum()
+        odd = float(1 - kept.sum() / valid.sum())
         first, last = percentiles(planes[kept], low, high)
         dead = planes[valid & ~kept & (planes < first)]
         if below is None and dead.size and dead.min() == dead.max():
@@ -123,14 +125,13 @@ def percentiles(values: Planes, low: float, high: float) -> tuple[float, float]:
 # -- areas without data -----------------------------------------------------------------------------------------------
 
 
-def _empty_end(planes: Planes, valid: Mask, whole: bool, *, bright: bool = False) -> float | None:
-    """Value up to which nothing was recorded: the lower end of the values, where it lies apart and fills areas without data.
+def _empty_end(planes: Planes, valid: Mask, values: Planes, whole: bool, *, bright: bool = False) -> float | None:
+    """Value up to which nothing was recorded: the lower end of the sorted values, if it lies apart and fills whole areas.
 
     These come from the border of the image (or are thick, where only patches of it are seen), and leave thick areas between
     them, whose values lie close together and far away. A dark background is none: it is the objects that it leaves free, and
     their edges reach down to it. The bright end has to fill a side of the image as well: objects can be saturated and touch it.
     """
-    values = np.sort(planes[valid])
     steps = values[(np.arange(0, _MOST_EMPTY, _LEAST_EMPTY / 2) * values.size).astype(int)]
     at = int(np.argmax(np.diff(steps)))
     cut, least = float(steps[at]), float(steps[at + 1])
