@@ -232,7 +232,7 @@ def test_the_record_is_json_and_repeats_the_run():
     record = json.loads(json.dumps(result.record))
     assert set(record) == {
         "model", "image", "plan", "status", "violations", "settings", "clustering", "limits", "device", "versions",
-        "time", "instances", "seconds", "method", "promises", "run", "intensity",
+        "time", "instances", "seconds", "method", "promises", "run", "intensity", "likeness",
     }  # fmt: skip
     assert record["model"]["name"] == "grey" and record["model"]["sha256"] == "ab12"
     assert UNetSpec.from_dict(record["model"]["spec"]) == model.spec
