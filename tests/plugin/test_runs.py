@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("napari")
 pytest.importorskip("pytestqt")
 
+from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 from qtpy.QtCore import Qt
@@ -170,7 +171,7 @@ def test_painted_labels_stay_and_inspect_goes_on_with_the_new_ones(bench):
     before = labels.data.copy()
     new = desk.run(8)
     assert new is not labels and np.array_equal(labels.data, before) and labels.name == "cells instances" + OLDER
-    assert "Not overwritten" in desk.segment.status.text() and labels.name in desk.segment.status.text()
+    assert "not overwritten" in desk.segment.status.text() and labels.name in desk.segment.status.text()
     assert desk.inspect.layer is new and "no embedding" not in desk.measure()
     desk.inspect.form.layers.value = labels
     assert "no embedding of this run" in desk.measure(), "its embedding was that of the older run"
@@ -187,7 +188,7 @@ def test_a_preview_leaves_the_result_of_the_run_as_it_is(bench):
     assert desk.layer("instances") is labels and OLDER not in labels.name
     desk.layer("preview instances").name = "mine"
     desk.click(desk.segment, desk.segment.preview_button)
-    assert "mine" in desk.viewer.layers and "Not overwritten" in desk.segment.status.text()
+    assert "mine" in desk.viewer.layers and "not overwritten" in desk.segment.status.text()
     desk.run(16)
     assert not any(x.visible for x in desk.viewer.layers if "preview" in x.name)
 
@@ -217,6 +218,34 @@ def test_a_changed_embedding_is_not_measured_as_that_of_the_run(bench):
     desk.layer("embedding").data = np.zeros_like(desk.layer("embedding").data)
     desk.measure()
     assert desk.inspect.findings is None and "was changed since its run" in desk.inspect.status.text()
+
+
+@pytest.mark.parametrize("button", ["verify", "compare"])
+def test_another_image_in_the_layer_is_not_taken_for_the_one_that_was_segmented(bench, button):
+    desk = bench()
+    desk.run(16)
+    desk.inspect.form.layers.value = desk.layer("instances")
+    desk.image.data = noise(seed=5)
+    desk.click(desk.inspect, getattr(desk.inspect.form, button))
+    assert "other pixels than those that were segmented" in desk.inspect.status.text()
+    assert desk.inspect.form.answer.text() == "" and not any("naive" in x.name for x in desk.viewer.layers)
+    desk.run(16)
+    desk.click(desk.inspect, desk.inspect.form.verify)
+    assert "equal one pass" in desk.inspect.form.answer.text()
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "rgb"), [((2, 40, 48), "tyx", False), ((3, 40, 48), "cyx", False), ((40, 48, 3), "yxc", True)]
+)
+def test_images_of_all_kinds_are_known_again(qtbot, put_result, save_tiny, shape, axes, rgb):
+    viewer = ViewerModel()
+    model = save_tiny("three", in_channels=3) if "c" in axes else save_tiny("one")
+    put_result(viewer, shape, axes=axes, model=model, rgb=rgb)
+    widget = InspectWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.verify()
+    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    assert "equal one pass" in widget.form.answer.text(), widget.status.text()
 
 
 def test_a_duplicate_of_the_embedding_stands_in_for_a_deleted_one(bench):

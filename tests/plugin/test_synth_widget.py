@@ -131,6 +131,16 @@ def test_an_image_that_cannot_be_drawn_leaves_a_sentence_and_no_layer(widget, qt
     assert not widget.viewer.layers and widget.button.isEnabled()
 
 
+def test_a_second_image_leaves_the_first_and_what_was_painted_there(widget, qtbot):
+    generate(qtbot, widget)
+    image, truth = widget.viewer.layers
+    truth.data[..., 0] = 99
+    before = image.data.copy(), truth.data.copy()
+    generate(qtbot, widget)
+    assert len(widget.viewer.layers) == 4 and list(widget.viewer.layers)[:2] == [image, truth]
+    assert np.array_equal(image.data, before[0]) and np.array_equal(truth.data, before[1])
+
+
 def test_a_kind_shows_its_own_fields(widget):
     shown = {}
     for kind in synthetic.KINDS:

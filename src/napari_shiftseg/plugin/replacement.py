@@ -88,7 +88,8 @@ def leave_behind(viewer: Any, source_id: Any, run: str, roles: Collection[str], 
 def words_on_kept(layers: Collection[Layer]) -> str:
     """A sentence about layers that were kept, "" for none."""
     names = ", ".join(layer.name for layer in layers)
-    return f" Not overwritten, since you changed or made {'it' if len(layers) == 1 else 'them'}: {names}." if names else ""
+    why = f"since you changed or made {'it' if len(layers) == 1 else 'them'}"
+    return f" Kept, not overwritten, {why}: {names}; the new result has its own layer." if names else ""
 
 
 @contextmanager

@@ -140,12 +140,10 @@ class Subject:
         Raises
         ------
         ResultError
-            If the image is not there any more.
+            As `whole_image`.
         """
         wanted = dict(zip(self.axes, self.index, strict=False))
-        channels = self.record["settings"].get("channels")
-        frames = self.whole_image().frames(len(self.spatial), tuple(channels) if channels else None)
-        return next(frame.view for frame in frames if frame.index == wanted)
+        return next(frame.view for frame in self._frames(self.whole_image()) if frame.index == wanted)
 
     def limits(self) -> "Limits":
         """The intensities of the frame that became 0 and 1."""
@@ -156,10 +154,29 @@ class Subject:
         return recorded_limits(self.record).of(int(np.ravel_multi_index(self.index, looped)) if looped else 0)
 
     def whole_image(self) -> "Image":
-        """The image with all its frames, not read yet; ResultError if it is not there any more."""
+        """The image with all its frames, of which a few pixels are read.
+
+        Raises
+        ------
+        ResultError
+            If the image is not there any more, or the layer shows another one.
+        """
+        from napari_shiftseg.segmentation.prepare import pixel_digest
+
         if self.image is None:
             raise ResultError(f"the image of {self.name} is not in the viewer; open it, and segment it again.")
-        return _image(self.image, self.record)
+        image = _image(self.image, self.record)
+        segmented = self.record["image"].get("pixels")
+        # a store has its image written into it, maybe in another order of bytes
+        if isinstance(self.image, Layer) and segmented and pixel_digest(self._frames(image)) != segmented:
+            raise ResultError(
+                f"the layer {self.image.name} shows other pixels than those that were segmented; segment it again."
+            )
+        return image
+
+    def _frames(self, image: "Image") -> Any:
+        channels = self.record["settings"].get("channels")
+        return image.frames(len(self.spatial), tuple(channels) if channels else None)
 
     def tile_plan(self) -> TilePlan:
         """The plan with its windows; ResultError if the record does not hold enough to make it again."""
