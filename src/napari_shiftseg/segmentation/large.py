@@ -140,6 +140,7 @@ def large_steps(
             seconds["all"] = time.perf_counter() - started
             record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
             record["run"] = known["run"]
+            record["image"]["pixels"] = known["image"]["pixels"]
             writer.write_objects(_table(job))
             writer.finish(record)
         work.remove()

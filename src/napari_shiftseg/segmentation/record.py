@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from napari_shiftseg.geometry import TilePlan
-from napari_shiftseg.segmentation.prepare import Task, pixel_digest, promises, status
+from napari_shiftseg.segmentation.prepare import Task, promises, status
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 __all__ = ["record_of"]
@@ -29,13 +29,7 @@ def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str
             "spec": model.spec.to_dict(),
             "record": model.record.to_dict() if model.record else None,
         },
-        "image": {
-            "name": image.name,
-            "source": image.source,
-            "axes": image.axes,
-            "note": image.note,
-            "pixels": pixel_digest(task.frames),
-        },
+        "image": {"name": image.name, "source": image.source, "axes": image.axes, "note": image.note},
         "plan": plan.to_dict(),
         "status": status(task.broken, model.record),
         "violations": [asdict(v) for v in task.broken],

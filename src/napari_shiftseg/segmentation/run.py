@@ -21,7 +21,7 @@ from napari_shiftseg.segmentation.intensity import few_objects, with_data
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.layout import bytes_in_memory
 from napari_shiftseg.segmentation.likeness import compare_result
-from napari_shiftseg.segmentation.prepare import Task, labels_device, loop_axes, prepare, spacing
+from napari_shiftseg.segmentation.prepare import Task, labels_device, loop_axes, pixel_digest, prepare, spacing
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -194,6 +194,7 @@ def segment_steps(
         seconds["labels"] += time.perf_counter() - before
     plan = max(ran, key=len)  # of all that ran, the one with the most seams
     record = record_of(task, plan, settings)
+    record["image"]["pixels"] = pixel_digest(task.frames)
     record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
     record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in frames]
     record["intensity"]["warnings"] += few_objects(record["instances"], plan.result_shape[-2:])
