@@ -1,6 +1,6 @@
 """Plans of zero-padded networks as their training asks for: tiles that stand alone, or tiles that meet no zeros."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -155,6 +155,21 @@ def test_what_meets_no_zeros_may_have_any_legal_size():
         (found,) = violations(plan, INNER)
         assert found.rule == "padding" and "reflect the image" in found.message
         assert not counted(plan, INNER).complete
+
+
+@pytest.mark.parametrize("tile", [0, -1])
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_pixel_less_than_is_seen_meets_zeros(tile, side):
+    plan = plan_tiles(SPEC, (90, 70), 32, trained=INNER)
+    for around, kept in ((23, True), (22, False)):
+        windows = list(plan.axes[0])
+        read, keep, write = windows[tile]
+        size = keep.stop - keep.start
+        before, after = (around, 40) if side == 0 else (40, around)
+        start = read.start + keep.start - before
+        windows[tile] = slice(start, start + before + size + after), slice(before, before + size), write
+        found = violations(replace(plan, axes=(tuple(windows), plan.axes[1])), INNER)
+        assert bool({v.rule for v in found} & {"padding", "context"}) != kept
 
 
 @pytest.mark.parametrize("trained", [ALONE, INNER])
