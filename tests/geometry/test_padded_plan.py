@@ -159,15 +159,16 @@ def test_what_meets_no_zeros_may_have_any_legal_size():
 
 @pytest.mark.parametrize("tile", [0, -1])
 @pytest.mark.parametrize("side", [0, 1])
-def test_one_pixel_less_than_is_seen_meets_zeros(tile, side):
-    plan = plan_tiles(SPEC, (90, 70), 32, trained=INNER)
+@pytest.mark.parametrize("write", [32, 1000])
+def test_one_pixel_less_than_is_seen_meets_zeros(tile, side, write):
+    plan = plan_tiles(SPEC, (90, 70), write, trained=INNER)
     for around, kept in ((23, True), (22, False)):
         windows = list(plan.axes[0])
-        read, keep, write = windows[tile]
+        read, keep, paste = windows[tile]
         size = keep.stop - keep.start
         before, after = (around, 40) if side == 0 else (40, around)
         start = read.start + keep.start - before
-        windows[tile] = slice(start, start + before + size + after), slice(before, before + size), write
+        windows[tile] = slice(start, start + before + size + after), slice(before, before + size), paste
         found = violations(replace(plan, axes=(tuple(windows), plan.axes[1])), INNER)
         assert bool({v.rule for v in found} & {"padding", "context"}) != kept
 
