@@ -175,13 +175,14 @@ def test_one_pixel_less_than_is_seen_meets_zeros(tile, side, write):
 
 @pytest.mark.parametrize("trained", [ALONE, INNER])
 @pytest.mark.parametrize("how", NAIVE)
-def test_naive_tiles_break_a_rule_of_the_tiles(trained, how):
-    plan = plan_tiles(SPEC, (90, 70), None if trained is ALONE else 16, trained=trained)
+@pytest.mark.parametrize("shape", [(90, 70), (96, 80)])  # the second one holds whole windows
+def test_naive_tiles_break_a_rule_of_the_tiles(trained, how, shape):
+    plan = plan_tiles(SPEC, shape, None if trained is ALONE else 16, trained=trained)
     naive = naive_plan(plan, how)
     assert {v.rule for v in violations(naive, trained)} & {"context", "lattice"}
-    image = np.pad(np.arange(90), (plan.pad[0][0], 200), mode="reflect")
+    image = np.pad(np.arange(shape[0]), (plan.pad[0][0], 200), mode="reflect")
     for read, keep, write in naive.axes[0]:
-        np.testing.assert_array_equal(image[read][keep], np.arange(90)[write])
+        np.testing.assert_array_equal(image[read][keep], np.arange(shape[0])[write])
 
 
 def test_the_training_of_a_valid_network_changes_no_plan():
