@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_shiftseg import UNetSpec, mean_shift, plan_tiles, predict, probe_period, train
+from napari_shiftseg import UNetSpec, load_model, mean_shift, plan_tiles, predict, probe_period, save_model, train
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.network import TrainImage, TrainSettings, arithmetic, predict_steps, train_steps, unet
 from napari_shiftseg.network.arithmetic import exact_convolutions, exact_products
@@ -158,6 +158,21 @@ def test_autocast_of_the_caller_is_not_felt(seeded_net, work):
     with torch.autocast("cpu", torch.bfloat16):
         np.testing.assert_array_equal(work(net), expected)
         assert torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("work", [by_tiles, as_a_stream, clusters, trained])
+def test_another_default_type_is_no_type_of_ours(seeded_net, tmp_path, work):
+    net = seeded_net(SPEC)
+    path = save_model(tmp_path / "m", net)
+    expected = work(net)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = work(load_model(path).module)
+        assert {parameter.dtype for parameter in load_model(path).module.parameters()} == {torch.float32}
+    finally:
+        torch.set_default_dtype(torch.float32)
+    if work is not trained:  # a training draws its first weights in the default type
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("tell", TOLD)

@@ -96,7 +96,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--average", type=number(0, 1), default=0.999, help="decay of the mean of the weights [%(default)s]")
     group.add_argument("--seed", type=whole(0), default=0, help="[%(default)s]")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps [%(default)s]")
-    group.add_argument("--dtype", default="float32", help="float32 or bfloat16 [%(default)s]")
+    group.add_argument("--dtype", default="float32", help="float32, bfloat16, or tf32 on NVIDIA GPUs [%(default)s]")
     group.add_argument("--checkpoint", type=Path, metavar="FILE", help="the training goes on from here if it is there")
     group.add_argument("--checkpoint-every", type=whole(1), default=500, metavar="N", help="steps [%(default)s]")
     group.add_argument("--allow-noncompliant", action="store_true", help="train though a rule is broken")

@@ -63,7 +63,7 @@ def load_model(name: str | Path) -> Model:
     try:
         spec = UNetSpec.from_dict(json.loads(metadata["spec"]))
         record = ModelRecord.from_dict(json.loads(metadata["record"])) if "record" in metadata else None
-        module = UNet(spec).eval()
+        module = UNet(spec).float().eval()  # the process may have another default
         module.load_state_dict(tensors)
     except (ShiftsegError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as exc:
         detail = str(exc).splitlines()[0]

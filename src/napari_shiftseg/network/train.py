@@ -162,7 +162,7 @@ def train_steps(
         raise DeviceError("OpenVINO cannot train a network; give device 'cpu', or another that PyTorch has.")
     dtype = choose_dtype(settings.dtype, device)
     where = device.torch_device
-    net = UNet(settings.spec) if start is None else copy.deepcopy(start)
+    net = UNet(settings.spec).float() if start is None else copy.deepcopy(start)
     # on the CPU and on tensor cores, channels-last convolutions are the fast ones
     layout = channels_last(settings.spec.ndim)
     with memory_errors("the weights of the network"):
