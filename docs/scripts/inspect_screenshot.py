@@ -63,8 +63,8 @@ def segmented(viewer, model, write, **options):
 
 def inspect(viewer):
     widget = InspectWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="Inspect (napari-shiftseg)", area="right")
-    viewer.window._qt_window.resizeDocks([viewer.window.dock_widgets["Inspect (napari-shiftseg)"].parent()], [430],
+    viewer.window.add_dock_widget(widget, name="Inspect (ShiftSeg)", area="right")
+    viewer.window._qt_window.resizeDocks([viewer.window.dock_widgets["Inspect (ShiftSeg)"].parent()], [430],
                                          Qt.Orientation.Horizontal)  # fmt: skip
     widget.form.seams.setChecked(True)
     return widget

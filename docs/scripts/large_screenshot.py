@@ -55,7 +55,7 @@ def main():
     viewer.window._qt_window.resize(1380, 980)
     viewer.add_image(mosaic, name="plate")
     widget = SegmentWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="Segment (napari-shiftseg)", area="right")
+    viewer.window.add_dock_widget(widget, name="Segment (ShiftSeg)", area="right")
     wait_for(lambda: widget.equipment is not None)
     widget.form.model.names.setCurrentText("nuclei")
     wait_for(widget.run_button.isEnabled)

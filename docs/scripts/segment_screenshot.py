@@ -51,7 +51,7 @@ def main():
         viewer.add_layer(Layer.create(data, options, kind))
     viewer.layers.selection.active = viewer.layers["nuclei"]
     widget = SegmentWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="Segment (napari-shiftseg)", area="right")
+    viewer.window.add_dock_widget(widget, name="Segment (ShiftSeg)", area="right")
     wait_for(lambda: widget.equipment is not None)
     if wishes.model:
         widget.form.model.choose_file(wishes.model)

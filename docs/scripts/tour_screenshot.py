@@ -39,7 +39,7 @@ def to_front(viewer, name):
 
 def segment(viewer, widget, model, tile):
     """Choose the image, a model and a tile size as a user does, and run."""
-    to_front(viewer, "Segment (napari-shiftseg)")
+    to_front(viewer, "Segment (ShiftSeg)")
     viewer.layers.selection.active = viewer.layers["fig3"]
     widget.form.layers.value = viewer.layers["fig3"]
     wait_for(lambda: widget.equipment is not None)  # which knows the models
@@ -59,7 +59,7 @@ def made(viewer, role):
 
 def inspect(viewer, widget, path, *, highlight):
     """Measure the seams against the truth, outline what is wrong, and save the window."""
-    to_front(viewer, "Inspect (napari-shiftseg)")
+    to_front(viewer, "Inspect (ShiftSeg)")
     widget.form.layers.value = made(viewer, "instances")
     widget.form.truth.value = viewer.layers["fig3 truth"]
     click(widget, widget.form.measure)
@@ -86,10 +86,10 @@ def main():
     viewer = napari.Viewer(show=True)
     viewer.window._qt_window.resize(1380, 980)
     viewer.open_sample("napari-shiftseg", "fig3")
-    segmenting = dock(viewer, SegmentWidget(viewer), "Segment (napari-shiftseg)")
+    segmenting = dock(viewer, SegmentWidget(viewer), "Segment (ShiftSeg)")
     segmenting.form.allow.setChecked(True)
     segment(viewer, segmenting, "disks-fig3", 20)
-    inspecting = dock(viewer, InspectWidget(viewer), "Inspect (napari-shiftseg)")
+    inspecting = dock(viewer, InspectWidget(viewer), "Inspect (ShiftSeg)")
     inspecting.form.seams.setChecked(True)
     inspect(viewer, inspecting, out / "tour_seams.png", highlight=True)
     segment(viewer, segmenting, "disks-fig3", 32)

@@ -88,7 +88,7 @@ SERIES = {
     "time": ((2, 20, 22), "tyx", (2, 20, 22)),
     "planes": ((3, 20, 22), "zyx", (3, 20, 22)),
     "channels first": ((2, 20, 22), "cyx", (20, 22)),
-    "time and channels": ((2, 2, 20, 22), "tcyx", (2, 20, 22)),
+    "channels, then time": ((2, 2, 20, 22), "ctyx", (2, 20, 22)),
 }
 
 

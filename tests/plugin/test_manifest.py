@@ -26,7 +26,7 @@ def plugin(npe2pm):
 
 def test_the_manifest_names_objects_that_exist():
     manifest = PluginManifest.from_file(MANIFEST)
-    assert (manifest.name, manifest.display_name) == ("napari-shiftseg", "napari-shiftseg")
+    assert (manifest.name, manifest.display_name) == ("napari-shiftseg", "ShiftSeg")
     manifest.validate_imports()
 
 
@@ -87,7 +87,7 @@ def menu_item(menu, *path):
 
 def test_a_sample_and_the_generator_open_by_the_menu(plugin, make_napari_viewer):
     viewer = make_napari_viewer()
-    menu_item(viewer.window.file_menu, "Open Sample", "napari-shiftseg", "Fig. 3").trigger()
+    menu_item(viewer.window.file_menu, "Open Sample", "ShiftSeg", "Fig. 3").trigger()
     assert viewer.layers[0].name.startswith("fig3")
     assert viewer.layers[0].data.shape == (284, 284)
     menu_item(viewer.window.file_menu, "New Layer", "Synthetic images").trigger()

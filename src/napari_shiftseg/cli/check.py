@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
-from napari_shiftseg.cli.options import edges
+from napari_shiftseg.cli.options import add_image_options, edges
 from napari_shiftseg.cli.prepare import describe_image, describe_model, frame_shape
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", help="image that would be segmented")
     parser.add_argument("--tile", type=edges, metavar="N", help="edge of what a tile writes, px: one, or y,x or z,y,x")
     parser.add_argument("--border", choices=("reflect", "valid"), default="reflect", help="(default: %(default)s)")
-    parser.add_argument("--scene", type=int, metavar="N", help="which image of a file that holds several, from 0")
+    add_image_options(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         shape = _stand_in(model.spec, args.tile)
         console.field("image", f"none given; judged for {' x '.join(map(str, shape))} px")
     else:
-        image = read_image(args.image, scene=args.scene)
+        image = read_image(args.image, scene=args.scene, axes=args.axes)
         have = image.sizes.get("c", 1)
         # which channels are taken changes no rule
         shape = frame_shape(image, model.spec, tuple(range(min(have, model.spec.in_channels))))

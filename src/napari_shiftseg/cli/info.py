@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console, plain
-from napari_shiftseg.cli.options import byte_count, edges, shape
+from napari_shiftseg.cli.options import add_image_options, byte_count, edges, shape
 from napari_shiftseg.cli.prepare import describe_image, describe_model
 from napari_shiftseg.errors import DeviceError, SettingsError
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("--model", help="show the card of a model: bundled name or file")
     parser.add_argument("--image", help="show axes, sizes and steps of an image")
-    parser.add_argument("--scene", type=int, metavar="N", help="which image of a file that holds several, from 0")
+    add_image_options(parser)
     parser.add_argument("--devices", action="store_true", help="only the devices, each with its memory")
     group = parser.add_argument_group("speed of a model")
     group.add_argument("--plan", action="store_true", help="what tiles cost: of --image, --shape or a usual one")
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         values |= _model_card(model, console)
         values |= _limits(model, args, console)
     if args.image:
-        values |= _image_card(args.image, args.scene, console)
+        values |= _image_card(args, console)
     console.document(values)
 
 
@@ -166,10 +166,10 @@ def _knows(known: Known | None) -> str:
     return f"{'a demonstration: ' * known.demonstration}{known.describe()}"
 
 
-def _image_card(name: str, scene: int | None, console: Console) -> dict[str, Any]:
+def _image_card(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     from napari_shiftseg.io import read_image
 
-    image = read_image(name, scene=scene)
+    image = read_image(args.image, scene=args.scene, axes=args.axes)
     console.field("image", describe_image(image))
     return {
         "image": {
@@ -180,6 +180,8 @@ def _image_card(name: str, scene: int | None, console: Console) -> dict[str, Any
             "dtype": str(image.data.dtype),
             "scale": image.scale,
             "units": image.units,
+            "translation": image.translation,
+            "channels": image.channels,
             "note": image.note,
         }
     }

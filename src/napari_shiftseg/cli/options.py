@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.segmentation import SegmentSettings
 
 __all__ = [
+    "add_image_options",
     "add_intensity_options",
     "add_run_options",
     "byte_count",
@@ -159,6 +160,25 @@ def _integers(text: str, example: str, least: int = 1) -> tuple[int, ...]:
     if not values or min(values) < least:
         raise argparse.ArgumentTypeError(f"{text!r} was given; give integers of {least} or more such as {example}")
     return values
+
+
+def axes(text: str) -> str:
+    """Letters of the axes of an image.
+
+    >>> axes("TYX")
+    'tyx'
+    """
+    letters = text.strip().lower()
+    if not set(letters) <= set("tczyx") or len(set(letters)) < len(letters) or not {"y", "x"} <= set(letters):
+        raise argparse.ArgumentTypeError(f'{text!r} was given; give a letter of "tczyx" per axis, y and x always, such as tyx')
+    return letters
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Options of all commands that open an image."""
+    parser.add_argument("--scene", type=int, metavar="N", help="which image of a file that holds several, from 0")
+    parser.add_argument("--axes", type=axes, metavar="tyx",
+                        help="what its axes are: time, channel, z, y, x (default: as the file says)")  # fmt: skip
 
 
 def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True) -> None:

@@ -135,7 +135,8 @@ def describe_image(image: Image) -> str:
         if unit or step != 1
     ]
     parts = [f"{image.name}: {sizes}", str(image.data.dtype), *([f"step {', '.join(steps)}"] if steps else [])]
-    return "; ".join([*parts, image.note] if image.note else parts)
+    question = " --axes names them." * bool(image.assumed)
+    return "; ".join([*parts, image.note + question] if image.note else parts)
 
 
 def describe_model(model: Model) -> str:

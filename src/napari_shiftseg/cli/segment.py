@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli import report
 from napari_shiftseg.cli.console import Console
-from napari_shiftseg.cli.options import add_run_options, indices, run_settings, whole
+from napari_shiftseg.cli.options import add_image_options, add_run_options, indices, run_settings, whole
 from napari_shiftseg.cli.prepare import check_free, describe_image, describe_model, prepare, replace_file
 from napari_shiftseg.cli.targets import NAMING, Targets, targets_of
 from napari_shiftseg.errors import SettingsError, ShiftsegError, memory_ran_out
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="TIFF, OME-Zarr, PNG, JPEG or .npy")
     parser.add_argument("--model", default="nuclei", help="bundled name or file (default: %(default)s)")
     parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")
-    parser.add_argument("--scene", type=int, metavar="N", help="which image of a file that holds several, from 0")
+    add_image_options(parser)
     group = parser.add_argument_group("results", f"For several images each is a folder; results in it are {NAMING}.")
     group.add_argument("--out", type=Path, help="OME-Zarr store to write")
     group.add_argument("--labels-tiff", type=Path, metavar="FILE", help="labels as TIFF")
@@ -95,7 +95,7 @@ def _segment_file(
     from napari_shiftseg.segmentation import compare_image, duration, forecast, kept_of, segment_steps
     from napari_shiftseg.segmentation import prepare as prepare_run
 
-    image = read_image(name, scene=args.scene)
+    image = read_image(name, scene=args.scene, axes=args.axes)
     console.field("image", describe_image(image))
     prepared = prepare(image, model, settings)
     console.field("plan", prepared.plan.describe())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from napari_shiftseg.cli.console import Console
-from napari_shiftseg.cli.options import add_run_options, indices, run_settings, whole
+from napari_shiftseg.cli.options import add_image_options, add_run_options, indices, run_settings, whole
 from napari_shiftseg.cli.prepare import describe_image, describe_model, prepare
 from napari_shiftseg.errors import SettingsError
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="image to compute twice")
     parser.add_argument("--model", default="nuclei", help="bundled name or file (default: %(default)s)")
     parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")
-    parser.add_argument("--scene", type=int, metavar="N", help="which image of a file that holds several, from 0")
+    add_image_options(parser)
     parser.add_argument("--frame", type=whole(0), default=0, metavar="N", help="which frame of a series or stack, from 0")
     parser.add_argument("--max-pixels", type=whole(64), default=1 << 22, metavar="N",
                         help="of the single pass; a window of a larger result is compared (default: %(default)s)")  # fmt: skip
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from napari_shiftseg.segmentation.intensity import scale_frames
 
     model = load_model(args.model)
-    image = read_image(args.image, scene=args.scene)
+    image = read_image(args.image, scene=args.scene, axes=args.axes)
     prepared = prepare(image, model, run_settings(args))
     plan = prepared.plan
     frames = image.frames(model.spec.ndim, args.channels)

@@ -10,7 +10,19 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError
 
-__all__ = ["ORDER", "SPATIAL", "check_axes", "check_scale", "guess_axes", "name_axes", "unit_name"]
+__all__ = [
+    "ORDER",
+    "SPATIAL",
+    "axis_letter",
+    "check_axes",
+    "check_scale",
+    "guess_axes",
+    "name_axes",
+    "named_axes",
+    "renamed",
+    "steps_of",
+    "unit_name",
+]
 
 ORDER = "tczyx"
 """All axes, in the order in which OME-Zarr stores them."""
@@ -22,7 +34,28 @@ _WORDS = {"z": "depth", "t": "time", "c": "channels"}
 # An unnamed leading axis up to this size is taken for channels when a further unnamed axis can be the depth.
 _MOST_CHANNELS = 5
 
+_NAMES = {
+    "t": ("t", "time", "times", "frame", "frames", "timepoint", "timepoints"),
+    "c": ("c", "ch", "channel", "channels"),
+    "z": ("z", "depth", "plane", "planes", "slice", "slices"),
+    "y": ("y", "row", "rows"),
+    "x": ("x", "col", "cols", "column", "columns"),
+}
+_LETTER_OF = {name: letter for letter, names in _NAMES.items() for name in names}
+
+# What the letter of an axis measures: a step is kept when an axis gets another letter of the same kind.
+_KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+
 _UNITS = {
+    "picometer": ("picometer", "picometre", "picometers"),
+    "femtometer": ("femtometer", "femtometre", "femtometers"),
+    "decimeter": ("decimeter", "decimetre", "decimeters", "dm"),
+    "kilometer": ("kilometer", "kilometre", "kilometers", "km"),
+    "foot": ("foot", "feet", "ft"),
+    "yard": ("yard", "yards", "yd"),
+    "mile": ("mile", "miles", "mi"),
+    "nanosecond": ("nanosecond", "nanoseconds", "ns"),
+    "picosecond": ("picosecond", "picoseconds"),
     "micrometer": ("micrometer", "micrometre", "micrometers", "micron", "microns", "um", "µm", "\u03bcm", "\\u00b5m"),
     "nanometer": ("nanometer", "nanometre", "nanometers", "nm"),
     "millimeter": ("millimeter", "millimetre", "millimeters", "mm"),
@@ -38,6 +71,12 @@ _UNITS = {
     "day": ("day", "days", "d"),
 }
 _UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings}
+# Where the case decides: a megameter is no millimeter.
+_EXACT = {
+    "Mm": "megameter", "Gm": "gigameter", "Tm": "terameter", "Pm": "petameter", "Em": "exameter", "Zm": "zettameter",
+    "Ym": "yottameter", "pm": "picometer", "fm": "femtometer", "am": "attometer", "zm": "zeptometer", "ym": "yoctometer",
+    "hm": "hectometer", "pc": "parsec", "Ms": "megasecond", "Gs": "gigasecond", "ps": "picosecond", "fs": "femtosecond",
+}  # fmt: skip
 _NO_UNIT = {"", "pixel", "pixels", "px", "voxel", "voxels", "frame", "frames", "none", "null", "reference frame"}
 
 
@@ -51,7 +90,62 @@ def unit_name(raw: object) -> str | None:
         return None
     text = str(raw).strip()
     low = text.lower()
-    return None if low in _NO_UNIT else _UNIT_OF.get(low, text)
+    return None if low in _NO_UNIT else _EXACT.get(text) or _UNIT_OF.get(low, text)
+
+
+def axis_letter(name: object, kind: object = None, unit: object = None) -> str:
+    """Letter out of "tczyx" that the name, kind ("time", "channel", "space") and unit of an axis stand for, "?" for none.
+
+    The kind is believed before the name: an axis "c" of space is no channel.
+
+    >>> axis_letter("Time"), axis_letter("phase", "time"), axis_letter("c", "space"), axis_letter("q", unit="ms")
+    ('t', 't', '?', 't')
+    """
+    letter = _LETTER_OF.get(str(name).strip().lower(), "?") if name is not None else "?"
+    if kind in ("time", "channel"):
+        return "t" if kind == "time" else "c"
+    if kind is not None:
+        return letter if kind == "space" and letter in SPATIAL else "?"
+    return "t" if letter == "?" and (unit_name(unit) or "").endswith(("second", "minute", "hour", "day")) else letter
+
+
+def named_axes(names: Sequence[object], kinds: Sequence[object], units: Sequence[object]) -> str:
+    """A character per axis, as `name_axes` takes them, from what OME-Zarr and zarr say of axes.
+
+    Axes of space with unusual names are (z,) y, x in their order, as far as these letters are free. A letter that two axes
+    ask for is given to neither.
+
+    >>> named_axes(["c", "b", "a"], ["space"] * 3, [None] * 3), named_axes(["y", "x", "s"], [None] * 3, [None] * 3)
+    ('zyx', 'yx?')
+    """
+    letters = [axis_letter(*axis) for axis in zip(names, kinds, units, strict=True)]
+    letters = [letter if letters.count(letter) == 1 else "?" for letter in letters]
+    open_space = [axis for axis, kind in enumerate(kinds) if kind == "space" and letters[axis] == "?"]
+    free = [letter for letter in SPATIAL if letter not in letters]
+    for axis, letter in zip(reversed(open_space), reversed(free), strict=False):
+        letters[axis] = letter
+    return "".join(letters)
+
+
+def renamed(before: str, after: str) -> list[bool]:
+    """Per axis, whether its step and unit still hold when `before` is called `after`: it measures the same kind of thing."""
+    return [_KINDS[old] == _KINDS[new] for old, new in zip(before, after, strict=True)]
+
+
+def steps_of(given: Sequence[float], axes: str) -> tuple[tuple[float, ...], str]:
+    """Steps as an image can have them, and a sentence on what was changed ("" where nothing was).
+
+    >>> steps_of((-0.5, 0.25), "zx")
+    ((0.5, 0.25), 'The step on z is given as -0.5; 0.5 was taken.')
+    """
+    steps, notes = [], []
+    for value, axis in zip(given, axes, strict=True):
+        step = abs(value) if math.isfinite(value) and value else 1.0
+        if step != value:
+            taken = f"{step:g} was taken" if value < 0 and math.isfinite(value) else "1 pixel was taken"
+            notes.append(f"The step on {axis} is given as {value:g}; {taken}.")
+        steps.append(step)
+    return tuple(steps), " ".join(notes)
 
 
 def check_axes(axes: str, shape: Sequence[int]) -> str:

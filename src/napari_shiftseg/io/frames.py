@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from napari_shiftseg.errors import ImageError
-from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, unit_name
+from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
 from napari_shiftseg.io.view import ArrayLike, Pick, View
 
 __all__ = ["Frame", "Image"]
@@ -52,6 +52,14 @@ class Image:
         What was guessed, dropped or chosen on reading; "" where nothing was.
     scene : int or None
         Which image of a file that holds several, as it was asked for.
+    translation : tuple of float
+        Place of the first pixel per axis, in the unit of the axis; () where nothing says.
+    channels : tuple of str
+        Names of the channels; () where nothing says.
+    assumed : str
+        What was assumed of the axes because nothing says it, as in `note`; "" where the file or the user says it all.
+    place : mapping or None
+        Where a viewer showed the image, JSON values that the record keeps; None without a viewer.
     """
 
     data: ArrayLike
@@ -62,12 +70,18 @@ class Image:
     source: str
     note: str = ""
     scene: int | None = None
+    translation: tuple[float, ...] = ()
+    channels: tuple[str, ...] = ()
+    assumed: str = ""
+    place: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.shape)
         check_scale(self.scale, len(self.axes))
         if len(self.units) != len(self.axes):
             raise ImageError(f'{len(self.units)} units were given for the axes "{self.axes}"; give one per axis.')
+        if len(self.translation) not in (0, len(self.axes)):
+            raise ImageError(f'translation {self.translation} does not fit the axes "{self.axes}"; give one number per axis.')
         kind = np.dtype(self.data.dtype).kind
         if kind not in "biuf":
             raise ImageError(
@@ -117,6 +131,30 @@ class Image:
             name=name,
             source="memory",
             note=note,
+            assumed=note,
+        )
+
+    def called(self, axes: str) -> Image:
+        """The same pixels with their axes named by the user; a step stays where the axis still measures the same.
+
+        Raises
+        ------
+        ImageError
+            If the letters do not fit the data.
+        """
+        axes = check_axes(axes, self.data.shape)
+        same = renamed(self.axes, axes)
+        place = self.translation or (0.0,) * len(axes)
+        at = axes.find("c")
+        return replace(
+            self,
+            axes=axes,
+            scale=tuple(step if keeps else 1.0 for step, keeps in zip(self.scale, same, strict=True)),
+            units=tuple(unit if keeps else None for unit, keeps in zip(self.units, same, strict=True)),
+            translation=tuple(start if keeps else 0.0 for start, keeps in zip(place, same, strict=True)),
+            channels=self.channels if at >= 0 and self.axes.find("c") == at else (),
+            note=" ".join(self.note.replace(self.assumed, "").split()) if self.assumed else self.note,
+            assumed="",
         )
 
     @property
@@ -130,14 +168,13 @@ class Image:
         if axes == self.axes:
             return self
         order = [self.axes.index(axis) for axis in axes]
-        return Image(
+        return replace(
+            self,
             data=View(self.data, [range(size) for size in self.data.shape], order, name=self.name),
             axes=axes,
             scale=tuple(self.scale[axis] for axis in order),
             units=tuple(self.units[axis] for axis in order),
-            name=self.name,
-            source=self.source,
-            note=self.note,
+            translation=tuple(self.translation[axis] for axis in order) if self.translation else (),
         )
 
     def spatial(self, ndim: int) -> tuple[tuple[int, ...], tuple[float, ...], tuple[str | None, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,14 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.io.frames import Frame, Image
-from napari_shiftseg.io.view import View
+from napari_shiftseg.io.view import ArrayLike, View
 
-__all__ = ["Frame", "Image", "View", "read_image"]
+__all__ = ["Frame", "Image", "View", "describe_file", "read_image", "read_store"]
 
 # TIFF, BigTIFF, in both byte orders; NDPI, SVS, LSM, STK and others are TIFF inside.
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_ZIP_START = b"PK\x03\x04"
 
 _CONVERT = "convert it to OME-TIFF or OME-Zarr (Fiji with Bio-Formats, or bioformats2raw, do that)"
 
@@ -47,11 +51,11 @@ _VENDOR_FORMATS = {
 }
 
 
-def read_image(path: str | Path, *, scene: int | None = None) -> Image:
+def read_image(path: str | Path, *, scene: int | None = None, axes: str | None = None) -> Image:
     """Open an image file; pixels are read when they are needed, where the format allows it.
 
     Reads TIFF (OME-TIFF, ImageJ and the formats that are TIFF inside, such as NDPI), OME-Zarr 0.4 and 0.5, plain zarr
-    arrays, PNG, JPEG and .npy. The content decides, not the suffix.
+    arrays, both also zipped (.ozx, .zarr.zip), PNG, JPEG and .npy. The content decides, not the suffix.
 
     Parameters
     ----------
@@ -59,6 +63,8 @@ def read_image(path: str | Path, *, scene: int | None = None) -> Image:
         File, or folder of a zarr store.
     scene : int, optional
         Which image of a file that holds several, from 0. The first by default, which `Image.note` then says.
+    axes : str, optional
+        A letter of "tczyx" per axis of the data, where the file does not say what they are, or is wrong.
 
     Raises
     ------
@@ -66,10 +72,18 @@ def read_image(path: str | Path, *, scene: int | None = None) -> Image:
         If there is no such file, scene or reader, or the file is damaged. One sentence says which.
     """
     path = Path(path)
+    with _damage(path):
+        image = replace(_read(path, scene), scene=scene)
+        return image if axes is None else image.called(axes)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What a file that is not there, or damaged, raises becomes an `ImageError`."""
     if not path.exists():
         raise ImageError(f"there is no image {path}; check the path.")
     try:
-        return replace(_read(path, scene), scene=scene)
+        yield
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # the decoders of damaged files raise anything, down to struct.error
@@ -77,8 +91,31 @@ def read_image(path: str | Path, *, scene: int | None = None) -> Image:
         raise ImageError(f"{path.name} is damaged and cannot be read as an image ({what}).") from exc
 
 
+def read_store(path: str | Path) -> tuple[Image, tuple[ArrayLike, ...]]:
+    """The first image of a zarr store, and all levels of its pyramid as they lie on disk; errors as of `read_image`."""
+    from napari_shiftseg.io.ome_zarr import read_pyramid
+
+    path = Path(path)
+    with _damage(path):
+        return read_pyramid(path)
+
+
+def describe_file(path: str | Path) -> Image:
+    """As `read_image` for the first image of a file, without decoding pixels before they are asked for.
+
+    For who already has the pixels, as a viewer does, and wants to know what they are.
+    """
+    path = Path(path)
+    if path.is_file() and _start(path).startswith(_TIFF_STARTS):
+        from napari_shiftseg.io.tiff import read_tiff
+
+        with _damage(path):
+            return read_tiff(path, None, lazy=True)
+    return read_image(path)
+
+
 def _read(path: Path, scene: int | None) -> Image:
-    if path.is_dir():
+    if path.is_dir() or _start(path).startswith(_ZIP_START):
         from napari_shiftseg.io.ome_zarr import read_zarr
 
         return read_zarr(path, scene)
@@ -135,12 +172,4 @@ def _from_samples(data: npt.NDArray[Any], path: Path) -> Image:
 
 def _from_file(data: npt.NDArray[Any], path: Path, *, axes: str | None = None, note: str = "") -> Image:
     image = Image.from_array(data, axes=axes, name=path.stem)
-    return Image(
-        data=image.data,
-        axes=image.axes,
-        scale=image.scale,
-        units=image.units,
-        name=image.name,
-        source=str(path),
-        note=note or image.note,
-    )
+    return replace(image, source=str(path), note=note or image.note)

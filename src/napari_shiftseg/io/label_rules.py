@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.io.axes import check_axes, check_scale, unit_name
 from napari_shiftseg.io.view import ArrayLike
 
-__all__ = ["check_integers", "check_label_axes", "check_range"]
+__all__ = ["check_integers", "check_label_axes", "check_range", "check_translation"]
 
 
 def check_label_axes(
@@ -27,6 +28,14 @@ def check_label_axes(
     except ImageError as exc:
         raise ResultError(str(exc)) from exc
     return steps, tuple(unit_name(unit) for unit in units) if units is not None else (None,) * len(axes)
+
+
+def check_translation(translation: Sequence[float], axes: str) -> tuple[float, ...]:
+    """Place of the first pixel per axis, 0 where it is not given; `ResultError` where it does not fit."""
+    place = tuple(float(start) for start in translation) or (0.0,) * len(axes)
+    if len(place) != len(axes) or not all(math.isfinite(start) for start in place):
+        raise ResultError(f'translation {place} does not fit the axes "{axes}"; give one number per axis.')
+    return place
 
 
 def check_integers(labels: ArrayLike) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import zarr
-from pydantic import ValidationError
+from zarr.storage import ZipStore
 
 from napari_shiftseg.errors import ImageError
-from napari_shiftseg.io.axes import guess_axes, name_axes, unit_name
+from napari_shiftseg.io.axes import guess_axes, name_axes, named_axes, steps_of
 from napari_shiftseg.io.frames import Image, native
+from napari_shiftseg.io.multiscales import Entry, read_entry
 from napari_shiftseg.io.view import ArrayLike, View
 
-__all__ = ["OUR_KEY", "read_levels", "read_zarr"]
+__all__ = ["OUR_KEY", "read_levels", "read_pyramid", "read_zarr"]
 
 OUR_KEY = "napari-shiftseg"
 """Root attribute of the stores that this package writes."""
@@ -23,7 +24,7 @@ _MARKERS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
 def read_zarr(path: Path, scene: int | None) -> Image:
-    """Image at full resolution from a zarr folder, lazily.
+    """Image at full resolution from a zarr folder or a zip file of one, lazily.
 
     Parameters
     ----------
@@ -37,11 +38,14 @@ def read_zarr(path: Path, scene: int | None) -> Image:
     ImageError
         If the folder is no zarr store, or its metadata are broken or of a version other than 0.4 and 0.5.
     """
-    if not any((path / marker).is_file() for marker in _MARKERS):
-        raise ImageError(f"{path.name} is a folder without zarr metadata; give an image file or a .zarr folder.")
-    node = zarr.open(str(path), mode="r")
+    return read_pyramid(path, scene)[0]
+
+
+def read_pyramid(path: Path, scene: int | None = None) -> tuple[Image, tuple[zarr.Array[Any], ...]]:
+    """As `read_zarr`, with all levels of the image as they lie on disk, the largest first."""
+    node = _node(path)
     if isinstance(node, zarr.Array):
-        return _plain(node, path)
+        return _plain(node, path), (node,)
     attributes: dict[str, Any] = dict(node.attrs)
     ours = attributes.get(OUR_KEY)
     if isinstance(ours, dict) and ours.get("image") is False:
@@ -54,27 +58,46 @@ def read_zarr(path: Path, scene: int | None) -> Image:
     return _multiscale(node, ome, path, scene)
 
 
+def _node(path: Path) -> zarr.Array[Any] | zarr.Group:
+    """Group or array at the root of a store; of a zip file, at its root or in the one folder that it holds."""
+    if path.is_dir():
+        if not any((path / marker).is_file() for marker in _MARKERS):
+            raise ImageError(f"{path.name} is a folder without zarr metadata; give an image file or a .zarr folder.")
+        return zarr.open(str(path), mode="r")
+    with ZipFile(path) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
+    inner = next((folder for folder in ("", *sorted(tops)) if any(_joined(folder, m) in names for m in _MARKERS)), None)
+    if inner is None or (inner and len(tops) > 1):
+        raise ImageError(f"{path.name} is a zip file without one zarr store in it; unpack it and give the image.")
+    return zarr.open(ZipStore(path, mode="r"), mode="r", path=inner)
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
 def read_levels(path: Path) -> tuple[zarr.Array[Any], ...]:
     """Arrays of an OME-Zarr image group, the largest first; `ImageError` if the group or one of them is broken."""
     group = zarr.open_group(str(path), mode="r")
     ome: Any = group.attrs.get("ome", dict(group.attrs))
     entry = ome["multiscales"][0]
-    multiscale = _validated(entry, str(ome.get("version", entry.get("version"))), path)
-    return tuple(_levels(group, multiscale, path))
+    return tuple(_levels(group, read_entry(entry, str(ome.get("version", entry.get("version"))), path.name), path))
 
 
 def _plain(array: zarr.Array[Any], path: Path) -> Image:
-    names = getattr(array.metadata, "dimension_names", None)
-    raw = "".join(str(name or "?")[:1] if len(str(name or "?")) == 1 else "?" for name in names) if names else ""
-    if {"y", "x"} <= set(raw.lower()):
-        letters, note = name_axes(raw, array.shape)
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    none = [None] * array.ndim
+    raw = named_axes(names, none, none) if isinstance(names, (list, tuple)) and len(names) == array.ndim else ""
+    if {"y", "x"} <= set(raw):
+        letters, assumed = name_axes(raw, array.shape)
     else:
-        axes, note = guess_axes(array.shape, array.dtype)
+        axes, assumed = guess_axes(array.shape, array.dtype)
         letters = tuple(axes)
-    return _image(array, letters, [1.0] * array.ndim, [None] * array.ndim, path=path, name=_name(path), note=note)
+    return _image(array, letters, Entry.bare(array.ndim), path=path, name=_name(path), assumed=assumed)
 
 
-def _series(group: zarr.Group, path: Path, scene: int | None) -> Image:
+def _series(group: zarr.Group, path: Path, scene: int | None) -> tuple[Image, tuple[zarr.Array[Any], ...]]:
     names = sorted((name for name in group.group_keys() if name.isdecimal()), key=int)
     if not names or (scene is not None and not 0 <= scene < len(names)):
         raise ImageError(f"{path.name} has {len(names)} scenes, numbered from 0, scene {scene or 0} was asked for.")
@@ -86,7 +109,9 @@ def _series(group: zarr.Group, path: Path, scene: int | None) -> Image:
     return _multiscale(child, attributes.get("ome", attributes), path, None, note=note)
 
 
-def _multiscale(group: zarr.Group, ome: Any, path: Path, scene: int | None, *, note: str = "") -> Image:
+def _multiscale(
+    group: zarr.Group, ome: Any, path: Path, scene: int | None, *, note: str = ""
+) -> tuple[Image, tuple[zarr.Array[Any], ...]]:
     entries = ome.get("multiscales")
     if not isinstance(entries, list) or not entries:
         raise ImageError(f"{path.name} is a zarr group without OME-Zarr image metadata; give an image group.")
@@ -94,64 +119,38 @@ def _multiscale(group: zarr.Group, ome: Any, path: Path, scene: int | None, *, n
         raise ImageError(f"{path.name} has {len(entries)} scenes (0-{len(entries) - 1}), scene {scene} was asked for.")
     if scene is None and len(entries) > 1:
         note = f"The store holds {len(entries)} images; the first was read."
-    entry = entries[scene or 0]
-    multiscale = _validated(entry, str(ome.get("version", entry.get("version"))), path)
-    array = _levels(group, multiscale, path)[0]
-    letters, guess = name_axes("".join(_axis_letter(axis) for axis in multiscale.axes), array.shape)
-    scale = _vector(multiscale.datasets[0].coordinateTransformations, array.ndim)
-    if multiscale.coordinateTransformations:
-        whole = _vector(multiscale.coordinateTransformations, array.ndim)
-        scale = [step * factor for step, factor in zip(scale, whole, strict=True)]
-    units = [unit_name(axis.unit) for axis in multiscale.axes]
-    name = multiscale.name if isinstance(multiscale.name, str) and multiscale.name else _name(path)
-    note = " ".join(part for part in (note, guess) if part)
-    return _image(array, letters, scale, units, path=path, name=name, note=note)
+    entry = read_entry(entries[scene or 0], str(ome.get("version", entries[scene or 0].get("version"))), path.name)
+    levels = _levels(group, entry, path)
+    array = levels[0]
+    letters, assumed = name_axes(entry.axes, array.shape)
+    channels = _channel_names(ome, array.shape[letters.index("c")] if "c" in letters else 0)
+    found: dict[str, Any] = {"name": entry.name or _name(path), "note": note, "assumed": assumed, "channels": channels}
+    return _image(array, letters, entry, path=path, **found), tuple(levels)
 
 
-def _validated(entry: Any, version: str, path: Path) -> Any:
-    """The `multiscales` entry as a checked model of the specification; older and newer versions are refused."""
-    from ome_zarr_models import v04, v05
-
-    models: dict[str, Any] = {"0.4": v04.multiscales.Multiscale, "0.5": v05.multiscales.Multiscale}
-    if version not in models:
-        raise ImageError(f"{path.name} is OME-Zarr of version {version}; convert it to version 0.4 or 0.5.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the model can mend is no news for the user
-            return models[version].model_validate(entry)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ImageError(f"{path.name} has broken OME-Zarr metadata (multiscales.{where}: {first['msg']}).") from exc
+def _channel_names(ome: Any, count: int) -> tuple[str, ...]:
+    """Labels in the settings of the OMERO viewer, where there is one for each channel."""
+    omero = ome.get("omero")
+    shown = omero.get("channels") if isinstance(omero, dict) else None
+    if not isinstance(shown, list) or len(shown) != count:
+        return ()
+    names = tuple(str(one.get("label", "")) if isinstance(one, dict) else "" for one in shown)
+    return names if any(names) else ()
 
 
-def _levels(group: zarr.Group, multiscale: Any, path: Path) -> list[zarr.Array[Any]]:
+def _levels(group: zarr.Group, entry: Entry, path: Path) -> list[zarr.Array[Any]]:
     levels = []
-    for dataset in multiscale.datasets:
-        array = group.get(dataset.path)
+    for name in entry.paths:
+        array = group.get(name)
         if not isinstance(array, zarr.Array):
+            raise ImageError(f"{path.name} has broken OME-Zarr metadata: they name the array {name}, which is not there.")
+        if array.ndim != len(entry.axes):
             raise ImageError(
-                f"{path.name} has broken OME-Zarr metadata: they name the array {dataset.path}, which is not there."
-            )
-        if array.ndim != len(multiscale.axes):
-            raise ImageError(
-                f"{path.name} has broken OME-Zarr metadata: they name {len(multiscale.axes)} axes, "
-                f"but the array {dataset.path} has shape {array.shape}."
+                f"{path.name} has broken OME-Zarr metadata: they name {len(entry.axes)} axes, "
+                f"but the array {name} has shape {array.shape}."
             )
         levels.append(array)
     return levels
-
-
-def _axis_letter(axis: Any) -> str:
-    by_type = {"time": "t", "channel": "c"}.get(axis.type)
-    name = str(axis.name)
-    return by_type or (name if len(name) == 1 else "?")
-
-
-def _vector(transforms: Any, ndim: int) -> list[float]:
-    scales = (getattr(transform, "scale", None) for transform in transforms)
-    found = next((scale for scale in scales if scale is not None), None)
-    return [float(step) for step in found] if found is not None and len(found) == ndim else [1.0] * ndim
 
 
 def _name(path: Path) -> str:
@@ -161,24 +160,31 @@ def _name(path: Path) -> str:
 def _image(
     array: zarr.Array[Any],
     letters: tuple[str | None, ...],
-    scale: list[float],
-    units: list[str | None],
+    entry: Entry,
     *,
     path: Path,
     name: str,
-    note: str,
+    note: str = "",
+    assumed: str = "",
+    channels: tuple[str, ...] = (),
 ) -> Image:
     kept = [axis for axis, letter in enumerate(letters) if letter]
+    axes = "".join(letters[axis] or "" for axis in kept)
     data: ArrayLike = native(array, name)
     if len(kept) < len(letters):
         picks = [range(size) if letter else 0 for letter, size in zip(letters, array.shape, strict=True)]
         data = View(array, picks, kept, name=name)
+    scale, changed = steps_of([entry.scale[axis] for axis in kept], axes)
+    translation = tuple(entry.translation[axis] for axis in kept)
     return Image(
         data=data,
-        axes="".join(letters[axis] or "" for axis in kept),
-        scale=tuple(scale[axis] if scale[axis] > 0 else 1.0 for axis in kept),
-        units=tuple(units[axis] for axis in kept),
+        axes=axes,
+        scale=scale,
+        units=tuple(entry.units[axis] for axis in kept),
         name=name,
         source=str(path),
-        note=note,
+        note=" ".join(part for part in (note, assumed, *entry.notes, changed) if part),
+        translation=translation if any(translation) else (),
+        channels=channels,
+        assumed=assumed,
     )

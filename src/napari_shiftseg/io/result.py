@@ -42,6 +42,7 @@ def save_result(
     axes: str,
     scale: Sequence[float] | None = None,
     units: Sequence[str | None] | None = None,
+    translation: Sequence[float] = (),
     record: Mapping[str, object],
     image: Image | None = None,
     embedding: ArrayLike | None = None,
@@ -59,8 +60,8 @@ def save_result(
         Labels in [0, 2**32); stored as uint32.
     axes : str
         Letters of "tzyx", in this order, one per axis of `labels`: the axes of the image without c.
-    scale, units : sequence, optional
-        Step and unit per axis of `labels`.
+    scale, units, translation : sequence, optional
+        Step, unit and place of the first pixel per axis of `labels`.
     record : mapping
         What happened: JSON values, numpy values, paths and tuples.
     image : Image, optional
@@ -80,7 +81,8 @@ def save_result(
         If the path is taken or cannot be written, or the arrays do not fit each other. Nothing is left behind.
     """
     check_integers(labels)
-    settings: dict[str, Any] = {"axes": axes, "scale": scale, "units": units, "name": name, "overwrite": overwrite}
+    settings: dict[str, Any] = {"axes": axes, "scale": scale, "units": units, "translation": translation}
+    settings |= {"name": name, "overwrite": overwrite}
     jsonable(record)  # before the long work
     with ResultWriter(path, shape=labels.shape, **settings) as writer:
         try:
@@ -110,8 +112,8 @@ class StoredResult:
         uint32, with the axes in `axes`.
     embedding, foreground, image : zarr.Array or None
         Embedding with axes (t) c (z) y x, foreground with those of the labels, image with `image_axes`.
-    axes, scale, units : str, tuple, tuple
-        Axes of the labels, and step and unit on each.
+    axes, scale, units, translation : str, tuple, tuple, tuple
+        Axes of the labels, and step, unit and place of the first pixel on each.
     image_axes : str
         Axes of the image, "" where there is none.
     record : dict
@@ -128,6 +130,7 @@ class StoredResult:
     units: tuple[str | None, ...]
     image_axes: str
     record: dict[str, Any]
+    translation: tuple[float, ...] = ()
 
     def objects(self) -> dict[str, npt.NDArray[Any]]:
         """Table of the instances, a column per entry, as `instances.object_table` gives it; empty where none was written."""
@@ -173,6 +176,7 @@ def open_result(path: str | Path) -> StoredResult:
         units=labels.units,
         image_axes=image.axes if image is not None else "",
         record=dict(ours.get("record", {})),
+        translation=labels.translation or (0.0,) * len(labels.axes),
     )
 
 

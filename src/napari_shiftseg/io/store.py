@@ -138,17 +138,25 @@ def image_attributes(
     count: int,
     reduction: Reduction,
     folder: str = "",
+    translation: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Attributes of an image group whose pyramid lies in `folder`, checked by the models of the specification."""
-    multiscale = _multiscale(axes, scale, units, name=name, count=count, reduction=reduction, folder=folder)
+    found: dict[str, Any] = {"name": name, "count": count, "reduction": reduction, "folder": folder}
+    multiscale = _multiscale(axes, scale, units, translation=translation, **found)
     return _ome(ImageAttrs(version="0.5", multiscales=[multiscale]))
 
 
 def label_attributes(
-    axes: str, scale: Sequence[float], units: Sequence[str | None], *, name: str, count: int
+    axes: str,
+    scale: Sequence[float],
+    units: Sequence[str | None],
+    *,
+    name: str,
+    count: int,
+    translation: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Attributes of a label image two folders below the image that it belongs to."""
-    multiscale = _multiscale(axes, scale, units, name=name, count=count, reduction="nearest")
+    multiscale = _multiscale(axes, scale, units, name=name, count=count, reduction="nearest", translation=translation)
     label = Label(version="0.5", source=Source(image="../../"))
     return _ome(ImageLabelAttrs(version="0.5", multiscales=[multiscale], **{"image-label": label}))
 
@@ -171,18 +179,21 @@ def _multiscale(
     count: int,
     reduction: Reduction,
     folder: str = "",
+    translation: Sequence[float] = (),
 ) -> Multiscale:
     named = [Axis(name=a, type=_TYPES.get(a, "space"), unit=unit) for a, unit in zip(axes, units, strict=True)]
+    start = translation or (0.0,) * len(axes)
     datasets = []
     for level in range(count):
         factors = [2.0**level if axis in "yx" else 1.0 for axis in axes]
         # The mean of two by two pixels lies between their centres, the nearest pixel on one of them.
-        shift = [step * (factor - 1) / 2 for step, factor in zip(scale, factors, strict=True)]
+        shift = [step * (factor - 1) / 2 * (reduction == "mean") for step, factor in zip(scale, factors, strict=True)]
+        place = [first + by for first, by in zip(start, shift, strict=True)]
         datasets.append(
             Dataset.build(
                 path=f"{folder}{level}",
                 scale=[step * factor for step, factor in zip(scale, factors, strict=True)],
-                translation=shift if reduction == "mean" and level else None,
+                translation=place if any(place) else None,
             )
         )
     return Multiscale(axes=tuple(named), datasets=tuple(datasets), name=name, type=reduction)

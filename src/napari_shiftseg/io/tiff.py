@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+import struct
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 
 from napari_shiftseg.errors import ImageError
-from napari_shiftseg.io.axes import name_axes, unit_name
+from napari_shiftseg.io.axes import name_axes, steps_of, unit_name
 from napari_shiftseg.io.frames import Image, native
+from napari_shiftseg.io.ome_xml import describe_series
 from napari_shiftseg.io.view import ArrayLike, View
 
 __all__ = ["read_tiff"]
@@ -33,42 +34,70 @@ _MINISWHITE, _PALETTE, _CENTIMETER = 0, 3, 3
 
 @dataclass(frozen=True, kw_only=True)
 class _Pixels:
-    """Step and unit per axis letter, as far as the file knows them."""
+    """Step and unit per axis letter and names of channels, as far as the file knows them, and what has to be said."""
 
     scale: Mapping[str, float]
     units: Mapping[str, str | None]
+    channels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def read_tiff(path: Path, scene: int | None) -> Image:
+def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
     """Image number `scene` of a TIFF file, the first one when it is None.
+
+    Parameters
+    ----------
+    path : Path
+    scene : int or None
+    lazy : bool
+        Decode nothing before it is asked for, also where the file is small.
 
     Raises
     ------
     ImageError
         If the scene is not there or the axes cannot be named.
     """
-    with tifffile.TiffFile(path) as file:
+    with _opened(path) as file:
         number, notes = _choose(file, scene, path)
         series = file.series[number]
         page = series.keyframe
         letters, guess = name_axes(series.axes, series.shape)
         alpha = _has_alpha(page, series.axes)
-        notes += [guess, *_page_notes(page, dropped_alpha=alpha, imagej=file.is_imagej)]
-        pixels = _pixels(file, number, page)
-        data = _open(path, series, number, file.byteorder)
+        pixels = _pixels(file, number, page, path)
+        notes += [guess, *_page_notes(page, dropped_alpha=alpha, imagej=file.is_imagej), *pixels.notes]
+        notes += _cut_short(file, series)
+        data = _open(file, path, series, number, eager=not lazy and series.nbytes <= _EAGER_BYTES)
     data = _select(native(data, path.name), letters, drop_last_channel=alpha, name=path.name)
     axes = "".join(letter for letter in letters if letter)
     if alpha and data.ndim < len(axes):  # gray with alpha: one sample is left
         axes = axes.replace("c", "")
+    scale, changed = steps_of([pixels.scale.get(axis, 1.0) for axis in axes], axes)
+    known = [pixels.scale.get(axis) == step or pixels.scale.get(axis) == -step for axis, step in zip(axes, scale, strict=True)]
+    sizes = dict(zip(axes, data.shape, strict=True))
     return Image(
         data=data,
         axes=axes,
-        scale=tuple(pixels.scale.get(axis, 1.0) for axis in axes),
-        units=tuple(pixels.units.get(axis) for axis in axes),
+        scale=scale,
+        units=tuple(pixels.units.get(axis) if there else None for axis, there in zip(axes, known, strict=True)),
         name=path.name.split(".")[0],
         source=str(path),
-        note=" ".join(note for note in notes if note),
+        note=" ".join(note for note in (*notes, changed) if note),
+        channels=pixels.channels if len(pixels.channels) == sizes.get("c") else (),
+        assumed=guess,
     )
+
+
+def _opened(path: Path) -> tifffile.TiffFile:
+    """The file; as a plain one where its OME-XML is so wrong that its planes cannot be put in order."""
+    file = tifffile.TiffFile(path)
+    try:
+        _ = file.series
+    except Exception:
+        file.close()
+        if not file.is_ome:
+            raise
+        file = tifffile.TiffFile(path, is_ome=False)
+    return file
 
 
 def _choose(file: tifffile.TiffFile, scene: int | None, path: Path) -> tuple[int, list[str]]:
@@ -97,17 +126,43 @@ def _page_notes(page: Any, *, dropped_alpha: bool, imagej: bool) -> list[str]:
     return notes
 
 
-def _open(path: Path, series: tifffile.TiffPageSeries, number: int, byteorder: str) -> ArrayLike:
+def _cut_short(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list[str]:
+    """A sentence where the file announces more planes than there are: a copy of it broke off."""
+    announced = (file.imagej_metadata or {}).get("images", 1) if file.is_imagej else 1
+    there = math.prod(size for size, axis in zip(series.shape, series.axes, strict=True) if axis not in "YXS")
+    if file.is_imagej and isinstance(announced, int) and announced > there and series.kind != "imagej":
+        read = "1 is" if there == 1 else f"{there} are"
+        return [f"The file announces {announced} planes and {read} there: it was cut short."]
+    if not file.is_ndpi and _chain_breaks(file):
+        return [f"The list of planes breaks off after {len(file.pages)}: the file was cut short."]
+    return []
+
+
+def _chain_breaks(file: tifffile.TiffFile) -> bool:
+    """Whether the last page that is there names a next one, which is not."""
+    page = file.pages[-1]
+    handle, form = file.filehandle, file.tiff
+    try:
+        handle.seek(page.offset)
+        (tags,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
+        handle.seek(page.offset + form.tagnosize + tags * form.tagsize)
+        (following,) = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
+    except struct.error:
+        return True
+    return bool(following > handle.size)
+
+
+def _open(file: tifffile.TiffFile, path: Path, series: tifffile.TiffPageSeries, number: int, *, eager: bool) -> ArrayLike:
     """Pixels of the series: in memory when it is small, mapped or chunked on disk when it is large."""
-    if series.nbytes <= _EAGER_BYTES:
+    if eager:
         return np.asarray(series.asarray(level=0))
     if series.dataoffset is not None and series.keyframe.is_memmappable:
-        dtype = np.dtype(byteorder + np.dtype(series.dtype).str[1:])
+        dtype = np.dtype(file.byteorder + np.dtype(series.dtype).str[1:])
         return np.memmap(path, dtype=dtype, mode="r", offset=series.dataoffset, shape=series.shape)
     import zarr
 
     # Opened anew, so that the store and not the caller's `with` owns the open file.
-    store = tifffile.imread(path, aszarr=True, series=number, level=0)
+    store = tifffile.imread(path, aszarr=True, series=number, level=0, is_ome=bool(file.is_ome))
     array = zarr.open_array(store, mode="r")
     weakref.finalize(array, store.close)  # the store itself leaves the file open until the interpreter complains
     return array
@@ -125,41 +180,31 @@ def _select(data: ArrayLike, letters: tuple[str | None, ...], *, drop_last_chann
     return view[...] if isinstance(data, np.ndarray) and not isinstance(data, np.memmap) else view
 
 
-def _pixels(file: tifffile.TiffFile, number: int, page: Any) -> _Pixels:
+def _pixels(file: tifffile.TiffFile, number: int, page: Any, path: Path) -> _Pixels:
     if file.is_ome and file.ome_metadata:
-        pixels = _ome_pixels(file.ome_metadata, number)
-    elif file.is_imagej and file.imagej_metadata:
-        pixels = _imagej_pixels(file.imagej_metadata, page)
-    else:
-        pixels = _tag_pixels(page)
-    good = {axis: step for axis, step in pixels.scale.items() if math.isfinite(step) and step > 0}
-    return _Pixels(scale=good, units={axis: unit for axis, unit in pixels.units.items() if axis in good})
-
-
-def _ome_pixels(xml: str, number: int) -> _Pixels:
-    images = ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels")
-    if not images:
-        return _Pixels(scale={}, units={})
-    attributes = images[min(number, len(images) - 1)].attrib
-    scale, units = {}, {}
-    for axis, key, unit in (
-        *((axis, f"PhysicalSize{axis.upper()}", "µm") for axis in "zyx"),
-        ("t", "TimeIncrement", "s"),
-    ):
-        if key in attributes:
-            scale[axis] = float(attributes[key])
-            units[axis] = unit_name(attributes.get(f"{key}Unit", unit))  # the OME schema's default unit
-    return _Pixels(scale=scale, units=units)
+        found = describe_series(file.ome_metadata, file.series, number, path, pages=len(file.pages))
+        return _Pixels(scale=found.scale, units=found.units, channels=found.channels, notes=found.notes)
+    if file.is_imagej and file.imagej_metadata:
+        return _imagej_pixels(file.imagej_metadata, page)
+    plain = _tag_pixels(page)
+    if "<OME " in (file.pages.first.description or "")[:4096]:
+        return replace(plain, notes=("The OME-XML of the file cannot be read, so its axes and pixel sizes are not known.",))
+    return plain
 
 
 def _imagej_pixels(metadata: Mapping[str, Any], page: Any) -> _Pixels:
-    scale = {"z": float(metadata.get("spacing", 1.0)), "t": float(metadata.get("finterval", 1.0))}
+    scale, notes = {}, []
+    for axis, key in (("z", "spacing"), ("t", "finterval")):
+        try:
+            scale[axis] = float(metadata.get(key, 1.0))
+        except (TypeError, ValueError):
+            notes.append(f"The file gives {key} as {metadata[key]!r}, which is no number; 1 pixel was taken.")
     for axis, per_unit in zip("xy", page.resolution, strict=True):
         scale[axis] = 1 / per_unit if per_unit else 1.0
     unit = unit_name(metadata.get("unit"))
     units = {"x": unit, "y": unit_name(metadata.get("yunit", unit)), "z": unit_name(metadata.get("zunit", unit))}
     time = unit_name(metadata.get("tunit", "s")) if "finterval" in metadata else None
-    return _Pixels(scale=scale, units={**units, "t": time})
+    return _Pixels(scale=scale, units={**units, "t": time}, notes=tuple(notes))
 
 
 def _tag_pixels(page: Any) -> _Pixels:

@@ -19,7 +19,7 @@ from napari_shiftseg.errors import ResultError
 from napari_shiftseg.io import store
 from napari_shiftseg.io.block_pyramid import BlockPyramid
 from napari_shiftseg.io.frames import Image
-from napari_shiftseg.io.label_rules import check_label_axes
+from napari_shiftseg.io.label_rules import check_label_axes, check_translation
 from napari_shiftseg.io.ome_zarr import OUR_KEY
 
 __all__ = ["FOLDERS", "STORE_VERSION", "ResultWriter", "check_store", "jsonable", "our_attributes"]
@@ -50,8 +50,8 @@ class ResultWriter:
         Sizes of the labels.
     axes : str
         Letters of "tzyx", in this order, one per axis of the labels.
-    scale, units : sequence, optional
-        Step and unit per axis.
+    scale, units, translation : sequence, optional
+        Step, unit and place of the first pixel per axis.
     name : str
         Name of the image, for viewers.
     overwrite : bool
@@ -74,6 +74,7 @@ class ResultWriter:
         axes: str,
         scale: Sequence[float] | None = None,
         units: Sequence[str | None] | None = None,
+        translation: Sequence[float] = (),
         name: str = "image",
         overwrite: bool = False,
         folder: Path | None = None,
@@ -81,6 +82,7 @@ class ResultWriter:
         self.path = Path(path).absolute()
         self._shape, self._axes, self._name = tuple(shape), axes, name
         self._scale, self._units = check_label_axes(axes, shape, scale, units)
+        self._translation = check_translation(translation, axes)
         check_store(self.path, overwrite=overwrite)
         self._levels = store.level_count(dict(zip(axes, shape, strict=True)))
         self._image: Image | None = None
@@ -198,12 +200,14 @@ class ResultWriter:
     def _attributes(self, part: str, axes: str) -> dict[str, Any]:
         steps, units = dict(zip(self._axes, self._scale, strict=True)), dict(zip(self._axes, self._units, strict=True))
         scale, unit = [steps.get(axis, 1.0) for axis in axes], [units.get(axis) for axis in axes]
+        places = dict(zip(self._axes, self._translation, strict=True))
+        place = [places.get(axis, 0.0) for axis in axes]
         if part == "labels":
-            return store.label_attributes(axes, scale, unit, name="instances", count=self._levels)
+            return store.label_attributes(axes, scale, unit, name="instances", count=self._levels, translation=place)
         if part == "image" and self._image is not None:
-            scale, unit = list(self._image.scale), list(self._image.units)
-        name = self._name if part == "image" else part
-        return store.image_attributes(axes, scale, unit, name=name, count=self._levels, reduction=_reduction(part))
+            scale, unit, place = list(self._image.scale), list(self._image.units), list(self._image.translation)
+        found: dict[str, Any] = {"count": self._levels, "reduction": _reduction(part), "translation": place}
+        return store.image_attributes(axes, scale, unit, name=self._name if part == "image" else part, **found)
 
     def _stand_in(self) -> dict[str, Any]:
         """Root metadata without an image: they name the labels, so that any viewer opens the store."""
@@ -215,6 +219,7 @@ class ResultWriter:
             count=self._levels,
             reduction="nearest",
             folder=f"{FOLDERS['labels']}/",
+            translation=self._translation,
         )
 
     def _move(self) -> None:

@@ -10,6 +10,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_shiftseg.colours import embedding_colours
 from napari_shiftseg.plugin.layers import KEY, areas, placed
+from napari_shiftseg.plugin.layout import laid_out
 
 if TYPE_CHECKING:
     from napari_shiftseg.analysis.compare import Comparison
@@ -66,12 +67,12 @@ def comparison_layers(
     """
     looped = len(subject.index)
     place = place.shifted((*subject.index, *(0,) * len(subject.spatial)))
-    known = {"source_id": source_id, "source": subject.name, "axes": subject.axes, "plan": comparison.plan}
+    known = {"source_id": source_id, "source": subject.name, "axes": place.layout, "plan": comparison.plan}
     known |= {"run": subject.run, "status": "non-compliant", "violations": [v.message for v in comparison.broken]}
 
     def tuple_of(role, data, kind, **options) -> LayerDataTuple:
         look = {"name": f"{subject.name} {role}", "metadata": {KEY: {"role": role, **known}}, **placed(place), **options}
-        return data[(None,) * looped], look, kind
+        return laid_out(data[(None,) * looped], subject.axes, place.layout), look, kind
 
     logarithm = np.log10(np.maximum(comparison.difference, _FLOOR))
     limits = (float(np.log10(_FLOOR)), max(0.0, float(logarithm.max())))

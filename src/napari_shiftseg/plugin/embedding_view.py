@@ -15,6 +15,7 @@ from qtpy.QtCore import QTimer
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.plugin.jobs import End, sentence, start_job
 from napari_shiftseg.plugin.layers import KEY, layer_name, placed
+from napari_shiftseg.plugin.layout import laid_out
 from napari_shiftseg.plugin.preview import window_in_view
 from napari_shiftseg.plugin.refresher import Refresher
 from napari_shiftseg.plugin.replacement import keep_view
@@ -108,20 +109,20 @@ class EmbeddingView:
 
     def _window(self) -> list[slice]:
         """What is in view, per axis of the embedding."""
-        view = window_in_view(self.viewer, self.layer, "c" + self.lazy.axes)
+        view = window_in_view(self.viewer, self.layer, self.layer.metadata[KEY]["axes"])
         sizes = zip(self.lazy.axes, self.lazy.shape[1:], strict=True)
         return [view.get(axis, slice(0, size)) for axis, size in sizes]
 
     def _add(self, labels: Layer) -> ImageLayer:
         known = labels.metadata[KEY]
-        place = placement_of(labels, self.lazy.axes, self.lazy.axes).behind_channel()
-        levels = self.lazy.levels()
+        place = placement_of(labels, known["axes"], self.lazy.axes).behind_channel()
+        levels = [laid_out(level, "c" + self.lazy.axes, place.layout) for level in self.lazy.levels()]
         several = len(levels) > 1
         layer = ImageLayer(
             levels if several else levels[0],
             multiscale=several,
             name=layer_name(known["source"], "embedding", known.get("status", "")),
-            metadata={KEY: {**known, "role": VIEWED, "axes": "c" + self.lazy.axes}},
+            metadata={KEY: {**known, "role": VIEWED, "axes": place.layout}},
             contrast_limits=_UNKNOWN,
             rgb=False,
             cache=False,

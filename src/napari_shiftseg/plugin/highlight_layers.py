@@ -7,6 +7,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_shiftseg.plugin.inspect_jobs import Highlights
 from napari_shiftseg.plugin.layers import KEY, placed
+from napari_shiftseg.plugin.layout import laid_out
 from napari_shiftseg.plugin.subject import Subject
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def highlight_layers(subject: Subject, found: Highlights, place: "Placement", so
     for role, data, colour in outlined:
         if data is None:
             continue
-        known = {"role": role, "source_id": source_id, "source": subject.name, "run": subject.run, "axes": subject.axes}
+        known = {"role": role, "source_id": source_id, "source": subject.name, "run": subject.run, "axes": place.layout}
         colours = DirectLabelColormap(color_dict={None: colour, 0: "transparent"})
         look = {"name": f"{subject.name} {role}", "metadata": {KEY: known}, "colormap": colours, "opacity": 1.0}
-        made.append((data, {**placed(place), **look}, "labels"))
+        made.append((laid_out(data, subject.axes, place.layout), {**placed(place), **look}, "labels"))
     return made

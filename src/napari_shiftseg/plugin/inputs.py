@@ -125,26 +125,26 @@ class ChannelRow(QWidget):
         super().__init__(parent)
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
-        self._state = (0, 0)
+        self._state: tuple[int, int, tuple[str, ...]] = (0, 0, ())
         self.boxes: list[QComboBox] = []
 
-    def offer(self, there: int, wanted: int) -> bool:
-        """Offer `there` channels for each of `wanted`; whether there is a choice."""
-        if (there, wanted) != self._state:
-            self._state = (there, wanted)
+    def offer(self, there: int, wanted: int, names: tuple[str, ...] = ()) -> bool:
+        """Offer `there` channels for each of `wanted`, with their names if there are any; whether there is a choice."""
+        if (there, wanted, names) != self._state:
+            self._state = (there, wanted, names)
             for box in self.boxes:
                 self._row.removeWidget(box)
                 box.deleteLater()
-            self.boxes = [self._box(there, index) for index in range(wanted if 1 < there >= wanted else 0)]
+            self.boxes = [self._box(there, index, names) for index in range(wanted if 1 < there >= wanted else 0)]
         return bool(self.boxes)
 
     def value(self) -> tuple[int, ...] | None:
         """Channels in the order of the model, None for all there are."""
         return tuple(box.currentIndex() for box in self.boxes) or None
 
-    def _box(self, there: int, index: int) -> QComboBox:
+    def _box(self, there: int, index: int, names: tuple[str, ...]) -> QComboBox:
         box = QComboBox(self)
-        box.addItems([str(number) for number in range(there)])
+        box.addItems([f"{number} {names[number] if names else ''}".strip() for number in range(there)])
         box.setCurrentIndex(index)
         box.currentIndexChanged.connect(lambda _: self.changed.emit())
         self._row.addWidget(box)

@@ -8,6 +8,7 @@ from napari.layers import Labels, Layer
 from napari_shiftseg.events import BlockDone, Event
 from napari_shiftseg.plugin.large_jobs import LevelsReady, Written
 from napari_shiftseg.plugin.layers import KEY, layer_name, placed
+from napari_shiftseg.plugin.layout import laid_out
 from napari_shiftseg.plugin.preview import window_in_view
 from napari_shiftseg.plugin.refresher import Refresher
 from napari_shiftseg.plugin.replacement import keep_view, leave_behind
@@ -39,7 +40,7 @@ class LiveLabels:
         self.viewer, self.layer = viewer, None
         self._place_of, self._name, self._source_id = place_of, name, source_id
         self._refresher: Refresher | None = None
-        self._axes = ""
+        self._axes = self._layout = ""
 
     def follow(self, event: Event) -> None:
         """Show what an event of the run says is there."""
@@ -53,11 +54,12 @@ class LiveLabels:
         result = written.result
         offset = len(result.axes) - len(result.plan.origin)
         place = self._place_of(result.axes).shifted((0,) * offset + result.plan.origin)
-        known = {"role": "instances", "source_id": self._source_id, "source": self._name, "axes": result.axes}
+        known = {"role": "instances", "source_id": self._source_id, "source": self._name, "axes": place.layout}
         known |= {"plan": result.plan, "status": result.record["status"], "record": result.record, "model": written.model}
         known |= {"store": str(result.stored.path), "run": result.record["run"]}
         name = layer_name(self._name, "instances", known["status"])
-        layer = self._put(written.levels, place, {KEY: known}, name, written.features)
+        levels = [laid_out(level, result.axes, place.layout) for level in written.levels]
+        layer = self._put(levels, place, {KEY: known}, name, written.features)
         layer.editable = not layer.multiscale
         self._stop()
         return leave_behind(self.viewer, self._source_id, known["run"], ("instances",), spare=layer)
@@ -72,9 +74,11 @@ class LiveLabels:
     def _show(self, event: LevelsReady) -> None:
         if self.layer is not None and not self._is_there():
             return  # the user does not want to see it
-        self._axes = event.axes
-        known = {"role": "unfinished instances", "source_id": self._source_id, "source": self._name, "axes": event.axes}
-        layer = self._put(list(event.levels), self._place_of(event.axes), {KEY: known}, f"{self._name} instances (unfinished)")
+        place = self._place_of(event.axes)
+        self._axes, self._layout = event.axes, place.layout
+        known = {"role": "unfinished instances", "source_id": self._source_id, "source": self._name, "axes": place.layout}
+        levels = [laid_out(level, event.axes, place.layout) for level in event.levels]
+        layer = self._put(levels, place, {KEY: known}, f"{self._name} instances (unfinished)")
         layer.editable = False  # the run would write over it
         self._stop()
         self._refresher = Refresher(layer, _EVERY)
@@ -106,7 +110,7 @@ class LiveLabels:
         return self.layer
 
     def _sees(self, window: tuple[slice, ...]) -> bool:
-        view = window_in_view(self.viewer, self.layer, self._axes)
+        view = window_in_view(self.viewer, self.layer, self._layout)
         pairs = ((part, view[axis]) for part, axis in zip(window, self._axes, strict=True) if axis in view)
         return self.layer.visible and all(part.start < seen.stop and part.stop > seen.start for part, seen in pairs)
 

@@ -10,6 +10,7 @@ from napari.types import LayerDataTuple
 
 from napari_shiftseg.colours import embedding_colours, value_range
 from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.plugin.layout import laid_out
 from napari_shiftseg.plugin.replacement import put_layers
 from napari_shiftseg.plugin.signature import KEY, PLACE, digest_of
 
@@ -116,7 +117,9 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = N
 
     def tuple_of(data, role, kind, where, **options) -> LayerDataTuple:
         axes = "c" + result.axes if role == "embedding" else result.axes
-        metadata = {KEY: {"role": role, **known, "axes": axes, "digest": drawn.digests.get(role)}}
+        layout = where.layout
+        data, digest = laid_out(data, axes, layout), drawn.digests.get(role) if layout == axes else None
+        metadata = {KEY: {"role": role, **known, "axes": layout, "digest": digest or digest_of(data)}}
         title = layer_name(name, role, known["status"])
         return data, {"name": title, "metadata": metadata, **placed(where), **options}, kind
 

@@ -91,6 +91,15 @@ class LineSet:
         )
         return 1 if closest >= self.least else 1 << int(np.ceil(np.log2(self.least / max(closest, 1e-9))))
 
+    def arranged(self, order: Sequence[int]) -> "LineSet":
+        """The same lines with the axes in another order; -1 stands for an axis of one pixel without lines."""
+        return replace(
+            self,
+            shape=tuple(1 if axis < 0 else self.shape[axis] for axis in order),
+            positions=tuple(np.zeros(0) if axis < 0 else self.positions[axis] for axis in order),
+            spacing=tuple(np.inf if axis < 0 else self.spacing[axis] for axis in order),
+        )
+
     def vectors(self, view: View) -> np.ndarray:
         """(N, 2, n) start and direction of the lines in a view."""
         if len(view.displayed) == 3:

@@ -18,6 +18,8 @@ from napari_shiftseg.plugin.subject import Subject
 if TYPE_CHECKING:
     import napari
 
+    from napari_shiftseg.plugin.source import Placement
+
 __all__ = ["COLOURS", "Kind", "Overlays", "spatial_axes"]
 
 Kind = Literal["seams", "grid"]
@@ -33,8 +35,8 @@ _MADE = {"seams": seams_of, "grid": grid_of}
 
 
 def spatial_axes(axes: str) -> str:
-    """Those of a layer's axes that lines can run along."""
-    return "".join(axis for axis in axes if axis in "zyx")
+    """Those of a layer's axes that lines can run along, in the order "zyx"."""
+    return "".join(axis for axis in "zyx" if axis in axes)
 
 
 class Overlays:
@@ -144,15 +146,19 @@ class Overlays:
             known = self.target.metadata[KEY]
             axes = spatial_axes(known["axes"])
             shape = np.shape(self.target.data[0] if self.target.multiscale else self.target.data)
-            self._lines[kind] = _MADE[kind](known["plan"], shape[len(known["axes"]) - len(axes) :])
+            sizes = dict(zip(known["axes"], shape, strict=False))
+            lines = _MADE[kind](known["plan"], [sizes[axis] for axis in axes])
+            self._lines[kind] = lines.arranged([axes.find(axis) for axis in self._placement().layout])
         return self._lines[kind]
 
-    def _place(self) -> dict[str, Any]:
+    def _placement(self) -> "Placement":
         from napari_shiftseg.plugin.source import placement_of  # loads torch, which made the result
 
         axes = self.target.metadata[KEY]["axes"]
-        place = placement_of(self.target, axes, spatial_axes(axes))
-        return placed(place)
+        return placement_of(self.target, axes, spatial_axes(axes))
+
+    def _place(self) -> dict[str, Any]:
+        return placed(self._placement())
 
     def _even_place(self) -> tuple[dict[str, Any], np.ndarray]:
         """The same place with one scale for all axes, and what a pixel is in it, so that lines are equally wide everywhere.

@@ -9,6 +9,7 @@ from napari.types import LayerDataTuple
 
 from napari_shiftseg.events import Event
 from napari_shiftseg.plugin.layers import areas, layer_name, placed
+from napari_shiftseg.plugin.layout import laid_out
 from napari_shiftseg.plugin.replacement import PREVIEW
 from napari_shiftseg.plugin.signature import KEY
 
@@ -78,8 +79,8 @@ def preview_layer(preview: "Preview", place: "Placement", name: str, source_id: 
         Of the source layer.
     """
     place = place.shifted(preview.origin)
-    known = {"role": PREVIEW, "source_id": source_id, "source": name, "axes": preview.axes, "plan": preview.plan}
+    known = {"role": PREVIEW, "source_id": source_id, "source": name, "axes": place.layout, "plan": preview.plan}
     known |= {"status": preview.record["status"], "record": preview.record, "run": preview.record["run"]}
     features = areas(preview.labels)
     options = {"name": layer_name(name, PREVIEW, known["status"]), "metadata": {KEY: known}, "features": features}
-    return preview.labels.view(np.int32), options | placed(place), "labels"
+    return laid_out(preview.labels.view(np.int32), preview.axes, place.layout), options | placed(place), "labels"

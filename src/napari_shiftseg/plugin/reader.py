@@ -1,7 +1,8 @@
-"""napari reader of saved results: image, hidden embedding and instances, with the record in their metadata."""
+"""napari reader of folders; saved results become image, hidden embedding and instances, with the record in their metadata."""
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,16 @@ from napari.utils.notifications import show_warning
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.large_jobs import features_of
-from napari_shiftseg.plugin.layers import KEY, layer_name
+from napari_shiftseg.plugin.layers import KEY, layer_name, placed
+from napari_shiftseg.plugin.layout import in_order, laid_out
 from napari_shiftseg.plugin.signature import digest_of
+from napari_shiftseg.plugin.store_reader import from_zarr, lazy_levels, plain_place, reader_of
 from napari_shiftseg.plugin.subject import plan_of_record
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import StoredResult
     from napari_shiftseg.io.result import Part
+    from napari_shiftseg.plugin.source import Placement
 
 __all__ = ["get_reader", "read_result"]
 
@@ -26,9 +30,19 @@ __all__ = ["get_reader", "read_result"]
 _WHOLE = 64 << 20
 
 
-def get_reader(path: str | list[str]) -> Callable[[str], list[LayerDataTuple]] | None:
-    """The reader of a result that this package saved; None for any other folder, after a look into one small file."""
-    return read_result if isinstance(path, str) and _is_ours(Path(path)) else None
+def get_reader(path: str | list[str] | None = None) -> Callable[[str], list[LayerDataTuple]] | None:
+    """The reader of a folder or a zip file, after a look into one small file; None where nobody here reads it.
+
+    Results of this package come as their layers, other zarr stores as the image that they hold. Any other folder is given to
+    napari's own reader: napari offers the readers of folders in the order of their names, so that this one is chosen first.
+    Without a path, which is how the command palette calls it, the user is asked for one.
+    """
+    if path is None:
+        ask_for_result()
+        return None
+    if not isinstance(path, str):
+        return None
+    return read_result if _is_ours(Path(path)) else reader_of(Path(path))
 
 
 def read_result(path: str) -> list[LayerDataTuple]:
@@ -40,6 +54,30 @@ def read_result(path: str) -> list[LayerDataTuple]:
     except ShiftsegError as exc:
         show_warning(str(exc))
         return [(None,)]
+
+
+def ask_for_result() -> None:
+    """Let the user choose a folder, and open it; the window stays alive meanwhile."""
+    from napari import current_viewer
+    from qtpy.QtWidgets import QApplication, QFileDialog
+
+    viewer = current_viewer()
+    if viewer is None:
+        show_warning("A result opens in a viewer, and there is none; open napari first.")
+        return
+    dialog = QFileDialog(QApplication.activeWindow(), "Open a saved result (a folder that ends in .zarr)")
+    dialog.setFileMode(QFileDialog.FileMode.Directory)
+    dialog.setOption(QFileDialog.Option.ShowDirsOnly)
+    dialog.fileSelected.connect(lambda chosen: _open_in(viewer, chosen))
+    dialog.finished.connect(lambda _: dialog.deleteLater())  # which also keeps it until then
+    dialog.open()
+
+
+def _open_in(viewer: Any, chosen: str) -> None:
+    if get_reader(chosen) is None:
+        show_warning(f"{chosen} is no saved result and no zarr store; choose the folder that was saved.")
+    else:
+        viewer.open(chosen, plugin="napari-shiftseg")
 
 
 def _is_ours(path: Path) -> bool:
@@ -59,10 +97,53 @@ def _layers(stored: "StoredResult") -> list[LayerDataTuple]:
     known["run"] = stored.record.get("run") or f"{stored.path} {stored.record.get('time', '')}"
     if plan is not None:
         known["plan"] = plan  # without it the layers cannot be inspected, and are offered nowhere
-    tuples = [_image(stored)] if stored.image is not None else []
+    where = _Where.of_record(stored)
+    tuples = [_image(stored, where)] if stored.image is not None else []
     if stored.embedding is not None:
-        tuples.append(_embedding(stored, known))
-    return [*tuples, _labels(stored, known)]
+        tuples.append(_embedding(stored, known, where))
+    return [*tuples, _labels(stored, known, where)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Where:
+    """Where a stored result lies: where a viewer showed its image, if one did, else by the metadata of the store.
+
+    Attributes
+    ----------
+    image : Placement
+        Of all axes of the image, colour samples left out where it was shown in colours.
+    sizes : dict of str to int
+        Pixels per axis.
+    """
+
+    image: "Placement"
+    sizes: dict[str, int]
+
+    @classmethod
+    def of_record(cls, stored: "StoredResult") -> "_Where":
+        from napari_shiftseg.plugin.source import Placement
+
+        known = stored.record.get("image", {})
+        known = known if isinstance(known, dict) else {}
+        sizes = {**dict(zip(stored.axes, stored.labels.shape, strict=True)), **known.get("sizes", {})}
+        try:
+            place = Placement.from_dict(known["place"])
+        except (KeyError, TypeError, ValueError):
+            place = plain_place(stored.axes, stored.scale, stored.units, stored.translation)
+        if not set(stored.axes) <= set(place.layout) <= set(sizes):
+            place = plain_place(stored.axes, stored.scale, stored.units, stored.translation)
+        return cls(image=place, sizes=sizes)
+
+    def of_image(self, stored: "StoredResult") -> "Placement":
+        return self.image.behind_channel() if "c" in set(stored.image_axes) - set(self.image.layout) else self.image
+
+    def of_result(self, stored: "StoredResult") -> "Placement":
+        """Of labels; a result without borders begins inside its image."""
+        from napari_shiftseg.plugin.source import part_of
+
+        origin = tuple(stored.record.get("plan", {}).get("origin", ()))
+        looped = len(stored.axes) - len(origin)
+        return part_of(self.image, self.sizes, stored.axes).shifted((0,) * looped + origin)
 
 
 def _plan(record: dict[str, Any]) -> Any:
@@ -73,64 +154,41 @@ def _plan(record: dict[str, Any]) -> Any:
     return plan_of_record(record) or values
 
 
-def _image(stored: "StoredResult") -> LayerDataTuple:
-    # files have time first, layers channels: napari matches the axes of layers from the last one on
-    axes = stored.image_axes
-    data, options = _part(stored, "image", channel=max(axes.find("c"), 0))
-    if "c" in axes:
-        axes = "c" + axes.replace("c", "")
-    return data, {**options, "name": stored.path.stem, "rgb": False, **_place(stored, axes, shifted=False)}, "image"
+def _image(stored: "StoredResult", where: _Where) -> LayerDataTuple:
+    place = where.of_image(stored)
+    data, options = _part(stored, "image", stored.image_axes, place.layout)
+    return data, {**options, "name": stored.path.stem, "rgb": False, **placed(place)}, "image"
 
 
-def _embedding(stored: "StoredResult", known: dict[str, Any]) -> LayerDataTuple:
-    data, options = _part(stored, "embedding", channel=int(stored.axes.startswith("t")))
-    axes = "c" + stored.axes
-    metadata = {KEY: {"role": "embedding", **known, "axes": axes, "digest": digest_of(data)}}
-    options |= {
-        "name": layer_name(stored.path.stem, "embedding", known["status"]),
-        "visible": False,
-        "rgb": False,
-        "metadata": metadata,
-    }
-    return data, {**options, **_place(stored, axes)}, "image"
+def _embedding(stored: "StoredResult", known: dict[str, Any], where: _Where) -> LayerDataTuple:
+    looped = int(stored.axes.startswith("t"))  # files have time first, layers channels
+    place = where.of_result(stored).behind_channel()
+    data, options = _part(stored, "embedding", stored.axes[:looped] + "c" + stored.axes[looped:], place.layout)
+    metadata = {KEY: {"role": "embedding", **known, "axes": place.layout, "digest": digest_of(data)}}
+    title = layer_name(stored.path.stem, "embedding", known["status"])
+    options |= {"name": title, "visible": False, "rgb": False, "metadata": metadata}
+    return data, {**options, **placed(place)}, "image"
 
 
-def _labels(stored: "StoredResult", known: dict[str, Any]) -> LayerDataTuple:
+def _labels(stored: "StoredResult", known: dict[str, Any], where: _Where) -> LayerDataTuple:
     from napari_shiftseg.instances import object_table
 
-    data, options = _part(stored, "labels")
+    place = where.of_result(stored)
+    data, options = _part(stored, "labels", stored.axes, place.layout)
     if isinstance(data, np.ndarray):
         data = data.view(np.int32)  # napari draws them fastest, and paints in them
         if "plan" in known and data.ndim == len(stored.record["plan"]["result_shape"]):
-            options["features"] = object_table(data, stored.record["plan"]["seams"])
+            options["features"] = object_table(in_order(data, place.layout)[0][...], stored.record["plan"]["seams"])
     elif "plan" in known:
         options["features"] = features_of(stored, len(stored.record["plan"]["result_shape"]))
-    metadata = {KEY: {"role": "instances", **known, "axes": stored.axes, "digest": digest_of(data)}}
+    metadata = {KEY: {"role": "instances", **known, "axes": place.layout, "digest": digest_of(data)}}
     options |= {"name": layer_name(stored.path.stem, "instances", known["status"]), "metadata": metadata}
-    return data, {**options, **_place(stored, stored.axes)}, "labels"
+    return data, {**options, **placed(place)}, "labels"
 
 
-def _part(stored: "StoredResult", part: "Part", channel: int = 0) -> tuple[Any, dict[str, Any]]:
-    """Pixels of a part with its channel axis first, whole or as a lazy pyramid, and how napari has to take them."""
+def _part(stored: "StoredResult", part: "Part", axes: str, layout: str) -> tuple[Any, dict[str, Any]]:
+    """Pixels of a part in the order of a layout, whole or as a lazy pyramid, and how napari has to take them."""
     levels = stored.levels(part)
     if prod(levels[0].shape) * levels[0].dtype.itemsize <= _WHOLE:
-        return np.moveaxis(np.asarray(levels[0][...]), channel, 0), {"multiscale": False}
-    import dask.array as da
-
-    # napari reads more than it shows of zarr pyramids with more than two axes, and not of dask ones
-    lazy = [da.moveaxis(da.from_zarr(level), channel, 0) for level in levels]
-    return (lazy, {"multiscale": True}) if len(lazy) > 1 else (lazy[0], {"multiscale": False})
-
-
-def _place(stored: "StoredResult", axes: str, *, shifted: bool = True) -> dict[str, Any]:
-    """Scale, position, units and labels of some axes; a result without borders begins inside its image."""
-    scale = dict(zip(stored.axes, stored.scale, strict=True))
-    units = dict(zip(stored.axes, stored.units, strict=True))
-    origin = stored.record.get("plan", {}).get("origin", ()) if shifted else ()
-    first = dict(zip(stored.axes[len(stored.axes) - len(origin) :], origin, strict=True))
-    return {
-        "scale": [scale.get(axis, 1.0) for axis in axes],
-        "translate": [first.get(axis, 0) * scale.get(axis, 1.0) for axis in axes],
-        "units": [units.get(axis) or "pixel" for axis in axes],
-        "axis_labels": ["channel" if axis == "c" else axis for axis in axes],
-    }
+        return np.ascontiguousarray(laid_out(np.asarray(levels[0][...]), axes, layout)), {"multiscale": False}
+    return lazy_levels([laid_out(from_zarr(level), axes, layout) for level in levels])

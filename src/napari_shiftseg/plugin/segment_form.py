@@ -1,9 +1,10 @@
 """How the Segment widget looks: its inputs in rows; what they do is in `segment_widget`."""
 
 from magicgui.widgets import ComboBox
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QSpinBox, QWidget
 from superqt import QCollapsible
 
+from napari_shiftseg.plugin.axes_edit import AxesEdit
 from napari_shiftseg.plugin.inputs import ChannelRow, ModelBox, Note, TileBox, offer
 from napari_shiftseg.plugin.intensity_form import IntensityForm
 from napari_shiftseg.plugin.large_form import LargeForm
@@ -13,7 +14,6 @@ from napari_shiftseg.plugin.rules_panel import RulesPanel
 __all__ = ["SegmentForm"]
 
 _TIPS = {
-    "axes": "One letter per axis of the layer, of t (time), c (channel), z, y, x.",
     "tile": "Pixels that one tile writes along each axis. Multiples of the network's period give the same result for every "
     "size; a typed size is set to the nearest one, unless non-compliant runs are allowed. One edge, or one per axis: 64 x 128.",
     "allow": "Run although a rule is broken. The layers are marked as such.",
@@ -43,10 +43,11 @@ class SegmentForm(QWidget):
     def __init__(self, layers: ComboBox, parent: QWidget | None = None):
         super().__init__(parent)
         self.layers = layers
-        self.axes, self.channels, self.model, self.tile = QLineEdit(), ChannelRow(), ModelBox(), TileBox()
+        self.axes, self.channels, self.model, self.tile = AxesEdit(), ChannelRow(), ModelBox(), TileBox()
         self.device, self.dtype = QComboBox(), QComboBox()
         offer(self.device, ("auto", "cpu"))
         offer(self.dtype, ("float32", "bfloat16", "float16"))
+        self.about_image = Note()
         self.about_model, self.about_device, self.plan, self.verdict, self.writing = Note(), Note(), Note(), Note(), Note()
         self.likeness = LikenessLine()
         self.allow = QCheckBox("Allow non-compliant")
@@ -57,20 +58,15 @@ class SegmentForm(QWidget):
         self._build_rows()
         for name, tip in _TIPS.items():
             getattr(self, name).setToolTip(tip)
-        self.explain_axes("")
-
-    def explain_axes(self, note: str) -> None:
-        """Say in the tooltip of the axes how they were guessed."""
-        self.axes.setToolTip(f"{_TIPS['axes']} {note}".strip())
 
     @property
     def way(self) -> str:
         """The method, as `SegmentSettings` names it."""
         return {"automatic": "auto"}.get(self.method.currentText(), self.method.currentText())
 
-    def offer_channels(self, there: int, wanted: int) -> None:
+    def offer_channels(self, there: int, wanted: int, names: tuple[str, ...] = ()) -> None:
         """Show the choice of channels where there is one."""
-        several = self.channels.offer(there, wanted)
+        several = self.channels.offer(there, wanted, names)
         self.channels.setVisible(several)
         self._rows.labelForField(self.channels).setVisible(several)
 
@@ -107,6 +103,9 @@ class SegmentForm(QWidget):
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         rows.addRow("Image", self.layers.native)
         rows.addRow("Axes", self.axes)
+        rows.addRow(self.axes.label, self.axes.readings)
+        rows.addRow(self.axes.about)
+        rows.addRow(self.about_image)
         rows.addRow("Channel", self.channels)
         rows.addRow("Model", self.model)
         rows.addRow(self.about_model)

@@ -55,7 +55,6 @@ class SegmentWidget(QWidget):
         self._target: Target | None = None
         self._live: LiveLabels | None = None  # the layer of a run out of core
         self._watched: ImageLayer | None = None
-        self._axes_typed = False
         self.jobs: list[Job] = []  # the run, if there is one
         self._build()
         self._connect()
@@ -97,7 +96,7 @@ class SegmentWidget(QWidget):
         """The chosen layer with the axes that the form names."""
         from napari_shiftseg.plugin.source import image_of
 
-        return None if self.layer is None else image_of(self.layer, self.form.axes.text().strip())
+        return None if self.layer is None else image_of(self.layer, self.form.axes.text().strip(), self.form.axes.assumed)
 
     def _tile_wish(self):
         from napari_shiftseg.plugin.verdict import tile_wish
@@ -261,7 +260,6 @@ class SegmentWidget(QWidget):
         self._watched = self.layer
         if self._watched is not None:
             self._watched.events.data.connect(self._on_layer_data)
-        self._axes_typed = False
         self._say("", "")  # it is about another image
         self._guess_axes()
         self._refresh()
@@ -274,21 +272,9 @@ class SegmentWidget(QWidget):
             self._refresh()
 
     def _guess_axes(self) -> None:
-        """Fill in the axes, unless the user has."""
-        if self.layer is None or self._axes_typed or self.equipment is None or self.equipment.model is None:
-            return
-        from napari_shiftseg.plugin.source import guess_axes
-
-        try:
-            axes, note = guess_axes(self.layer, self.equipment.model.spec.in_channels)
-        except ShiftsegError as exc:
-            axes, note = "", sentence(exc)
-        self.form.axes.setText(axes)
-        self.form.explain_axes(note)
-
-    def _on_axes_typed(self, *_: Any) -> None:
-        self._axes_typed = True
-        self._refresh()
+        """Show the axes of the layer."""
+        if self.equipment is not None and self.equipment.model is not None:
+            self.form.axes.look_at(self.layer, self.equipment.model.spec.in_channels)
 
     # -- what would run -----------------------------------------------------------------------------------------------
 
@@ -297,13 +283,14 @@ class SegmentWidget(QWidget):
         if self.jobs:  # what runs is what was said
             return
         self._verdict, level, text, plan, about, writing = None, "", "", "", "", ""
+        self.form.about_image.fill("")
         equipment = self.equipment
         if equipment is None:
             text = "Choose a model file." if self._request is None else "Loading PyTorch and the model\u2026"
         elif equipment.error:
             level, text = "fail", equipment.error
         elif self.layer is None:
-            text = "Open an image, or take one from File > Open Sample > napari-shiftseg."
+            text = "Open an image, or take one from File > Open Sample > ShiftSeg."
         else:
             self._verdict = self._look()
             level, text = self._verdict.level, self._verdict.text
@@ -330,7 +317,8 @@ class SegmentWidget(QWidget):
         model = self.equipment.model
         try:
             image = self.image()
-            self.form.offer_channels(image.sizes.get("c", 1), model.spec.in_channels)
+            self.form.offer_channels(image.sizes.get("c", 1), model.spec.in_channels, image.channels)
+            self.form.about_image.fill(image.note.removesuffix(image.assumed).strip())
             wish = self.settings()
             verdict = judge(image, model, wish, self.equipment.device)
             verdict = with_forecast(verdict, image, model, wish, self.equipment.device, self.form.large.place)
@@ -382,7 +370,7 @@ class SegmentWidget(QWidget):
     def _connect(self) -> None:
         form = self.form
         form.layers.changed.connect(self._on_layer)
-        form.axes.textEdited.connect(self._on_axes_typed)
+        form.axes.chosen.connect(self._refresh)
         form.model.changed.connect(self._equip)
         form.device.activated.connect(lambda _: self._equip())
         form.tile.changed.connect(self._on_tile)

@@ -12,6 +12,7 @@ from napari.layers import Layer
 
 from napari_shiftseg.errors import ModelError, ResultError, ShiftsegError
 from napari_shiftseg.geometry import TilePlan, UNetSpec, plan_again
+from napari_shiftseg.plugin.layout import in_order
 from napari_shiftseg.plugin.signature import KEY, digest_of, is_older, signature_of
 
 if TYPE_CHECKING:
@@ -62,8 +63,10 @@ class Subject:
         Name or path of the model, "" where it is not known.
     truth : array-like or None
         (*axes) int, true objects.
+    shown : array-like or None
+        The embedding as the layer holds it, whose axes may have another order.
     digest : str or None
-        Of the embedding as the run wrote it, where that is known.
+        Of that as the run wrote it, where it is known.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Subject:
     image: Layer | Path | None
     model: str
     truth: Any = None
+    shown: Any = None
     digest: str | None = None
 
     @property
@@ -120,7 +124,7 @@ class Subject:
         ResultError
             If it is not what the run wrote, since nothing would be said of the run then.
         """
-        if self.embedding is not None and self.digest and digest_of(self.embedding) != self.digest:
+        if self.shown is not None and self.digest and digest_of(self.shown) != self.digest:
             raise ResultError(f"the embedding of {self.name} was changed since its run; segment the image again to measure it.")
         return self.frame("embedding")
 
@@ -209,7 +213,8 @@ def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject
     """The result that a layer belongs to, with its truth; its other layers are found by their run."""
     known = layer.metadata[KEY]
     layers = {role: _partner(viewer, layer, role) for role in ROLES}
-    axes = known["axes"].removeprefix("c")
+    shown = known["axes"].removeprefix("c")
+    axes = "".join(axis for axis in "tzyx" if axis in shown)
     plan = known["plan"]
     looped = len(axes) - len(plan["result_shape"] if isinstance(plan, Mapping) else plan.result_shape)
     image = next((other for other in viewer.layers if other.unique_id == known["source_id"]), None)
@@ -218,15 +223,16 @@ def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject
     return Subject(
         name=known["source"],
         run=str(known.get("run") or ""),
-        embedding=_data(layers["embedding"]),
-        labels=_data(layers["instances"]),
+        embedding=_pixels(layers["embedding"], f"c{shown}"),
+        labels=_pixels(layers["instances"], shown),
         axes=axes,
-        index=_position(viewer, layer, known["axes"])[:looped],
+        index=_position(viewer, layer, known["axes"], axes)[:looped],
         plan=plan,
         record=known["record"],
         image=image,
         model=str(known.get("model") or ""),
-        truth=_data(truth),
+        truth=_pixels(truth, shown),
+        shown=_data(layers["embedding"]),
         digest=None if layers["embedding"] is None else layers["embedding"].metadata[KEY].get("digest"),
     )
 
@@ -333,12 +339,17 @@ def _data(layer: Layer | None) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
-def _position(viewer: Any, layer: Layer, axes: str) -> tuple[int, ...]:
-    """Pixel per axis of the labels at which the viewer's sliders stand."""
+def _pixels(layer: Layer | None, layout: str) -> Any:
+    """Data of a layer in the order "ctzyx", as far as it has these axes."""
+    return None if layer is None else in_order(_data(layer), layout)[0]
+
+
+def _position(viewer: Any, layer: Layer, layout: str, axes: str) -> tuple[int, ...]:
+    """Pixel per axis of the labels, in the order of `axes`, at which the viewer's sliders stand."""
     shape = np.shape(_data(layer))
     at = layer.world_to_data(np.asarray(viewer.dims.point, float)[-layer.ndim :])
     at = np.clip(np.rint(at), 0, np.asarray(shape[: layer.ndim]) - 1).astype(int)
-    return tuple(int(p) for p in at[len(axes) - len(axes.removeprefix("c")) :])
+    return tuple(int(at[layout.index(axis)]) for axis in axes)
 
 
 def _image(where: Layer | Path, record: Mapping[str, Any]) -> Any:
@@ -365,7 +376,9 @@ def _original(name: str, record: Mapping[str, Any]) -> "Image":
         raise ResultError(
             f"{name} was saved without its image, and {source} is not there; open the image and segment it again."
         )
-    image = read_image(source)
+    image = read_image(source, scene=record["image"].get("scene"))
+    if len(image.axes) == len(record["image"]["axes"]):
+        image = image.called(record["image"]["axes"])  # the user may have named them
     sizes = tuple(image.sizes.get(axis, 1) for axis in "zyx"[-len(record["plan"]["image_shape"]) :])
     if image.axes != record["image"]["axes"] or sizes != tuple(record["plan"]["image_shape"]):
         raise ResultError(f"{source} is not the image any more that {name} was made from; open it and segment it again.")

@@ -30,7 +30,7 @@ from napari_shiftseg.segmentation.intensity import few_objects
 from napari_shiftseg.segmentation.layout import Layout, known_stream, lay_out
 from napari_shiftseg.segmentation.likeness import compare_result
 from napari_shiftseg.segmentation.pace import duration, take_pace
-from napari_shiftseg.segmentation.prepare import Task, loop_axes, pixel_digest, spacing
+from napari_shiftseg.segmentation.prepare import Task, loop_axes, pixel_digest, spacing, translation_of
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -245,9 +245,8 @@ def _open(
     scale, units = spacing(task.image, axes)
     shape = (*lengths, *layout.grid.shape)
     edges = dict(zip("zyx"[-task.model.spec.ndim :], layout.grid.edge, strict=True))
-    writer = ResultWriter(
-        out, shape=shape, axes=axes, scale=scale, units=units, name=task.image.name, overwrite=overwrite, folder=work.path
-    )
+    where: dict[str, Any] = {"scale": scale, "units": units, "translation": translation_of(task.image, axes)}
+    writer = ResultWriter(out, shape=shape, axes=axes, name=task.image.name, overwrite=overwrite, folder=work.path, **where)
     with writer:
         labels = writer.create_blocks("labels", edges)
         embedding = foreground = None

@@ -19,7 +19,18 @@ from napari_shiftseg.network import Device, Model, ModelRecord, choose_device
 from napari_shiftseg.segmentation.intensity import Intensity, check_intensity, scale_frames
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
-__all__ = ["Task", "labels_device", "loop_axes", "pixel_digest", "plan_image", "prepare", "promises", "spacing", "status"]
+__all__ = [
+    "Task",
+    "labels_device",
+    "loop_axes",
+    "pixel_digest",
+    "plan_image",
+    "prepare",
+    "promises",
+    "spacing",
+    "status",
+    "translation_of",
+]
 
 # Decoded chunks that are kept while the image is sampled, bytes; the run sets its own.
 _CHUNK_BUDGET = 32 << 20
@@ -197,3 +208,8 @@ def spacing(image: Image, axes: str) -> tuple[tuple[float, ...], tuple[str | Non
     """Step and unit on each of the axes."""
     at = [image.axes.index(axis) for axis in axes]
     return tuple(image.scale[k] for k in at), tuple(image.units[k] for k in at)
+
+
+def translation_of(image: Image, axes: str) -> tuple[float, ...]:
+    """Place of the first pixel on each of the axes, () where nothing says."""
+    return tuple(image.translation[image.axes.index(axis)] for axis in axes) if image.translation else ()

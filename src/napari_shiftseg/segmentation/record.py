@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from napari_shiftseg.geometry import TilePlan
+from napari_shiftseg.io import Image
 from napari_shiftseg.segmentation.prepare import Task, promises, status
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -29,7 +30,7 @@ def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str
             "spec": model.spec.to_dict(),
             "record": model.record.to_dict() if model.record else None,
         },
-        "image": {"name": image.name, "source": image.source, "axes": image.axes, "note": image.note},
+        "image": {"name": image.name, "source": image.source, "axes": image.axes, "note": image.note, **_known(image)},
         "plan": plan.to_dict(),
         "status": status(task.broken, model.record),
         "violations": [asdict(v) for v in task.broken],
@@ -43,6 +44,12 @@ def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str
         "versions": _versions(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _known(image: Image) -> dict[str, Any]:
+    """What else is known of the image: names of its channels, and where a viewer showed it."""
+    known: dict[str, Any] = {"scene": image.scene, "channels": list(image.channels), "place": image.place}
+    return {"sizes": image.sizes, **{key: value for key, value in known.items() if value not in (None, [])}}
 
 
 def _versions() -> dict[str, str]:

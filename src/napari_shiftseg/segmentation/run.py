@@ -21,7 +21,15 @@ from napari_shiftseg.segmentation.intensity import few_objects, with_data
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.layout import bytes_in_memory
 from napari_shiftseg.segmentation.likeness import compare_result
-from napari_shiftseg.segmentation.prepare import Task, labels_device, loop_axes, pixel_digest, prepare, spacing
+from napari_shiftseg.segmentation.prepare import (
+    Task,
+    labels_device,
+    loop_axes,
+    pixel_digest,
+    prepare,
+    spacing,
+    translation_of,
+)
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -77,6 +85,7 @@ class Segmentation:
             axes=self.axes,
             scale=self.scale,
             units=self.units,
+            translation=translation_of(self.image, self.axes),
             record=self.record,
             image=self.image if copy_image else None,
             embedding=embedding,
