@@ -199,7 +199,8 @@ def is_result(layer: Layer) -> bool:
         return False
     plan, shape = known["plan"], np.shape(_data(layer))
     frame = tuple(plan["result_shape"] if isinstance(plan, Mapping) else plan.result_shape)
-    return len(shape) == len(known["axes"]) and shape[len(shape) - len(frame) :] == frame
+    sizes = dict(zip(known["axes"], shape, strict=False))
+    return len(shape) == len(known["axes"]) and tuple(sizes.get(axis) for axis in "zyx"[-len(frame) :]) == frame
 
 
 def is_truth(layer: Layer, result: Layer) -> bool:
