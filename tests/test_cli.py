@@ -156,6 +156,21 @@ def test_segment_writes_a_result_that_opens(shiftseg, folder, tmp_path):
     assert said["result"] == str(tmp_path / "r.ome.zarr")
 
 
+def test_axes_that_the_file_does_not_name_are_said_and_can_be_given(shiftseg, folder, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 40, 48), np.uint8), metadata=None, photometric="minisblack")
+    model = ("--model", folder / "model.safetensors", "--quiet")
+    _, said, _ = shiftseg("segment", "a.tif", *model, "--out", "guess.zarr")
+    assert "3 planes as depth" in said and "--axes" in said
+    assert open_result(tmp_path / "guess.zarr").axes == "zyx"
+    code, said, _ = shiftseg("segment", "a.tif", *model, "--axes", "TYX", "--out", "named.zarr")
+    assert code == 0 and "--axes" not in said
+    assert open_result(tmp_path / "named.zarr").axes == "tyx"
+    assert json.loads(shiftseg("info", "--image", "a.tif", "--axes", "tyx", "--json")[1])["image"]["axes"] == "tyx"
+    for wrong in ("yx", "qyx", "tzyx", "yyx"):
+        code, _, complaint = shiftseg("segment", "a.tif", *model, "--axes", wrong, "--out", "no.zarr")
+        assert code == 2 and wrong in complaint and complaint.count("\n") == 1
+
+
 def test_segment_prints_one_json_document(shiftseg, folder):
     image = folder / "data" / "images" / "a.tif"
     code, out, err = shiftseg("segment", image, "--model", folder / "model.safetensors", "--picture", "p.png", "--json")

@@ -149,6 +149,58 @@ def test_axes_can_be_corrected(open_widget, qtbot):
     assert "3" in widget.form.verdict.text()
 
 
+def test_axes_that_nothing_names_are_a_question_in_plain_sight(open_widget, qtbot):
+    """It runs by what it says that it assumes, and the record says so as well."""
+    viewer, widget = open_widget(layer_of((2, 24, 26)), window=True, show=True)
+    axes = widget.form.axes
+    assert axes.readings.isVisible() and axes.about.isVisible()
+    assert "2 planes of depth are assumed" in axes.about.text()
+    assert [axes.readings.itemText(k) for k in range(3)] == ["zyx: 2 planes of depth", "tyx: 2 time points", "cyx: 2 channels"]
+    run_to_end(qtbot, widget)
+    assert "2 planes of depth are assumed" in viewer.layers["cells instances"].metadata[KEY]["record"]["image"]["note"]
+    axes.readings.setCurrentIndex(1)
+    axes.readings.activated.emit(1)
+    assert axes.text() == "tyx"
+    assert not axes.about.isVisible()
+    run_to_end(qtbot, widget)
+    record = viewer.layers[-1].metadata[KEY]["record"]
+    assert (record["image"]["axes"], record["image"]["note"]) == ("tyx", "")
+
+
+def test_a_choice_is_remembered_for_its_layer(open_widget, qtbot):
+    first, other = layer_of((2, 24, 26)), layer_of((2, 24, 26), axis_labels=("c", "y", "x"))
+    other.name = "other"
+    _, widget = open_widget(first, other)
+    widget.form.layers.value = first
+    type_into(qtbot, widget.form.axes, "tyx")
+    widget.form.layers.value = other
+    assert widget.form.axes.text() == "cyx"
+    assert not widget.form.axes.readings.isVisibleTo(widget.form)
+    widget.form.layers.value = first
+    assert widget.form.axes.text() == "tyx"
+    first.data = noise((2, 30, 31))
+    assert widget.form.axes.text() == "tyx"
+
+
+def test_what_the_file_says_is_shown(open_widget, tmp_path):
+    import tifffile
+    from napari.layers._source import layer_source
+
+    data = noise((3, 2, 24, 26))
+    metadata = {"axes": "ZCYX", "PhysicalSizeZ": -2, "Channel": {"Name": ["DAPI", "actin"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", data, metadata=metadata)
+    with layer_source(path=str(tmp_path / "a.ome.tif"), reader_plugin="napari"):
+        layer = ImageLayer(data, name="cells")
+    _, widget = open_widget(layer)
+    form = widget.form
+    assert form.axes.text() == "zcyx"
+    assert "a.ome.tif" in form.axes.about.text()
+    assert not form.axes.readings.isVisibleTo(form)
+    assert [form.channels.boxes[0].itemText(k) for k in range(2)] == ["0 DAPI", "1 actin"]
+    assert "-2" in form.about_image.text() and form.about_image.isVisibleTo(form)
+    assert widget.image().scale[0] == 2
+
+
 def test_a_model_of_two_channels_takes_both(open_widget, qtbot, save_tiny):
     viewer, widget = open_widget(layer_of((2, 24, 26)), model=save_tiny("two", in_channels=2))
     assert widget.form.axes.text() == "cyx"

@@ -149,7 +149,7 @@ def _chain_breaks(file: tifffile.TiffFile) -> bool:
         (following,) = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
     except struct.error:
         return True
-    return bool(following > handle.size)
+    return bool(following >= handle.size)
 
 
 def _open(file: tifffile.TiffFile, path: Path, series: tifffile.TiffPageSeries, number: int, *, eager: bool) -> ArrayLike:
