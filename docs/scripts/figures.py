@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GROUPS = {**fast_figures.GROUPS, **measured_figures.GROUPS}
 GENERATED = {"results.md": "results_page", "paper.md": "paper_page", "performance.md": "performance_page"}
 # Pages of which every number is marked or given.
-COVERED = ("README.md", "docs/tour.md", "docs/models.md", "docs/inspect.md", "docs/analysis.md")
+COVERED = ("README.md", "docs/tour.md", "docs/models.md", "docs/inspect.md", "docs/analysis.md", "docs/architecture.md")
 
 
 @cache
