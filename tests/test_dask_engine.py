@@ -16,9 +16,10 @@ import pytest
 import tifffile
 from grey import bars
 from grey import grey_model as made
+from no_memory import FORMS, in_turn
 
 from napari_shiftseg import SegmentSettings, open_result, segment
-from napari_shiftseg.errors import ResultError, SettingsError
+from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError
 from napari_shiftseg.events import BlockDone, Event, Stage
 from napari_shiftseg.io import Image, WorkFolder, read_image, work_path
 from napari_shiftseg.segmentation import segment_steps
@@ -310,3 +311,11 @@ def test_without_dask_one_sentence_says_what_to_install(tmp_path, model, plane, 
     with pytest.raises(SettingsError, match=r'pip install "napari-shiftseg\[distributed\]"'):
         segment(plane[0], model, replace(LOCAL, workers=2), tmp_path / "r.zarr")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", **in_turn(FORMS))
+def test_a_worker_without_memory_is_not_asked_again(form):
+    error = form()
+    future = SimpleNamespace(status="error", exception=lambda: error)
+    with pytest.raises(OutOfMemoryError, match="memory ran out in a worker"):
+        object.__new__(dask_engine.DaskEngine)._failed(future, None)

@@ -7,6 +7,8 @@ import pytest
 pytest.importorskip("napari")
 pytest.importorskip("pytestqt")
 
+from no_memory import FORMS, OTHERS, in_turn
+
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.events import Stage
 from napari_shiftseg.plugin.jobs import End, run_guarded, sentence, start_job
@@ -115,3 +117,14 @@ def test_a_job_that_napari_stops_ends_as_cancelled(qtbot):
 def test_our_errors_are_sentences_and_others_name_their_class():
     assert sentence(ImageError("the image is empty.")) == "The image is empty."
     assert sentence(RuntimeError("first line\nsecond line")) == "RuntimeError: first line"
+
+
+@pytest.mark.parametrize("form", **in_turn(FORMS))
+def test_memory_that_ran_out_is_a_sentence_that_says_what_to_do(form):
+    text = sentence(form())
+    assert text.startswith("Memory ran out (") and "use smaller tiles" in text and "\n" not in text
+
+
+@pytest.mark.parametrize("form", **in_turn(OTHERS))
+def test_other_errors_do_not_say_so(form):
+    assert "Memory ran out" not in sentence(form())
