@@ -284,9 +284,12 @@ def test_names_may_change_without_another_layer_being_chosen(bench):
 def test_what_is_said_of_one_image_is_not_left_beside_another(bench):
     desk = bench()
     desk.run(16)
-    assert "compliant" in desk.segment.status.text()
+    assert "compliant" in desk.segment.status.text() and desk.segment.bar.intensity.text()
     other = desk.viewer.add_layer(ImageLayer(noise(), name="another"))
     desk.segment.form.layers.value = other
+    assert desk.segment.status.text() == desk.segment.bar.intensity.text() == ""
+    desk.run(16)
+    other.data = noise(seed=3)
     assert desk.segment.status.text() == ""
 
 

@@ -59,10 +59,9 @@ class LiveLabels:
         known |= {"store": str(result.stored.path), "run": result.record["run"]}
         name = layer_name(self._name, "instances", known["status"])
         levels = [laid_out(level, result.axes, place.layout) for level in written.levels]
-        layer = self._put(levels, place, {KEY: known}, name, written.features)
-        layer.editable = not layer.multiscale
+        self._put(levels, place, {KEY: known}, name, written.features).editable = False  # the store is read only
         self._stop()
-        return leave_behind(self.viewer, self._source_id, known["run"], ("instances",), spare=layer)
+        return leave_behind(self.viewer, self._source_id, known["run"], ("instances",), spare=self.layer)
 
     def remove(self) -> None:
         """Take an unfinished layer away, unless the user has made it his own."""
@@ -79,7 +78,7 @@ class LiveLabels:
         known = {"role": "unfinished instances", "source_id": self._source_id, "source": self._name, "axes": place.layout}
         levels = [laid_out(level, event.axes, place.layout) for level in event.levels]
         layer = self._put(levels, place, {KEY: known}, f"{self._name} instances (unfinished)")
-        layer.editable = False  # the run would write over it
+        layer.editable = False  # the run writes there
         self._stop()
         self._refresher = Refresher(layer, _EVERY)
 

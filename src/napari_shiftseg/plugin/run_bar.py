@@ -41,7 +41,13 @@ class RunBar(QWidget):
         self.cancel.setEnabled(running)
         self.progress.setVisible(running)
         self.intensity.show_record(None)
-        self._blocks, self._stage, self._done, self._total = blocks, "starting", 0, 0
+        self._running, self._blocks, self._stage, self._done, self._total = running, blocks, "starting", 0, 0
+
+    def forget(self) -> None:
+        """Say nothing more of a run that has ended: another image is looked at."""
+        if not self._running:
+            self.status.tell("", "")
+            self.intensity.show_record(None)
 
     def follow(self, event: Event, *, quiet: bool = False) -> None:
         """Show how far a run is; a quiet one says nothing."""

@@ -260,13 +260,13 @@ class SegmentWidget(QWidget):
         self._watched = self.layer
         if self._watched is not None:
             self._watched.events.data.connect(self._on_layer_data)
-        self._say("", "")  # it is about another image
+        self.bar.forget()
         self._guess_axes()
         self._refresh()
 
     def _on_layer_data(self, *_: Any) -> None:
         if isalive(self):
-            self._say("", "")
+            self.bar.forget()
             self.form.rules.forget()
             self._guess_axes()
             self._refresh()
