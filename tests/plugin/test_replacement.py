@@ -16,7 +16,7 @@ from napari.layers import Labels, Layer
 
 from napari_shiftseg import SegmentSettings, segment
 from napari_shiftseg.plugin.layers import draw, layer_tuples
-from napari_shiftseg.plugin.replacement import put_layers, replace_layers, words_on_kept
+from napari_shiftseg.plugin.replacement import PREVIEW, put_layers, replace_layers, words_on_kept
 from napari_shiftseg.plugin.signature import KEY, OLDER, is_untouched
 from napari_shiftseg.plugin.source import image_of, placement_of
 from napari_shiftseg.plugin.subject import is_result, subject_of
@@ -170,6 +170,31 @@ def test_layers_that_others_made_are_nothing_to_us(desk):
     put = desk.run()
     assert not set(map(id, foreign)) & set(map(id, put.layers))
     assert all(np.array_equal(layer.data, data) for layer, data in zip(foreign, before, strict=True))
+
+
+def test_a_viewer_that_hides_its_private_side_is_as_good(desk):
+    """napari hands such a viewer to a plugin that a script docks, and such layers with it."""
+    from napari.utils._proxies import PublicOnlyProxy
+
+    first = desk.run().layers
+    desk.viewer = PublicOnlyProxy(desk.viewer)
+    assert is_untouched(desk.viewer.layers[-1])
+    put = desk.run()
+    assert put.kept == [] and [a is b for a, b in zip(first, put.layers, strict=True)] == [True] * 3
+    put.layers[-1].name = "mine"
+    put = desk.run()
+    assert put.kept == first[-1:] and put.layers[-1] is not first[-1]
+
+
+def test_previews_of_other_parts_of_an_image_use_one_layer(desk):
+    for number, shape in enumerate([(5, 6), (9, 4), (9, 4)]):
+        known = {"role": PREVIEW, "source_id": desk.image.unique_id, "axes": "yx", "run": str(number)}
+        data = np.full(shape, number + 1, np.int32)
+        put = replace_layers(desk.viewer, [(data, {"name": "cells preview", "metadata": {KEY: known}}, "labels")])
+        if number == 1:
+            put.layers[0].name = "mine"
+    assert [layer.data.shape for layer in desk.viewer.layers[1:]] == [(9, 4), (9, 4)]
+    assert [layer.data.max() for layer in desk.viewer.layers[1:]] == [2, 3]
 
 
 # -- random orders ----------------------------------------------------------------------------------------------------
