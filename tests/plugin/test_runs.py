@@ -343,6 +343,26 @@ def test_lines_that_the_user_made_his_own_are_left_to_him(bench, touch):
     assert lines in desk.viewer.layers and others[0] not in desk.viewer.layers
 
 
+@pytest.mark.parametrize("ending", ["dock closed", "result deleted", "other result"])
+def test_renamed_lines_outlive_what_they_were_drawn_over(bench, ending):
+    desk = bench()
+    desk.inspect.form.layers.value = desk.run(16)
+    for box in (desk.inspect.form.seams, desk.inspect.form.grid):
+        box.setChecked(True)
+    lines = desk.viewer.layers["cells tile seams"]
+    lines.name = "mine"
+    if ending == "dock closed":
+        desk.inspect.overlays.close()
+    elif ending == "result deleted":
+        desk.viewer.layers.remove("cells instances")
+        desk.viewer.layers.remove("cells embedding")
+    else:
+        desk.inspect.form.seams.setChecked(False)
+        desk.inspect.form.layers.value = desk.layer("embedding")
+    assert lines in desk.viewer.layers and len(lines.data)
+    assert sum("period grid" in x.name for x in desk.viewer.layers) == (ending == "other result")
+
+
 def test_lines_of_another_result_do_not_pile_up(bench):
     desk = bench()
     desk.run(16)
