@@ -381,6 +381,7 @@ def test_a_model_without_foreground_labels_every_pixel(tmp_path):
         "channels",
         "percentiles",
         "both",
+        "fixed",
         "per",
         "bandwidth",
     ],

@@ -87,6 +87,7 @@ DISTURBED = {
     "lines": lines,
     "rays": rays,
     "clusters": lambda image: rays(image, (3, 3)),
+    "long tracks": lambda image: rays(image, (2, 25)),
     "a speck": speck,
     "a large speck": lambda image: speck(image, 20),
     "a blurred speck": lambda image: speck(image, blur=1.0),
@@ -139,6 +140,8 @@ ORDINARY = {
     "vignetting": 100 * (1 - ((Y - 100) ** 2 + (X - 130) ** 2) / 1e5) + RNG.normal(0, 2, SHAPE),
     "a gradient with few nuclei": sparse(3) + np.linspace(0, 60, 500),
     "out-of-focus light": sparse(4) + ndimage.gaussian_filter(discs(1, 30, 20, shape=(500, 500)), 15) / 4,
+    "many out of focus under few bright ones": field(count=2, top=8000, noise=1.0, shape=(400, 400))
+    + ndimage.gaussian_filter(discs(0, 10, 14, shape=(400, 400)), 9),
     "8 bits, background 0": discs().astype(np.uint8),
     "a background cut off": np.where(field() < 130, 0, field()),
     "few levels": (discs() // 100).astype(np.uint8),

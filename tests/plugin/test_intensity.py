@@ -81,6 +81,9 @@ def test_a_series_that_bleaches_warns_and_each_frame_can_have_its_own_limits(ope
     run(qtbot, widget)
     assert "In 2 of 3 time points (1, 2)" in widget.bar.intensity.text() and "#e6a117" in widget.bar.intensity.text()
     widget.form.intensity.per.setCurrentText("frame")
+    widget.form.intensity.choice.setCurrentText("limits")
+    assert widget.settings().limits_per == "image", "given limits are those of every frame"
+    widget.form.intensity.choice.setCurrentText("from the model")
     run(qtbot, widget)
     assert "each frame has its own limits" in widget.bar.intensity.text() and "#e6a117" not in widget.bar.intensity.text()
     labels = viewer.layers["cells instances"]

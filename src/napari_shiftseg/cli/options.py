@@ -111,7 +111,7 @@ def limits(text: str) -> tuple[float, float] | tuple[tuple[float, float], ...]:
     """Two intensities, or two for each channel.
 
     >>> limits("100,4000"), limits("100,4000:0,255")
-    ((100.0, 4000.0), ((100.0, 4000.0), (0.0, 255.0)))
+    ((100, 4000), ((100, 4000), (0, 255)))
     """
     pairs = tuple(_pair(part, "100,4000 or 100,4000:0,255") for part in text.split(":"))
     return pairs[0] if len(pairs) == 1 else pairs
@@ -121,7 +121,7 @@ def percentiles(text: str) -> tuple[float, float]:
     """Two percentiles.
 
     >>> percentiles("1,99.8")
-    (1.0, 99.8)
+    (1, 99.8)
     """
     return _pair(text, "1,99.8")
 

@@ -55,7 +55,8 @@ class IntensityForm(QWidget):
 
     def wish(self) -> dict[str, Any]:
         """What `SegmentSettings` takes; SettingsError where a field holds no number."""
-        wish: dict[str, Any] = {"limits_per": self.per.currentText(), "invert": self.invert.isChecked()}
+        per = self.per.currentText() if self.per.isEnabled() else "image"
+        wish: dict[str, Any] = {"limits_per": per, "invert": self.invert.isChecked()}
         if self.choice.currentText() != _FROM_MODEL:
             wish[self.choice.currentText()] = (_number(self.low, "the lower limit"), _number(self.high, "the upper limit"))
         if self.no_data.text().strip():
@@ -94,6 +95,7 @@ class IntensityForm(QWidget):
         self._pair.setVisible(choice != _FROM_MODEL)
         self._rows.labelForField(self._pair).setVisible(choice != _FROM_MODEL)
         self.take.setVisible(choice == _LIMITS)
+        self.per.setEnabled(choice != _LIMITS)  # the same two numbers for every frame
         if choice == _LIMITS:
             self._take_contrast()
         else:

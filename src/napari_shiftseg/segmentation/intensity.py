@@ -69,6 +69,8 @@ def check_intensity(settings: SegmentSettings) -> None:
         raise SettingsError("limits and percentiles were given; give one of them.")
     if settings.limits_per not in ("image", "frame"):
         raise SettingsError(f"limits_per is {settings.limits_per!r}; give 'image' or 'frame'.")
+    if settings.limits is not None and settings.limits_per == "frame":
+        raise SettingsError("limits for all frames and limits per frame were given; give percentiles, or one of the two.")
     for low, high in _pairs(settings.limits) or ():
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise SettingsError(f"limits are {low:g} and {high:g}; give two numbers, the lower one first.")
@@ -107,7 +109,7 @@ def scale_frames(record: ModelRecord | None, frames: Sequence[Frame], settings: 
         "no_data": settings.no_data,
     }
     views = [frame.view for frame in frames]
-    each = settings.limits_per == "frame" and pairs is None and len(frames) > 1
+    each = settings.limits_per == "frame" and len(frames) > 1
     if each:
         whole = rule.scaling(views, **wish)  # frames without data take part in nothing
         scalings = [_frame_scaling(rule, view, wish, whole) for view in views]
@@ -262,7 +264,7 @@ def _faint_frames(scaling: Scaling, frames: Sequence[Frame]) -> tuple[str, ...]:
     most = _percent(max(0.0, min(reached.values())))
     return (
         f"In {_numbered(faint, len(reached), 'time point')} nothing is brighter than {most} "
-        "of the scale that all share; if the series bleaches, take limits per frame (--limits-per frame).",
+        'of the scale that all share; if the series bleaches, take "Limits per frame" (--limits-per frame).',
     )
 
 
