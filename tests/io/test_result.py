@@ -1,5 +1,6 @@
 """Results out and in: complete or not there, and valid OME-Zarr."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,41 @@ def test_pyramid_of_labels_is_nearest_and_that_of_the_image_is_the_mean(tmp_path
     assert [level.shape for level in means] == [level.shape for level in levels]
     np.testing.assert_array_equal(means[1][:257], np.rint(pixels[:514].reshape(257, 2, 130, 2).mean(axis=(1, 3))))
     assert result.levels("embedding") == ()
+
+
+@pytest.mark.parametrize("part", ["embedding", "foreground"])
+def test_no_level_mixes_the_codes_of_two_objects(tmp_path, part):
+    """Stripes of one pixel: the mean of two by two is a value that no pixel has."""
+    stripes = np.tile(np.array([0.0, 1.0], np.float32), (600, 300))
+    labels = stripes.astype(np.uint32)
+    values = stripes[None] if part == "embedding" else stripes
+    result = open_result(save_result(tmp_path / "r.zarr", labels=labels, axes="yx", record={}, **{part: values}))
+    levels = result.levels(part)
+    assert len(levels) > 2
+    assert all(set(np.unique(level[...])) <= {0.0, 1.0} for level in levels)
+
+
+def test_a_translation_holds_for_all_parts_and_levels(tmp_path):
+    image = Image.from_array(np.zeros((600, 500), np.uint8), scale=(0.5, 0.25))
+    image = replace(image, translation=(7.0, -9.0))
+    path = save_result(
+        tmp_path / "r.zarr",
+        labels=np.zeros((600, 500), np.uint16),
+        axes="yx",
+        scale=(0.5, 0.25),
+        translation=(7, -9),
+        record={},
+        image=image,
+    )
+    assert open_result(path).translation == (7, -9)
+    assert read_image(path).translation == (7, -9)
+    for folder, mean in (("", 1), ("labels/instances", 0)):
+        levels = zarr.open_group(path / folder, mode="r").attrs["ome"]["multiscales"][0]["datasets"]
+        for number, level in enumerate(levels):
+            shift = mean * (2**number - 1) / 2
+            assert level["coordinateTransformations"][1]["translation"] == [7 + 0.5 * shift, -9 + 0.25 * shift]
+    with pytest.raises(ResultError, match="translation"):
+        save_result(tmp_path / "s.zarr", labels=np.zeros((6, 5), np.uint8), axes="yx", translation=(1,), record={})
 
 
 def test_levels_carry_scale_and_the_shift_of_the_mean(tmp_path):

@@ -11,7 +11,7 @@ import zarr
 
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.io.axes import unit_name
-from napari_shiftseg.io.image import read_image
+from napari_shiftseg.io.image import Image, read_image
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
@@ -129,6 +129,12 @@ def test_steps_of_ome_are_read_or_said(tmp_path, steps, step, unit, said):
     image = read_image(ome_tiff(tmp_path / "a.ome.tif", image_xml(steps=f'{steps} PhysicalSizeY="3"')))
     assert (image.scale, image.units) == ((3.0, step), ("micrometer", unit))
     assert said in image.note and bool(image.note) == bool(said)
+
+
+@pytest.mark.parametrize("scale", [(1.0, -0.5), (0.0, 1.0), (1.0, np.nan), (np.inf, 1.0), (1.0,)])
+def test_an_image_has_no_step_that_is_none(scale):
+    with pytest.raises(ImageError, match="scale"):
+        Image.from_array(ramp(4, 5), scale=scale)
 
 
 def test_units_are_told_apart_by_case_where_it_decides():

@@ -173,6 +173,7 @@ def test_a_result_reopens_where_its_image_was(tiny, tmp_path, axes, place):
         found = tuple(np.rint(labels.world_to_data(world)).astype(int))
         assert labels.data[found] == drawn.result.labels[tuple(here[axis] for axis in drawn.result.axes)]
     assert image.units == layer.units
+    assert image.axis_labels == tuple("channel" if axis == "c" else axis for axis in axes)
 
 
 def test_other_programs_find_a_moved_result_there(tiny, tmp_path):

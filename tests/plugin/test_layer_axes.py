@@ -155,6 +155,15 @@ def test_a_choice_lives_as_long_as_the_number_of_axes(stack):
     assert axes_of_layer(layer).by != "user"
 
 
+def test_what_the_user_calls_an_axis_keeps_the_steps_of_the_others(stack):
+    path, data = stack
+    layer = layer_from(path, data)
+    choose_axes(layer, "tcyx")
+    assert image_of(layer, "tcyx").axes == "tcyx"
+    assert image_of(layer, "tcyx").scale[0] == 1  # the file gives a step of depth
+    assert image_of(layer, "zcyx").scale[0] == 2
+
+
 def test_a_layer_that_was_placed_keeps_its_own_steps(stack):
     path, data = stack
     layer = layer_from(path, data, scale=(3, 1, 1, 1), units=("um", "pixel", "um", "um"))

@@ -128,3 +128,28 @@ def test_what_is_measured_has_the_order_of_the_result(tiny, axes):
     assert np.array_equal(subject.frame("labels")[...], result.labels[frame])
     assert np.array_equal(subject.frame("embedding")[...], result.embedding[(slice(None), *frame)])
     assert set(viewer.layers["cells instances"].metadata[KEY]["axes"]) <= set(axes) | {"_"}
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("axes", ["tcyx", "xy", "yxt"])
+def test_a_result_out_of_core_lies_there_and_reopens_there(open_large, qtbot, tmp_path, axes):
+    from napari_shiftseg.plugin.reader import get_reader
+
+    sizes = {"t": 2, "c": 2, "y": 60, "x": 70}
+    data = np.random.default_rng(1).integers(0, 255, [sizes[axis] for axis in axes]).astype(np.uint8)
+    place = {"translate": range(3, 3 + len(axes)), "scale": range(2, 2 + len(axes))}
+    viewer, widget = open_large(tmp_path / "r.ome.zarr", data, axis_labels=tuple(axes), **place)
+    widget.run()
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
+    assert "Written" in widget.status.text(), widget.status.text()
+    image, labels = viewer.layers["cells"], viewer.layers["cells instances"]
+    path = str(tmp_path / "r.ome.zarr")
+    (again,) = (ViewerModel().add_labels(found, **look) for found, look, kind in get_reader(path)(path) if kind == "labels")
+    assert np.asarray(labels.data).any()
+    for pixel in np.ndindex(*(min(size, 2) for size in data.shape)):
+        world = np.asarray(image.data_to_world(pixel))[-labels.ndim :]
+        at = [tuple(np.rint(layer.world_to_data(world)).astype(int)) for layer in (labels, again)]
+        here = dict(zip(axes, pixel, strict=True))
+        kept = dict(zip(labels.metadata[KEY]["axes"], at[0], strict=True))
+        assert all(kept[axis] == here[axis] for axis in "tyx" if axis in axes)
+        assert np.asarray(labels.data[at[0]]) == again.data[at[1]]

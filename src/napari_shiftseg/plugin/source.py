@@ -84,6 +84,12 @@ class Placement:
         layout = "".join("_" if letter in axes else letter for letter in self.layout)
         return replace(moved, scale=self.scale * lengths, layout=layout)
 
+    def named(self) -> "Placement":
+        """With the letter of an axis as its label, where it has none but napari's number."""
+        pairs = zip(self.layout, self.axis_labels, strict=True)
+        labels = (("channel" if axis == "c" else axis) if label.lstrip("-").isdecimal() else label for axis, label in pairs)
+        return replace(self, axis_labels=tuple(labels))
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -143,9 +149,13 @@ def image_of(layer: ImageLayer, axes: str, assumed: str = "") -> Image:
         name=layer.name,
     )
     start = (*map(float, layer.data_to_world((0.0,) * layer.ndim)), *(0.0,) * samples)
-    place = replace(place_of_layer(layer), layout=image.axes[: layer.ndim]).to_dict()
+    place = replace(place_of_layer(layer), layout=image.axes[: layer.ndim]).named().to_dict()
     made = replace(image, source=str(layer.source.path or "napari layer"), translation=start if any(start) else (), place=place)
-    made = _with_file(made, layer) if (file := file_of(layer)) is not None and set(axes) <= set(file.axes) else made
+    file = file_of(layer)
+    if file is not None and file.data.shape == made.data.shape:
+        file = file.called(made.axes)  # the user may have named them
+    if file is not None and set(made.axes) <= set(file.axes):
+        made = _with_file(made, file, bare=_is_bare(layer))
     return replace(made, assumed=assumed, note=" ".join(part for part in (made.note, assumed) if part))
 
 
@@ -179,17 +189,15 @@ def part_of(place: Placement, sizes: Mapping[str, int], wanted: str) -> Placemen
     return place.of(axes).spread({axis: sizes[axis] for axis in axes if axis not in wanted})
 
 
-def _with_file(image: Image, layer: ImageLayer) -> Image:
-    """The image with what its file knows beyond the layer."""
-    file = file_of(layer)
-    assert file is not None
+def _with_file(image: Image, file: Image, *, bare: bool) -> Image:
+    """The image with what its file knows beyond the layer; also step and place, where the layer is bare of them."""
     sizes = file.sizes
     if any(sizes[axis] != size for axis, size in image.sizes.items() if axis != "c"):
         return image
     channels = file.channels if len(file.channels) == image.sizes.get("c") else ()
     note = " ".join(file.note.replace(file.assumed, "").split()) if file.assumed else file.note
     image = replace(image, channels=channels, note=" ".join(part for part in (image.note, note) if part))
-    if not _is_bare(layer):
+    if not bare:
         return image
     at = [file.axes.index(axis) for axis in image.axes]
     return replace(
