@@ -16,7 +16,7 @@ from napari_shiftseg.plugin.layers import KEY, layer_tuples, put_layers, segment
 from napari_shiftseg.plugin.source import image_of, placement_of
 from napari_shiftseg.plugin.subject import subject_of
 
-SIZES = {"t": 2, "c": 2, "z": 3, "y": 10, "x": 13}
+SIZES = {"t": 2, "c": 4, "z": 3, "y": 10, "x": 13}
 PLACES = {
     "plain": {},
     "moved, scaled and mirrored": {"scale": (2.0, 3.0, -0.5, 0.25), "translate": (5.0, -7.0, 11.0, 3.0)},
@@ -135,7 +135,7 @@ def test_what_is_measured_has_the_order_of_the_result(tiny, axes):
 def test_a_result_out_of_core_lies_there_and_reopens_there(open_large, qtbot, tmp_path, axes):
     from napari_shiftseg.plugin.reader import get_reader
 
-    sizes = {"t": 2, "c": 2, "y": 60, "x": 70}
+    sizes = {"t": 2, "c": 4, "y": 60, "x": 70}
     data = np.random.default_rng(1).integers(0, 255, [sizes[axis] for axis in axes]).astype(np.uint8)
     place = {"translate": range(3, 3 + len(axes)), "scale": range(2, 2 + len(axes))}
     viewer, widget = open_large(tmp_path / "r.ome.zarr", data, axis_labels=tuple(axes), **place)
@@ -146,7 +146,7 @@ def test_a_result_out_of_core_lies_there_and_reopens_there(open_large, qtbot, tm
     path = str(tmp_path / "r.ome.zarr")
     (again,) = (ViewerModel().add_labels(found, **look) for found, look, kind in get_reader(path)(path) if kind == "labels")
     assert np.asarray(labels.data).any()
-    for pixel in np.ndindex(*(min(size, 2) for size in data.shape)):
+    for pixel in np.ndindex(*(min(size, 4) for size in data.shape)):
         world = np.asarray(image.data_to_world(pixel))[-labels.ndim :]
         at = [tuple(np.rint(layer.world_to_data(world)).astype(int)) for layer in (labels, again)]
         here = dict(zip(axes, pixel, strict=True))
