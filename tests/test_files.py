@@ -13,11 +13,13 @@ import tifffile
 from grey import UNCHANGED, bars
 from grey import grey_model as made
 
-from napari_shiftseg import cli, save_model, segment, train
+from napari_shiftseg import cli, open_result, save_model, segment, train
 from napari_shiftseg.errors import ModelError, ResultError
+from napari_shiftseg.events import drain
 from napari_shiftseg.files import replacing
 from napari_shiftseg.io import save_labels_tiff
 from napari_shiftseg.network import TrainImage, TrainSettings
+from napari_shiftseg.segmentation import segment_steps
 
 needs_nodes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 
@@ -174,6 +176,17 @@ def test_nor_does_the_library(make, save, tmp_path):
             settings = TrainSettings(spec=model.spec, steps=1, device="cpu", checkpoint=place)
             train([TrainImage.from_arrays(bars((60, 60)), np.ones((60, 60), int), settings.normalisation)], settings)
     assert seen(place) == before
+
+
+def test_a_link_to_a_result_is_not_replaced(folder, tmp_path):
+    """The store that it leads to may be in use, and would stay where it is under no name."""
+    link, target = tmp_path / "link.ome.zarr", folder / "r.ome.zarr"
+    link.symlink_to(target)
+    before = open_result(target).labels[:]
+    with pytest.raises(ResultError, match=r"link\.ome\.zarr is there"):
+        drain(segment_steps(bars((60, 60)), made(2), out=link, overwrite=True))
+    assert link.is_symlink()
+    np.testing.assert_array_equal(open_result(target).labels[:], before)
 
 
 def test_a_file_and_a_link_to_one_are_replaced(tmp_path):
