@@ -364,6 +364,7 @@ def test_a_model_without_foreground_labels_every_pixel(tmp_path):
         ),
         (np.zeros((30, 30)), None, {"percentiles": (50, 101)}, SettingsError, "give two from 0 to 100"),
         (np.zeros((30, 30)), None, {"limits": (0, 1), "percentiles": (1, 99)}, SettingsError, "give one of them"),
+        (np.zeros((30, 30)), None, {"limits": (0, 1), "limits_per": "frame"}, SettingsError, "one of the two"),
         (np.zeros((30, 30)), None, {"limits_per": "tile"}, SettingsError, "give 'image' or 'frame'"),
         (np.zeros((30, 30)), None, {"bandwidth": -1.0}, SettingsError, "give positive numbers"),
     ],
