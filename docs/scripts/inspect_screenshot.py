@@ -50,6 +50,11 @@ def open_viewer():
     return viewer
 
 
+def instances(viewer):
+    """The instances layer, whose name says whether the rules were kept."""
+    return next(layer for layer in viewer.layers if layer.metadata.get(KEY, {}).get("role") == "instances")
+
+
 def segmented(viewer, model, write, **options):
     """The nuclei sample and its result, as the Segment widget shows them."""
     data, known, kind = nuclei()[0]
@@ -57,7 +62,7 @@ def segmented(viewer, model, write, **options):
     settings = SegmentSettings(write=write, allow_noncompliant=True)
     drawn = drain(segment_and_draw(image_of(layer, "yx"), model, settings))
     put_layers(viewer, layer_tuples(drawn, placement_of(layer, "yx", "yx"), "nuclei", layer.unique_id))
-    viewer.layers["nuclei instances"].opacity = 0.45
+    instances(viewer).opacity = 0.45
     viewer.reset_view()
 
 
@@ -83,7 +88,7 @@ def window_with(model, write, path):
         widget.form.grid.setChecked(True)
     else:
         viewer.scene.camera.zoom *= 0.95
-    viewer.layers.selection.active = viewer.layers["nuclei instances"]
+    viewer.layers.selection.active = instances(viewer)
     settle()
     viewer.window._qt_window.grab().save(str(path))
     print(path.name, "|", widget.form.finding.text(), "|", widget.form.answer.text())
@@ -102,7 +107,7 @@ def turned(model, path):
     segmented(viewer, model, 64, rotate=30, scale=(0.5, 0.5), translate=(10, 20))
     widget = inspect(viewer)
     widget.form.grid.setChecked(True)
-    viewer.layers["nuclei instances"].opacity = 0.3
+    instances(viewer).opacity = 0.3
     layer = viewer.layers["nuclei"]
     layer.interpolation2d = "nearest"
     layer.contrast_limits = (0, 80)
