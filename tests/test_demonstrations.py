@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_shiftseg import (
     SegmentSettings,
@@ -78,3 +79,33 @@ def test_disks_without_a_label_are_told_though_no_tile_shows(disks, write):
     assert report.score.unlabelled == len(bare) > 100 and report.score.fn >= len(bare)
     assert report.finding == "warn" and not report.right
     assert f"({len(bare)} have no label at all)" in report.verdict
+
+
+@pytest.mark.parametrize("model", ["disks-fig2b", "disks-fig3", "disks-fig3a"])
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("fig3", 20),
+        *((name, 1000) for name in ("fig2a", "fig2b", "fig3", "fig6_noise", "fig6_elastic", "fig7a", "jittered_disks")),
+    ],
+)
+def test_no_disk_of_any_preset_vanishes(name, write, model):
+    """Disks share codes with many others, in every demonstration."""
+    drawn, net = synthetic.make(synthetic.preset(name).recipe), load_model(model)
+    result = segment(drawn.image, net, SegmentSettings(write=write, device="cpu", allow_noncompliant=True))
+    pieces = ndimage.label(result.foreground >= net.record.clustering.threshold, np.ones((3, 3)))[0]
+    large = np.bincount(pieces.ravel()) >= net.record.clustering.min_size
+    large[0] = False
+    np.testing.assert_array_equal(result.labels > 0, large[pieces])
+    sizes, labelled = np.bincount(drawn.labels.ravel()), np.bincount(drawn.labels[result.labels > 0], minlength=1)
+    whole = np.flatnonzero(sizes >= sizes[1:].max() / 2)[1:]  # the image cuts off others
+    assert len(whole) > 100 and (labelled[whole] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "least"), [("fig3", "disks-fig3", 0.97), ("fig2b", "disks-fig2b", 0.99), ("fig7a", "disks-fig3", 0.98)]
+)
+def test_disks_of_shared_codes_are_found(name, model, least):
+    drawn = synthetic.make(synthetic.preset(name).recipe)
+    labels = segment(drawn.image, load_model(model), SegmentSettings(write=1000, device="cpu")).labels
+    assert match_score(labels, drawn.labels).ap >= least

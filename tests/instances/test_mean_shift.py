@@ -326,6 +326,14 @@ def test_a_small_cluster_between_two_large_ones_stays_if_nothing_lies_between():
     assert len(mean_shift(np.concatenate([points, mixed]), 0.75, dip=0.8).modes) == 2
 
 
+@pytest.mark.parametrize(("count", "modes"), [(180, 2), (240, 3)])
+def test_what_lies_between_two_objects_is_a_mixture_only_if_both_are_three_times_as_dense(count, modes):
+    """A third as dense as they are and along a way full of points: an object that has their mixtures on both sides stays."""
+    ends, middle = clusters([[0.0, 0], [12, 0]], 900)[0], clusters([[6.0, 0]], count)[0]
+    mixed = np.linspace([0.0, 0], [12, 0], 600)
+    assert len(mean_shift(np.concatenate([ends, mixed, middle]), 0.75, dip=0.8).modes) == modes
+
+
 def test_where_the_mixtures_of_two_pairs_cross_is_no_object():
     """The heap lies on neither of the straight ways, but near both."""
     ends = np.array([[0.0, 0, 0], [12, 0, 0], [6, -6, 1.3], [6, 6, 1.3]])
