@@ -94,7 +94,9 @@ def label_steps(
     shape = tuple(embedding.shape[1:])
     check_embedding(shape, foreground, settings)
     found = yield from piece_steps(embedding, foreground, settings, threads=min(_MOST_THREADS, cores()), device=device)
-    return labels_of(fragments_of(found, foreground, settings), settings)
+    fragments = fragments_of(found, foreground, settings)
+    del found  # as large as the rest will be
+    return labels_of(fragments, settings)
 
 
 def labels_of(fragments: Fragments, settings: LabelSettings) -> npt.NDArray[np.uint32]:
@@ -107,7 +109,8 @@ def labels_of(fragments: Fragments, settings: LabelSettings) -> npt.NDArray[np.u
     if len(rest.sizes):
         joins = placed(rest.sizes, rest.border, rest.contacts, min_size)
         again, parts = numbered_again(np.sort(fragments.first[numbers > 0]), joins, rest.first)
-        labels = np.where(rest.pixels > 0, np.append(np.uint32(0), parts)[rest.pixels], again[labels])
+        labels, there = again[labels], rest.pixels > 0
+        labels[there] = parts[rest.pixels[there] - 1]
     return labels
 
 
