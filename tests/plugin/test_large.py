@@ -16,7 +16,7 @@ from napari.layers import Labels
 
 from napari_shiftseg import SegmentSettings, load_model, open_result, segment
 from napari_shiftseg.errors import ImageError
-from napari_shiftseg.events import BlockDone, Stage, TileDone
+from napari_shiftseg.events import BlockDone, Stage
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import Image, work_path
 from napari_shiftseg.plugin import large_jobs, result_place
@@ -185,7 +185,11 @@ def test_finished_blocks_are_seen_during_the_run(open_large, qtbot, tmp_path, st
 @pytest.mark.parametrize(
     ("stop", "said", "kept"),
     [
-        (lambda event: isinstance(event, TileDone), "No block is finished: Run begins anew.", False),
+        (
+            lambda event: isinstance(event, Stage) and event.text == "network and clustering",
+            "No block is finished: Run begins anew.",
+            False,
+        ),
         (lambda event: isinstance(event, Stage) and event.text == "labels", "The network's work is kept", True),
     ],
     ids=["in the network", "before the labels"],
