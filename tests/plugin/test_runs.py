@@ -117,6 +117,7 @@ def test_labels_are_never_measured_with_the_embedding_of_another_run(bench, save
     text = desk.measure()
     assert not is_green(text) and desk.inspect.findings.subject.embedding is None
     assert "no embedding of this run" in text and "run again with Embedding layers on" in text
+    assert without_embedding(desk.viewer, desk.image) is desk.layer("instances"), "that of the older run is not its own"
     desk.run(15, bad=True)
     text = desk.measure()
     subject = desk.inspect.findings.subject
@@ -301,19 +302,20 @@ def test_saved_results_keep_the_identity_of_their_run(bench, tmp_path, tiny):
         wish = SegmentSettings(write=write, allow_noncompliant=True, keep_embedding=embedding, out_of_core=False)
         stores[name] = segment(noise(), load_model(tiny), wish)
         stores[name].save(tmp_path / f"{name}.zarr")
-    shutil.copytree(tmp_path / "b.zarr", tmp_path / "old.zarr")
-    attributes = json.loads((tmp_path / "old.zarr" / "zarr.json").read_text())
-    del attributes["attributes"][KEY]["record"]["run"]
-    (tmp_path / "old.zarr" / "zarr.json").write_text(json.dumps(attributes))
+    for name in ("a", "b"):
+        shutil.copytree(tmp_path / f"{name}.zarr", tmp_path / f"old {name}.zarr")
+        attributes = json.loads((tmp_path / f"old {name}.zarr" / "zarr.json").read_text())
+        del attributes["attributes"][KEY]["record"]["run"]
+        (tmp_path / f"old {name}.zarr" / "zarr.json").write_text(json.dumps(attributes))
     layers = {}
-    for name in ("a", "b", "old"):
+    for name in ("a", "b", "old a", "old b"):
         made = [desk.viewer.add_layer(Layer.create(*given)) for given in read_result(str(tmp_path / f"{name}.zarr"))]
         layers[name] = made[-1]
     assert layers["a"].metadata[KEY]["run"] == stores["a"].record["run"] != stores["b"].record["run"]
     assert layers["b"].name == "b instances (non-compliant)"
-    for name, has in (("a", True), ("b", False), ("old", False)):
+    for name, has in (("a", True), ("b", False), ("old a", True), ("old b", False)):
         assert (subject_of(desk.viewer, layers[name]).embedding is not None) == has
-    assert without_embedding(desk.viewer, None) is layers["old"]
+    assert without_embedding(desk.viewer, None) is layers["old b"]
 
 
 # -- lines and unfinished layers --------------------------------------------------------------------------------------
