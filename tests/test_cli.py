@@ -486,6 +486,42 @@ def test_evaluate_says_which_column_is_missing(shiftseg, folder):
     assert code == 2 and "--by colour" in one_line(err)
 
 
+# ---- likeness ------------------------------------------------------------------------------------------------------
+
+
+def test_train_states_what_the_model_knows_and_others_are_compared_with_it(shiftseg, folder):
+    """Trained on bright blobs: such an image is alike, its negative is not, and check, segment and info say so."""
+    code, out, err = shiftseg("train", folder / "data", "--out", "m", *TINY, "--steps", 1, "--kind", "round blobs", "--quiet")
+    assert code == 0, err
+    known = load_model("m.safetensors").record.known
+    assert (known.kind, known.polarity, known.images, known.channels) == ("round blobs", "bright", 3, 1)
+    assert fields(out)["knows"] == known.describe() == fields(shiftseg("info", "--model", "m.safetensors")[1])["knows"]
+    image = folder / "data" / "images" / "a.tif"
+    pixels = tifffile.imread(image)
+    tifffile.imwrite("negative.tif", pixels.max() - pixels)
+    for name, start in (
+        (image, "Like what m knows: round blobs."),
+        ("negative.tif", "Unlike what m knows, round blobs: dark objects"),
+    ):
+        code, out, _ = shiftseg("check", "--model", "m.safetensors", "--image", name)
+        assert code == 0 and fields(out)["likeness"].startswith(start)
+        before = fields(out)["likeness"]
+        code, out, _ = shiftseg("segment", name, "--model", "m.safetensors", "--dry-run")
+        assert code == 0 and fields(out)["likeness"] == before
+    code, out, _ = shiftseg("segment", "negative.tif", "--model", "m.safetensors", "--picture", "p.png", "--json", "--quiet")
+    told = json.loads(out)["likeness"]
+    assert (code, told["verdict"], told["objects"]) == (0, "unlike", True)
+    assert (
+        json.loads(shiftseg("check", "--model", "m.safetensors", "--image", image, "--json")[1])["likeness"]["verdict"]
+        == "like"
+    )
+
+
+def test_info_lists_demonstrations_apart(shiftseg):
+    said = fields(shiftseg("info")[1])
+    assert "nuclei" in said["models"] and "disks" not in said["models"] and "disks-fig3" in said["demos"]
+
+
 # ---- check and info ------------------------------------------------------------------------------------------------
 
 CHECKS = {
