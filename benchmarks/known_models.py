@@ -26,8 +26,8 @@ from napari_shiftseg.segmentation import learned_steps
 
 WEIGHTS = Path(str(files("napari_shiftseg") / "weights"))
 FOLDERS = ("dsb2018_fluo", "bitdepth_dapi16")
-# Training images that a model runs over again, every second one of nuclei.
-RUNS = 244
+# Most training images that a model runs over again: all of them.
+RUNS = 488
 KINDS = {"nuclei": "fluorescent nuclei", **dict.fromkeys(MODELS, "same-looking disks only")}
 
 

@@ -36,9 +36,9 @@ OTHERS = (
     "usiigaci_t98g_phase",
 )  # fmt: skip
 # planes of a volume, twins of every so many validation images, synthetic images of a kind
-PLANES, EVERY, DRAWN = 12, 4, 8
+PLANES, EVERY, DRAWN = 12, 6, 5
 # images of a group of other kinds that are run
-RUN = 24
+RUN = 12
 # larger images of folders are run by a part: what is compared is bounded anyway
 LARGEST = 1024
 MARK = ("<!-- likeness: begin -->", "<!-- likeness: end -->")

@@ -92,6 +92,19 @@ def test_where_nothing_can_run_or_nothing_is_known_the_line_claims_nothing(open_
     assert widget.form.likeness.text() == ""
 
 
+def test_a_line_that_grows_is_shown_whole(open_widget, qtbot, knowing):
+    """Qt's forms cut what grows after they were laid out."""
+    _, widget = open_widget(ImageLayer(squares()), model=knowing())
+    widget.resize(300, 900)
+    widget.show()
+    qtbot.waitExposed(widget)
+    said(widget, qtbot, "like")
+    line = widget.form.likeness
+    for words in (5, 60, 12, 90):
+        line.show_record({"likeness": {"verdict": "unlike", "text": " ".join(["known"] * words)}})
+        qtbot.waitUntil(lambda: line.height() >= line.heightForWidth(line.width()) > 0, timeout=2_000)
+
+
 def test_demonstrations_stand_under_a_heading_that_cannot_be_chosen(qtbot):
     box = ModelBox()
     qtbot.addWidget(box)

@@ -24,6 +24,16 @@ class Note(QLabel):
         words = text.replace("&", "&amp;").replace("<", "&lt;")
         dot = f'<span style="color: {DOTS[level]}">\u25cf</span> ' if level else ""
         self.setText(dot + words)
+        self._fit()
+
+    def resizeEvent(self, event) -> None:
+        """Qt calls this when the width changes."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Be as high as all lines are: a form asks for that once, and cuts a text that grows later."""
+        self.setMinimumHeight(max(0, self.heightForWidth(self.width())))
 
     def fill(self, text: str) -> None:
         """Show a text without a dot; nothing is there while it is empty."""
