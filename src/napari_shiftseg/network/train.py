@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_shiftseg.errors import ComplianceError, DeviceError, ModelError, SettingsError
+from napari_shiftseg.errors import ComplianceError, DeviceError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
-from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.network.arithmetic import exact_convolutions
+from napari_shiftseg.network.checkpoint import resume, save_checkpoint
 from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_dtype, is_tf32, memory_errors
 from napari_shiftseg.network.loss import discriminative_loss, foreground_loss
@@ -173,7 +173,7 @@ def train_steps(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average), use_buffers=True
     )
     state = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
-    first = _resume(settings, state)
+    first = resume(settings.checkpoint, settings.spec, state)
     recent: dict[str, float] = {}
     for step, batch in _batches(images, settings, first):
         with memory_errors(f"training step {step}"), exact_convolutions(tf32=is_tf32(settings.dtype)):
@@ -186,7 +186,8 @@ def train_steps(
             average.update_parameters(net)
             values = {name: float(value.detach()) for name, value in losses.items()}
         recent = {name: 0.98 * recent.get(name, value) + 0.02 * value for name, value in values.items()}
-        _save_checkpoint(settings, state, step + 1)
+        if settings.checkpoint is not None and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps):
+            save_checkpoint(settings.checkpoint, settings.spec, state, step + 1)
         yield TrainStep(done=step + 1, total=settings.steps, **values)
     best: Any = average.module if settings.average else net
     final: UNet = arranged(best.to("cpu"), torch.contiguous_format).eval()
@@ -384,27 +385,3 @@ def _record(settings: TrainSettings, images: Sequence[TrainImage], losses: dict[
         normalisation=settings.normalisation,
         clustering=settings.clustering,
     )
-
-
-def _save_checkpoint(settings: TrainSettings, state: dict[str, Any], step: int) -> None:
-    if settings.checkpoint is None or (step % settings.checkpoint_every and step != settings.steps):
-        return
-    with replacing(settings.checkpoint) as partial:
-        torch.save({"step": step, "spec": settings.spec.to_dict(), **{k: v.state_dict() for k, v in state.items()}}, partial)
-
-
-def _resume(settings: TrainSettings, state: dict[str, Any]) -> int:
-    """Step at which to go on; 0 without a checkpoint."""
-    if settings.checkpoint is not None:
-        check_file(settings.checkpoint)
-    if settings.checkpoint is None or not Path(settings.checkpoint).exists():
-        return 0
-    try:
-        saved = torch.load(settings.checkpoint, map_location="cpu", weights_only=True)
-    except Exception as exc:  # torch raises many kinds for a file that is not a checkpoint
-        raise ModelError(f"{settings.checkpoint} is not a checkpoint of a training; remove it or name another.") from exc
-    if UNetSpec.from_dict(saved["spec"]) != settings.spec:
-        raise ModelError(f"{settings.checkpoint} belongs to another network; remove it or name another file.")
-    for name, part in state.items():
-        part.load_state_dict(saved[name])
-    return int(saved["step"])
