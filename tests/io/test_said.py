@@ -11,7 +11,7 @@ import zarr
 
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.io.axes import unit_name
-from napari_shiftseg.io.image import Image, read_image
+from napari_shiftseg.io.image import Image, describe_file, read_image
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
@@ -167,6 +167,27 @@ def test_pages_that_were_cut_are_said(tmp_path):
     assert "breaks off after 4" in read_image(tmp_path / "cut.tif").note
 
 
+def test_planes_that_hold_no_pixels_are_said(tmp_path):
+    """As a copy leaves them that skipped a part of the disk: tifffile reads zeros without a word."""
+    path = tmp_path / "a.tif"
+    for options in (
+        {"metadata": None},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"ome": True, "metadata": {"axes": "TYX"}},
+    ):
+        tifffile.imwrite(path, ramp(6, 32, 40), compression="zlib", rowsperstrip=16, **options)
+        assert "lack" not in read_image(path).note
+        raw = bytearray(path.read_bytes())
+        with tifffile.TiffFile(path) as file:
+            counts = [file.pages[page].aspage().tags["StripByteCounts"] for page in (2, 3)]
+        for number, tag in enumerate(counts, 1):
+            size = {3: 2, 4: 4, 16: 8}[int(tag.dtype)]
+            raw[tag.valueoffset : tag.valueoffset + size] = bytes(size)  # the first strip alone
+            path.write_bytes(raw)
+            said = f"{number} of 6 planes {'lacks' if number == 1 else 'lack'} pixels"
+            assert said in read_image(path).note and said in describe_file(path).note
+
+
 @pytest.mark.parametrize(
     ("spacing", "step", "said"), [(-0.5, 0.5, "-0.5"), (0, 1.0, "given as 0"), ("abc", 1.0, "no number"), (None, 1.0, "")]
 )
@@ -236,9 +257,11 @@ def test_transformations_of_level_and_whole_image_follow_each_other(tmp_path, ve
         (None, (1, 1, 1), "no step"),
         ([], (1, 1, 1), "no step"),
         ([scaled(1, 2)], (1, 1, 1), "not usable"),
+        ([scaled(2, 1, 1), shifted(0, float("nan"), 0)], (2, 1, 1), "translation"),
+        ([scaled(2, 1, 1), shifted(float("inf"), 0, 0)], (2, 1, 1), "translation"),
         ([{"type": "rotation", "rotation": [1]}], (1, 1, 1), "'rotation'"),
     ],
-    ids=["negative", "zero", "absent", "empty", "too few", "another kind"],
+    ids=["negative", "zero", "absent", "empty", "too few", "nowhere", "far away", "another kind"],
 )
 def test_steps_that_are_wrong_leave_the_pixels_and_are_said(tmp_path, transforms, scale, said):
     image = read_image(store(tmp_path / "a.zarr", "zyx", transforms))

@@ -235,6 +235,21 @@ def test_another_image_in_the_layer_is_not_taken_for_the_one_that_was_segmented(
     assert "equal one pass" in desk.inspect.form.answer.text()
 
 
+@pytest.mark.parametrize(("shape", "part"), [((96, 112), np.s_[60:70, 5:20]), ((3, 40, 48), np.s_[1, 20:, :9])])
+def test_an_image_of_which_a_part_changed_is_not_taken_for_the_one_that_was_segmented(qtbot, put_result, shape, part):
+    viewer = ViewerModel()
+    put_result(viewer, shape, axes="tyx"[-len(shape) :])
+    widget = InspectWidget(viewer)
+    qtbot.addWidget(widget)
+    image = viewer.layers["cells"]
+    before = image.data.copy()
+    for data, said in ((before, ""), (np.zeros_like(before), "other pixels")):
+        image.data[part] = data[part]  # of which a layer tells nobody
+        widget.verify()
+        qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+        assert said in widget.status.text() and bool(said) == ("other pixels" in widget.status.text())
+
+
 @pytest.mark.parametrize(
     ("shape", "axes", "rgb"), [((2, 40, 48), "tyx", False), ((3, 40, 48), "cyx", False), ((40, 48, 3), "yxc", True)]
 )

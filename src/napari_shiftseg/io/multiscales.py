@@ -136,6 +136,8 @@ def _placed(steps: Sequence[Any], ndim: int) -> tuple[list[float], list[float], 
             translation = [start * factor for start, factor in zip(translation, vector, strict=True)]
         else:
             translation = [start + shift for start, shift in zip(translation, vector, strict=True)]
+    if not all(map(math.isfinite, translation)):
+        notes.append("A translation in the OME-Zarr metadata is no number; 0 was taken.")
     return scale, [start if math.isfinite(start) else 0.0 for start in translation], notes
 
 

@@ -65,7 +65,7 @@ def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
         alpha = _has_alpha(page, series.axes)
         pixels = _pixels(file, number, page, path)
         notes += [guess, *_page_notes(page, dropped_alpha=alpha, imagej=file.is_imagej), *pixels.notes]
-        notes += _cut_short(file, series)
+        notes += _cut_short(file, series) + _without_pixels(series)
         data = _open(file, path, series, number, eager=not lazy and series.nbytes <= _EAGER_BYTES)
     data = _select(native(data, path.name), letters, drop_last_channel=alpha, name=path.name)
     axes = "".join(letter for letter in letters if letter)
@@ -136,6 +136,18 @@ def _cut_short(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list
     if not file.is_ndpi and _chain_breaks(file):
         return [f"The list of planes breaks off after {len(file.pages)}: the file was cut short."]
     return []
+
+
+def _without_pixels(series: tifffile.TiffPageSeries) -> list[str]:
+    """A sentence on planes of which a strip or a tile is said to be of no bytes; it is read as zeros."""
+    if series.dataoffset is not None:  # one piece
+        return []
+    planes = [page for page in series.pages if page is not None]
+    holes = sum(0 in page.databytecounts for page in planes)
+    if not holes:
+        return []
+    verb = "lacks" if holes == 1 else "lack"
+    return [f"{holes} of {len(planes)} planes {verb} pixels in the file; zeros stand in their place."]
 
 
 def _chain_breaks(file: tifffile.TiffFile) -> bool:

@@ -37,7 +37,7 @@ class Drawn:
     model : str
         Name or path that the model was loaded from.
     digests : dict
-        `digest_of` the pixels of each role.
+        `digest_of` the pixels of each role, and of the "image" before it was segmented.
     """
 
     result: "Segmentation"
@@ -55,13 +55,14 @@ def segment_and_draw(
     from napari_shiftseg.segmentation import segment_steps  # torch is loaded in the thread
 
     yield Stage(done=0, total=0, text="reading")
+    segmented = digest_of(image.data)
     result = yield from segment_steps(image, model, settings, out)
     yield Stage(done=0, total=0, text="drawing")
-    return draw(result, str(model))
+    return draw(result, str(model), segmented)
 
 
-def draw(result: "Segmentation", model: str = "") -> Drawn:
-    """Colours and sizes of a segmentation."""
+def draw(result: "Segmentation", model: str = "", image: str | None = None) -> Drawn:
+    """Colours and sizes of a segmentation; `image` is the digest of what was segmented."""
     from napari_shiftseg.instances import object_table
 
     embedding = result.embedding
@@ -74,7 +75,7 @@ def draw(result: "Segmentation", model: str = "") -> Drawn:
         limits=None if embedding is None else value_range(embedding),
         features=features,
         model=model,
-        digests={role: digest_of(data) for role, data in pixels.items()},
+        digests={role: digest_of(data) for role, data in pixels.items()} | {"image": image},
     )
 
 
@@ -114,6 +115,7 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = N
     place = place.shifted((0,) * offset + result.plan.origin)
     known = {"source_id": source_id, "source": name, "axes": result.axes, "plan": result.plan}
     known |= {"status": result.record["status"], "record": result.record, "model": drawn.model, "run": result.record["run"]}
+    known["image_digest"] = drawn.digests.get("image")
 
     def tuple_of(data, role, kind, where, **options) -> LayerDataTuple:
         axes = "c" + result.axes if role == "embedding" else result.axes

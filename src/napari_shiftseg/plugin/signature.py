@@ -28,8 +28,8 @@ __all__ = [
 KEY = "napari-shiftseg"
 """Key of this plugin in the metadata of a layer.
 
-The value has role, source_id, source, run, axes, plan, status, record, model, digest. The axes are those of the layer's data,
-with "_" for one that only the image has (see `source.Placement`).
+The value has role, source_id, source, run, axes, plan, status, record, model, digest, image_digest. The axes are those of the
+layer's data, with "_" for one that only the image has (see `source.Placement`).
 """
 
 PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")

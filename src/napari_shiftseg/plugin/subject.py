@@ -65,8 +65,8 @@ class Subject:
         (*axes) int, true objects.
     shown : array-like or None
         The embedding as the layer holds it, whose axes may have another order.
-    digest : str or None
-        Of that as the run wrote it, where it is known.
+    digest, image_digest : str or None
+        Of that as the run wrote it, and of the image as the run read it, where they are known.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Subject:
     truth: Any = None
     shown: Any = None
     digest: str | None = None
+    image_digest: str | None = None
 
     @property
     def plan_values(self) -> Mapping[str, Any]:
@@ -165,18 +166,25 @@ class Subject:
         ResultError
             If the image is not there any more, or the layer shows another one.
         """
-        from napari_shiftseg.segmentation.prepare import pixel_digest
-
         if self.image is None:
             raise ResultError(f"the image of {self.name} is not in the viewer; open it, and segment it again.")
         image = _image(self.image, self.record)
-        segmented = self.record["image"].get("pixels")
         # a store has its image written into it, maybe in another order of bytes
-        if isinstance(self.image, Layer) and segmented and pixel_digest(self._frames(image)) != segmented:
+        if isinstance(self.image, Layer) and not self._was_segmented(image):
             raise ResultError(
                 f"the layer {self.image.name} shows other pixels than those that were segmented; segment it again."
             )
         return image
+
+    def _was_segmented(self, image: "Image") -> bool:
+        """Whether these are the pixels of the run: all of them where they are in memory, else some."""
+        from napari_shiftseg.segmentation.prepare import pixel_digest
+
+        found = digest_of(image.data) if self.image_digest else None
+        if found is not None:
+            return found == self.image_digest
+        segmented = self.record["image"].get("pixels")
+        return not segmented or pixel_digest(self._frames(image)) == segmented
 
     def _frames(self, image: "Image") -> Any:
         channels = self.record["settings"].get("channels")
@@ -235,6 +243,7 @@ def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject
         truth=_pixels(truth, shown),
         shown=_data(layers["embedding"]),
         digest=None if layers["embedding"] is None else layers["embedding"].metadata[KEY].get("digest"),
+        image_digest=known.get("image_digest"),
     )
 
 
