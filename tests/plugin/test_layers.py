@@ -84,6 +84,14 @@ def test_a_noncompliant_result_is_marked(plane, tiny):
     assert {layer.metadata[KEY]["status"] for layer in layers_of(tuples).values()} == {"non-compliant"}
 
 
+@pytest.mark.parametrize(("window", "marked"), [((2, 2), True), ((8, 8), False), (None, False)])
+def test_names_say_where_the_training_broke_the_rules(plane, save_tiny, window, marked):
+    """A network whose window was one period leaves pairs of output functions untrained, however its tiles lie."""
+    model = save_tiny(f"trained_on_{window}", window=window)
+    names = [layer.name for layer in layers_of(made(plane, "yx", model, allow_noncompliant=True)).values()]
+    assert [name.endswith("(non-compliant)") for name in names] == [marked] * 3
+
+
 SERIES = {
     "time": ((2, 20, 22), "tyx", (2, 20, 22)),
     "planes": ((3, 20, 22), "zyx", (3, 20, 22)),

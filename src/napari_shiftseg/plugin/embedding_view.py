@@ -121,7 +121,7 @@ class EmbeddingView:
         layer = ImageLayer(
             levels if several else levels[0],
             multiscale=several,
-            name=layer_name(known["source"], "embedding", known.get("status", "")),
+            name=layer_name(known["source"], "embedding", known),
             metadata={KEY: {**known, "role": VIEWED, "axes": place.layout}},
             contrast_limits=_UNKNOWN,
             rgb=False,

@@ -57,7 +57,7 @@ class LiveLabels:
         known = {"role": "instances", "source_id": self._source_id, "source": self._name, "axes": place.layout}
         known |= {"plan": result.plan, "status": result.record["status"], "record": result.record, "model": written.model}
         known |= {"store": str(result.stored.path), "run": result.record["run"]}
-        name = layer_name(self._name, "instances", known["status"])
+        name = layer_name(self._name, "instances", known)
         levels = [laid_out(level, result.axes, place.layout) for level in written.levels]
         self._put(levels, place, {KEY: known}, name, written.features).editable = False  # the store is read only
         self._stop()

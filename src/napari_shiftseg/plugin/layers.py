@@ -1,6 +1,6 @@
 """From a segmentation to napari layers: pure functions; `replacement` shows what they make in a viewer."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,9 +87,10 @@ def areas(labels: np.ndarray) -> dict[str, np.ndarray]:
     return {"index": index, "area": area[index]}
 
 
-def layer_name(source: str, role: str, status: str) -> str:
-    """Name of a layer; a result by tiles that break the rules has that in its name."""
-    return f"{source} {role}" + (" (non-compliant)" if status == "non-compliant" else "")
+def layer_name(source: str, role: str, known: Mapping[str, Any]) -> str:
+    """Name of a layer; a result whose tiles or whose training break the rules has that in its name."""
+    broken = known.get("status") == "non-compliant" or (known.get("record") or {}).get("violations")
+    return f"{source} {role}" + (" (non-compliant)" if broken else "")
 
 
 def placed(place: "Placement") -> dict[str, Any]:
@@ -122,7 +123,7 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = N
         layout = where.layout
         data, digest = laid_out(data, axes, layout), drawn.digests.get(role) if layout == axes else None
         metadata = {KEY: {"role": role, **known, "axes": layout, "digest": digest or digest_of(data)}}
-        title = layer_name(name, role, known["status"])
+        title = layer_name(name, role, known)
         return data, {"name": title, "metadata": metadata, **placed(where), **options}, kind
 
     made = []

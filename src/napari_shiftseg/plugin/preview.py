@@ -82,5 +82,5 @@ def preview_layer(preview: "Preview", place: "Placement", name: str, source_id: 
     known = {"role": PREVIEW, "source_id": source_id, "source": name, "axes": place.layout, "plan": preview.plan}
     known |= {"status": preview.record["status"], "record": preview.record, "run": preview.record["run"]}
     features = areas(preview.labels)
-    options = {"name": layer_name(name, PREVIEW, known["status"]), "metadata": {KEY: known}, "features": features}
+    options = {"name": layer_name(name, PREVIEW, known), "metadata": {KEY: known}, "features": features}
     return laid_out(preview.labels.view(np.int32), preview.axes, place.layout), options | placed(place), "labels"

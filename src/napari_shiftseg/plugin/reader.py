@@ -165,7 +165,7 @@ def _embedding(stored: "StoredResult", known: dict[str, Any], where: _Where) -> 
     place = where.of_result(stored).behind_channel()
     data, options = _part(stored, "embedding", stored.axes[:looped] + "c" + stored.axes[looped:], place.layout)
     metadata = {KEY: {"role": "embedding", **known, "axes": place.layout, "digest": digest_of(data)}}
-    title = layer_name(stored.path.stem, "embedding", known["status"])
+    title = layer_name(stored.path.stem, "embedding", known)
     options |= {"name": title, "visible": False, "rgb": False, "metadata": metadata}
     return data, {**options, **placed(place)}, "image"
 
@@ -182,7 +182,7 @@ def _labels(stored: "StoredResult", known: dict[str, Any], where: _Where) -> Lay
     elif "plan" in known:
         options["features"] = features_of(stored, len(stored.record["plan"]["result_shape"]))
     metadata = {KEY: {"role": "instances", **known, "axes": place.layout, "digest": digest_of(data)}}
-    options |= {"name": layer_name(stored.path.stem, "instances", known["status"]), "metadata": metadata}
+    options |= {"name": layer_name(stored.path.stem, "instances", known), "metadata": metadata}
     return data, {**options, **placed(place)}, "labels"
 
 

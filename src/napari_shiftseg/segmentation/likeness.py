@@ -171,7 +171,7 @@ def _medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
 def _changed(known: Known, frames: Sequence[Windows]) -> str:
     """A change of the image that makes it like what is known, as a remedy; "" where there is none."""
     if not _unlike(known, [[1 - window for window in windows] for windows in frames]):
-        return "Invert it: the inverted image is like that"
+        return "Invert it (Intensities > Dark objects on bright, or --invert): the inverted image is like that"
     for scale in _SCALES:
         if not _unlike(known, [[_scaled(window, scale) for window in windows] for windows in frames]):
             return f"Scale it by {scale:g}: it is like that then"
