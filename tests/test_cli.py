@@ -197,6 +197,8 @@ def test_the_command_takes_shows_and_records_limits(shiftseg, folder, tmp_path):
     for number, (words, shown) in enumerate((
         (["--limits", "10,150"], "10 and 150 become 0 and 1"),
         (["--limits=-5,150", "--invert"], "-5 and 150 become 1 and 0"),
+        (["--limits", "-5,150"], "-5 and 150 become 0 and 1"),
+        (["--no-data", "-1e3", "--limits", "-.5,-.25"], "-0.5 and -0.25 become 0 and 1"),
         (["--percentiles", "5,95", "--no-data", "0"], " become 0 and 1"),
     )):  # fmt: skip
         out = tmp_path / f"{number}.zarr"

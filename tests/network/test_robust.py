@@ -49,6 +49,15 @@ def speck(image, radius=14, blur=0.0):
     return image + ndimage.gaussian_filter((radius**2 > (Y - 22) ** 2 + (X - 235) ** 2) * 60000.0, blur)
 
 
+def letters(image):
+    """A line of 12 signs: more and smaller things than the objects."""
+    sign = np.zeros((11, 12))
+    sign[:, :3] = sign[:3, :9] = sign[-3:, :9] = 60000
+    image = image.copy()
+    image[180:191, 40 : 40 + 12 * 12] += np.tile(sign, 12)
+    return image
+
+
 def strip(image, value=0.0):
     image = image.copy()
     image[:, :9] = value
@@ -87,6 +96,8 @@ DISTURBED = {
     "lines": lines,
     "rays": rays,
     "clusters": lambda image: rays(image, (3, 3)),
+    "large clusters": lambda image: rays(image, (5, 5)),
+    "letters": letters,
     "long tracks": lambda image: rays(image, (2, 25)),
     "a speck": speck,
     "a large speck": lambda image: speck(image, 20),
@@ -152,6 +163,7 @@ ORDINARY = {
     "saturated objects": np.where(discs() > 200, 255, RNG.normal(10, 2, SHAPE)),
     "constant": np.full(SHAPE, 77.0),
     "one hot pixel": (Y * SHAPE[1] + X == 5000) * 4000.0,
+    "nuclei in dim cells": sparse(0) + sum(discs(3, 20, *cell, shape=(500, 500)) for cell in ((4, 9000), (24, 1000))),
     "dim texture under bright nuclei": field(noise=0.5) + (discs(1, 60, 5) > 200) * 3.0,
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -40,6 +41,8 @@ COMMANDS = {
     "info": "versions, devices, models, images",
 }
 BAD_INPUT, BROKEN_RULE, NO_MEMORY, INTERRUPTED = 2, 3, 4, 130
+# The beginning of a negative number.
+_SIGNED = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,8 +123,20 @@ def _run(name: str, arguments: list[str]) -> int:
     if not name:
         _build_overview().parse_args(arguments or ["--help"])
         raise SettingsError("no command was given; see shiftseg --help.")
-    args = build_parser(name).parse_args(arguments[1:])
+    args = build_parser(name).parse_args(_with_signs(arguments[1:]))
     return int(_module(name).run(args, Console(json=args.json, quiet=args.quiet)) or 0)
+
+
+def _with_signs(words: Sequence[str]) -> list[str]:
+    """Words where "--limits -5,150" is "--limits=-5,150": argparse takes what begins with a sign for an option."""
+    joined: list[str] = []
+    for word in words:
+        option = bool(joined) and joined[-1].startswith("--") and len(joined[-1]) > 2 and "=" not in joined[-1]
+        if option and _SIGNED.match(word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _build_overview() -> argparse.ArgumentParser:

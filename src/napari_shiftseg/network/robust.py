@@ -38,9 +38,11 @@ _SMALLEST = 16
 _HALVINGS = 8
 # Scaled values beyond this are all the same.
 _FARTHEST = 1e6
-# How many bright things are few, how many times as many objects are many, and how many gray levels an object spans at least.
+# How many bright things are few, how many times as many objects are many, below which share of the area of an object a thing
+# is too small to be one, and how many gray levels an object spans at least.
 _FEW_PIECES = 4
 _MANY = 3
+_SMALL = 0.25
 _LEVELS = 8
 
 
@@ -292,9 +294,21 @@ def _many_objects(calm: Scaled, rest: Mask, bright: Mask, noise: float) -> bool:
     # out-of-focus light has none: across the 5 px at an edge of an object most of its height is passed
     if not edge.any() or float(np.median(change[edge])) < 0.35 * step:
         return False
+    objects = _sizes(upper)
+    if not objects.size:
+        return False
     # what is thinner than 3 px (hits of cosmic rays, scratches) counts for nothing
-    thick = ndimage.binary_opening(bright, np.ones((1, 3, 3), bool))
-    return _count(thick) <= _FEW_PIECES and _count(upper) >= _MANY * max(1, _count(thick))
+    things = _sizes(ndimage.binary_opening(bright, np.ones((1, 3, 3), bool)))
+    if not _inside(bright, upper, rest):  # nor does what is far smaller than the objects (letters), unless it is in them
+        things = things[things >= _SMALL * np.median(objects)]
+    return things.size <= _FEW_PIECES and objects.size >= _MANY * max(1, things.size)
+
+
+def _inside(bright: Mask, upper: Mask, rest: Mask) -> bool:
+    """Whether the bright things lie in the others, as nuclei do in cells."""
+    reach = 2 * (_AROUND + 2) + 1
+    around = rest & (ndimage.maximum_filter(bright.view(np.uint8), (1, reach, reach)) > 0)
+    return bool(2 * (upper & around).sum() >= around.sum())
 
 
 def _level(values: Scaled) -> float:
@@ -303,7 +317,8 @@ def _level(values: Scaled) -> float:
     return float(steps.min()) if steps.size else 0.0
 
 
-def _count(mask: Mask) -> int:
-    """Pieces of a mask that can be objects."""
+def _sizes(mask: Mask) -> npt.NDArray[np.int64]:
+    """Pixels of each piece of a mask that can be an object."""
     parts, _ = _components(mask)
-    return int((np.bincount(parts.ravel())[1:] >= _SMALLEST).sum())
+    sizes = np.bincount(parts.ravel())[1:]
+    return sizes[sizes >= _SMALLEST]
