@@ -1,7 +1,7 @@
 """`bounds`: the intensities that become 0 and 1, whatever lies in the image beside background and objects.
 
 Three things are left out, each only where it would decide the scale and the image shows that it is none of its objects: areas
-without data, pixels that none of their neighbours is like, and few things that are far brighter than many objects.
+without data, pixels that none of their neighbours is like, and things far brighter than many objects that are few or small.
 """
 
 from __future__ import annotations
@@ -250,13 +250,13 @@ def _like_neighbours(x: Scaled, calm: Scaled, valid: Mask, high: float) -> Mask 
     return kept if kept.any() else None
 
 
-# -- few things far brighter than many objects ------------------------------------------------------------------------
+# -- few or small things far brighter than many objects ---------------------------------------------------------------
 
 
 def _beside_bright(x: Scaled, calm: Scaled, valid: Mask) -> tuple[Mask, float] | None:
     """The sample without its brightest things and what surrounds them, and their share; None where they are objects.
 
-    They are none where they are few and beside them are many objects, with edges. In an empty field there are no others, so
+    They are none where they are few, or small, and beside them are many objects, with edges. In an empty field there are no others, so
     that few bright nuclei in it decide the scale.
     """
     noise = _noise(x, calm, valid)
