@@ -10,6 +10,7 @@ from grey import grey_model
 from scipy import ndimage
 
 from napari_shiftseg import SegmentSettings, load_model, match_score, open_result, segment
+from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
 from napari_shiftseg.io import Image
 from napari_shiftseg.network import Limits, Normalisation, TrainImage, sample
@@ -111,6 +112,25 @@ def test_a_series_that_bleaches_warns_and_is_found_frame_by_frame(nuclei, crop):
 def test_series_that_keep_their_brightness_do_not_warn(nuclei, crop):
     series = Image.from_array(np.stack([crop[0], crop[0][::-1], crop[0] // 2]), axes="tyx")
     assert segment(series, nuclei, ON_CPU).record["intensity"]["warnings"] == []
+
+
+@pytest.mark.parametrize("per", ["image", "frame"])
+def test_a_frame_without_data_is_its_share_of_the_series(nuclei, crop, per):
+    series = np.stack([crop[0], np.full_like(crop[0], 7), crop[0], crop[0]]).astype(np.float32)
+    series[1] = np.nan
+    found = segment(Image.from_array(series, axes="tyx"), nuclei, replace(ON_CPU, limits_per=per))
+    assert [right(frame, crop[1]) for frame in found.labels] == [22, 0, 22, 22]
+    assert found.record["intensity"]["notes"][0].startswith("25 % of the pixels hold no data")
+
+
+@pytest.mark.parametrize("wish", [
+    {"limits": 5}, {"limits": (1,)}, {"limits": (2, 1)}, {"limits": "1,2"}, {"percentiles": 5}, {"percentiles": (1,)},
+    {"percentiles": "ab"}, {"percentiles": (1, 101)}, {"percentiles": ("1", "99")}, {"limits_per": "tile"}, {"no_data": "0"},
+])  # fmt: skip
+def test_wishes_that_are_none_are_said_in_a_sentence(nuclei, crop, wish):
+    (name,) = wish
+    with pytest.raises(SettingsError, match=rf"^{name} (is|are) .*; give "):
+        segment(crop[0], nuclei, replace(ON_CPU, **wish))
 
 
 # -- no data ----------------------------------------------------------------------------------------------------------

@@ -256,8 +256,8 @@ def _like_neighbours(x: Scaled, calm: Scaled, valid: Mask, high: float) -> Mask 
 def _beside_bright(x: Scaled, calm: Scaled, valid: Mask) -> tuple[Mask, float] | None:
     """The sample without its brightest things and what surrounds them, and their share; None where they are objects.
 
-    They are none where they are few, or small, and beside them are many objects, with edges. In an empty field there are no others, so
-    that few bright nuclei in it decide the scale.
+    They are none where they are few, or small, and beside them are many objects, with edges. In an empty field there are no
+    others, so that few bright nuclei in it decide the scale.
     """
     noise = _noise(x, calm, valid)
     for halving in range(2, _HALVINGS + 1):

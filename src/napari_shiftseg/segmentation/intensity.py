@@ -24,6 +24,7 @@ _BELOW, _ABOVE, _NARROW, _FAINT = 0.8, 0.25, 0.1, 0.25
 _SPARSE = 4.0
 # Pixels that are looked at at once for those without data.
 _SLAB = 1 << 22
+_NUMBER = (int, float, np.number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +76,14 @@ def check_intensity(settings: SegmentSettings) -> None:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise SettingsError(f"limits are {low:g} and {high:g}; give two numbers, the lower one first.")
     if settings.percentiles is not None:
-        low, high = settings.percentiles
+        given: Any = settings.percentiles
+        if np.size(given) != 2 or not all(isinstance(value, _NUMBER) for value in given):
+            raise SettingsError(f"percentiles are {given!r}; give two from 0 to 100, the lower one first.")
+        low, high = given
         if not 0 <= low < high <= 100:
             raise SettingsError(f"percentiles are {low:g} and {high:g}; give two from 0 to 100, the lower one first.")
+    if settings.no_data is not None and not isinstance(settings.no_data, _NUMBER):
+        raise SettingsError(f"no_data is {settings.no_data!r}; give a number, such as 0.")
 
 
 def scale_frames(record: ModelRecord | None, frames: Sequence[Frame], settings: SegmentSettings) -> Intensity:
@@ -185,7 +191,7 @@ def _pairs(limits: Any) -> tuple[tuple[float, float], ...] | None:
         return None
     try:
         several = tuple(limits)
-        if several and all(isinstance(value, int | float | np.number) for value in several):
+        if several and all(isinstance(value, _NUMBER) for value in several):
             several = (several,)
         pairs = tuple((low, high) for low, high in several)
     except (TypeError, ValueError):
@@ -210,7 +216,7 @@ def _frame_scaling(rule: Normalisation, view: Any, wish: Any, whole: Scaling) ->
 def _notes(scalings: Sequence[Scaling]) -> tuple[str, ...]:
     found = [bound for one in scalings for bound in one.bounds]
     notes = []
-    if missing := max(one.missing for one in scalings):
+    if missing := sum(one.missing for one in scalings) / len(scalings):
         notes.append(f"{_percent(missing)} of the pixels hold no data; they count as background, and no object lies there.")
     if lacking := max((bound.lacking for bound in found), default=0.0):
         notes.append(
