@@ -178,6 +178,36 @@ def test_nor_does_the_library(make, save, tmp_path):
     assert seen(place) == before
 
 
+@pytest.mark.parametrize("arguments", {**FILES, **FOLDERS}.values(), ids=[*FILES, *FOLDERS])
+def test_a_place_that_cannot_be_written_is_said_as_that(arguments, folder, tmp_path, monkeypatch, capsys):
+    """Whatever happens to the system's own words: some libraries under this one have errors of their own for it."""
+    monkeypatch.chdir(tmp_path)
+    place = "/proc/nobody-writes-here" if Path("/proc/self").exists() else str(tmp_path / "missing" / "place")
+    assert cli.main([argument.format(folder=folder, place=place) for argument in arguments]) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert place in err and "another run" not in err
+
+
+@pytest.mark.parametrize("place", ["", ".", "..", "/"])
+@pytest.mark.parametrize("arguments", [*FILES.values(), FOLDERS["store"], FOLDERS["store out of core"]])
+def test_a_place_without_a_name_is_refused(arguments, place, folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    given = [argument.format(folder=folder, place="{place}") for argument in arguments]
+    assert cli.main([place if argument.startswith("{place}") else argument for argument in given]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and sorted(tmp_path.rglob("*")) == [tmp_path / "in"]
+
+
+@pytest.mark.parametrize("arguments", [FILES[kind] for kind in FILES if kind != "checkpoint"])
+def test_a_link_that_leads_nowhere_is_replaced_only_on_request(arguments, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = [argument.format(folder=folder, place=tmp_path / "place") for argument in arguments]
+    link = next(Path(argument) for argument in given if argument.startswith(str(tmp_path / "place")))
+    link.symlink_to(tmp_path / "nowhere")
+    assert cli.main(given) == 2 and "add --overwrite" in capsys.readouterr().err
+    assert os.readlink(link) == str(tmp_path / "nowhere") and list(tmp_path.iterdir()) == [link]
+
+
 def test_a_link_to_a_result_is_not_replaced(folder, tmp_path):
     """The store that it leads to may be in use, and would stay where it is under no name."""
     link, target = tmp_path / "link.ome.zarr", folder / "r.ome.zarr"

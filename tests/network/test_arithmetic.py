@@ -175,6 +175,31 @@ def test_another_default_type_is_no_type_of_ours(seeded_net, tmp_path, work):
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("work", WORK)
+def test_another_default_device_is_no_place_of_ours(seeded_net, tmp_path, work):
+    """On "meta" tensors have no values, so that whatever is made there by mistake cannot go unseen."""
+    path = save_model(tmp_path / "m", seeded_net(SPEC))
+    expected = work(load_model(path).module)
+    torch.set_default_device("meta")
+    try:
+        np.testing.assert_array_equal(work(load_model(path).module), expected)
+        assert torch.empty(0).is_meta
+    finally:
+        torch.set_default_device(None)
+    with torch.device("meta"):
+        np.testing.assert_array_equal(work(load_model(path).module), expected)
+
+
+@pytest.mark.parametrize("work", WORK)
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_a_caller_without_gradients_gets_the_same(seeded_net, work, without):
+    net = seeded_net(SPEC)
+    expected = work(net)
+    with without():
+        np.testing.assert_array_equal(work(net), expected)
+        assert not torch.is_grad_enabled() and torch.is_inference_mode_enabled() == (without is torch.inference_mode)
+
+
 @pytest.mark.parametrize("tell", TOLD)
 @pytest.mark.parametrize("work", [by_tiles, as_a_stream, clusters, trained])
 def test_an_error_leaves_what_pytorch_was_told(seeded_net, monkeypatch, work, tell):

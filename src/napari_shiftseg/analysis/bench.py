@@ -64,7 +64,7 @@ class Bench:
     def noise(self, shape: Sequence[int], salt: int) -> Tensor:
         """(1, C, *shape) uniform in [0, 1), the same for the same salt."""
         generator = torch.Generator().manual_seed(self.seed * 1000 + salt)
-        return torch.rand((1, self.channels, *shape), generator=generator, dtype=torch.float64).to(self.dtype)
+        return torch.rand((1, self.channels, *shape), generator=generator, dtype=torch.float64, device="cpu").to(self.dtype)
 
     def run(self, x: Tensor) -> Tensor:
         """(E, *out) of (1, C, *in)."""
@@ -85,7 +85,7 @@ def bench_steps(
     yield Stage(done=0, total=0, text="looking for sizes that the network takes")
 
     def passes(shape: Sequence[int]) -> Steps:
-        found = _output_shape(network, torch.zeros((1, channels, *shape), dtype=dtype))
+        found = _output_shape(network, torch.zeros((1, channels, *shape), dtype=dtype, device="cpu"))
         yield Event(done=0, total=0)
         return found
 

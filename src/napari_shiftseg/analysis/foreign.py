@@ -34,7 +34,8 @@ class Foreign(nn.Module):
         if not callable(network):
             raise ModelError(f"a {type(network).__name__} was given as the network; give a Model, a Module or a callable.")
         self.spec = spec
-        self.dtype_holder = nn.Parameter(torch.zeros(1), requires_grad=False)  # says which number format is wanted
+        # says which number format is wanted
+        self.dtype_holder = nn.Parameter(torch.zeros(1, device="cpu"), requires_grad=False)
         self.network = network
         self.head = nn.Identity()
 

@@ -218,7 +218,8 @@ def _sensitivity_steps(bench: Bench, axis: int, shift: int, reach: tuple[int | N
     shape[axis] += shift
     worst, total = 0.0, 2 * _IMAGES
     yield Stage(done=0, total=total, text=f"moving the input by {shift} px on axis {axis}")
-    for number, image in enumerate((bench.noise(shape, 3), torch.ones((1, bench.channels, *shape), dtype=bench.dtype))):
+    ones = torch.ones((1, bench.channels, *shape), dtype=bench.dtype, device="cpu")
+    for number, image in enumerate((bench.noise(shape, 3), ones)):
         still = bench.run(image.narrow(axis + 2, 0, shape[axis] - shift))
         yield Event(done=2 * number + 1, total=total)
         moved = bench.run(image.narrow(axis + 2, shift, shape[axis] - shift))
@@ -246,7 +247,7 @@ def _constant(bench: Bench, period: tuple[int, ...], reach: tuple[int | None, ..
     """Distinct vectors within a period of a constant image's output, and whether its borders show."""
     # long on every axis only where the network pads; a valid one gives a period from the shortest input that does
     shape = tuple(bench.long[k] if not bench.margin[k] else _at_least(bench, k, period[k]) for k in range(bench.ndim))
-    out = bench.run(torch.ones((1, bench.channels, *shape), dtype=bench.dtype))
+    out = bench.run(torch.ones((1, bench.channels, *shape), dtype=bench.dtype, device="cpu"))
     largest = scale(out)
     middle = tuple(
         slice((n - min(p, n)) // 2, (n - min(p, n)) // 2 + min(p, n)) for n, p in zip(out.shape[1:], period, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -58,6 +58,11 @@ class SeamRow:
     straight: int = 0
     missed: int | None = None
     split: int | None = None
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        """Names of the values of a row in a table."""
+        return (*(field.name for field in fields(cls) if field.name != "interval"), "low", "high")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -103,7 +103,8 @@ def check_free(
         if path in files:
             check_file(path)
         # a store beside which an unfinished run lies is for that run to judge
-        if path.exists() and not overwrite and not work_path(path).exists():
+        # of a link that leads nowhere, the link itself is there
+        if os.path.lexists(path) and not overwrite and not work_path(path).exists():
             raise ResultError(f"{path} is there already; choose another name or add --overwrite.")
         if path in stores:
             check_store(path, overwrite=True)

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         mistakes = "" if row.missed is None else f", {row.missed} true ones across it are missed and {row.split} split"
         console.field("", f"axis {row.axis} at {row.position} px: ratio {row.ratio:.2f}, {row.touching} instances touch it, "
                           f"{row.straight} end on it with a straight edge{mistakes}")  # fmt: skip
-    if args.csv is not None and report.table:
+    if args.csv is not None:  # without a seam there is a file all the same, with the names of the columns alone
         replace_file(args.csv, _csv(report.rows()))
         console.field("written", str(args.csv))
     names = ("ratio", "interval", "control", "exposed", "right", "finding", "seams", "verdict")
@@ -108,8 +108,10 @@ def _frame(loops: tuple[int, ...], number: int) -> tuple[int, ...]:
 
 
 def _csv(rows: list[dict[str, float | None]]) -> bytes:
+    from napari_shiftseg.analysis import SeamRow
+
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, SeamRow.columns(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

@@ -118,7 +118,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from napari_shiftseg.network import train_steps, training_violations
     from napari_shiftseg.segmentation import learned_steps
 
-    out = args.out if args.out.suffix else args.out.with_suffix(".safetensors")
+    out = args.out if args.out.suffix or not args.out.name.strip(".") else args.out.with_suffix(".safetensors")
     check_free([out], overwrite=args.overwrite)
     check_free([args.checkpoint] if args.checkpoint else [], overwrite=True)
     pairs = find_pairs(args.data, args.split)

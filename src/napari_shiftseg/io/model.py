@@ -63,7 +63,8 @@ def load_model(name: str | Path) -> Model:
     try:
         spec = UNetSpec.from_dict(json.loads(metadata["spec"]))
         record = ModelRecord.from_dict(json.loads(metadata["record"])) if "record" in metadata else None
-        module = UNet(spec).float().eval()  # the process may have another default
+        with torch.device("cpu"):  # the process may have another default, for this and the type
+            module = UNet(spec).float().eval()
         module.load_state_dict(tensors)
     except (ShiftsegError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as exc:
         detail = str(exc).splitlines()[0]

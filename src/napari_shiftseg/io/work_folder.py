@@ -23,7 +23,7 @@ __all__ = ["WorkFolder", "work_path"]
 def work_path(target: str | Path) -> Path:
     """Folder of the unfinished run that will become `target`."""
     target = Path(target).absolute()
-    return target.with_name(f".{target.name}.unfinished")
+    return target.parent / f".{target.name}.unfinished"
 
 
 class WorkFolder:
@@ -50,16 +50,23 @@ class WorkFolder:
         try:
             self._lock.acquire(timeout=0)
             self.path.mkdir(exist_ok=True)
-        except Timeout as exc:
-            raise ResultError(f"another run is writing {self.target}; wait for it, or give another name.") from exc
-        except OSError as exc:
-            raise ResultError(f"{self.target} cannot be written ({exc.strerror}); choose another folder.") from exc
+        except (Timeout, OSError) as exc:
+            raise self._refusal(exc) from exc
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._lock.release()
         if not self.path.exists():
             Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def _refusal(self, error: Timeout | OSError) -> ResultError:
+        if isinstance(error, Timeout):
+            try:  # a lock that cannot even be made counts as one that somebody holds
+                Path(self._lock.lock_file).touch()
+            except OSError as exc:
+                return self._refusal(exc)
+            return ResultError(f"another run is writing {self.target}; wait for it, or give another name.")
+        return ResultError(f"{self.target} cannot be written ({error.strerror}); choose another folder.")
 
     def remove(self) -> None:
         """Delete the folder and all in it."""

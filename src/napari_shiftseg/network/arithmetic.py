@@ -1,7 +1,7 @@
 """What PyTorch may do with float32 while this package computes: settings of the whole process, put back afterwards.
 
 A user, or another plugin of the same napari, may have told PyTorch to round products to fewer bits, with either of its two
-sets of settings. Results here do not depend on that.
+sets of settings. Results here do not depend on that, nor on where it makes tensors and whether it keeps gradients.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from napari_shiftseg.errors import SettingsError
 
-__all__ = ["exact_convolutions", "exact_products"]
+__all__ = ["exact_convolutions", "exact_products", "learning"]
 
 # From 2.9 on PyTorch has a precision for each backend and kind of operation; "none" leaves it to that of all kinds, and this
 # to that of all backends. Before, and beside them, there are `allow_tf32` and `set_float32_matmul_precision`.
@@ -32,7 +32,7 @@ Restore = Callable[[], None]
 @contextmanager
 def exact_products() -> Iterator[None]:
     """Matrix products of float32 in float32, whatever the process was told."""
-    with _products.held(), _without_autocast():
+    with _products.held(), _as_in_a_new_thread():
         yield
 
 
@@ -220,12 +220,21 @@ def _set(setting: Setting, precision: str) -> None:
 
 
 @contextmanager
-def _without_autocast() -> Generator[None]:
-    """Autocast of this thread off: a network has the number format that was asked for."""
+def learning() -> Iterator[None]:
+    """Tensors keep gradients, and are made in the processor's memory unless said otherwise, whatever the thread was told."""
+    with torch.inference_mode(False), torch.enable_grad(), _as_in_a_new_thread():
+        yield
+
+
+@contextmanager
+def _as_in_a_new_thread() -> Generator[None]:
+    """Autocast of this thread off, its default device the processor: a network has the format and place that it was given."""
     with ExitStack() as stack:
         for kind in _AUTOCAST:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.empty(0).device.type != "cpu":  # the context itself makes each call slower
+            stack.enter_context(torch.device("cpu"))
         yield
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from napari_shiftseg.errors import ModelError
+from napari_shiftseg.errors import ModelError, ResultError
 from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network.device import memory_errors
@@ -17,8 +17,13 @@ __all__ = ["resume", "save_checkpoint"]
 
 def save_checkpoint(path: str | Path, spec: UNetSpec, state: dict[str, Any], step: int) -> None:
     """Write the state of each part of a training after so many steps, completely or not at all."""
-    with replacing(path) as partial:
-        torch.save({"step": step, "spec": spec.to_dict(), **{k: v.state_dict() for k, v in state.items()}}, partial)
+    saved = {"step": step, "spec": spec.to_dict(), **{k: v.state_dict() for k, v in state.items()}}
+    try:
+        # opened here, since PyTorch's own errors do not tell a full disk from a fault of its own
+        with replacing(path) as partial, partial.open("wb") as file:
+            torch.save(saved, file)
+    except OSError as exc:
+        raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another place or make room.") from exc
 
 
 def resume(path: str | Path | None, spec: UNetSpec, state: dict[str, Any]) -> int:

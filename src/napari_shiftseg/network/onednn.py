@@ -62,11 +62,11 @@ def works(ndim: int, dtype: torch.dtype) -> bool:
     if ndim not in (2, 3) or not torch.backends.mkldnn.is_available():
         return False
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand((1, 2, *(6,) * ndim), generator=generator).to(dtype)
+    x = torch.rand((1, 2, *(6,) * ndim), generator=generator, device="cpu").to(dtype)
     for kind, kernel, stride in ((_CONV, 3, 1), (_TRANSPOSED, 2, 2)):
-        layer: Any = kind[ndim - 2](2, 3, kernel, stride)
+        layer: Any = kind[ndim - 2](2, 3, kernel, stride, device="cpu")
         with torch.no_grad():
-            layer.weight.copy_(torch.rand(layer.weight.shape, generator=generator) - 0.5)
+            layer.weight.copy_(torch.rand(layer.weight.shape, generator=generator, device="cpu") - 0.5)
             layer.bias.zero_()
             plain = layer(x.float()).relu()
             try:

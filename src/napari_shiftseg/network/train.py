@@ -19,7 +19,7 @@ from torch import Tensor
 from napari_shiftseg.errors import ComplianceError, DeviceError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
-from napari_shiftseg.network.arithmetic import exact_convolutions
+from napari_shiftseg.network.arithmetic import exact_convolutions, learning
 from napari_shiftseg.network.checkpoint import resume, save_checkpoint
 from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_dtype, is_tf32, memory_errors
@@ -162,21 +162,21 @@ def train_steps(
         raise DeviceError("OpenVINO cannot train a network; give device 'cpu', or another that PyTorch has.")
     dtype = choose_dtype(settings.dtype, device)
     where = device.torch_device
-    net = UNet(settings.spec).float() if start is None else copy.deepcopy(start)
-    # on the CPU and on tensor cores, channels-last convolutions are the fast ones
-    layout = channels_last(settings.spec.ndim)
-    with memory_errors("the weights of the network"):
+    with learning(), memory_errors("the weights of the network"):
+        net = UNet(settings.spec).float() if start is None else copy.deepcopy(start)
+        # on the CPU and on tensor cores, channels-last convolutions are the fast ones
+        layout = channels_last(settings.spec.ndim)
         net = arranged(net.to(where), layout).train()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings.steps))
-    average = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average), use_buffers=True
-    )
-    state = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
-    first = resume(settings.checkpoint, settings.spec, state)
+        optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings.steps))
+        average = torch.optim.swa_utils.AveragedModel(
+            net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average), use_buffers=True
+        )
+        state = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
+        first = resume(settings.checkpoint, settings.spec, state)
     recent: dict[str, float] = {}
     for step, batch in _batches(images, settings, first):
-        with memory_errors(f"training step {step}"), exact_convolutions(tf32=is_tf32(settings.dtype)):
+        with learning(), memory_errors(f"training step {step}"), exact_convolutions(tf32=is_tf32(settings.dtype)):
             losses = _step(net, batch, settings, where, dtype, layout)
             optimiser.zero_grad(set_to_none=True)
             losses["loss"].backward()

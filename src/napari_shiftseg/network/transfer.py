@@ -59,7 +59,7 @@ class Copies:
             return lambda: here
         # in the order of the array, so that the copy back is one piece
         y = y.contiguous()
-        target = torch.empty(y.shape, dtype=y.dtype, pin_memory=True)
+        target = torch.empty(y.shape, dtype=y.dtype, device="cpu", pin_memory=True)
         self._from.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._from):
             target.copy_(y, non_blocking=True)
