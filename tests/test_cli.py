@@ -546,6 +546,14 @@ def test_check_judges_every_rule(shiftseg, folder, model, options, expected, ver
     assert all(rule["source"] for rule in rules.values())
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_check_counts_for_every_number_of_axes(shiftseg, ndim):
+    spec = UNetSpec(levels=1, convs=1, features=2, ndim=ndim)
+    save_model("m.safetensors", UNet(spec), ModelRecord(window=(3,) * ndim))
+    code, out, _ = shiftseg("check", "--model", "m.safetensors")
+    assert code == 0 and f"{2**ndim} of {2**ndim} functions, {ndim * 2**ndim} of {ndim * 2**ndim} pairs" in out
+
+
 def test_check_without_an_image_judges_a_stand_in(shiftseg, folder):
     code, out, _ = shiftseg("check", "--model", folder / "model.safetensors", "--tile", "18")
     assert code == 3 and "none given; judged for 2048 x 2048 px" in out

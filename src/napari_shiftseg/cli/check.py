@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLE = "shiftseg check --model nuclei --image image.tif --tile 200"
 
 # an image that stands in where none was given, px per axis
-_STAND_IN = {2: 2048, 3: 256}
+_STAND_IN = {1: 1 << 16, 2: 2048, 3: 256}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
