@@ -7,6 +7,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+import tifffile
 
 pytest.importorskip("napari")
 pytest.importorskip("pytestqt")
@@ -262,6 +263,19 @@ def test_images_of_all_kinds_are_known_again(qtbot, put_result, save_tiny, shape
     widget.verify()
     qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
     assert "equal one pass" in widget.form.answer.text(), widget.status.text()
+
+
+def test_a_file_that_changed_is_not_taken_for_the_one_that_a_saved_result_was_made_from(bench, tiny, tmp_path):
+    desk, path = bench(), tmp_path / "cells.tif"
+    tifffile.imwrite(path, noise())
+    result = segment(path, tiny, SegmentSettings(write=16))
+    desk.inspect.open_result(result.save(tmp_path / "a.zarr", copy_image=False))
+    desk.inspect.form.model.value = tiny
+    desk.click(desk.inspect, desk.inspect.form.verify)
+    assert "equal one pass" in desk.inspect.form.answer.text()
+    tifffile.imwrite(path, noise(seed=5))
+    desk.click(desk.inspect, desk.inspect.form.verify)
+    assert "cells.tif holds other pixels than those that were segmented" in desk.inspect.status.text()
 
 
 def test_a_duplicate_of_the_embedding_stands_in_for_a_deleted_one(bench):

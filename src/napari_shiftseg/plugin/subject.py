@@ -164,16 +164,15 @@ class Subject:
         Raises
         ------
         ResultError
-            If the image is not there any more, or the layer shows another one.
+            If the image is not there any more, or it is another one now.
         """
         if self.image is None:
             raise ResultError(f"the image of {self.name} is not in the viewer; open it, and segment it again.")
-        image = _image(self.image, self.record)
+        image, copied = _image(self.image, self.record)
         # a store has its image written into it, maybe in another order of bytes
-        if isinstance(self.image, Layer) and not self._was_segmented(image):
-            raise ResultError(
-                f"the layer {self.image.name} shows other pixels than those that were segmented; segment it again."
-            )
+        if not copied and not self._was_segmented(image):
+            where = f"the layer {self.image.name} shows" if isinstance(self.image, Layer) else f"{image.source} holds"
+            raise ResultError(f"{where} other pixels than those that were segmented; segment it again.")
         return image
 
     def _was_segmented(self, image: "Image") -> bool:
@@ -362,19 +361,20 @@ def _position(viewer: Any, layer: Layer, layout: str, axes: str) -> tuple[int, .
     return tuple(int(at[layout.index(axis)]) for axis in axes)
 
 
-def _image(where: Layer | Path, record: Mapping[str, Any]) -> Any:
+def _image(where: Layer | Path, record: Mapping[str, Any]) -> "tuple[Image, bool]":
+    """The image of a result, and whether it is the copy that was saved with it."""
     if isinstance(where, Path):
         from napari_shiftseg.io import Image, open_result
 
         stored = open_result(where)
         if stored.image is None:
-            return _original(where.name, record)
-        return Image.from_array(stored.image, axes=stored.image_axes, name=where.stem)
+            return _original(where.name, record), False
+        return Image.from_array(stored.image, axes=stored.image_axes, name=where.stem), True
     if not isinstance(where, ImageLayer):
         raise ResultError(f"the layer {where.name} is no image any more; segment it again.")
     from napari_shiftseg.plugin.source import image_of
 
-    return image_of(where, record["image"]["axes"])
+    return image_of(where, record["image"]["axes"]), False
 
 
 def _original(name: str, record: Mapping[str, Any]) -> "Image":
