@@ -44,9 +44,9 @@ IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 # Values that `calibrate_steps` tries, one setting after the other; bandwidths are factors of the model's own.
 _GRID: tuple[tuple[str, tuple[float, ...]], ...] = (
     ("bandwidth", (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)),
-    ("dip", (0.6, 0.7, 0.8, 0.9, 1.0)),
+    ("dip", (0.6, 0.7, 0.8, 0.85, 0.9, 1.0)),
     ("threshold", (0.3, 0.4, 0.5, 0.6, 0.7)),
-    ("min_size", (8, 16, 32, 64)),
+    ("min_size", (8, 16, 32, 36, 64)),
 )
 
 
