@@ -20,7 +20,6 @@ __all__ = [
     "ShiftsegError",
     "SizeError",
     "TilingError",
-    "memory_ran_out",
 ]
 
 # Words of the allocators and libraries below PyTorch, which have no error class of their own or not always: the processor's on
