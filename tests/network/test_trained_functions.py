@@ -164,6 +164,26 @@ def test_valid_convolutions_train_what_is_counted(monkeypatch, spec, window, nei
 
 
 @pytest.mark.parametrize(
+    ("spec", "write"),
+    [
+        (UNetSpec(ndim=1, levels=3), 12),
+        (UNetSpec(ndim=1, levels=2, pool=3, convs=1), 11),
+        (UNetSpec(levels=2), 5),
+        (UNetSpec(levels=2), 6),
+        (UNetSpec(levels=2), (4, 6)),
+        (UNetSpec(ndim=3, levels=1, convs=1), (3, 2, 5)),
+    ],
+)
+def test_pairs_that_meet_at_seams_off_the_lattice_are_counted_and_were_never_trained(monkeypatch, spec, write):
+    window = tuple(spec.output_size(spec.input_size(edge + 1, k), k) for k, edge in enumerate(spec.period))
+    shape = tuple(
+        3 * edge * period for edge, period in zip(np.broadcast_to(write, spec.ndim).tolist(), spec.period, strict=True)
+    )
+    count = check(monkeypatch, TrainSettings(spec=spec, window=window), write, shape=shape, allow_noncompliant=True)
+    assert count.functions == count.of_functions and count.pairs < count.of_pairs
+
+
+@pytest.mark.parametrize(
     ("edge", "neighbours"), [(4, False), (8, False), (10, False), (5, False), (10, True), (20, True), (30, True)]
 )
 def test_images_smaller_than_the_window_train_what_is_counted(monkeypatch, edge, neighbours):

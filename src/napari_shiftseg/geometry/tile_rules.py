@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from napari_shiftseg.geometry.coverage import Trained, zeros_as_trained
 from napari_shiftseg.geometry.plan import TilePlan
 from napari_shiftseg.geometry.ruling import Ruling, ruling, times, violation
 
-__all__ = ["context", "crop", "lattice", "stands_alone", "tile_exact", "without_zeros", "write_multiple"]
+__all__ = ["context", "crop", "lattice", "stands_alone", "strange_pairs", "tile_exact", "without_zeros", "write_multiple"]
 
 
 def tile_exact(plan: TilePlan) -> bool:
@@ -71,6 +72,15 @@ def lattice(plan: TilePlan, multiple: Ruling) -> Ruling:
     if most > 1 and not broken and multiple.broken:
         return replace(judged, verdict="FAIL", fix="as for write-multiple.")
     return judged
+
+
+def strange_pairs(plan: TilePlan) -> tuple[int, ...]:
+    """Pairs of output functions, per axis, that meet at seams and are no neighbours within a tile."""
+    counts = []
+    for tiles, period in zip(plan.axes, plan.spec.period, strict=True):
+        met = {((before.stop - 1) % period, after.start % period) for (_, before, _), (_, after, _) in pairwise(tiles)}
+        counts.append(sum((last + 1) % period != first for last, first in met))
+    return tuple(counts)
 
 
 def crop(plan: TilePlan) -> Ruling:
