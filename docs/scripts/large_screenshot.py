@@ -73,7 +73,7 @@ def main():
         heart = Heartbeat()
         QTest.mouseClick(widget.run_button, Qt.MouseButton.LeftButton)
         started = time.perf_counter()
-        wait_for(lambda: widget.bar.blocks.startswith("3 of"), 900)
+        wait_for(lambda: "(3 of" in widget.status.text(), 900)
         wait_for(lambda: "tile" in widget.status.text(), 900)
         print(widget.status.text(), "still for", heart.said())
         save_window(viewer, wishes.out / "segment_large.png")
