@@ -410,6 +410,15 @@ def test_only_the_last_chosen_model_counts(open_widget, qtbot, tiny, save_tiny):
     assert "period 8 px" in widget.form.about_model.text()
 
 
+def test_long_names_do_not_widen_the_dock(open_widget, qtbot):
+    """A dock that is wider than its place is cut, and with it the lines that say what to trust."""
+    name = "a name as long as those that microscopes give " * 3
+    _, widget = open_widget(ImageLayer(noise((40, 48)), name=name))
+    box = widget.form.layers.native
+    assert box.currentText() == name
+    assert widget.form.minimumSizeHint().width() < box.fontMetrics().horizontalAdvance(name) / 2
+
+
 def test_a_noncompliant_tile_runs_only_if_allowed_and_is_marked(open_widget, qtbot, save_tiny):
     viewer, widget = open_widget(layer_of((40, 48)), model=save_tiny("small", window=(2, 2)))
     assert not widget.run_button.isEnabled()

@@ -5,7 +5,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QWidget
 
 from napari_shiftseg.errors import ShiftsegError
-from napari_shiftseg.plugin.inputs import Note
+from napari_shiftseg.plugin.inputs import Note, narrow
 from napari_shiftseg.plugin.jobs import sentence
 
 __all__ = ["AxesEdit"]
@@ -32,6 +32,7 @@ class AxesEdit(QLineEdit):
         super().__init__(parent)
         self.setToolTip("One letter per axis of the layer, of t (time), c (channel), z, y, x.")
         self.label, self.readings, self.about = QLabel("Read as"), QComboBox(), Note()
+        narrow(self.readings)
         self.assumed = ""
         self._layer: ImageLayer | None = None
         self._channels = 1

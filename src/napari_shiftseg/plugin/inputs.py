@@ -4,7 +4,7 @@ from magicgui.widgets import ComboBox, FileEdit
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-__all__ = ["AUTOMATIC", "DOTS", "ChannelRow", "ModelBox", "Note", "TileBox", "keep_choice", "offer"]
+__all__ = ["AUTOMATIC", "DOTS", "ChannelRow", "ModelBox", "Note", "TileBox", "keep_choice", "narrow", "offer"]
 
 AUTOMATIC = "Automatic"
 DOTS = {"pass": "#4caf50", "warn": "#e6a117", "fail": "#e5534b"}  # readable on napari's dark and light themes
@@ -51,6 +51,7 @@ class ModelBox(QWidget):
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
         self.names = QComboBox()
+        narrow(self.names)
         self.file = FileEdit(mode="r", filter="Models (*.safetensors)", nullable=True)
         self.file.native.setVisible(False)
         box = QVBoxLayout(self)
@@ -154,6 +155,7 @@ class ChannelRow(QWidget):
 
     def _box(self, there: int, index: int, names: tuple[str, ...]) -> QComboBox:
         box = QComboBox(self)
+        narrow(box)
         box.addItems([f"{number} {names[number] if names else ''}".strip() for number in range(there)])
         box.setCurrentIndex(index)
         box.currentIndexChanged.connect(lambda _: self.changed.emit())
@@ -170,6 +172,13 @@ def keep_choice(box: ComboBox) -> None:
             box.value = chosen
     if box.value is not chosen:
         box.changed.emit(box.value)
+
+
+def narrow(*boxes: QComboBox) -> None:
+    """Long names in these boxes do not widen the dock, which would cut the lines beside them."""
+    for box in boxes:
+        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        box.setMinimumContentsLength(12)
 
 
 def offer(box: QComboBox, texts: tuple[str, ...]) -> None:

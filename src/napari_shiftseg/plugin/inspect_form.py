@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_shiftseg.geometry import NAIVE
-from napari_shiftseg.plugin.inputs import Note
+from napari_shiftseg.plugin.inputs import Note, narrow
 from napari_shiftseg.plugin.jump_plot import JumpPlot
 from napari_shiftseg.plugin.overlays import COLOURS
 from napari_shiftseg.plugin.seam_table import SeamTable
@@ -69,9 +69,7 @@ class InspectForm(QWidget):
         for name, tip in _TIPS.items():
             widget = getattr(self, name)
             getattr(widget, "native", widget).setToolTip(tip)
-        for box in (self.layers.native, self.truth.native, self.how):  # long names of layers do not widen the dock
-            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            box.setMinimumContentsLength(12)
+        narrow(self.layers.native, self.truth.native, self.how)
         self.open_button.setToolTip("Open a result that was saved as .zarr.")
         self._build()
 

@@ -5,7 +5,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QS
 from superqt import QCollapsible
 
 from napari_shiftseg.plugin.axes_edit import AxesEdit
-from napari_shiftseg.plugin.inputs import ChannelRow, ModelBox, Note, TileBox, offer
+from napari_shiftseg.plugin.inputs import ChannelRow, ModelBox, Note, TileBox, narrow, offer
 from napari_shiftseg.plugin.intensity_form import IntensityForm
 from napari_shiftseg.plugin.large_form import LargeForm
 from napari_shiftseg.plugin.likeness_line import LikenessLine
@@ -45,6 +45,7 @@ class SegmentForm(QWidget):
         self.layers = layers
         self.axes, self.channels, self.model, self.tile = AxesEdit(), ChannelRow(), ModelBox(), TileBox()
         self.device, self.dtype = QComboBox(), QComboBox()
+        narrow(layers.native)
         offer(self.device, ("auto", "cpu"))
         offer(self.dtype, ("float32", "bfloat16", "float16"))
         self.about_image = Note()
