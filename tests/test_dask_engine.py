@@ -27,7 +27,7 @@ from napari_shiftseg.segmentation import segment_steps
 pytest.importorskip("distributed", reason="workers need dask (the extra `distributed`)")
 psutil = pytest.importorskip("psutil")
 
-from napari_shiftseg.segmentation import block_worker, dask_engine  # noqa: E402
+from napari_shiftseg.segmentation import block_worker, dask_engine, local_workers  # noqa: E402
 from napari_shiftseg.segmentation.block_worker import finish_blocks  # noqa: E402
 from napari_shiftseg.segmentation.local_workers import LocalWorkers  # noqa: E402
 
@@ -146,8 +146,10 @@ def test_killed_workers_do_not_matter(tmp_path, shared, model, plane):
     np.testing.assert_array_equal(open_result(tmp_path / "r.zarr").labels[:], labels)
 
 
-def test_workers_of_this_machine_end_with_a_run_that_is_cancelled(tmp_path, model, plane):
+def test_workers_of_this_machine_end_with_a_run_that_is_cancelled(monkeypatch, tmp_path, model, plane):
     path, labels = plane
+    # that the run waits for them, however long the scheduler takes to start
+    monkeypatch.setattr(local_workers, "_NANNY", "import time; time.sleep(3)" + local_workers._NANNY)
     out = tmp_path / "r.zarr"
     before = {p.pid for p in psutil.Process().children(recursive=True)}
     steps = segment_steps(path, model, replace(LOCAL, workers=2), out)
