@@ -79,7 +79,7 @@ _PAINTED: WeakSet[Layer] = WeakSet()
 def digest_of(data: Any) -> str | None:
     """Hash of an array in memory, with its type and shape; None for anything else, which may be too large to read.
 
-    A processor takes 0.5 s per gigabyte, so large arrays are hashed in the thread that makes them.
+    It takes about as long as reading the array a few times, so large ones are hashed in the thread that makes them.
     """
     if not isinstance(data, np.ndarray):
         return None
