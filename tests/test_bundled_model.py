@@ -10,6 +10,7 @@ import pytest
 
 from napari_shiftseg import SegmentSettings, load_model, match_score, plan_tiles, read_image, segment, violations
 from napari_shiftseg.io import bundled_models
+from napari_shiftseg.io.model import demonstrations
 
 SAMPLE = Path(str(files("napari_shiftseg") / "samples"))
 
@@ -95,3 +96,8 @@ def test_nuclei_model_does_well_on_real_images(nuclei, shared_data):
         score = match_score(segment(folder / "images" / f"{name}.tif", nuclei).labels, truth)
         hits, total = hits + score.tp, total + score.tp + score.fp + score.fn
     assert hits / total >= 0.6
+
+
+def test_demonstrations_are_the_models_that_say_so():
+    said = {name for name in bundled_models() if load_model(name).record.known.demonstration}
+    assert set(demonstrations()) == said and "nuclei" not in said and len(said) == 3
