@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +112,7 @@ def predict_steps(
     image: ArrayLike,
     plan: TilePlan,
     *,
-    device: str = "auto",
+    device: str | Device = "auto",
     out: Any = None,
     dtype: str = "float32",
     limits: Limits | None = None,
@@ -120,6 +120,7 @@ def predict_steps(
     known: ConstantTiles | None = None,
     method: Method | StreamPlan = "auto",
     memory: int | None = None,
+    instead: Literal["columns", "tiles"] | None = None,
 ) -> Generator[Event, None, Prediction]:
     """Generator form of `predict`: yields a `TileDone` per tile or strip, returns a `Prediction`.
 
@@ -139,16 +140,23 @@ def predict_steps(
         Run only algorithms that give equal bits in each run, and fixed tiles.
     known : ConstantTiles, optional
         Outputs of constant tiles that earlier calls with this network and these settings found.
+    device
+        As in `predict`, or the device itself.
     method
         As in `predict`, or the columns and strips themselves.
+    instead : {"columns", "tiles"}, optional
+        What may run where the memory does not suffice for columns and strips that were given: narrower ones, or in the end
+        tiles as well. By default nothing else: columns can be those of other blocks, too.
 
     Other parameters as in `predict`.
     """
     module = model.module if isinstance(model, Model) else model
     image = _with_channels(image, plan)
     _check(module, image, plan, out)
-    chosen = choose_device(device)
+    chosen = device if isinstance(device, Device) else choose_device(device)
     choose_dtype(dtype, chosen)
+    if not isinstance(method, StreamPlan):
+        instead = "tiles" if method == "auto" else "columns"
     stream = _stream(module, image, plan, method, stream_wish(chosen, memory), deterministic)
     if limits is None:
         record = model.record if isinstance(model, Model) else None
@@ -167,7 +175,7 @@ def predict_steps(
         return _pasted(blocks, embedding, foreground, len(plan))
 
     if stream is not None:
-        stream = yield from _streamed(by_strips, stream, method, chosen)
+        stream = yield from _streamed(by_strips, stream, instead, chosen)
     if stream is None:
         if chosen.compiled:
             yield Stage(done=0, total=len(plan), text="OpenVINO compiles the network for each kind of tile first")
@@ -176,7 +184,10 @@ def predict_steps(
 
 
 def _streamed(
-    run: Callable[[StreamPlan], Generator[TileDone]], stream: StreamPlan, method: Method | StreamPlan, device: Device
+    run: Callable[[StreamPlan], Generator[TileDone]],
+    stream: StreamPlan,
+    instead: Literal["columns", "tiles"] | None,
+    device: Device,
 ) -> Generator[Event, None, StreamPlan | None]:
     """Run a stream, and a narrower one where memory runs out; returns what ran, or None if tiles are to be tried."""
     while True:
@@ -184,9 +195,8 @@ def _streamed(
             yield from run(stream)
             return stream
         except OutOfMemoryError:
-            # columns that were given are those of other blocks, too
-            narrower = None if isinstance(method, StreamPlan) else narrower_stream(stream)
-            if narrower is None and method != "auto":
+            narrower = None if instead is None else narrower_stream(stream)
+            if narrower is None and instead != "tiles":
                 raise
         release_memory(device)
         if narrower is None:
