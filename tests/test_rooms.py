@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "napari_shiftseg"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-INTEGERS = frozenset({"errors", "events", "files", "threads", "geometry"})
+INTEGERS = frozenset({"errors", "events", "files", "machine", "threads", "geometry"})
 COMPUTE = frozenset({"network", "instances", "analysis"})
 LIBRARY = INTEGERS | {"synthetic"} | COMPUTE | {"io"}
 VERBS = frozenset({"segmentation", "evaluation", "colours", "picture", "paper", "cli"})
@@ -41,7 +41,7 @@ ONLY = {
 }
 GUI = frozenset({"napari", "qtpy", "superqt", "magicgui", "vispy", "app_model", "PyQt5", "PyQt6", "PySide2", "PySide6"})
 # what a room may import inside a function, where it is installed
-OPTIONAL = {"network": frozenset({"openvino"})}
+OPTIONAL = {"machine": frozenset({"psutil"}), "network": frozenset({"openvino"})}
 NEVER = {**dict.fromkeys(VERBS | {"io"}, GUI), "plugin": NOTHING}
 
 

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from functools import lru_cache
 from itertools import repeat
 from threading import Event as Flag
 from typing import Any, Generic, TypeVar, cast
 
-__all__ = ["Background", "ahead", "cores", "give_back_memory", "side_by_side"]
+__all__ = ["Background", "ahead", "side_by_side"]
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 
 _END = object()
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not Linux
-        return os.cpu_count() or 1
-
-
-def give_back_memory() -> None:
-    """Return what was freed to the system: glibc keeps it, for each thread apart, and a long run would seem to grow."""
-    trim = _trim()
-    if trim is not None:
-        trim(0)
-
-
-@lru_cache(maxsize=1)
-def _trim() -> Any:
-    """`malloc_trim`, None where the C library has none."""
-    try:
-        return ctypes.CDLL(None).malloc_trim if sys.platform == "linux" else None
-    except (OSError, AttributeError):
-        return None
 
 
 def side_by_side(call: Callable[[Given], Result], items: Iterable[Given], threads: int) -> Generator[Result]:

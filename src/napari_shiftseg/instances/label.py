@@ -21,8 +21,8 @@ from napari_shiftseg.events import Event, WindowDone, drain
 from napari_shiftseg.instances.pieces import Fragments, fragments_of, piece_steps, settled
 from napari_shiftseg.instances.rest import NEW, placed, rest_of
 from napari_shiftseg.instances.settings import WINDOW, LabelSettings
+from napari_shiftseg.machine import cores
 from napari_shiftseg.network.device import choose_device
-from napari_shiftseg.threads import cores
 
 __all__ = ["LabelSettings", "check_embedding", "label_instances", "label_steps", "labels_of", "numbered", "numbered_again"]
 

@@ -1,8 +1,9 @@
 """The U-Net on torch: network, loss, training and compliant prediction."""
 
+from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.constant_tiles import ConstantTiles
 from napari_shiftseg.network.crops import Augmentation, TrainImage
-from napari_shiftseg.network.device import Device, choose_device, free_memory, stream_wish
+from napari_shiftseg.network.device import Device, choose_device, stream_wish
 from napari_shiftseg.network.known import Known
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation, Scaling

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
+from napari_shiftseg.machine import free_memory
 
 __all__ = [
     "Device",
@@ -20,7 +21,6 @@ __all__ = [
     "check_volumes",
     "choose_device",
     "choose_dtype",
-    "free_memory",
     "is_tf32",
     "memory_errors",
     "release_memory",
@@ -172,18 +172,6 @@ def arranged(net: Net, layout: torch.memory_format) -> Net:
     move: Any = net.to  # torch's types do not know this form
     moved: Net = move(memory_format=layout)
     return moved
-
-
-def free_memory() -> int:
-    """Bytes of main memory that processes can have; 0 where that is not known."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable"):
-                    return int(line.split()[1]) * 1024
-    except OSError:  # not Linux: unknown
-        pass
-    return 0
 
 
 def stream_wish(device: Device, memory: int | None) -> dict[str, Any]:

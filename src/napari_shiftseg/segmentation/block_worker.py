@@ -22,13 +22,13 @@ from napari_shiftseg.events import Event
 from napari_shiftseg.geometry import BlockGrid, UNetSpec, plan_again
 from napari_shiftseg.instances import LabelSettings, Numbers
 from napari_shiftseg.io import BlockPyramid, ChunkReader, Image, WorkFolder, chunks_of, load_model, read_image
+from napari_shiftseg.machine import give_back_memory
 from napari_shiftseg.network import Limits, choose_device
 from napari_shiftseg.segmentation.blockwise import BlockJob, Pass
 from napari_shiftseg.segmentation.intensity import Intensity
 from napari_shiftseg.segmentation.layout import Layout, known_stream
 from napari_shiftseg.segmentation.prepare import Task, pixel_digest
 from napari_shiftseg.segmentation.settings import SegmentSettings
-from napari_shiftseg.threads import give_back_memory
 
 __all__ = ["describe_job", "finish_blocks", "open_job", "order_of"]
 

@@ -22,9 +22,9 @@ from napari_shiftseg.geometry import (
     plan_stream,
 )
 from napari_shiftseg.io import chunk_edges
+from napari_shiftseg.machine import cores
 from napari_shiftseg.network import Device, stream_wish
 from napari_shiftseg.segmentation.prepare import Task, loop_axes
-from napari_shiftseg.threads import cores
 
 __all__ = ["Layout", "bytes_in_memory", "clustering_threads", "known_stream", "lay_out"]
 

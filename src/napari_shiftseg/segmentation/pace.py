@@ -11,11 +11,11 @@ import numpy as np
 from napari_shiftseg.events import drain
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import fragments_of, labels_of, piece_steps
+from napari_shiftseg.machine import cores
 from napari_shiftseg.network import predict_steps
 from napari_shiftseg.segmentation.layout import Layout, clustering_threads
 from napari_shiftseg.segmentation.prepare import Task, labels_device
 from napari_shiftseg.segmentation.settings import SegmentSettings
-from napari_shiftseg.threads import cores
 
 __all__ = ["Pace", "duration", "take_pace"]
 
