@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_shiftseg import UNetSpec, plan_tiles, violations
-from napari_shiftseg.geometry import counted, coverage, tile_exact
+from napari_shiftseg.geometry import counted, coverage, judge, rules, rulings, tile_exact
 
 RULES = {"write-multiple", "lattice", "crop", "context", "padding", "training-window"}
 
@@ -87,6 +87,20 @@ def test_a_broken_rule_is_named_with_its_axis_and_the_nearest_legal_values(rule)
     for v in found:
         assert v.message.endswith(".") and ("Rumberger et al. 2021" in v.source)
         assert all(str(n) in v.message for n in v.nearest if v.rule != "crop")
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_a_run_is_judged_once_and_everything_is_read_off_that(rule, monkeypatch):
+    checked, judged = [], rules._Rule.judged
+    monkeypatch.setattr(rules._Rule, "judged", lambda row, case: checked.append(row.name) or judged(row, case))
+    run, trained = CASES[rule][0]()
+    found = judge(run, trained)
+    assert checked == [ruling.rule for ruling in found.rulings] and set(checked) <= RULES
+    assert found.violations == tuple(v for ruling in found.rulings for v in ruling.broken) == violations(run, trained) != ()
+    assert (found.rulings, found.coverage) == (rulings(run, trained), counted(run, trained))
+    if not isinstance(run, UNetSpec):
+        assert found.tile_exact == tile_exact(run) == (rule in {"padding", "training-window"})
+        assert {ruling.rule for ruling in found.rulings} == RULES
 
 
 @st.composite

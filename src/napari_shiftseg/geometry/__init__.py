@@ -9,12 +9,9 @@ from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.part import plan_part
 from napari_shiftseg.geometry.passes import Pass
 from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_again, plan_tiles
-from napari_shiftseg.geometry.rule_table import counted, rulings
-from napari_shiftseg.geometry.rules import violations
-from napari_shiftseg.geometry.ruling import Ruling, Violation
+from napari_shiftseg.geometry.rules import Judgement, Ruling, Violation, counted, judge, rulings, tile_exact, violations
 from napari_shiftseg.geometry.spec import UNetSpec
 from napari_shiftseg.geometry.stream_plan import StreamPlan, Strip, plan_stream
-from napari_shiftseg.geometry.tile_rules import tile_exact
 
 __all__ = [
     "METHODS",
@@ -24,6 +21,7 @@ __all__ = [
     "BlockGrid",
     "Cost",
     "Coverage",
+    "Judgement",
     "LayerCost",
     "Method",
     "MethodCost",
@@ -44,6 +42,7 @@ __all__ = [
     "coverage",
     "describe_methods",
     "inner_part",
+    "judge",
     "layer_costs",
     "naive_plan",
     "narrower_stream",

@@ -1,14 +1,134 @@
-"""`violations`: which rules of shift-equivariant tiling and training a plan or a network breaks."""
+"""The rules of exact tiling and of training: one table, and how a run is judged by it.
+
+Everything that is said of a run is read off one `Judgement`: `rulings` are its rows, `violations` what is broken in them.
+"""
 
 from __future__ import annotations
 
-from napari_shiftseg.geometry.coverage import Trained
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal
+
+from napari_shiftseg.geometry.axis import halo
+from napari_shiftseg.geometry.coverage import Coverage, Trained, Zeros, coverage, inner_part, least_window, zeros_as_trained
 from napari_shiftseg.geometry.plan import TilePlan
-from napari_shiftseg.geometry.rule_table import rulings
-from napari_shiftseg.geometry.ruling import Violation
 from napari_shiftseg.geometry.spec import UNetSpec
 
-__all__ = ["violations"]
+__all__ = ["Judgement", "Ruling", "Violation", "counted", "judge", "rulings", "tile_exact", "violations"]
+
+Verdict = Literal["pass", "FAIL", "not known"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """One broken rule.
+
+    Attributes
+    ----------
+    rule : str
+        "write-multiple", "lattice", "crop", "context", "padding", "training-window".
+    axis : int or None
+        The axis that breaks it; None for the network as a whole.
+    found : int or str
+        The value that breaks it.
+    nearest : tuple of int
+        Legal values next to it, where there are some.
+    message : str
+        What was found, what is wanted, what to do.
+    source : str
+        Where the rule comes from.
+    """
+
+    rule: str
+    axis: int | None
+    found: int | str
+    nearest: tuple[int, ...]
+    message: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """One rule: what was found, what is wanted, and what to do where they differ.
+
+    Attributes
+    ----------
+    verdict : {"pass", "FAIL", "not known"}
+    broken : tuple of Violation
+        Where it is broken.
+    """
+
+    rule: str
+    verdict: Verdict
+    found: str
+    wanted: str
+    fix: str
+    source: str
+    broken: tuple[Violation, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """All that the rules say of a run.
+
+    Attributes
+    ----------
+    rulings : tuple of Ruling
+        Every rule, kept or broken.
+    coverage : Coverage or None
+        How many of the output functions and pairs that run were trained; None where nothing says how the network was.
+    tile_exact : bool
+        Whether the stitched output equals that of one pass.
+    """
+
+    rulings: tuple[Ruling, ...]
+    coverage: Coverage | None
+    tile_exact: bool
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """What is broken, rule by rule."""
+        return tuple(broken for ruling in self.rulings for broken in ruling.broken)
+
+
+def judge(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None) -> Judgement:
+    """All rules, judged for a plan, or those of training for a spec alone.
+
+    Parameters
+    ----------
+    plan_or_spec : TilePlan or UNetSpec
+        A plan is judged with its network; a spec alone has no tiles to judge, and is exact as one pass is.
+    trained : object with `window` and `neighbours`, optional
+        The training; without it the rules of training are not judged, except that zero padding needs it.
+
+    Returns
+    -------
+    Judgement
+
+    >>> from napari_shiftseg.geometry import plan_tiles
+    >>> found = judge(plan_tiles(UNetSpec(levels=4), (100, 100), 16))
+    >>> found.tile_exact, found.violations, found.coverage
+    (True, (), None)
+    """
+    plan = None if isinstance(plan_or_spec, UNetSpec) else plan_or_spec
+    spec = plan_or_spec if isinstance(plan_or_spec, UNetSpec) else plan_or_spec.spec
+    case = _Case(spec=spec, plan=plan, trained=trained)
+    judged = {rule: rule.judged(case) for rule in _RULES if plan is not None or not rule.of_tiles}
+    # a training on tiles that stand alone excuses their lack of context, and makes them no one pass
+    exact = not case.lacking and not any(ruling.broken for rule, ruling in judged.items() if rule.of_tiles)
+    return Judgement(rulings=tuple(judged.values()), coverage=case.counted, tile_exact=exact)
+
+
+def rulings(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None) -> tuple[Ruling, ...]:
+    """Every rule, kept or broken, with what was found and what to do; parameters as in `judge`.
+
+    >>> from napari_shiftseg.geometry import plan_tiles
+    >>> [r.verdict for r in rulings(plan_tiles(UNetSpec(), (100, 100), 20, allow_noncompliant=True), None)]
+    ['FAIL', 'FAIL', 'pass', 'pass', 'pass', 'not known']
+    """
+    return judge(plan_or_spec, trained).rulings
 
 
 def violations(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None) -> tuple[Violation, ...]:
@@ -16,11 +136,9 @@ def violations(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None
 
     Parameters
     ----------
-    plan_or_spec : TilePlan or UNetSpec
-        A plan is judged with its network; a spec alone has no tiles to judge.
-    trained : object with `window` and `neighbours`, optional
-        The training; without it the rules of training are not judged, except that zero padding needs it. A training with
-        none broken trained every output function that will run, and every pair that will be neighbours (see `coverage`).
+    plan_or_spec, trained
+        As in `judge`. A training with none broken trained every output function that will run, and every pair that will be
+        neighbours (see `coverage`).
 
     Returns
     -------
@@ -31,4 +149,431 @@ def violations(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None
     >>> [v.rule for v in violations(plan)]
     ['write-multiple', 'write-multiple']
     """
-    return tuple(broken for ruling in rulings(plan_or_spec, trained) for broken in ruling.broken)
+    return judge(plan_or_spec, trained).violations
+
+
+def counted(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None) -> Coverage | None:
+    """How many of the output functions and pairs of a run were trained; None where nothing says how the network was.
+
+    Parameters
+    ----------
+    plan_or_spec, trained
+        As in `judge`; a spec alone is counted as `plan_tiles` would run it. Tiles off the lattice add the pairs that meet
+        at their seams alone, and that no window of a training holds.
+
+    >>> from dataclasses import make_dataclass
+    >>> from napari_shiftseg.geometry import plan_tiles
+    >>> training = make_dataclass("T", ["window", "neighbours"])((20, 20), False)
+    >>> counted(plan_tiles(UNetSpec(), (100, 100), 20, allow_noncompliant=True), training).describe()
+    '64 of 64 functions, 128 of 144 pairs'
+    """
+    return judge(plan_or_spec, trained).coverage
+
+
+def tile_exact(plan: TilePlan) -> bool:
+    """Whether the stitched output equals that of one pass: never of several padded tiles that stand alone."""
+    return judge(plan).tile_exact
+
+
+# -- what is judged ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """A run and its training, with what several rules ask of them; without a plan there are no tiles and no seams."""
+
+    spec: UNetSpec
+    plan: TilePlan | None
+    trained: Trained | None
+
+    @property
+    def axes(self) -> tuple[tuple[tuple[slice, slice, slice], ...], ...]:
+        return () if self.plan is None else self.plan.axes
+
+    @cached_property
+    def seams(self) -> tuple[int, ...]:
+        """Axes with more than one tile: a single tile has no seam."""
+        return tuple(axis for axis, windows in enumerate(self.axes) if len(windows) > 1)
+
+    @property
+    def write(self) -> tuple[int, ...]:
+        return () if self.plan is None else self.plan.write
+
+    @cached_property
+    def regular(self) -> tuple[int, ...]:
+        """Axes with seams whose tiles are multiples of the period; of others nothing more can be said."""
+        return tuple(axis for axis in self.seams if self.write[axis] % self.spec.period[axis] == 0)
+
+    @cached_property
+    def phases(self) -> dict[int, int]:
+        """Phases of the pooling grid at which tiles start, of each axis with seams."""
+        return {axis: len({read.start % self.spec.period[axis] for read, _, _ in self.axes[axis]}) for axis in self.seams}
+
+    @cached_property
+    def crops(self) -> dict[int, set[int]]:
+        """Crops that tiles lose, of each axis with seams."""
+        return {axis: {r.start + keep.start - write.start for r, keep, write in self.axes[axis]} for axis in self.seams}
+
+    @cached_property
+    def lacking(self) -> dict[int, int]:
+        """Least context of a padded network's tiles, of each axis where it is less than a pixel sees."""
+        if self.plan is None or self.spec.padding == "valid":
+            return {}
+        found = {}
+        for axis in self.regular:
+            last = self.plan.pad[axis][0] + self.plan.image_shape[axis] + self.plan.pad[axis][1]
+            around = [
+                edge
+                for read, keep, _ in self.axes[axis]
+                for edge, inside in ((keep.start, read.start > 0), (read.stop - read.start - keep.stop, read.stop < last))
+                if inside
+            ]
+            least = min(around, default=self.spec.reach[axis])
+            if least < self.spec.reach[axis]:
+                found[axis] = least
+        return found
+
+    @cached_property
+    def zeros(self) -> Zeros:
+        """Where a run may meet zeros, so that it is what was trained."""
+        return zeros_as_trained(self.spec, self.trained)
+
+    @cached_property
+    def fitting(self) -> Trained | None:
+        """The training, if its window has as many axes as the network."""
+        return None if self.trained is None or len(self.trained.window) != self.spec.ndim else self.trained
+
+    @cached_property
+    def alone(self) -> bool:
+        """Whether padded tiles are those of the training: side by side, each read whole and nothing around it."""
+        if self.plan is None or self.fitting is None or self.zeros != "tile":
+            return False
+        for windows, edge in zip(self.axes, self.fitting.window, strict=True):
+            start = windows[0][0].start
+            for number, (read, keep, _) in enumerate(windows):
+                whole = slice(start + number * edge, start + (number + 1) * edge)
+                if read != whole or keep.start != 0 or (keep.stop != edge and number < len(windows) - 1):
+                    return False
+        return True
+
+    @cached_property
+    def without_zeros(self) -> bool:
+        """Whether every pixel of a plan has as much image or reflection around it as it sees."""
+        return all(
+            min(keep.start, read.stop - read.start - keep.stop) >= self.spec.reach[axis]
+            for axis, windows in enumerate(self.axes)
+            for read, keep, _ in windows
+        )
+
+    @cached_property
+    def misrun(self) -> Zeros | None:
+        """Where a padded network should meet zeros, and does not as it was trained; None where it does, or has none."""
+        if self.spec.padding == "valid":
+            return None
+        if self.zeros == "image":
+            return "image"
+        # tiles that lack context are wrong however the network was trained
+        if self.plan is None or self.alone or self.lacking or (self.zeros == "nowhere" and self.without_zeros):
+            return None
+        return self.zeros
+
+    @cached_property
+    def inside(self) -> Coverage | None:
+        """The count without what meets at seams alone; None without a training."""
+        if self.fitting is None:
+            return None
+        if self.plan is None or self.spec.padding == "valid":
+            return coverage(self.spec, self.fitting)
+        return coverage(self.spec, self.fitting, "tile" if self.alone else "nowhere" if self.without_zeros else "image")
+
+    @cached_property
+    def counted(self) -> Coverage | None:
+        """The count of all that runs."""
+        if self.inside is None or self.plan is None or self.alone:
+            return self.inside
+        axes = []
+        for have, tiles, period in zip(self.inside.axes, self.axes, self.spec.period, strict=True):
+            met = {((before.stop - 1) % period, after.start % period) for (_, before, _), (_, after, _) in pairwise(tiles)}
+            # that meet at seams and are no neighbours within a tile
+            strange = sum((last + 1) % period != first for last, first in met)
+            axes.append(replace(have, of_pairs=have.of_pairs + strange))
+        return Coverage(axes=tuple(axes))
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+_Broken = tuple[int | None, int | str, tuple[int, ...], str]
+"""Axis that breaks a rule, the value that does, legal values next to it, and what to do."""
+
+
+def _check_multiple(case: _Case) -> list[_Broken]:
+    found: list[_Broken] = []
+    for axis in case.seams:
+        write, period = case.write[axis], case.spec.period[axis]
+        if write % period:
+            lower = write // period * period
+            fix = (
+                f"tiles of {write} px on axis {axis} are not a multiple of the period {period} px: at each seam "
+                f"two output functions meet that were never neighbours; use {lower + period} px"
+                + (f" or {lower} px." if lower else ".")
+            )
+            found.append((axis, write, tuple(n for n in (lower, lower + period) if n), fix))
+    return found
+
+
+def _check_lattice(case: _Case) -> list[_Broken]:
+    return [
+        (
+            axis,
+            case.phases[axis],
+            (period,),
+            f"tiles on axis {axis} start at {case.phases[axis]} different phases of the pooling grid; start all at "
+            f"multiples of {period} px.",
+        )
+        for axis in case.regular
+        for period in [case.spec.period[axis]]
+        if case.phases[axis] > 1
+    ]
+
+
+def _check_crop(case: _Case) -> list[_Broken]:
+    return [
+        (
+            axis,
+            len(case.crops[axis]),
+            (min(case.crops[axis]),),
+            f"tiles on axis {axis} are cropped by different amounts; keep the crop constant.",
+        )
+        for axis in case.regular
+        if len(case.crops[axis]) > 1
+    ]
+
+
+def _check_context(case: _Case) -> list[_Broken]:
+    return [
+        (
+            axis,
+            least,
+            (reach,),
+            f"tiles on axis {axis} have {least} px of context, but a pixel sees {reach} px; read {reach} px or more.",
+        )
+        for axis, least in case.lacking.items()
+        for reach in [case.spec.reach[axis]]
+        if not case.alone
+    ]
+
+
+def _found_context(case: _Case) -> str:
+    if case.spec.padding == "valid":
+        return "valid convolutions"
+    if case.alone:
+        return (
+            f"tiles of {_times(case.write)} px that stand alone, as in training; not equal to one pass"
+            if case.seams
+            else "one tile"
+        )
+    return f"{min(case.lacking.values())} px around a tile" if case.lacking else "tiles as planned"
+
+
+def _wanted_context(case: _Case) -> str:
+    if case.spec.padding == "valid":
+        return "real context for each pixel"
+    return f"{_times(case.spec.reach)} px around a tile" + ", or as trained" * case.alone
+
+
+def _check_padding(case: _Case) -> list[_Broken]:
+    window = () if case.trained is None or case.zeros != "tile" else tuple(case.trained.window)
+    fixes = {
+        "image": (
+            "the network pads with zeros"
+            + (", and nothing says how it was trained" if case.trained is None else " and was trained on single tiles")
+            + f"; use valid convolutions, or train on batches of {case.spec.ndim + 1} directly neighbouring tiles."
+        ),
+        "tile": (
+            f"the network pads with zeros and was trained on tiles of {_times(window)} px that stood alone; on other tiles "
+            f"other output functions run, which were never trained; take tiles of {_times(window)} px without context "
+            "(plan_tiles with trained)."
+        ),
+        "nowhere": (
+            "the network pads with zeros and was trained on pixels alone that see none; tiles that meet zeros run output "
+            "functions that were never trained; reflect the image at its borders (plan_tiles with trained)."
+        ),
+    }
+    return [] if case.misrun is None else [(None, "zero", window, fixes[case.misrun])]
+
+
+def _found_padding(case: _Case) -> str:
+    if case.spec.padding == "valid":
+        return "valid convolutions"
+    run = {"tile": ", run on other tiles", "nowhere": ", run with zeros"}.get(case.misrun or "", "")
+    return f"zero convolutions, {_batches(case.trained)}{run}"
+
+
+def _check_window(case: _Case) -> list[_Broken]:
+    if case.trained is None:
+        return []
+    if case.fitting is None:
+        window = case.trained.window
+        fix = f"the training window {window} does not have {case.spec.ndim} axes; give one edge per axis."
+        return [(None, str(window), (), fix)]
+    return list((_valid_windows if case.spec.padding == "valid" else _padded_windows)(case, case.fitting))
+
+
+def _valid_windows(case: _Case, trained: Trained) -> Iterator[_Broken]:
+    spec, inner = case.spec, inner_part(trained)
+    for axis, (count, window) in enumerate(zip(coverage(spec, trained).axes, inner or trained.window, strict=True)):
+        if not count.complete:
+            legal = least_window(spec, axis, neighbours=trained.neighbours and inner is None)
+            fix = (
+                f"the training output window {window} px on axis {axis} does not exceed the period {spec.period[axis]} px: it "
+                f"holds {count.functions} of {count.of_functions} output functions and {count.pairs} of {count.of_pairs} pairs "
+                f"of neighbours along it, so some were never compared; train with {legal} px or more."
+            )
+            yield axis, window, (legal,), fix
+
+
+def _padded_windows(case: _Case, trained: Trained) -> Iterator[_Broken]:
+    """A padded tile has to pass the network; pixels that see no zeros have to be more than a period."""
+    spec, inner = case.spec, inner_part(trained)
+    counts, part, inside = coverage(spec, trained, "nowhere").axes, inner or trained.window, inner is not None
+    for axis, (window, period) in enumerate(zip(trained.window, spec.period, strict=True)):
+        if window > 0 and window % period == 0 and (counts[axis].complete or not inside):
+            continue
+        around = 2 * halo(spec, axis) * inside
+        legal = max(around + (1 + inside) * period, -(-window // period) * period)
+        fix = (
+            f"the training window {window} px on axis {axis}{f' with a loss on its inner {part[axis]} px' * inside} is none "
+            f"that a padded network with a period of {period} px and a reach of {spec.reach[axis]} px can be trained on; "
+            f"take {legal} px{f' with a loss on the inner {legal - around} px' * inside}."
+        )
+        yield axis, window, (legal,), fix
+
+
+def _found_window(case: _Case) -> str:
+    if case.trained is None:
+        return "the model has no record of its training"
+    window = f"{_times(case.trained.window)} px"
+    return window if case.inside is None else f"{window}, {_batches(case.trained)}: {case.inside.describe()}"
+
+
+def _wanted_window(case: _Case) -> str:
+    if case.trained is None:
+        return f"a window of more than {_times(case.spec.period)} px"
+    return "all of both" if case.fitting else f"{case.spec.ndim} edges"
+
+
+def _window_otherwise(case: _Case) -> tuple[Verdict, str]:
+    if case.trained is None:
+        return "not known", ""
+    return ("pass", "") if case.inside is None or case.inside.complete else ("FAIL", "as for padding.")
+
+
+def _batches(trained: Trained | None) -> str:
+    if trained is None:
+        return "not known how trained"
+    if inner := inner_part(trained):
+        return f"a loss on the inner {_times(inner)} px"
+    return "batches of neighbouring tiles" if trained.neighbours else "single tiles"
+
+
+def _times(edges: Sequence[int]) -> str:
+    return " x ".join(map(str, edges))
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count > 1)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    """A row of the table: what breaks a rule, and in words what was found and what is wanted.
+
+    Attributes
+    ----------
+    of_tiles : bool
+        Whether it is one of tiles, without which no run is exact; else it is one of training.
+    check : callable
+        Where it is broken.
+    otherwise : callable
+        The verdict where it is broken nowhere, and what to do.
+    """
+
+    name: str
+    source: str
+    of_tiles: bool
+    check: Callable[[_Case], Sequence[_Broken]]
+    found: Callable[[_Case], str]
+    wanted: Callable[[_Case], str]
+    otherwise: Callable[[_Case], tuple[Verdict, str]] = lambda case: ("pass", "")
+
+    def judged(self, case: _Case) -> Ruling:
+        """The rule for one run."""
+        source = f"Rumberger et al. 2021, {self.source}"
+        broken = tuple(
+            Violation(rule=self.name, axis=axis, found=found, nearest=nearest, message=fix, source=source)
+            for axis, found, nearest, fix in self.check(case)
+        )
+        verdict, fix = self.otherwise(case)
+        if broken:
+            # axes that break it in the same way need no second sentence
+            verdict, fix = "FAIL", " ".join({(v.found, v.nearest): v.message for v in reversed(broken)}.values())
+        found, wanted = self.found(case), self.wanted(case)
+        return Ruling(rule=self.name, verdict=verdict, found=found, wanted=wanted, fix=fix, source=source, broken=broken)
+
+
+_RULES = (
+    _Rule(
+        name="write-multiple",
+        source="section 3.2 and Fig. 3b",
+        of_tiles=True,
+        check=_check_multiple,
+        found=lambda case: f"tiles of {_times(case.write)} px{'' if case.seams else '; one tile has no seam'}",
+        wanted=lambda case: f"multiples of the period {_times(case.spec.period)} px",
+    ),
+    _Rule(
+        name="lattice",
+        source="section 3.2",
+        of_tiles=True,
+        check=_check_lattice,
+        found=lambda case: f"{_several(max(case.phases.values(), default=1), 'phase')} of the pooling grid",
+        wanted=lambda case: "1",
+        # tiles that are no multiples of the period cannot start at one phase
+        otherwise=lambda case: ("FAIL", "as for write-multiple.") if max(case.phases.values(), default=1) > 1 else ("pass", ""),
+    ),
+    _Rule(
+        name="crop",
+        source="section 3.2",
+        of_tiles=True,
+        check=_check_crop,
+        found=lambda case: _several(max(map(len, case.crops.values()), default=1), "crop"),
+        wanted=lambda case: "1, the same for all tiles",
+    ),
+    _Rule(
+        name="context",
+        source="section 2 (zero padding breaks equivariance)",
+        of_tiles=True,
+        check=_check_context,
+        found=_found_context,
+        wanted=_wanted_context,
+    ),
+    _Rule(
+        name="padding",
+        source="section 3.2",
+        of_tiles=False,
+        check=_check_padding,
+        found=_found_padding,
+        wanted=lambda case: (
+            f"valid convolutions, or batches of {case.spec.ndim + 1} neighbouring tiles and a run on such tiles, or a loss on "
+            "pixels alone that see no zeros and a run without zeros"
+        ),
+    ),
+    _Rule(
+        name="training-window",
+        source="section 3.2 and Fig. 3a",
+        of_tiles=False,
+        check=_check_window,
+        found=_found_window,
+        wanted=_wanted_window,
+        otherwise=_window_otherwise,
+    ),
+)
