@@ -23,6 +23,7 @@ from safetensors import safe_open
 from napari_shiftseg import synthetic
 from napari_shiftseg.geometry import UNetSpec, plan_tiles
 from napari_shiftseg.instances import LabelSettings, label_instances
+from napari_shiftseg.io import from_json
 from napari_shiftseg.network import ModelRecord, UNet
 
 EDGE = 1003
@@ -140,9 +141,9 @@ def bundled(name: str) -> tuple[UNet, ModelRecord]:
     with safe_open(str(files("napari_shiftseg") / "weights" / f"{name}.safetensors"), framework="pt") as file:
         metadata = file.metadata()
         tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # not a dict
-    net = UNet(UNetSpec.from_dict(json.loads(metadata["spec"])))
+    net = UNet(from_json(UNetSpec, metadata["spec"]))
     net.load_state_dict(tensors)
-    return net, ModelRecord.from_dict(json.loads(metadata["record"]))
+    return net, from_json(ModelRecord, metadata["record"])
 
 
 def picture(name: str) -> np.ndarray:

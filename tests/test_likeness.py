@@ -12,7 +12,7 @@ from skimage.transform import rescale
 from napari_shiftseg import SegmentSettings, load_model, read_image, save_model, segment, synthetic
 from napari_shiftseg.errors import ModelError
 from napari_shiftseg.events import drain
-from napari_shiftseg.io import Image, bundled_models, demonstrations
+from napari_shiftseg.io import Image, bundled_models, demonstrations, from_plain
 from napari_shiftseg.network import Known, Model, ModelRecord, Normalisation, TrainImage, UNet
 from napari_shiftseg.segmentation import learned_steps, likeness, prepare
 from napari_shiftseg.segmentation.likeness import compare_result
@@ -61,10 +61,10 @@ def test_a_statement_survives_its_file_and_older_files_have_none(tmp_path):
     assert "dots of 3 to 9.5 px, dark on bright, 2D, 1 channel" in known.describe()
     older = ModelRecord(window=(196, 196)).to_dict()
     del older["known"]
-    assert ModelRecord.from_dict(older).known is None
+    assert from_plain(ModelRecord, older).known is None
     for broken in ({"ndim": 2}, {"ndim": 2, "channels": 1, "traits": [{"lean": 1}]}, "text"):
         with pytest.raises(ModelError):
-            ModelRecord.from_dict(older | {"known": broken})
+            from_plain(ModelRecord, older | {"known": broken}, error=ModelError)
 
 
 def test_training_data_are_stated_from_images_truth_and_results():

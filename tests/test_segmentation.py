@@ -21,7 +21,7 @@ from napari_shiftseg import (
 from napari_shiftseg.errors import ComplianceError, DeviceError, ImageError, ModelError, ResultError, SettingsError, TilingError
 from napari_shiftseg.events import Stage, TileDone, WindowDone
 from napari_shiftseg.geometry import plan_tiles, violations
-from napari_shiftseg.io import Image, read_image
+from napari_shiftseg.io import Image, from_plain, read_image
 from napari_shiftseg.network import Augmentation, Clustering, ModelRecord, Normalisation, TrainImage
 from napari_shiftseg.segmentation import plan_image, segment_steps, status
 
@@ -236,7 +236,7 @@ def test_the_record_is_json_and_repeats_the_run():
     }  # fmt: skip
     assert record["model"]["name"] == "grey" and record["model"]["sha256"] == "ab12"
     assert UNetSpec.from_dict(record["model"]["spec"]) == model.spec
-    assert ModelRecord.from_dict(record["model"]["record"]) == model.record
+    assert from_plain(ModelRecord, record["model"]["record"]) == model.record
     plan = plan_tiles(model.spec, record["plan"]["image_shape"], record["plan"]["write"], record["plan"]["border"])
     assert plan == result.plan
     again = segment(image, model, SegmentSettings(**record["settings"]))

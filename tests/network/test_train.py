@@ -14,7 +14,6 @@ from napari_shiftseg.network import (
     Augmentation,
     Clustering,
     Device,
-    ModelRecord,
     Normalisation,
     TrainImage,
     train_steps,
@@ -110,7 +109,7 @@ def test_the_model_comes_back_ready_to_use(disks):
     record = model.record
     assert (record.window, record.steps, record.batch, record.seed, record.data) == ((8, 8), 3, 2, 4, "disks")
     assert record.clustering.bandwidth == 1.25 and record.settings["learning_rate"] == 1e-2
-    assert ModelRecord.from_dict(json.loads(json.dumps(record.to_dict(), default=str))).window == (8, 8)
+    assert json.loads(json.dumps(record.to_dict()))["window"] == [8, 8]
 
 
 def test_a_seed_decides_everything(disks):
@@ -267,8 +266,6 @@ def test_images_that_do_not_fill_the_window_train_fewer_functions(axis):
     assert [(v.axis, v.found) for v in caught.value.violations] == [(axis, 5)]
     model = train(images_of(made), replace(settings, allow_noncompliant=True))
     assert model.record.inner[axis] == 5 and violations(model.spec, model.record) != ()
-    kept = ModelRecord.from_dict(json.loads(json.dumps(model.record.to_dict(), default=str)))
-    assert violations(model.spec, kept) == violations(model.spec, model.record)
     # one image that fills it is enough
     train([*images_of(made), *images_of(synthetic.disks((60, 60), 13, 4.0))], settings)
 

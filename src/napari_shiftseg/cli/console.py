@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.events import BlockDone, Event, Stage, TrainStep
@@ -16,7 +14,7 @@ from napari_shiftseg.events import BlockDone, Event, Stage, TrainStep
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["Console", "plain"]
+__all__ = ["Console"]
 
 _LABEL = 11  # width of the first column of a report
 
@@ -53,7 +51,9 @@ class Console:
     def document(self, values: Mapping[str, object]) -> None:
         """The JSON document of the command, if one was asked for."""
         if self.json:
-            sys.stdout.write(json.dumps(plain(values), allow_nan=False, indent=1) + "\n")
+            from napari_shiftseg.io import to_plain
+
+            sys.stdout.write(json.dumps(to_plain(values, beyond="none"), allow_nan=False, indent=1) + "\n")
 
     @property
     def animated(self) -> bool:
@@ -106,24 +106,3 @@ class _Bar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def plain(value: Any) -> Any:
-    """Values that JSON can hold; NaN and infinity become None.
-
-    >>> plain({"ap": float("nan"), "shape": (2, 3)})
-    {'ap': None, 'shape': [2, 3]}
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy arrays and numbers
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    return value

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from napari_shiftseg.cli.console import Console, plain
+from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import add_image_options, byte_count, edges, shape
 from napari_shiftseg.cli.prepare import describe_image, describe_model
 from napari_shiftseg.errors import DeviceError, SettingsError
@@ -122,6 +123,7 @@ def _limits(model: Model, args: argparse.Namespace, console: Console) -> dict[st
 
 def _model_card(model: Model, console: Console) -> dict[str, Any]:
     from napari_shiftseg.cli.check import report_rules, training_rules
+    from napari_shiftseg.io import to_plain
 
     spec, record = model.spec, model.record
     parameters = sum(p.numel() for p in model.module.parameters())
@@ -136,9 +138,9 @@ def _model_card(model: Model, console: Console) -> dict[str, Any]:
         console.field("training", f"{record.steps} steps of {windows}, seed {record.seed}")
         console.field("data", record.data or "not recorded")
         console.field("losses", ", ".join(f"{key} {value:.4g}" for key, value in record.losses.items()) or "not recorded")
-        console.field("settings", json.dumps(plain(record.settings)) if record.settings else "not recorded")
+        console.field("settings", json.dumps(to_plain(record.settings, beyond="none")) if record.settings else "not recorded")
         console.field("intensity", f"percentiles {record.normalisation.low:g} and {record.normalisation.high:g} become 0 and 1")
-        clustering = plain(record.clustering)
+        clustering = asdict(record.clustering)
         console.field("clustering", ", ".join(f"{key} {value:g}" for key, value in clustering.items()))
         console.field("note", record.note or "none")
         console.field("knows", _knows(record.known))

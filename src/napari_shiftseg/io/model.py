@@ -14,6 +14,7 @@ from safetensors.torch import save
 from napari_shiftseg.errors import ModelError, ResultError, ShiftsegError
 from napari_shiftseg.files import replacing
 from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.io.plain import from_json, to_json
 from napari_shiftseg.network import Model, ModelRecord, UNet
 
 __all__ = ["bundled_models", "demonstrations", "load_model", "save_model"]
@@ -61,8 +62,8 @@ def load_model(name: str | Path) -> Model:
     if metadata.get("format") != _FORMAT:
         raise ModelError(f"{path} holds weights, but no {_FORMAT!r} description; give a model made by shiftseg train.")
     try:
-        spec = UNetSpec.from_dict(json.loads(metadata["spec"]))
-        record = ModelRecord.from_dict(json.loads(metadata["record"])) if "record" in metadata else None
+        spec = from_json(UNetSpec, metadata["spec"], what="the network")
+        record = from_json(ModelRecord, metadata["record"], what="the record of its training") if "record" in metadata else None
         with torch.device("cpu"):  # the process may have another default, for this and the type
             module = UNet(spec).float().eval()
         module.load_state_dict(tensors)
@@ -101,9 +102,9 @@ def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None
         key: value.detach().cpu().contiguous().to(torch.float16 if half and value.is_floating_point() else value.dtype)
         for key, value in module.state_dict().items()
     }
-    metadata = {"format": _FORMAT, "spec": json.dumps(module.spec.to_dict())}
+    metadata = {"format": _FORMAT, "spec": to_json(module.spec)}
     if record is not None:
-        metadata["record"] = json.dumps(record.to_dict(), default=str)
+        metadata["record"] = to_json(record)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:

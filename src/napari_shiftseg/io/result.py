@@ -28,7 +28,7 @@ from napari_shiftseg.io.label_rules import check_integers, check_range
 from napari_shiftseg.io.labels_tiff import save_labels_tiff
 from napari_shiftseg.io.ome_zarr import read_levels, read_zarr
 from napari_shiftseg.io.view import ArrayLike
-from napari_shiftseg.io.writer import FOLDERS, STORE_VERSION, ResultWriter, jsonable, our_attributes
+from napari_shiftseg.io.writer import FOLDERS, STORE_VERSION, ResultWriter, our_attributes, plain_record
 
 __all__ = ["Part", "ResultWriter", "StoredResult", "open_result", "save_labels_tiff", "save_result"]
 
@@ -83,7 +83,7 @@ def save_result(
     check_integers(labels)
     settings: dict[str, Any] = {"axes": axes, "scale": scale, "units": units, "translation": translation}
     settings |= {"name": name, "overwrite": overwrite}
-    jsonable(record)  # before the long work
+    plain_record(record)  # before the long work
     with ResultWriter(path, shape=labels.shape, **settings) as writer:
         try:
             _fill_labels(writer.create("labels"), labels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,9 @@ from napari_shiftseg.io.block_pyramid import BlockPyramid
 from napari_shiftseg.io.frames import Image
 from napari_shiftseg.io.label_rules import check_label_axes, check_translation
 from napari_shiftseg.io.ome_zarr import OUR_KEY
+from napari_shiftseg.io.plain import to_plain
 
-__all__ = ["FOLDERS", "STORE_VERSION", "ResultWriter", "check_store", "jsonable", "our_attributes"]
+__all__ = ["FOLDERS", "STORE_VERSION", "ResultWriter", "check_store", "our_attributes", "plain_record"]
 
 FOLDERS: Mapping[str, str] = {
     "image": "",
@@ -172,7 +172,7 @@ class ResultWriter:
         record : mapping
             What happened: JSON values, numpy values, paths and tuples.
         """
-        ours = {"store": STORE_VERSION, "image": self._image is not None, "record": jsonable(record)}
+        ours = {"store": STORE_VERSION, "image": self._image is not None, "record": plain_record(record)}
         if "labels" not in self._axes_of:
             raise ResultError("a result without labels cannot be written; create and fill the labels first.")
         try:
@@ -265,27 +265,6 @@ def _reduction(part: str) -> store.Reduction:
     return "mean" if part == "image" else "nearest"
 
 
-def jsonable(record: Mapping[str, object]) -> dict[str, Any]:
-    """The record as plain JSON values; `ResultError` if something in it has none."""
-    try:
-        plain: dict[str, Any] = json.loads(json.dumps(_plain(record), allow_nan=False))
-    except (TypeError, ValueError) as exc:
-        raise ResultError(f"the record of the run cannot be written as JSON ({exc}).") from exc
-    return plain
-
-
-def _plain(value: object) -> object:
-    """The value with numpy numbers, arrays and paths as JSON has them; nan and inf become their names."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+def plain_record(record: Mapping[str, object]) -> Any:
+    """The record as JSON values, NaN and infinity as their names; `ResultError` if something in it has no such form."""
+    return to_plain(record, beyond="named", what="the record of the run", error=ResultError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 __all__ = ["Known", "Polarity", "Ranges"]
 
@@ -49,16 +49,6 @@ class Known:
     traits: tuple[Ranges, ...] = ()
     found: Ranges = field(default_factory=dict)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Known:
-        """Statement from plain values, as a model file holds them; TypeError or ValueError where they do not fit."""
-        given = dict(values)
-        low, high = given.get("diameters", (0.0, 0.0))
-        given["diameters"] = (float(low), float(high))
-        given["traits"] = tuple(_ranges(ranges) for ranges in given.get("traits", ()))
-        given["found"] = _ranges(given.get("found", {}))
-        return cls(**given)
-
     def describe(self) -> str:
         """The statement in a line."""
         what = self.kind or "objects"
@@ -67,7 +57,3 @@ class Known:
         channels = f"{self.channels} channel" + "s" * (self.channels > 1)
         data = f"; from {self.images} images with {self.objects} objects" if self.images else ""
         return f"{what}{size}{ground}, {self.ndim}D, {channels}{data}"
-
-
-def _ranges(values: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    return {str(name): (float(low), float(high)) for name, (low, high) in values.items()}

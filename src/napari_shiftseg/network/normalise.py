@@ -42,12 +42,12 @@ class Limits:
         the image; () where none were. Such pixels are scaled to 0 like those without data, but objects may hold single ones.
     """
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    low: tuple[int | float, ...]  # no float tells huge integers apart
+    high: tuple[int | float, ...]
     clip: tuple[float, float] | None = CLIP
     invert: bool = False
-    no_data: float | None = None
-    empty: tuple[tuple[float | None, float | None], ...] = ()
+    no_data: int | float | None = None
+    empty: tuple[tuple[int | float | None, int | float | None], ...] = ()
 
     def apply(self, block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Block of shape (C, *shape) as float32, scaled and clipped; pixels without data become 0, as the background."""

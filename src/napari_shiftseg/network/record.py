@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from napari_shiftseg.errors import ModelError
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network.known import Known
 from napari_shiftseg.network.normalise import Normalisation
@@ -67,21 +66,6 @@ class ModelRecord:
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelRecord:
-        """Record from plain values, as a model file holds them."""
-        try:
-            known = dict(values)
-            known["window"] = tuple(int(edge) for edge in known["window"])
-            if known.get("inner") is not None:
-                known["inner"] = tuple(int(edge) for edge in known["inner"])
-            known["normalisation"] = Normalisation(**known.get("normalisation", {}))
-            known["clustering"] = Clustering(**known.get("clustering", {}))
-            known["known"] = Known.from_dict(known["known"]) if known.get("known") else None
-            return cls(**known)
-        except (TypeError, KeyError, ValueError) as exc:
-            raise ModelError(f"the training record of the model does not fit this version ({exc}).") from exc
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
