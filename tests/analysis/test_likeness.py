@@ -8,10 +8,8 @@ from scipy import ndimage
 from skimage.transform import rescale
 
 from napari_shiftseg import synthetic
-from napari_shiftseg.analysis.found import FoundWindow, found_traits, object_contrasts
-from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, ground_of, known_ranges, polarity_of
-from napari_shiftseg.analysis.traits import image_traits, sample_windows
-from napari_shiftseg.analysis.wording import TRAITS
+from napari_shiftseg.analysis.likeness import TRAITS, Difference, Likeness, differences, ground_of, known_ranges, polarity_of
+from napari_shiftseg.analysis.traits import FoundWindow, found_traits, image_traits, object_contrasts, sample_windows
 from napari_shiftseg.network import Known, Normalisation
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_shiftseg.instances import LabelSettings
-from napari_shiftseg.instances.islands import without_islands
+from napari_shiftseg.instances.undecided import without_islands
 
 
 @pytest.mark.parametrize(

@@ -158,5 +158,5 @@ def test_the_join_is_that_of_all_pairs_of_neighbours(most_pixels):
         assert max(asked.values()) <= (1 if most_pixels > 10_000 else 2 ** len(grid.shape))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_shiftseg.instances.links._MOST_PIXELS", most_pixels)
+        patch.setattr("napari_shiftseg.instances.faces._MOST_PIXELS", most_pixels)
         check()

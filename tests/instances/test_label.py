@@ -292,7 +292,7 @@ def test_a_gpu_gives_the_labels_of_the_processor(coordinates, device, monkeypatc
     wish = LabelSettings(coordinates=coordinates, window=32, halo=16, bandwidth=1.0, **QUIET)
     labels = label_instances(embedding, truth > 0, settings=wish)
     assert labels.max() == truth.max()
-    for name in ("neighbours", "kernels"):
+    for name in ("neighbours", "density"):
         monkeypatch.setattr(import_module(f"napari_shiftseg.instances.{name}"), "has_trees", lambda values: False)
     np.testing.assert_array_equal(label_instances(embedding, truth > 0, settings=wish, device=device), labels)
 

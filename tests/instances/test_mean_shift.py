@@ -12,12 +12,10 @@ from scipy.spatial import cKDTree
 
 from napari_shiftseg import mean_shift
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.instances.assign import nearest_mode
+from napari_shiftseg.instances.neighbours import nearest_mode
 
 MODULE = import_module("napari_shiftseg.instances.mean_shift")
-CELLS, GRID, KERNELS, NEIGHBOURS = (
-    import_module(f"napari_shiftseg.instances.{name}") for name in ("cells", "grid", "kernels", "neighbours")
-)
+DENSITY, NEIGHBOURS = (import_module(f"napari_shiftseg.instances.{name}") for name in ("density", "neighbours"))
 
 
 @pytest.fixture(params=["trees", "distances", pytest.param("cuda", marks=pytest.mark.cuda)])
@@ -26,7 +24,7 @@ def placed(request, monkeypatch):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     if request.param == "distances":
-        for module in (NEIGHBOURS, KERNELS):
+        for module in (NEIGHBOURS, DENSITY):
             monkeypatch.setattr(module, "has_trees", lambda values: False)
         monkeypatch.setattr(NEIGHBOURS, "_VALUES", {"cpu": 5000})  # so that there are several blocks
     return lambda array: torch.tensor(np.asarray(array, float), device="cuda" if request.param == "cuda" else "cpu")
@@ -166,7 +164,7 @@ def test_noise_far_below_the_bandwidth_changes_nothing():
 
 def test_codes_that_lie_on_an_edge_of_a_cell_stay_one_mode():
     """Rounding splits a mode on a rounding edge; a merging radius does not."""
-    edge = CELLS.EDGE
+    edge = NEIGHBOURS.EDGE
     points = np.array([[2 * edge, 5 * edge]]) + np.random.default_rng(0).normal(0, 1e-6, (200, 2))
     found = mean_shift(points, 1.0)
     assert len(found.modes) == 1 and (found.assignment == 0).all()
@@ -187,9 +185,9 @@ def test_one_seed_finds_one_mode():
 
 def test_a_sample_of_the_cells_finds_the_same_clusters(monkeypatch):
     points, truth = clusters(12.0 * np.eye(4)[:, :3], 3000, spread=0.6)
-    monkeypatch.setattr(KERNELS, "_FEWEST_CELLS", 400)
+    monkeypatch.setattr(DENSITY, "_FEWEST_CELLS", 400)
     monkeypatch.setattr(MODULE, "grid_of", lambda cells: None)
-    monkeypatch.setattr(KERNELS, "_ENOUGH", 0.0)
+    monkeypatch.setattr(DENSITY, "_ENOUGH", 0.0)
     first, again = mean_shift(points, 0.6, dip=0.7), mean_shift(points, 0.6, dip=0.7)
     near = first.assignment >= 0
     assert near.mean() > 0.95
@@ -215,7 +213,7 @@ def test_a_grid_and_sums_over_cells_find_the_same(dim, placed, monkeypatch):
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_the_grid_holds_the_density_of_the_definition(dim, placed):
     points = np.random.default_rng(3).normal(0, 2, (2000, dim))
-    grid = GRID.grid_of(CELLS.cells_of(placed(points), 1.0))
+    grid = DENSITY.grid_of(NEIGHBOURS.cells_of(placed(points), 1.0))
     density, corner = grid.density.cpu().numpy(), grid.corner.cpu().numpy()
     nodes = np.argwhere(density > 1)[:: 37 if dim > 1 else 3]
     at, found = nodes * grid.edge + corner, density[tuple(nodes.T)]
@@ -229,7 +227,7 @@ def test_the_search_starts_near_the_modes(dim, placed):
     """A node alone may lie half an edge off along each axis: 0.25 bandwidths."""
     centres = np.random.default_rng(6).uniform(-1, 1, (12, dim)) + 5 * np.arange(12)[:, None]
     points, _ = clusters(centres, 400, spread=0.5, seed=7)
-    starts = np.sort(GRID.grid_of(CELLS.cells_of(placed(points), 1.0)).peaks().cpu().numpy(), axis=0)
+    starts = np.sort(DENSITY.grid_of(NEIGHBOURS.cells_of(placed(points), 1.0)).peaks().cpu().numpy(), axis=0)
     modes = np.sort(mean_shift(points, 1.0).modes, axis=0)
     assert len(starts) == len(modes) == 12
     assert np.abs(starts - modes).max() < 0.1
@@ -241,7 +239,7 @@ def test_cells_decide_for_their_points_as_each_point_would(dim, edge, radius, pl
     rng = np.random.default_rng(4)
     points = np.repeat(rng.normal(0, 3, (400, dim)), 30, axis=0) + rng.normal(0, 0.1, (12_000, dim))
     modes = rng.normal(0, 3, (40, dim))
-    cells = CELLS.cells_of(placed(points), 1.0)
+    cells = NEIGHBOURS.cells_of(placed(points), 1.0)
     assert cells.edge == edge and cells.counts.max() > 10
     distance, nearest = cKDTree(modes).query(points)
     found = nearest_mode(placed(points), 1.0, cells, placed(modes), radius).cpu().numpy()
@@ -272,9 +270,9 @@ def test_sums_over_cells_are_those_of_the_definition(few, dim, placed):
     rng = np.random.default_rng(5)
     means, weights = rng.normal(0, 20 if few else 0.3, (500, dim)), rng.uniform(1, 5, 500)
     at = means[:50] + 0.1
-    density, mean = KERNELS.Kernels(means=placed(means), weights=placed(weights)).sums(at)
+    density, mean = DENSITY.Kernels(means=placed(means), weights=placed(weights)).sums(at)
     distance = np.linalg.norm(at[:, None] - means, axis=2)
-    kernel = np.exp(-0.5 * distance**2) * weights * (distance <= KERNELS.REACH)
+    kernel = np.exp(-0.5 * distance**2) * weights * (distance <= DENSITY.REACH)
     assert ((kernel > 0).mean() < 0.1) == few
     np.testing.assert_allclose(density, kernel.sum(axis=1), rtol=1e-4)
     np.testing.assert_allclose(mean, kernel @ means / kernel.sum(axis=1)[:, None], atol=1e-3)
@@ -287,7 +285,7 @@ def test_peaks_are_the_densest_of_their_surroundings(dim, placed):
     distance = np.linalg.norm(means[:, None] - means, axis=2)
     density = (np.exp(-0.5 * distance**2) * (distance <= 1) * weights).sum(axis=1)
     expected = means[[density[near].max() <= own for near, own in zip(distance <= 1, density, strict=True)]]
-    found = KERNELS.Kernels(means=placed(means), weights=placed(weights)).peaks(1.0)
+    found = DENSITY.Kernels(means=placed(means), weights=placed(weights)).peaks(1.0)
     np.testing.assert_allclose(found, expected)
 
 

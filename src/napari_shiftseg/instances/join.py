@@ -14,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.geometry import Block, BlockGrid
-from napari_shiftseg.instances.faces import RIM, BlockFaces, BlockRest, rim
+from napari_shiftseg.instances.faces import RIM, BlockFaces, BlockRest, led, linked, rim
 from napari_shiftseg.instances.label import numbered, numbered_again
-from napari_shiftseg.instances.links import led, linked
-from napari_shiftseg.instances.pieces import settled
-from napari_shiftseg.instances.rest import Rest, placed, rest_of
 from napari_shiftseg.instances.settings import LabelSettings
+from napari_shiftseg.instances.undecided import Rest, placed, rest_of, settled
 
 __all__ = ["Numbers", "join_blocks", "join_rest", "rest_of_block", "settled_block"]
 

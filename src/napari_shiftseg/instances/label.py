@@ -18,9 +18,9 @@ import torch
 
 from napari_shiftseg.errors import DeviceError, SettingsError
 from napari_shiftseg.events import Event, WindowDone, drain
-from napari_shiftseg.instances.pieces import Fragments, fragments_of, piece_steps, settled
-from napari_shiftseg.instances.rest import NEW, placed, rest_of
+from napari_shiftseg.instances.pieces import Fragments, fragments_of, piece_steps
 from napari_shiftseg.instances.settings import WINDOW, LabelSettings
+from napari_shiftseg.instances.undecided import NEW, placed, rest_of, settled
 from napari_shiftseg.machine import cores
 from napari_shiftseg.network.device import choose_device
 

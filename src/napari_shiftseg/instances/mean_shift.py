@@ -16,10 +16,8 @@ import torch
 from scipy.spatial import cKDTree
 
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.instances.assign import nearest_mode
-from napari_shiftseg.instances.cells import bounds_of, cells_of
-from napari_shiftseg.instances.grid import grid_of
-from napari_shiftseg.instances.kernels import REACH, Kernels, kernels_of
+from napari_shiftseg.instances.density import REACH, Kernels, grid_of, kernels_of
+from napari_shiftseg.instances.neighbours import bounds_of, cells_of, nearest_mode
 from napari_shiftseg.network.arithmetic import exact_products
 
 __all__ = ["OFF", "OPPOSITE", "MeanShift", "mean_shift"]

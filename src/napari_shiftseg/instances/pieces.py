@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from operator import mul
 from typing import Any
 
 import numpy as np
@@ -20,20 +19,14 @@ from scipy.sparse.csgraph import connected_components
 from skimage.measure import label as connected
 
 from napari_shiftseg.events import WindowDone
-from napari_shiftseg.instances.contacts import Window, agreeing, neighbour_steps, touching
-from napari_shiftseg.instances.islands import without_islands
+from napari_shiftseg.instances.contacts import Window, agreeing, touching
 from napari_shiftseg.instances.mean_shift import mean_shift
 from napari_shiftseg.instances.settings import LabelSettings
+from napari_shiftseg.instances.undecided import UNDECIDED, without_islands
 from napari_shiftseg.network.device import memory_errors
 from napari_shiftseg.threads import side_by_side
 
-__all__ = ["REACH", "UNDECIDED", "Fragments", "Pieces", "fragments_of", "piece_steps", "settled"]
-
-REACH = 3
-"""Steps from pixel to pixel by which instances grow into what is undecided."""
-
-UNDECIDED = 1
-"""Code of a foreground pixel that belongs to no piece; 0 is the background, fragment k has code k + 2."""
+__all__ = ["Fragments", "Pieces", "fragments_of", "piece_steps"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -160,63 +153,6 @@ def fragments_of(
     corners = np.unravel_index(first, shape)
     moved = [p + c for p, c in zip(corners, corner or (0,) * len(shape), strict=True)]
     return Fragments(codes=codes, sizes=sizes, first=np.ravel_multi_index(moved, tuple(image_shape or shape)))
-
-
-def settled(
-    codes: npt.NDArray[np.int32], numbers: npt.NDArray[np.uint32], block: int, inner: Window | None = None
-) -> npt.NDArray[np.uint32]:
-    """Labels from codes: fragments get their numbers and grow by `REACH` steps into undecided and dissolved pixels.
-
-    At each step an undecided pixel gets the label of the nearest pixel that touches it and has one, of equally near ones the
-    first in raster order. What no instance reaches stays 0.
-
-    Parameters
-    ----------
-    codes : ndarray
-        int, of the pixels wanted and of `REACH` pixels around them, as far as the image goes.
-    numbers : ndarray
-        (F + 2,) uint32, label of each code; 0 for codes 0 and 1 and for what is dissolved.
-    block : int
-        Edge of the parts that are looked at at once, pixels.
-    inner : tuple of slice, optional
-        The pixels wanted; all by default.
-    """
-    inner = tuple(slice(0, n) for n in codes.shape) if inner is None else inner
-    labels = numbers[codes[inner]]
-    for corner in product(*(range(part.start, part.stop, block) for part in inner)):
-        core = tuple(slice(c, min(c + block, part.stop)) for c, part in zip(corner, inner, strict=True))
-        around = tuple(slice(max(0, s.start - REACH), s.stop + REACH) for s in core)
-        near = codes[around]
-        kept = numbers[near]
-        undecided = (kept == 0) & (near > 0)
-        if not undecided.any() or not kept.any():
-            continue
-        middle = tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(core, around, strict=True))
-        target = tuple(slice(c.start - part.start, c.stop - part.start) for c, part in zip(core, inner, strict=True))
-        labels[target] = _grown(kept, undecided)[middle]
-    return labels
-
-
-def _grown(kept: npt.NDArray[np.uint32], undecided: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
-    """Labels after `REACH` steps into the undecided pixels."""
-    wide = np.pad(kept, 1)
-    values = wide.ravel()
-    strides = [step // wide.itemsize for step in wide.strides]
-    steps = [sum(map(mul, step, strides)) for step in neighbour_steps(kept.ndim)]
-    open_ = np.flatnonzero(np.pad(undecided, 1))
-    for _ in range(REACH):
-        found, rest = np.zeros(len(open_), kept.dtype), np.arange(len(open_))
-        for step in steps:
-            label = values[open_[rest] + step]
-            found[rest] = label
-            rest = rest[label == 0]
-            if not len(rest):
-                break
-        if len(rest) == len(open_):
-            break
-        values[open_] = found
-        open_ = open_[rest]
-    return wide[(slice(1, -1),) * kept.ndim]
 
 
 def mask_of(foreground: Any, window: Window, threshold: float) -> npt.NDArray[np.bool_]:

@@ -9,9 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.analysis.found import FoundWindow, found_traits, object_contrasts, object_diameters
 from napari_shiftseg.analysis.likeness import known_ranges, polarity_of
-from napari_shiftseg.analysis.traits import image_traits, sample_windows
+from napari_shiftseg.analysis.traits import (
+    FoundWindow,
+    found_traits,
+    image_traits,
+    object_contrasts,
+    object_diameters,
+    sample_windows,
+)
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import plan_tiles
 from napari_shiftseg.instances import LabelSettings, label_steps

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.analysis.found import FoundWindow, found_traits
 from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, ground_of
-from napari_shiftseg.analysis.traits import image_traits, sample_windows
+from napari_shiftseg.analysis.traits import FoundWindow, found_traits, image_traits, sample_windows
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.io import Image, load_model, read_image
 from napari_shiftseg.network import Known, Model
