@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.analysis import probe_period as probe_period
     from napari_shiftseg.analysis import seam_report as seam_report
     from napari_shiftseg.analysis import verify_tiling as verify_tiling
+    from napari_shiftseg.geometry import Lattice as Lattice
     from napari_shiftseg.geometry import TilePlan as TilePlan
     from napari_shiftseg.geometry import UNetSpec as UNetSpec
     from napari_shiftseg.geometry import plan_tiles as plan_tiles
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.segmentation import segment as segment
 
 _ROOMS = {
+    "Lattice": "geometry",
     "UNetSpec": "geometry",
     "TilePlan": "geometry",
     "plan_tiles": "geometry",

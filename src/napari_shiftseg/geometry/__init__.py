@@ -4,13 +4,14 @@ from napari_shiftseg.geometry.backoff import narrower_stream, smaller_plan
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
 from napari_shiftseg.geometry.cost import Cost, LayerCost, layer_costs, network_cost, plan_cost
 from napari_shiftseg.geometry.coverage import AxisCoverage, Coverage, Trained, Zeros, coverage, inner_part
+from napari_shiftseg.geometry.lattice import Lattice
 from napari_shiftseg.geometry.methods import METHODS, Method, MethodCost, choose_method, describe_methods
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.part import plan_part
 from napari_shiftseg.geometry.passes import Pass
 from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_again, plan_tiles
 from napari_shiftseg.geometry.rules import Judgement, Ruling, Violation, counted, judge, rulings, tile_exact, violations
-from napari_shiftseg.geometry.spec import UNetSpec
+from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 from napari_shiftseg.geometry.stream_plan import StreamPlan, Strip, plan_stream
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Cost",
     "Coverage",
     "Judgement",
+    "Lattice",
     "LayerCost",
     "Method",
     "MethodCost",
@@ -37,6 +39,7 @@ __all__ = [
     "Violation",
     "Window",
     "Zeros",
+    "as_lattice",
     "choose_method",
     "counted",
     "coverage",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from napari_shiftseg.errors import TilingError
 from napari_shiftseg.geometry.coverage import Zeros
-from napari_shiftseg.geometry.spec import UNetSpec
+from napari_shiftseg.geometry.lattice import Lattice
 
 __all__ = ["AxisPlan", "alone_axis", "computed_size", "context", "halo", "plan_axis"]
 
@@ -33,7 +33,7 @@ class AxisPlan:
     windows: tuple[tuple[slice, slice, slice], ...]
 
 
-def computed_size(spec: UNetSpec, axis: int, size: int, border: str, zeros: Zeros = "image") -> int:
+def computed_size(lattice: Lattice, axis: int, size: int, border: str, zeros: Zeros = "image") -> int:
     """Pixels that are computed along an axis: whole periods.
 
     Raises
@@ -41,19 +41,19 @@ def computed_size(spec: UNetSpec, axis: int, size: int, border: str, zeros: Zero
     TilingError
         If the image is too small for one period without reflection.
     """
-    period = spec.period[axis]
-    if border == "reflect" or (spec.padding == "zero" and zeros == "image"):
+    period = lattice.period[axis]
+    if border == "reflect" or (lattice.padding == "zero" and zeros == "image"):
         return -(-size // period) * period
-    if spec.padding == "zero":
-        least = 2 * halo(spec, axis) + period
+    if lattice.padding == "zero":
+        least = 2 * halo(lattice, axis) + period
         if size < least:
             raise _too_small(axis, size, least)
         return (size - least) // period * period + period
-    periods = (size - spec.margin[axis]) // period
-    while periods > 0 and spec.input_size(periods * period, axis) > size:
+    periods = (size - lattice.margin[axis]) // period
+    while periods > 0 and lattice.input_size(periods * period, axis) > size:
         periods -= 1
     if periods < 1:
-        raise _too_small(axis, size, spec.input_size(period, axis))
+        raise _too_small(axis, size, lattice.input_size(period, axis))
     return periods * period
 
 
@@ -65,19 +65,19 @@ def _too_small(axis: int, size: int, least: int) -> TilingError:
     )
 
 
-def context(spec: UNetSpec, axis: int) -> int:
+def context(lattice: Lattice, axis: int) -> int:
     """Pixels that a tile reads beyond each side of what it writes."""
-    return halo(spec, axis) if spec.padding == "zero" else spec.margin[axis] // 2
+    return halo(lattice, axis) if lattice.padding == "zero" else lattice.margin[axis] // 2
 
 
-def halo(spec: UNetSpec, axis: int) -> int:
+def halo(lattice: Lattice, axis: int) -> int:
     """Context of a zero-padded tile: whole periods that cover all that a pixel sees."""
-    period = spec.period[axis]
-    return -(-spec.reach[axis] // period) * period
+    period = lattice.period[axis]
+    return -(-lattice.reach[axis] // period) * period
 
 
 def plan_axis(
-    spec: UNetSpec,
+    lattice: Lattice,
     axis: int,
     size: int,
     domain: int,
@@ -91,7 +91,7 @@ def plan_axis(
 
     Parameters
     ----------
-    spec : UNetSpec
+    lattice : Lattice
     axis : int
     size, domain : int
         Pixels of the image, and those of them that are computed (`computed_size`).
@@ -105,28 +105,28 @@ def plan_axis(
 
     Source: Rumberger et al. 2021, section 3.2.
     """
-    if spec.padding == "zero" and zeros == "image":
-        return _plan_zero_axis(spec, axis, size, domain, write, part)
-    if spec.padding == "zero":
-        return _plan_reflected_axis(spec, axis, size, domain, write, border, part)
-    read = spec.input_size(write, axis)
-    natural = spec.output_size(read, axis)
+    if lattice.padding == "zero" and zeros == "image":
+        return _plan_zero_axis(lattice, axis, size, domain, write, part)
+    if lattice.padding == "zero":
+        return _plan_reflected_axis(lattice, axis, size, domain, write, border, part)
+    read = lattice.input_size(write, axis)
+    natural = lattice.output_size(read, axis)
     # the crop is constant, else tiles differ in phase (section 3.2)
     crop = (natural - write) // 2
-    lattice = write % spec.period[axis] == 0
-    if border == "valid" and not lattice:
-        domain = size - spec.margin[axis] - 2 * crop  # naive tiling goes on as long as its tiles fit
-    before = spec.margin[axis] // 2 + crop if border == "reflect" else 0
+    on_lattice = write % lattice.period[axis] == 0
+    if border == "valid" and not on_lattice:
+        domain = size - lattice.margin[axis] - 2 * crop  # naive tiling goes on as long as its tiles fit
+    before = lattice.margin[axis] // 2 + crop if border == "reflect" else 0
     stop = size if border == "reflect" else domain
     begin = 0
     if part is not None:
-        period = spec.period[axis]
+        period = lattice.period[axis]
         begin, stop = part.start, part.stop
         domain = min(domain, begin + -(-(stop - begin) // period) * period)
     windows, reach = [], 0
     for start in range(begin, domain, write):
         # the last tile moves back by whole periods, so that it does not read beyond what the image needs
-        back = max(0, start + write - domain) if lattice else 0
+        back = max(0, start + write - domain) if on_lattice else 0
         first = start - back
         end = min(start + write, stop)
         if end <= start:
@@ -136,36 +136,36 @@ def plan_axis(
         )
         reach = max(reach, first + read)
     after = max(0, reach - before - size)
-    if border == "valid" and not lattice:
+    if border == "valid" and not on_lattice:
         windows = [w for w in windows if w[0].stop <= size and w[2].stop - w[2].start == write]
         stop, after = windows[-1][2].stop, 0
     return AxisPlan(
         size=stop - begin,
-        origin=0 if border == "reflect" else spec.margin[axis] // 2 + crop,
+        origin=0 if border == "reflect" else lattice.margin[axis] // 2 + crop,
         pad=(before, after),
         windows=tuple(windows),
     )
 
 
-def _plan_zero_axis(spec: UNetSpec, axis: int, size: int, domain: int, write: int, part: slice | None) -> AxisPlan:
+def _plan_zero_axis(lattice: Lattice, axis: int, size: int, domain: int, write: int, part: slice | None) -> AxisPlan:
     """Tiles of a zero-padded network: enough real context, and the image border where the whole image has it."""
-    around = halo(spec, axis)
+    around = halo(lattice, axis)
     wanted = part or slice(0, size)
     windows = []
     for start in range(wanted.start, wanted.stop, write):
         end = min(start + write, wanted.stop)
-        first = max(0, (start - around) // spec.period[axis] * spec.period[axis])
-        last = min(domain, -(-(end + around) // spec.period[axis]) * spec.period[axis])
+        first = max(0, (start - around) // lattice.period[axis] * lattice.period[axis])
+        last = min(domain, -(-(end + around) // lattice.period[axis]) * lattice.period[axis])
         write_window = slice(start - wanted.start, end - wanted.start)
         windows.append((slice(first, last), slice(start - first, end - first), write_window))
     return AxisPlan(size=wanted.stop - wanted.start, origin=0, pad=(0, domain - size), windows=tuple(windows))
 
 
 def _plan_reflected_axis(
-    spec: UNetSpec, axis: int, size: int, domain: int, write: int, border: str, part: slice | None
+    lattice: Lattice, axis: int, size: int, domain: int, write: int, border: str, part: slice | None
 ) -> AxisPlan:
     """Tiles of a padded network that never sees its zeros: what lies beyond the image is its reflection."""
-    around, period = halo(spec, axis), spec.period[axis]
+    around, period = halo(lattice, axis), lattice.period[axis]
     wanted = part or slice(0, size if border == "reflect" else domain)
     windows = []
     for start in range(wanted.start, wanted.stop, write):

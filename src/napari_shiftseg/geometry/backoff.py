@@ -26,14 +26,14 @@ def smaller_plan(plan: TilePlan) -> TilePlan | None:
     >>> plan.write, smaller_plan(plan).write
     ((504, 352), (280, 264))
     """
-    spec, period = plan.spec, plan.spec.period
+    lattice, period = plan.lattice, plan.lattice.period
     edges = [min(edge, -(-size // p) * p) for edge, size, p in zip(plan.write, plan.result_shape, period, strict=True)]
     if plan.zeros == "tile" or any(edge % p for edge, p in zip(edges, period, strict=True)):
         return None
     counts = [edge // p for edge, p in zip(edges, period, strict=True)]
-    target = spec.peak_bytes(read_shape(spec, counts)) / 2
-    while spec.peak_bytes(read_shape(spec, counts)) > target and max(counts) > 1:
-        axis = max(range(spec.ndim), key=lambda k: counts[k] * period[k] * (counts[k] > 1))
+    target = lattice.peak_bytes(read_shape(lattice, counts)) / 2
+    while lattice.peak_bytes(read_shape(lattice, counts)) > target and max(counts) > 1:
+        axis = max(range(lattice.ndim), key=lambda k: counts[k] * period[k] * (counts[k] > 1))
         counts[axis] = max(1, counts[axis] * 3 // 4)
     write = tuple(count * p for count, p in zip(counts, period, strict=True))
     if write == tuple(edges):

@@ -13,7 +13,8 @@ from itertools import pairwise
 from math import prod
 from typing import Literal, Protocol
 
-from napari_shiftseg.geometry.spec import UNetSpec
+from napari_shiftseg.geometry.lattice import Lattice
+from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 
 __all__ = ["AxisCoverage", "Coverage", "Trained", "Zeros", "coverage", "inner_part", "least_window", "zeros_as_trained"]
 
@@ -101,12 +102,12 @@ class Coverage:
         return {"functions": [self.functions, self.of_functions], "pairs": [self.pairs, self.of_pairs]}
 
 
-def coverage(spec: UNetSpec, trained: Trained, zeros: Zeros | None = None) -> Coverage:
+def coverage(network: Lattice | UNetSpec, trained: Trained, zeros: Zeros | None = None) -> Coverage:
     """Count the output functions and pairs that a training had under one loss.
 
     Parameters
     ----------
-    spec : UNetSpec
+    network : Lattice or UNetSpec
     trained : object with `window` and `neighbours`
         The training; one edge per axis.
     zeros : {"nowhere", "image", "tile"}, optional
@@ -128,17 +129,17 @@ def coverage(spec: UNetSpec, trained: Trained, zeros: Zeros | None = None) -> Co
     >>> coverage(UNetSpec(levels=3, convs=3), training((6, 6), True)).describe()
     '36 of 64 functions, 60 of 128 pairs'
     """
-    inner = inner_part(trained)
-    zeros = zeros or zeros_as_trained(spec, trained)
-    if spec.padding == "zero" and zeros == "tile" and inner is None:
+    lattice, inner = as_lattice(network), inner_part(trained)
+    zeros = zeros or zeros_as_trained(lattice, trained)
+    if lattice.padding == "zero" and zeros == "tile" and inner is None:
         return Coverage(axes=tuple(_alone(window, trained.neighbours) for window in trained.window))
     seen = trained.window if inner is None else inner
-    if spec.padding == "zero" and not _sees_no_zeros(spec, trained):
-        seen = (0,) * spec.ndim  # whoever sees zeros is another function
+    if lattice.padding == "zero" and not _sees_no_zeros(lattice, trained):
+        seen = (0,) * lattice.ndim  # whoever sees zeros is another function
     joined = trained.neighbours and inner is None
-    axes = [_periodic(window, period, joined) for window, period in zip(seen, spec.period, strict=True)]
-    if spec.padding == "zero" and zeros == "image":
-        axes = [_with_borders(spec, axis, inside) for axis, inside in enumerate(axes)]
+    axes = [_periodic(window, period, joined) for window, period in zip(seen, lattice.period, strict=True)]
+    if lattice.padding == "zero" and zeros == "image":
+        axes = [_with_borders(lattice, axis, inside) for axis, inside in enumerate(axes)]
     return Coverage(axes=tuple(axes))
 
 
@@ -149,11 +150,11 @@ def _periodic(window: int, period: int, joined: bool) -> AxisCoverage:
     return AxisCoverage(functions=min(window, period), of_functions=period, pairs=pairs, of_pairs=period)
 
 
-def _with_borders(spec: UNetSpec, axis: int, inside: AxisCoverage) -> AxisCoverage:
+def _with_borders(lattice: Lattice, axis: int, inside: AxisCoverage) -> AxisCoverage:
     """A large image has, beside the period's, one function for each place that sees a border, which no loss had."""
-    places = range(spec.reach[axis] + 2)
-    first = [spec.sees(axis, place)[0] < 0 for place in places]
-    last = [spec.sees(axis, -1 - place)[1] >= 0 for place in places]
+    places = range(lattice.reach[axis] + 2)
+    first = [lattice.sees(axis, place)[0] < 0 for place in places]
+    last = [lattice.sees(axis, -1 - place)[1] >= 0 for place in places]
     functions = inside.of_functions + sum(first) + sum(last)
     pairs = inside.of_pairs + sum(a or b for side in (first, last) for a, b in pairwise(side))
     return replace(inside, of_functions=functions, of_pairs=pairs)
@@ -169,9 +170,9 @@ def inner_part(trained: Trained) -> tuple[int, ...] | None:
     return None if inner is None else tuple(inner)
 
 
-def zeros_as_trained(spec: UNetSpec, trained: Trained | None) -> Zeros:
+def zeros_as_trained(lattice: Lattice, trained: Trained | None) -> Zeros:
     """Where a run may meet zeros, so that it is what was trained."""
-    if spec.padding == "valid":
+    if lattice.padding == "valid":
         return "nowhere"
     if trained is None:
         return "image"
@@ -180,21 +181,22 @@ def zeros_as_trained(spec: UNetSpec, trained: Trained | None) -> Zeros:
     return "tile" if trained.neighbours else "image"
 
 
-def least_window(spec: UNetSpec, axis: int, *, neighbours: bool = False) -> int:
+def least_window(lattice: Lattice, axis: int, *, neighbours: bool = False) -> int:
     """Smallest natural output edge of a valid network that trains all functions and pairs along an axis, pixels.
 
     >>> least_window(UNetSpec(levels=4), 0)
     20
     """
-    edge, period = spec.output_size(spec.input_size(1, axis), axis), spec.period[axis]
+    edge, period = lattice.output_size(lattice.input_size(1, axis), axis), lattice.period[axis]
     while not _periodic(edge, period, neighbours).complete:
         edge += period
     return edge
 
 
-def _sees_no_zeros(spec: UNetSpec, trained: Trained) -> bool:
+def _sees_no_zeros(lattice: Lattice, trained: Trained) -> bool:
     """Whether the loss was on pixels alone that see nothing beyond their training window."""
     inner = inner_part(trained)
     return inner is not None and all(
-        part > 0 and (whole - part) // 2 >= reach for whole, part, reach in zip(trained.window, inner, spec.reach, strict=True)
+        part > 0 and (whole - part) // 2 >= reach
+        for whole, part, reach in zip(trained.window, inner, lattice.reach, strict=True)
     )

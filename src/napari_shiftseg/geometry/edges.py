@@ -7,7 +7,7 @@ from operator import index
 
 from napari_shiftseg.errors import TilingError
 from napari_shiftseg.geometry.axis import halo
-from napari_shiftseg.geometry.spec import UNetSpec
+from napari_shiftseg.geometry.lattice import Lattice
 
 __all__ = ["DEFAULT_MEMORY", "checked_edges", "edges_as_trained", "largest_edges", "read_shape"]
 
@@ -17,7 +17,7 @@ DEFAULT_MEMORY = 2 << 30
 
 
 def checked_edges(
-    spec: UNetSpec, write: int | Sequence[int], shape: tuple[int, ...], domain: tuple[int, ...], allow_noncompliant: bool
+    lattice: Lattice, write: int | Sequence[int], shape: tuple[int, ...], domain: tuple[int, ...], allow_noncompliant: bool
 ) -> tuple[int, ...]:
     """The wished edges, one per axis; an edge of the image's size or more means one tile there.
 
@@ -26,9 +26,9 @@ def checked_edges(
     TilingError
         If an edge is no multiple of the period, and that is not allowed.
     """
-    wanted = _per_axis(spec, write)
+    wanted = _per_axis(lattice, write)
     single = [edge >= min(sizes) for edge, *sizes in zip(wanted, shape, domain, strict=True)]  # one tile on this axis
-    for axis, (edge, period) in enumerate(zip(wanted, spec.period, strict=True)):
+    for axis, (edge, period) in enumerate(zip(wanted, lattice.period, strict=True)):
         if single[axis]:
             continue
         if edge < 1:
@@ -44,31 +44,31 @@ def checked_edges(
     return tuple(size if one else edge for edge, size, one in zip(wanted, domain, single, strict=True))
 
 
-def largest_edges(spec: UNetSpec, domain: tuple[int, ...], memory: int) -> tuple[int, ...]:
+def largest_edges(lattice: Lattice, domain: tuple[int, ...], memory: int) -> tuple[int, ...]:
     """Largest legal edges, as equal as possible over the image, whose pass fits in `memory` bytes."""
     periods = [
-        max(1, min(size, _LARGEST_DEFAULT[spec.ndim]) // period) for size, period in zip(domain, spec.period, strict=True)
+        max(1, min(size, _LARGEST_DEFAULT[lattice.ndim]) // period) for size, period in zip(domain, lattice.period, strict=True)
     ]
-    while spec.peak_bytes(read_shape(spec, periods)) > memory and max(periods) > 1:
-        axis = max(range(spec.ndim), key=lambda k: periods[k] * spec.period[k] * (periods[k] > 1))
+    while lattice.peak_bytes(read_shape(lattice, periods)) > memory and max(periods) > 1:
+        axis = max(range(lattice.ndim), key=lambda k: periods[k] * lattice.period[k] * (periods[k] > 1))
         periods[axis] = max(1, periods[axis] * 3 // 4)
     edges = []
-    for size, count, period in zip(domain, periods, spec.period, strict=True):
+    for size, count, period in zip(domain, periods, lattice.period, strict=True):
         tiles = -(-size // (count * period))
         edges.append(-(-size // (tiles * period)) * period)
     return tuple(edges)
 
 
-def read_shape(spec: UNetSpec, periods: Sequence[int]) -> tuple[int, ...]:
+def read_shape(lattice: Lattice, periods: Sequence[int]) -> tuple[int, ...]:
     """Input edges of a tile inside an image that writes so many periods per axis, pixels."""
-    write = tuple(n * p for n, p in zip(periods, spec.period, strict=True))
-    if spec.padding == "zero":
-        return tuple(w + 2 * halo(spec, k) for k, w in enumerate(write))
-    return spec.input_size(write)
+    write = tuple(n * p for n, p in zip(periods, lattice.period, strict=True))
+    if lattice.padding == "zero":
+        return tuple(w + 2 * halo(lattice, k) for k, w in enumerate(write))
+    return lattice.input_size(write)
 
 
 def edges_as_trained(
-    spec: UNetSpec,
+    lattice: Lattice,
     write: int | Sequence[int] | None,
     shape: tuple[int, ...],
     window: Sequence[int],
@@ -82,9 +82,9 @@ def edges_as_trained(
         If other tiles are wished and not allowed; `nearest` holds the window.
     """
     edges = tuple(window)
-    if len(edges) != spec.ndim or any(edge < 1 or edge % period for edge, period in zip(edges, spec.period, strict=True)):
+    if len(edges) != lattice.ndim or any(edge < 1 or edge % period for edge, period in zip(edges, lattice.period, strict=True)):
         return None  # no window that this network can have been trained on
-    wanted = edges if write is None else _per_axis(spec, write)
+    wanted = edges if write is None else _per_axis(lattice, write)
     # who wishes for one tile on an axis gets it where one window holds the image
     if all(have == edge or min(have, edge) >= size for have, edge, size in zip(wanted, edges, shape, strict=True)):
         return edges
@@ -97,11 +97,11 @@ def edges_as_trained(
     )
 
 
-def _per_axis(spec: UNetSpec, write: int | Sequence[int]) -> tuple[int, ...]:
+def _per_axis(lattice: Lattice, write: int | Sequence[int]) -> tuple[int, ...]:
     try:
-        wanted = tuple(map(index, write)) if isinstance(write, Iterable) else (index(write),) * spec.ndim
+        wanted = tuple(map(index, write)) if isinstance(write, Iterable) else (index(write),) * lattice.ndim
     except TypeError as exc:
         raise TilingError(f"the tile edge is {write!r}; give whole pixels, one number or one per axis.") from exc
-    if len(wanted) != spec.ndim:
-        raise TilingError(f"{len(wanted)} tile edges were given for {spec.ndim} axes; give 1 or {spec.ndim}.")
+    if len(wanted) != lattice.ndim:
+        raise TilingError(f"{len(wanted)} tile edges were given for {lattice.ndim} axes; give 1 or {lattice.ndim}.")
     return wanted

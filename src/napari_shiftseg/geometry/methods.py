@@ -179,4 +179,4 @@ def describe_methods(
 
 
 def _tile_bytes(tiles: TilePlan) -> int:
-    return int(tiles.spec.peak_bytes(tiles.read))
+    return int(tiles.lattice.peak_bytes(tiles.read))

@@ -50,12 +50,12 @@ def naive_plan(plan: TilePlan, how: Naive = "uncropped") -> TilePlan:
     for axis, windows in enumerate(plan.axes):
         edge = None
         if how == "shifted":
-            windows = _off_lattice(windows, plan.spec.period[axis])
+            windows = _off_lattice(windows, plan.lattice.period[axis])
         else:
-            base = plan.write[axis] if how == "uncropped" else plan.spec.period[axis]
+            base = plan.write[axis] if how == "uncropped" else plan.lattice.period[axis]
             edge = _naive_edge(plan, axis, base)
         if edge is not None:
-            windows = (_without_context if plan.spec.padding == "zero" else _uncropped)(plan, axis, edge)
+            windows = (_without_context if plan.lattice.padding == "zero" else _uncropped)(plan, axis, edge)
         before = plan.pad[axis][0]
         axes.append(windows)
         edges.append(plan.write[axis] if edge is None else edge)
@@ -68,10 +68,10 @@ def naive_plan(plan: TilePlan, how: Naive = "uncropped") -> TilePlan:
 
 def _naive_edge(plan: TilePlan, axis: int, write: int) -> int | None:
     """None where the image is too small for two tiles."""
-    spec, size, period = plan.spec, plan.result_shape[axis], plan.spec.period[axis]
+    lattice, size, period = plan.lattice, plan.result_shape[axis], plan.lattice.period[axis]
     for base in (write if write < size else size // 2 // period * period, period):
-        natural = spec.output_size(spec.input_size(max(base, period), axis), axis)
-        edge = natural if natural % period or spec.padding == "zero" else natural + period // 2
+        natural = lattice.output_size(lattice.input_size(max(base, period), axis), axis)
+        edge = natural if natural % period or lattice.padding == "zero" else natural + period // 2
         if plan.zeros == "tile" and edge == plan.write[axis]:
             edge += period  # its own edge keeps the rules
         if edge < size:
@@ -81,7 +81,7 @@ def _naive_edge(plan: TilePlan, axis: int, write: int) -> int | None:
 
 def _uncropped(plan: TilePlan, axis: int, edge: int) -> Windows:
     """All that the network gives of each tile; the first has the phase of the plan, so that only seams make a difference."""
-    size, crop, read = plan.result_shape[axis], plan.axes[axis][0][1].start, plan.spec.input_size(edge, axis)
+    size, crop, read = plan.result_shape[axis], plan.axes[axis][0][1].start, plan.lattice.input_size(edge, axis)
     windows = []
     for start in range(-crop, size, edge):
         write = slice(max(0, start), min(start + edge, size))
@@ -103,7 +103,7 @@ def _off_lattice(windows: Windows, period: int) -> Windows:
 
 
 def _without_context(plan: TilePlan, axis: int, edge: int) -> Windows:
-    size, period = plan.result_shape[axis], plan.spec.period[axis]
+    size, period = plan.result_shape[axis], plan.lattice.period[axis]
     writes = [slice(start, min(start + edge, size)) for start in range(0, size, edge)]
     before = plan.pad[axis][0]
     reads = [slice(before + w.start, before + -(-w.stop // period) * period) for w in writes]

@@ -38,8 +38,8 @@ def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
     >>> part.origin, part.result_shape, part.write
     ((192, 0), (508, 320), (176, 160))
     """
-    spec = plan.spec
-    period = spec.period
+    lattice = plan.lattice
+    period = lattice.period
     if any(edge % p for edge, p in zip(plan.write, period, strict=True)):
         raise TilingError(f"tiles of {plan.write} px are not multiples of the period {period} px; take plan.within(window).")
     if plan.zeros == "tile":
@@ -57,10 +57,10 @@ def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
     sizes, border = plan.image_shape, plan.border
     planned = []
     for axis, (part, size) in enumerate(zip(window, sizes, strict=True)):
-        ends = computed_size(spec, axis, size, border, plan.zeros)
-        planned.append(plan_axis(spec, axis, size, ends, edges[axis], border, part, zeros=plan.zeros))
+        ends = computed_size(lattice, axis, size, border, plan.zeros)
+        planned.append(plan_axis(lattice, axis, size, ends, edges[axis], border, part, zeros=plan.zeros))
     return TilePlan(
-        spec=spec,
+        lattice=lattice,
         image_shape=plan.image_shape,
         result_shape=tuple(part.stop - part.start for part in window),
         write=edges,

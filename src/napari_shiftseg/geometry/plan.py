@@ -20,12 +20,13 @@ from itertools import product
 from math import prod
 from typing import Any, Literal
 
-from napari_shiftseg.errors import TilingError
+from napari_shiftseg.errors import SettingsError, TilingError
 from napari_shiftseg.geometry.axis import alone_axis, computed_size, context, plan_axis
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
 from napari_shiftseg.geometry.edges import DEFAULT_MEMORY, checked_edges, edges_as_trained, largest_edges
+from napari_shiftseg.geometry.lattice import Lattice
 from napari_shiftseg.geometry.passes import Pass
-from napari_shiftseg.geometry.spec import UNetSpec
+from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 
 __all__ = ["Tile", "TilePlan", "Window", "plan_again", "plan_tiles"]
 
@@ -60,7 +61,8 @@ class TilePlan:
 
     Attributes
     ----------
-    spec : UNetSpec
+    lattice : Lattice
+        Of the network.
     image_shape, result_shape : tuple of int
         Spatial shapes, pixels.
     write : tuple of int
@@ -77,7 +79,7 @@ class TilePlan:
         border of the image; or at the border of each tile, which then stands alone as it did in training.
     """
 
-    spec: UNetSpec
+    lattice: Lattice
     image_shape: tuple[int, ...]
     result_shape: tuple[int, ...]
     write: tuple[int, ...]
@@ -87,6 +89,19 @@ class TilePlan:
     axes: tuple[tuple[tuple[slice, slice, slice], ...], ...]
     automatic: bool = field(default=False, compare=False)
     zeros: Zeros = "nowhere"
+
+    @property
+    def spec(self) -> UNetSpec:
+        """The network, where the plan is for a U-Net of ours.
+
+        Raises
+        ------
+        SettingsError
+            If it is for another one, of which only the lattice is known.
+        """
+        if self.lattice.spec is None:
+            raise SettingsError("the plan is for a network whose layers are not known, and this needs them; give a UNet.")
+        return self.lattice.spec
 
     def __len__(self) -> int:
         return prod(self.counts)
@@ -113,9 +128,9 @@ class TilePlan:
     def grid_phase(self) -> tuple[int, ...]:
         """First boundary of a bottleneck cell per axis, result pixels in `[0, period)`."""
         phases = []
-        for axis, (phase, period) in enumerate(zip(self.spec.grid_phase, self.spec.period, strict=True)):
+        for axis, (phase, period) in enumerate(zip(self.lattice.grid_phase, self.lattice.period, strict=True)):
             read, keep, write = self.axes[axis][0]
-            start = read.start if self.spec.padding == "zero" else 0
+            start = read.start if self.lattice.padding == "zero" else 0
             phases.append((phase + write.start - keep.start + start) % period)
         return tuple(phases)
 
@@ -123,33 +138,32 @@ class TilePlan:
         """Boundaries of the period grid per axis, result pixels; a boundary is not a seam."""
         return tuple(
             tuple(range(phase, size + 1, period))
-            for phase, size, period in zip(self.grid_phase(), self.result_shape, self.spec.period, strict=True)
+            for phase, size, period in zip(self.grid_phase(), self.result_shape, self.lattice.period, strict=True)
         )
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of all passes; of a valid network only what a tile keeps is computed."""
+        """Floating-point operations of all passes; of a valid U-Net only what a tile keeps is computed."""
         # counted per axis: a slide has millions of tiles, but a handful of kinds
         kinds = [Counter((read.stop - read.start, keep.start, keep.stop) for read, keep, _ in axis) for axis in self.axes]
-        total = 0.0
+        total, cropped = 0.0, self.lattice.spec is not None and self.lattice.padding == "valid"
         for tile in product(*kinds):
             read, keep = tuple(edge for edge, _, _ in tile), tuple(slice(start, stop) for _, start, stop in tile)
-            valid = self.spec.padding == "valid"
-            cost = Pass.of(self.spec, read, keep).flops if valid else self.spec.flops(read)
+            cost = Pass.of(self.spec, read, keep).flops if cropped else self.lattice.flops(read)
             total += cost * prod(count[kind] for count, kind in zip(kinds, tile, strict=True))
         return total
 
     @property
     def redundancy(self) -> float:
         """Arithmetic of this plan over the arithmetic of the same pixels in an infinitely large image."""
-        return self.flops / self.spec.flops_per_pixel / prod(self.result_shape)
+        return self.flops / self.lattice.flops_per_pixel / prod(self.result_shape)
 
     def canonical(self) -> TilePlan:
         """The same image on a tile size that the network alone decides: equal bits whatever tile size was wished."""
         if self.zeros == "tile":
             return self  # its tiles have one size only
-        edge = _CANONICAL[self.spec.ndim]
-        return self.resized(tuple(max(1, edge // period) * period for period in self.spec.period))
+        edge = _CANONICAL[self.lattice.ndim]
+        return self.resized(tuple(max(1, edge // period) * period for period in self.lattice.period))
 
     def resized(self, write: Sequence[int]) -> TilePlan:
         """The same image by tiles of other edges, pixels; tiles that stand alone keep theirs."""
@@ -158,7 +172,7 @@ class TilePlan:
                 f"tiles of {write} px were wanted where each stands alone, which they do at {self.write} px; take those.",
                 nearest=self.write,
             )
-        return plan_again(self.spec, {**self.to_dict(), "write": write})
+        return plan_again(self.lattice, {**self.to_dict(), "write": write})
 
     def within(self, window: Sequence[slice]) -> TilePlan:
         """The tiles that write into a window, and no others; each reads, keeps and so computes what it does in the whole plan.
@@ -190,9 +204,9 @@ class TilePlan:
         >>> print(plan_tiles(UNetSpec(), (1000, 700), 200).describe())
         5 x 4 tiles of 200 x 200 px = 25 x 25 periods of 8 px, halo 44 px, redundancy 1.4x
         """
-        periods = [w / p for w, p in zip(self.write, self.spec.period, strict=True)]
-        around = [context(self.spec, axis) for axis in range(self.spec.ndim)]
-        period = self.spec.period
+        periods = [w / p for w, p in zip(self.write, self.lattice.period, strict=True)]
+        around = [context(self.lattice, axis) for axis in range(self.lattice.ndim)]
+        period = self.lattice.period
         alone = self.zeros == "tile"
         return (
             f"{' x '.join(map(str, self.counts))} tile{'s' * (len(self) > 1)} of {' x '.join(map(str, self.write))} px = "
@@ -208,7 +222,8 @@ class TilePlan:
             "write": list(self.write),
             "origin": list(self.origin),
             "border": self.border,
-            "period": list(self.spec.period),
+            "lattice": self.lattice.to_dict(),
+            "period": list(self.lattice.period),
             "grid_phase": list(self.grid_phase()),
             "seams": [list(axis) for axis in self.seams()],
             "tiles": list(self.counts),
@@ -217,7 +232,7 @@ class TilePlan:
 
 
 def plan_tiles(
-    spec: UNetSpec,
+    spec: Lattice | UNetSpec,
     image_shape: Sequence[int],
     write: int | Sequence[int] | None = None,
     border: Literal["reflect", "valid"] = "reflect",
@@ -230,7 +245,7 @@ def plan_tiles(
 
     Parameters
     ----------
-    spec : UNetSpec
+    spec : Lattice or UNetSpec
         The network.
     image_shape : sequence of int
         Spatial shape of the image, pixels.
@@ -267,71 +282,73 @@ def plan_tiles(
     >>> len(plan), plan.seams()[0]
     (49, (16, 32, 48, 64, 80, 96))
     """
-    shape = _checked_shape(spec, image_shape, border)
-    zeros = zeros_as_trained(spec, trained)
+    lattice = as_lattice(spec)
+    shape = _checked_shape(lattice, image_shape, border)
+    zeros = zeros_as_trained(lattice, trained)
     if zeros == "tile" and trained is not None:
-        edges = edges_as_trained(spec, write, shape, trained.window, allow_noncompliant)
+        edges = edges_as_trained(lattice, write, shape, trained.window, allow_noncompliant)
         if edges is not None:
-            return _planned(spec, shape, edges, border, "tile")
+            return _planned(lattice, shape, edges, border, "tile")
         zeros = "image"  # allowed, and no longer what was trained
-    domain = tuple(computed_size(spec, axis, size, border, zeros) for axis, size in enumerate(shape))
+    domain = tuple(computed_size(lattice, axis, size, border, zeros) for axis, size in enumerate(shape))
     if write is None:
-        edges = largest_edges(spec, domain, memory or DEFAULT_MEMORY)
+        edges = largest_edges(lattice, domain, memory or DEFAULT_MEMORY)
     else:
-        edges = checked_edges(spec, write, shape, domain, allow_noncompliant)
-    return replace(_planned(spec, shape, edges, border, zeros), automatic=write is None)
+        edges = checked_edges(lattice, write, shape, domain, allow_noncompliant)
+    return replace(_planned(lattice, shape, edges, border, zeros), automatic=write is None)
 
 
-def plan_again(spec: UNetSpec, values: Mapping[str, Any]) -> TilePlan:
+def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> TilePlan:
     """The plan that `TilePlan.to_dict` wrote down.
 
     Parameters
     ----------
-    spec : UNetSpec
+    spec : Lattice, UNetSpec or None
+        None takes the lattice that was written down.
     values : mapping
         At least "image_shape", "write" and "border".
 
     Raises
     ------
-    TilingError, KeyError
+    TilingError, SettingsError, KeyError
         If they make no plan.
 
     >>> plan = plan_tiles(UNetSpec(), (100, 90), 16)
-    >>> plan_again(plan.spec, plan.to_dict()) == plan
+    >>> plan_again(plan.spec, plan.to_dict()) == plan == plan_again(None, plan.to_dict())
     True
     """
-    border = values["border"]
-    shape, write = _checked_shape(spec, values["image_shape"], border), tuple(values["write"])
+    border, lattice = values["border"], as_lattice(values["lattice"] if spec is None else spec)
+    shape, write = _checked_shape(lattice, values["image_shape"], border), tuple(values["write"])
     # files of older versions do not say it; their padded networks met zeros at the image's border
-    zeros = values.get("zeros", "nowhere" if spec.padding == "valid" else "image")
+    zeros = values.get("zeros", "nowhere" if lattice.padding == "valid" else "image")
     if zeros not in ("nowhere", "image", "tile"):
         raise TilingError(f"the zeros of a plan are {zeros!r}; give 'nowhere', 'image' or 'tile'.")
     if zeros != "tile":
-        domain = tuple(computed_size(spec, axis, size, border, zeros) for axis, size in enumerate(shape))
-        write = checked_edges(spec, write, shape, domain, allow_noncompliant=True)
-    return _planned(spec, shape, write, border, zeros)
+        domain = tuple(computed_size(lattice, axis, size, border, zeros) for axis, size in enumerate(shape))
+        write = checked_edges(lattice, write, shape, domain, allow_noncompliant=True)
+    return _planned(lattice, shape, write, border, zeros)
 
 
-def _checked_shape(spec: UNetSpec, image_shape: Sequence[int], border: str) -> tuple[int, ...]:
+def _checked_shape(lattice: Lattice, image_shape: Sequence[int], border: str) -> tuple[int, ...]:
     shape = tuple(int(size) for size in image_shape)
-    if len(shape) != spec.ndim or min(shape, default=0) < 1:
-        raise TilingError(f"the image has shape {shape}; the network wants {spec.ndim} axes of 1 pixel or more.")
+    if len(shape) != lattice.ndim or min(shape, default=0) < 1:
+        raise TilingError(f"the image has shape {shape}; the network wants {lattice.ndim} axes of 1 pixel or more.")
     if border not in ("reflect", "valid"):
         raise TilingError(f"border is {border!r}; give 'reflect' or 'valid'.")
     return shape
 
 
 def _planned(
-    spec: UNetSpec, shape: tuple[int, ...], edges: tuple[int, ...], border: Literal["reflect", "valid"], zeros: Zeros
+    lattice: Lattice, shape: tuple[int, ...], edges: tuple[int, ...], border: Literal["reflect", "valid"], zeros: Zeros
 ) -> TilePlan:
     """The plan of edges that are known to be right."""
     if zeros == "tile":
         planned = [alone_axis(axis, size, edge, border) for axis, (size, edge) in enumerate(zip(shape, edges, strict=True))]
     else:
-        domain = [computed_size(spec, axis, size, border, zeros) for axis, size in enumerate(shape)]
-        planned = [plan_axis(spec, k, shape[k], domain[k], edges[k], border, zeros=zeros) for k in range(spec.ndim)]
+        domain = [computed_size(lattice, axis, size, border, zeros) for axis, size in enumerate(shape)]
+        planned = [plan_axis(lattice, k, shape[k], domain[k], edges[k], border, zeros=zeros) for k in range(lattice.ndim)]
     return TilePlan(
-        spec=spec,
+        lattice=lattice,
         image_shape=shape,
         result_shape=tuple(axis.size for axis in planned),
         write=edges,

@@ -13,8 +13,9 @@ from typing import Literal
 
 from napari_shiftseg.geometry.axis import halo
 from napari_shiftseg.geometry.coverage import Coverage, Trained, Zeros, coverage, inner_part, least_window, zeros_as_trained
+from napari_shiftseg.geometry.lattice import Lattice
 from napari_shiftseg.geometry.plan import TilePlan
-from napari_shiftseg.geometry.spec import UNetSpec
+from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 
 __all__ = ["Judgement", "Ruling", "Violation", "counted", "judge", "rulings", "tile_exact", "violations"]
 
@@ -93,12 +94,12 @@ class Judgement:
         return tuple(broken for ruling in self.rulings for broken in ruling.broken)
 
 
-def judge(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None) -> Judgement:
+def judge(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None = None) -> Judgement:
     """All rules, judged for a plan, or those of training for a spec alone.
 
     Parameters
     ----------
-    plan_or_spec : TilePlan or UNetSpec
+    plan_or_spec : TilePlan, Lattice or UNetSpec
         A plan is judged with its network; a spec alone has no tiles to judge, and is exact as one pass is.
     trained : object with `window` and `neighbours`, optional
         The training; without it the rules of training are not judged, except that zero padding needs it.
@@ -112,16 +113,16 @@ def judge(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None) -> 
     >>> found.tile_exact, found.violations, found.coverage
     (True, (), None)
     """
-    plan = None if isinstance(plan_or_spec, UNetSpec) else plan_or_spec
-    spec = plan_or_spec if isinstance(plan_or_spec, UNetSpec) else plan_or_spec.spec
-    case = _Case(spec=spec, plan=plan, trained=trained)
+    plan = plan_or_spec if isinstance(plan_or_spec, TilePlan) else None
+    lattice = plan_or_spec.lattice if isinstance(plan_or_spec, TilePlan) else as_lattice(plan_or_spec)
+    case = _Case(lattice=lattice, plan=plan, trained=trained)
     judged = {rule: rule.judged(case) for rule in _RULES if plan is not None or not rule.of_tiles}
     # a training on tiles that stand alone excuses their lack of context, and makes them no one pass
     exact = not case.lacking and not any(ruling.broken for rule, ruling in judged.items() if rule.of_tiles)
     return Judgement(rulings=tuple(judged.values()), coverage=case.counted, tile_exact=exact)
 
 
-def rulings(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None) -> tuple[Ruling, ...]:
+def rulings(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None = None) -> tuple[Ruling, ...]:
     """Every rule, kept or broken, with what was found and what to do; parameters as in `judge`.
 
     >>> from napari_shiftseg.geometry import plan_tiles
@@ -131,7 +132,7 @@ def rulings(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None) -
     return judge(plan_or_spec, trained).rulings
 
 
-def violations(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None) -> tuple[Violation, ...]:
+def violations(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None = None) -> tuple[Violation, ...]:
     """Rules that a tile plan, a network or its training breaks; empty if none.
 
     Parameters
@@ -152,7 +153,7 @@ def violations(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None = None
     return judge(plan_or_spec, trained).violations
 
 
-def counted(plan_or_spec: TilePlan | UNetSpec, trained: Trained | None) -> Coverage | None:
+def counted(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None) -> Coverage | None:
     """How many of the output functions and pairs of a run were trained; None where nothing says how the network was.
 
     Parameters
@@ -182,7 +183,7 @@ def tile_exact(plan: TilePlan) -> bool:
 class _Case:
     """A run and its training, with what several rules ask of them; without a plan there are no tiles and no seams."""
 
-    spec: UNetSpec
+    lattice: Lattice
     plan: TilePlan | None
     trained: Trained | None
 
@@ -202,12 +203,12 @@ class _Case:
     @cached_property
     def regular(self) -> tuple[int, ...]:
         """Axes with seams whose tiles are multiples of the period; of others nothing more can be said."""
-        return tuple(axis for axis in self.seams if self.write[axis] % self.spec.period[axis] == 0)
+        return tuple(axis for axis in self.seams if self.write[axis] % self.lattice.period[axis] == 0)
 
     @cached_property
     def phases(self) -> dict[int, int]:
         """Phases of the pooling grid at which tiles start, of each axis with seams."""
-        return {axis: len({read.start % self.spec.period[axis] for read, _, _ in self.axes[axis]}) for axis in self.seams}
+        return {axis: len({read.start % self.lattice.period[axis] for read, _, _ in self.axes[axis]}) for axis in self.seams}
 
     @cached_property
     def crops(self) -> dict[int, set[int]]:
@@ -217,7 +218,7 @@ class _Case:
     @cached_property
     def lacking(self) -> dict[int, int]:
         """Least context of a padded network's tiles, of each axis where it is less than a pixel sees."""
-        if self.plan is None or self.spec.padding == "valid":
+        if self.plan is None or self.lattice.padding == "valid":
             return {}
         found = {}
         for axis in self.regular:
@@ -228,20 +229,20 @@ class _Case:
                 for edge, inside in ((keep.start, read.start > 0), (read.stop - read.start - keep.stop, read.stop < last))
                 if inside
             ]
-            least = min(around, default=self.spec.reach[axis])
-            if least < self.spec.reach[axis]:
+            least = min(around, default=self.lattice.reach[axis])
+            if least < self.lattice.reach[axis]:
                 found[axis] = least
         return found
 
     @cached_property
     def zeros(self) -> Zeros:
         """Where a run may meet zeros, so that it is what was trained."""
-        return zeros_as_trained(self.spec, self.trained)
+        return zeros_as_trained(self.lattice, self.trained)
 
     @cached_property
     def fitting(self) -> Trained | None:
         """The training, if its window has as many axes as the network."""
-        return None if self.trained is None or len(self.trained.window) != self.spec.ndim else self.trained
+        return None if self.trained is None or len(self.trained.window) != self.lattice.ndim else self.trained
 
     @cached_property
     def alone(self) -> bool:
@@ -260,7 +261,7 @@ class _Case:
     def without_zeros(self) -> bool:
         """Whether every pixel of a plan has as much image or reflection around it as it sees."""
         return all(
-            min(keep.start, read.stop - read.start - keep.stop) >= self.spec.reach[axis]
+            min(keep.start, read.stop - read.start - keep.stop) >= self.lattice.reach[axis]
             for axis, windows in enumerate(self.axes)
             for read, keep, _ in windows
         )
@@ -268,7 +269,7 @@ class _Case:
     @cached_property
     def misrun(self) -> Zeros | None:
         """Where a padded network should meet zeros, and does not as it was trained; None where it does, or has none."""
-        if self.spec.padding == "valid":
+        if self.lattice.padding == "valid":
             return None
         if self.zeros == "image":
             return "image"
@@ -282,9 +283,9 @@ class _Case:
         """The count without what meets at seams alone; None without a training."""
         if self.fitting is None:
             return None
-        if self.plan is None or self.spec.padding == "valid":
-            return coverage(self.spec, self.fitting)
-        return coverage(self.spec, self.fitting, "tile" if self.alone else "nowhere" if self.without_zeros else "image")
+        if self.plan is None or self.lattice.padding == "valid":
+            return coverage(self.lattice, self.fitting)
+        return coverage(self.lattice, self.fitting, "tile" if self.alone else "nowhere" if self.without_zeros else "image")
 
     @cached_property
     def counted(self) -> Coverage | None:
@@ -292,7 +293,7 @@ class _Case:
         if self.inside is None or self.plan is None or self.alone:
             return self.inside
         axes = []
-        for have, tiles, period in zip(self.inside.axes, self.axes, self.spec.period, strict=True):
+        for have, tiles, period in zip(self.inside.axes, self.axes, self.lattice.period, strict=True):
             met = {((before.stop - 1) % period, after.start % period) for (_, before, _), (_, after, _) in pairwise(tiles)}
             # that meet at seams and are no neighbours within a tile
             strange = sum((last + 1) % period != first for last, first in met)
@@ -309,7 +310,7 @@ _Broken = tuple[int | None, int | str, tuple[int, ...], str]
 def _check_multiple(case: _Case) -> list[_Broken]:
     found: list[_Broken] = []
     for axis in case.seams:
-        write, period = case.write[axis], case.spec.period[axis]
+        write, period = case.write[axis], case.lattice.period[axis]
         if write % period:
             lower = write // period * period
             fix = (
@@ -331,7 +332,7 @@ def _check_lattice(case: _Case) -> list[_Broken]:
             f"multiples of {period} px.",
         )
         for axis in case.regular
-        for period in [case.spec.period[axis]]
+        for period in [case.lattice.period[axis]]
         if case.phases[axis] > 1
     ]
 
@@ -358,13 +359,13 @@ def _check_context(case: _Case) -> list[_Broken]:
             f"tiles on axis {axis} have {least} px of context, but a pixel sees {reach} px; read {reach} px or more.",
         )
         for axis, least in case.lacking.items()
-        for reach in [case.spec.reach[axis]]
+        for reach in [case.lattice.reach[axis]]
         if not case.alone
     ]
 
 
 def _found_context(case: _Case) -> str:
-    if case.spec.padding == "valid":
+    if case.lattice.padding == "valid":
         return "valid convolutions"
     if case.alone:
         return (
@@ -376,9 +377,9 @@ def _found_context(case: _Case) -> str:
 
 
 def _wanted_context(case: _Case) -> str:
-    if case.spec.padding == "valid":
+    if case.lattice.padding == "valid":
         return "real context for each pixel"
-    return f"{_times(case.spec.reach)} px around a tile" + ", or as trained" * case.alone
+    return f"{_times(case.lattice.reach)} px around a tile" + ", or as trained" * case.alone
 
 
 def _check_padding(case: _Case) -> list[_Broken]:
@@ -387,7 +388,7 @@ def _check_padding(case: _Case) -> list[_Broken]:
         "image": (
             "the network pads with zeros"
             + (", and nothing says how it was trained" if case.trained is None else " and was trained on single tiles")
-            + f"; use valid convolutions, or train on batches of {case.spec.ndim + 1} directly neighbouring tiles."
+            + f"; use valid convolutions, or train on batches of {case.lattice.ndim + 1} directly neighbouring tiles."
         ),
         "tile": (
             f"the network pads with zeros and was trained on tiles of {_times(window)} px that stood alone; on other tiles "
@@ -403,7 +404,7 @@ def _check_padding(case: _Case) -> list[_Broken]:
 
 
 def _found_padding(case: _Case) -> str:
-    if case.spec.padding == "valid":
+    if case.lattice.padding == "valid":
         return "valid convolutions"
     run = {"tile": ", run on other tiles", "nowhere": ", run with zeros"}.get(case.misrun or "", "")
     return f"zero convolutions, {_batches(case.trained)}{run}"
@@ -414,36 +415,36 @@ def _check_window(case: _Case) -> list[_Broken]:
         return []
     if case.fitting is None:
         window = case.trained.window
-        fix = f"the training window {window} does not have {case.spec.ndim} axes; give one edge per axis."
+        fix = f"the training window {window} does not have {case.lattice.ndim} axes; give one edge per axis."
         return [(None, str(window), (), fix)]
-    return list((_valid_windows if case.spec.padding == "valid" else _padded_windows)(case, case.fitting))
+    return list((_valid_windows if case.lattice.padding == "valid" else _padded_windows)(case, case.fitting))
 
 
 def _valid_windows(case: _Case, trained: Trained) -> Iterator[_Broken]:
-    spec, inner = case.spec, inner_part(trained)
-    for axis, (count, window) in enumerate(zip(coverage(spec, trained).axes, inner or trained.window, strict=True)):
+    lattice, inner = case.lattice, inner_part(trained)
+    for axis, (count, window) in enumerate(zip(coverage(lattice, trained).axes, inner or trained.window, strict=True)):
         if not count.complete:
-            legal = least_window(spec, axis, neighbours=trained.neighbours and inner is None)
+            legal = least_window(lattice, axis, neighbours=trained.neighbours and inner is None)
             fix = (
-                f"the training output window {window} px on axis {axis} does not exceed the period {spec.period[axis]} px: it "
-                f"holds {count.functions} of {count.of_functions} output functions and {count.pairs} of {count.of_pairs} pairs "
-                f"of neighbours along it, so some were never compared; train with {legal} px or more."
+                f"the training output window {window} px on axis {axis} does not exceed the period {lattice.period[axis]} px: "
+                f"it holds {count.functions} of {count.of_functions} output functions and {count.pairs} of {count.of_pairs} "
+                f"pairs of neighbours along it, so some were never compared; train with {legal} px or more."
             )
             yield axis, window, (legal,), fix
 
 
 def _padded_windows(case: _Case, trained: Trained) -> Iterator[_Broken]:
     """A padded tile has to pass the network; pixels that see no zeros have to be more than a period."""
-    spec, inner = case.spec, inner_part(trained)
-    counts, part, inside = coverage(spec, trained, "nowhere").axes, inner or trained.window, inner is not None
-    for axis, (window, period) in enumerate(zip(trained.window, spec.period, strict=True)):
+    lattice, inner = case.lattice, inner_part(trained)
+    counts, part, inside = coverage(lattice, trained, "nowhere").axes, inner or trained.window, inner is not None
+    for axis, (window, period) in enumerate(zip(trained.window, lattice.period, strict=True)):
         if window > 0 and window % period == 0 and (counts[axis].complete or not inside):
             continue
-        around = 2 * halo(spec, axis) * inside
+        around = 2 * halo(lattice, axis) * inside
         legal = max(around + (1 + inside) * period, -(-window // period) * period)
         fix = (
             f"the training window {window} px on axis {axis}{f' with a loss on its inner {part[axis]} px' * inside} is none "
-            f"that a padded network with a period of {period} px and a reach of {spec.reach[axis]} px can be trained on; "
+            f"that a padded network with a period of {period} px and a reach of {lattice.reach[axis]} px can be trained on; "
             f"take {legal} px{f' with a loss on the inner {legal - around} px' * inside}."
         )
         yield axis, window, (legal,), fix
@@ -458,8 +459,8 @@ def _found_window(case: _Case) -> str:
 
 def _wanted_window(case: _Case) -> str:
     if case.trained is None:
-        return f"a window of more than {_times(case.spec.period)} px"
-    return "all of both" if case.fitting else f"{case.spec.ndim} edges"
+        return f"a window of more than {_times(case.lattice.period)} px"
+    return "all of both" if case.fitting else f"{case.lattice.ndim} edges"
 
 
 def _window_otherwise(case: _Case) -> tuple[Verdict, str]:
@@ -528,7 +529,7 @@ _RULES = (
         of_tiles=True,
         check=_check_multiple,
         found=lambda case: f"tiles of {_times(case.write)} px{'' if case.seams else '; one tile has no seam'}",
-        wanted=lambda case: f"multiples of the period {_times(case.spec.period)} px",
+        wanted=lambda case: f"multiples of the period {_times(case.lattice.period)} px",
     ),
     _Rule(
         name="lattice",
@@ -563,8 +564,8 @@ _RULES = (
         check=_check_padding,
         found=_found_padding,
         wanted=lambda case: (
-            f"valid convolutions, or batches of {case.spec.ndim + 1} neighbouring tiles and a run on such tiles, or a loss on "
-            "pixels alone that see no zeros and a run without zeros"
+            f"valid convolutions, or batches of {case.lattice.ndim + 1} neighbouring tiles and a run on such tiles, or a loss "
+            "on pixels alone that see no zeros and a run without zeros"
         ),
     ),
     _Rule(

@@ -5,14 +5,16 @@ Source of all rules: Rumberger et al. 2021, "How Shift Equivariance Impacts Metr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import prod
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
-from napari_shiftseg.errors import SettingsError, SizeError
+from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.geometry.lattice import Lattice
 
-__all__ = ["UNetSpec"]
+__all__ = ["UNetSpec", "as_lattice"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +164,7 @@ class UNetSpec:
         >>> UNetSpec(levels=4).input_size(16)
         204
         """
-        if isinstance(at_least, Iterable):
-            return tuple(self.input_size(int(size), k) for k, size in enumerate(self._per_axis(at_least)))
-        if at_least < 1:
-            raise SizeError(f"an output edge of {at_least} px was asked for; give 1 px or more.", nearest=(1,))
-        period, smallest = self.period[axis], self._smallest_input(axis)
-        missing = at_least - (smallest - self.margin[axis])
-        return smallest + max(0, -(-missing // period)) * period
+        return self.lattice.input_size(at_least, axis)
 
     @overload
     def output_size(self, size: int, axis: int = -1) -> int: ...
@@ -192,18 +188,7 @@ class UNetSpec:
         >>> UNetSpec(levels=4).output_size(204)
         20
         """
-        if isinstance(size, Iterable):
-            return tuple(self.output_size(int(edge), k) for k, edge in enumerate(self._per_axis(size)))
-        period, smallest = self.period[axis], self._smallest_input(axis)
-        if size < smallest or (size - smallest) % period:
-            lower = max(smallest, size - (size - smallest) % period)
-            nearest = (lower,) if size < smallest else (lower, lower + period)
-            raise SizeError(
-                f"an input edge of {size} px does not pass through the network (poolings must divide evenly); "
-                f"use {' or '.join(map(str, nearest))} px.",
-                nearest=nearest,
-            )
-        return size - self.margin[axis]
+        return self.lattice.output_size(size, axis)
 
     def _smallest_input(self, axis: int) -> int:
         if self.padding == "zero":
@@ -218,10 +203,14 @@ class UNetSpec:
                 return edge
             size += 1
 
-    def _per_axis(self, values: Sequence[int]) -> tuple[int, ...]:
-        if len(values) != self.ndim:
-            raise SizeError(f"{len(values)} sizes were given for {self.ndim} axes; give {self.ndim}.")
-        return tuple(values)
+    @property
+    def lattice(self) -> Lattice:
+        """What a plan needs to know of the network.
+
+        >>> UNetSpec(levels=4).lattice.smallest
+        (188, 188)
+        """
+        return _lattice_of(self)
 
     # -- where the pooling grid lies, and how far a pixel sees -------------------------------------------------------
 
@@ -357,6 +346,50 @@ class UNetSpec:
             return cls(**known)  # type: ignore[arg-type]
         except TypeError as exc:
             raise SettingsError(f"the description of the network does not fit this version ({exc}).") from exc
+
+
+@lru_cache(maxsize=256)
+def _lattice_of(spec: UNetSpec) -> Lattice:
+    edge = 2**20 * prod(spec.period)
+    return Lattice(
+        ndim=spec.ndim,
+        period=spec.period,
+        margin=spec.margin,
+        reach=spec.reach,
+        padding=spec.padding,
+        smallest=tuple(spec._smallest_input(axis) for axis in range(spec.ndim)),
+        grid_phase=spec.grid_phase,
+        in_channels=spec.in_channels,
+        flops_per_pixel=spec.flops_per_pixel,
+        bytes_per_pixel=spec.peak_bytes((edge,) * spec.ndim) / float(edge) ** spec.ndim,
+        spec=spec,
+    )
+
+
+def as_lattice(network: Lattice | UNetSpec | Mapping[str, Any]) -> Lattice:
+    """The lattice of a network, of what describes one, or of what `Lattice.to_dict` wrote down.
+
+    Raises
+    ------
+    SettingsError
+        If it is something else, or the values describe no network.
+
+    >>> as_lattice(UNetSpec(levels=4).lattice.to_dict()) == UNetSpec(levels=4).lattice
+    True
+    """
+    if isinstance(network, UNetSpec):
+        return network.lattice
+    if isinstance(network, Lattice):
+        return network
+    if not isinstance(network, Mapping):
+        raise SettingsError(f"a {type(network).__name__} was given to describe a network; give a Lattice or a UNetSpec.")
+    if network.get("spec"):
+        return UNetSpec.from_dict(network["spec"]).lattice
+    try:
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in network.items()}
+        return Lattice(**values)
+    except TypeError as exc:
+        raise SettingsError(f"the description of the network does not fit this version ({exc}).") from exc
 
 
 def _check(spec: UNetSpec) -> None:

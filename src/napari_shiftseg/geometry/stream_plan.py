@@ -174,9 +174,11 @@ def stream_refusal(tiles: TilePlan) -> str | None:
     A padded network sees zeros at the border of each pass; tiles off the lattice compute different functions, which no single
     pass gives.
     """
-    if tiles.spec.padding != "valid":
+    if tiles.lattice.padding != "valid":
         return "its network pads with zeros"
-    if any(len(_phases(tiles, axis)) > 1 for axis in range(tiles.spec.ndim)):
+    if tiles.lattice.spec is None:
+        return "the layers of its network are not known"
+    if any(len(_phases(tiles, axis)) > 1 for axis in range(tiles.lattice.ndim)):
         return "its tiles do not lie on one lattice"
     return None
 

@@ -1,0 +1,226 @@
+"""`Lattice`: what a plan of tiles needs to know of a network, whatever its layers are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from math import isfinite, prod
+from operator import index
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from napari_shiftseg.errors import SettingsError, SizeError
+
+if TYPE_CHECKING:
+    from napari_shiftseg.geometry.spec import UNetSpec
+
+__all__ = ["Lattice"]
+
+# What a U-Net with four poolings and 64 features takes (Ronneberger et al. 2015), by the counts of `UNetSpec`: of a network
+# of which nothing is known it is better to expect too much.
+_FLOPS = 1.5e6
+_BYTES = 1504.0
+_PER_AXIS = ("period", "margin", "reach", "smallest", "grid_phase")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lattice:
+    """Sizes that a network takes and gives, how far it sees, and what a pass costs.
+
+    A `UNetSpec` has one (`spec.lattice`), the probe finds that of any network (`probe_period(module).lattice`), and it can be
+    stated. An integer stands for all axes.
+
+    Parameters
+    ----------
+    ndim : {1, 2, 3}
+        Number of spatial axes.
+    period : tuple of int
+        Smallest shift per axis under which the network is equivariant, pixels: the product of its strides.
+    margin : tuple of int
+        Input edge minus output edge per axis, pixels. Default: 0.
+    reach : tuple of int
+        Largest distance per axis at which an input pixel can change an output pixel, pixels. Default with valid convolutions:
+        half the margin and a period, less one; a network that pads has to state it.
+    padding : {"valid", "zero"}
+        Whether convolutions shrink the image or pad it. Default: "valid" if there is a margin.
+    smallest : tuple of int
+        Smallest input edge per axis, pixels; further ones follow at distances of a period. Default: a period more than the
+        margin.
+    grid_phase : tuple of int
+        A boundary of the period grid in the uncropped output per axis, pixels in `[0, period)`. It is drawn, and no
+        window depends on it. Default: 0.
+    in_channels : int
+        Channels of the image.
+    flops_per_pixel : float
+        Floating-point operations per pixel. Default: 1.5 million, as of a U-Net of four poolings and 64 features.
+    bytes_per_pixel : float
+        Memory that a pass takes per input pixel in float32. Default: 1504, of the same network.
+    spec : UNetSpec, optional
+        The network, where it is one of ours: costs are then counted layer by layer.
+
+    Raises
+    ------
+    SettingsError
+        If a value is missing, or describes no network.
+
+    >>> Lattice(ndim=2, period=(8, 8), margin=(40, 40)).reach
+    (27, 27)
+    >>> Lattice(period=(16, 16), reach=(61, 61)).padding
+    'zero'
+    """
+
+    ndim: int = 2
+    period: tuple[int, ...]
+    margin: tuple[int, ...] = (0,)
+    reach: tuple[int, ...] = ()
+    padding: Literal["valid", "zero"] | None = None
+    smallest: tuple[int, ...] = ()
+    grid_phase: tuple[int, ...] = (0,)
+    in_channels: int = 1
+    flops_per_pixel: float = _FLOPS
+    bytes_per_pixel: float = _BYTES
+    spec: UNetSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.ndim not in (1, 2, 3):
+            raise SettingsError(f"ndim is {self.ndim!r}; give 2 for images or 3 for stacks.")
+        self._set("period", self._spread("period", 1))
+        self._set("margin", self._spread("margin", 0))
+        self._set("padding", self.padding or ("valid" if any(self.margin) else "zero"))
+        if self.padding not in ("valid", "zero"):
+            raise SettingsError(f"padding is {self.padding!r}; give 'valid' or 'zero'.")
+        if self.padding == "zero" and self.reach == ():
+            raise SettingsError(
+                "a network that pads shows false zeros at the borders of tiles as far as a pixel sees, and no reach was given; "
+                "state it, or take probe_period(network).lattice."
+            )
+        for name, least, usual in (
+            ("reach", 0, tuple(-(-m // 2) + p - 1 for m, p in zip(self.margin, self.period, strict=True))),
+            ("smallest", 1, tuple(m + p for m, p in zip(self.margin, self.period, strict=True))),
+            ("grid_phase", 0, (0,)),
+        ):
+            if getattr(self, name) == ():
+                self._set(name, usual)
+            self._set(name, self._spread(name, least))
+        self._check()
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _spread(self, name: str, least: int) -> tuple[int, ...]:
+        """One whole number per axis."""
+        given = getattr(self, name)
+        try:
+            values = tuple(map(index, given)) if isinstance(given, Iterable) else (index(given),)
+        except TypeError:
+            values = ()
+        values = values * self.ndim if len(values) == 1 else values
+        if len(values) != self.ndim or min(values) < least:
+            raise SettingsError(f"{name} is {given!r}; give {self.ndim} whole pixels, one per axis, {least} or more.")
+        return values
+
+    def _check(self) -> None:
+        if not isinstance(self.in_channels, int) or self.in_channels < 1:
+            raise SettingsError(f"in_channels is {self.in_channels!r}; give 1 or more.")
+        for name in ("flops_per_pixel", "bytes_per_pixel"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not (isfinite(value) and value > 0):
+                raise SettingsError(f"{name} is {value!r}; give a number above 0.")
+        for axis in range(self.ndim):
+            least, margin, period = self.smallest[axis], self.margin[axis], self.period[axis]
+            if least <= margin:
+                raise SettingsError(f"smallest is {least} px on axis {axis}, of which {margin} px are lost; give more.")
+            if self.padding == "zero" and (margin or least % period):
+                raise SettingsError(
+                    f"axis {axis} of a padded network has a margin of {margin} px and a smallest input of {least} px; give no "
+                    f"margin and a multiple of the period {period} px, or crop what sees zeros and state padding='valid'."
+                )
+
+    # -- sizes --------------------------------------------------------------------------------------------------------
+
+    @overload
+    def input_size(self, at_least: int, axis: int = -1) -> int: ...
+    @overload
+    def input_size(self, at_least: Sequence[int], axis: int = -1) -> tuple[int, ...]: ...
+    def input_size(self, at_least: int | Sequence[int], axis: int = -1) -> int | tuple[int, ...]:
+        """Smallest input edge whose output edge is `at_least` pixels or more.
+
+        Parameters
+        ----------
+        at_least : int or sequence of int
+            Wanted output edge, pixels, >= 1; a sequence has one per axis.
+        axis : int
+            The axis that an integer refers to.
+
+        Raises
+        ------
+        SizeError
+            If `at_least` is below 1.
+        """
+        if isinstance(at_least, Iterable):
+            return tuple(self.input_size(int(size), k) for k, size in enumerate(self._all_axes(at_least)))
+        if at_least < 1:
+            raise SizeError(f"an output edge of {at_least} px was asked for; give 1 px or more.", nearest=(1,))
+        period, smallest = self.period[axis], self.smallest[axis]
+        missing = at_least - (smallest - self.margin[axis])
+        return smallest + max(0, -(-missing // period)) * period
+
+    @overload
+    def output_size(self, size: int, axis: int = -1) -> int: ...
+    @overload
+    def output_size(self, size: Sequence[int], axis: int = -1) -> tuple[int, ...]: ...
+    def output_size(self, size: int | Sequence[int], axis: int = -1) -> int | tuple[int, ...]:
+        """Output edge of a legal input edge, before any crop.
+
+        Parameters
+        ----------
+        size : int or sequence of int
+            Input edge, pixels; a sequence has one per axis.
+        axis : int
+            The axis that an integer refers to.
+
+        Raises
+        ------
+        SizeError
+            If a pooling would not divide evenly or nothing would be left; `nearest` holds the legal input edges.
+        """
+        if isinstance(size, Iterable):
+            return tuple(self.output_size(int(edge), k) for k, edge in enumerate(self._all_axes(size)))
+        period, smallest = self.period[axis], self.smallest[axis]
+        if size < smallest or (size - smallest) % period:
+            lower = max(smallest, size - (size - smallest) % period)
+            nearest = (lower,) if size < smallest else (lower, lower + period)
+            raise SizeError(
+                f"an input edge of {size} px does not pass through the network (poolings must divide evenly); "
+                f"use {' or '.join(map(str, nearest))} px.",
+                nearest=nearest,
+            )
+        return size - self.margin[axis]
+
+    def _all_axes(self, values: Sequence[int]) -> tuple[int, ...]:
+        if len(values) != self.ndim:
+            raise SizeError(f"{len(values)} sizes were given for {self.ndim} axes; give {self.ndim}.")
+        return tuple(values)
+
+    def sees(self, axis: int, pixel: int) -> tuple[int, int]:
+        """First and last input pixel that output pixel `pixel` of a padded network may depend on, along an axis."""
+        if self.spec is not None:
+            return self.spec.sees(axis, pixel)
+        return pixel - self.reach[axis], pixel + self.reach[axis]
+
+    # -- cost ---------------------------------------------------------------------------------------------------------
+
+    def flops(self, read: Sequence[int]) -> float:
+        """Floating-point operations of one pass over an input of shape `read` (a multiply-add counts as two)."""
+        return self.flops_per_pixel * prod(read) if self.spec is None else self.spec.flops(read)
+
+    def peak_bytes(self, read: Sequence[int], itemsize: int = 4) -> float:
+        """Estimate of the memory that one pass over an input of shape `read` takes, bytes; values have `itemsize` bytes."""
+        return self.bytes_per_pixel * prod(read) * itemsize / 4 if self.spec is None else self.spec.peak_bytes(read, itemsize)
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; `as_lattice` makes the same lattice of them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {**plain, "spec": None if self.spec is None else self.spec.to_dict()}
