@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 INTEGERS = frozenset({"errors", "events", "files", "machine", "threads", "geometry"})
 COMPUTE = frozenset({"network", "instances", "analysis"})
-LIBRARY = INTEGERS | {"synthetic"} | COMPUTE | {"io"}
+LIBRARY = INTEGERS | {"views", "synthetic"} | COMPUTE | {"io"}
 VERBS = frozenset({"segmentation", "evaluation", "colours", "picture", "paper", "cli"})
 NOTHING: frozenset[str] = frozenset()
 
@@ -26,8 +26,9 @@ NOTHING: frozenset[str] = frozenset()
 NEIGHBOURS = {
     "__init__": NOTHING,
     **dict.fromkeys(INTEGERS, INTEGERS),
-    "synthetic": INTEGERS,
-    **dict.fromkeys(COMPUTE, INTEGERS | {"synthetic"} | COMPUTE),
+    "views": INTEGERS,
+    "synthetic": INTEGERS | {"views"},
+    **dict.fromkeys(COMPUTE, INTEGERS | {"views", "synthetic"} | COMPUTE),
     "io": LIBRARY,
     **dict.fromkeys(VERBS, LIBRARY | VERBS),
     "plugin": LIBRARY | VERBS,
@@ -36,6 +37,7 @@ NEIGHBOURS = {
 ARRAYS = frozenset({"numpy", "scipy", "skimage"})
 ONLY = {
     **dict.fromkeys(INTEGERS | {"__init__"}, NOTHING),
+    "views": frozenset({"numpy"}),
     "synthetic": ARRAYS,
     **dict.fromkeys(COMPUTE, ARRAYS | {"torch"}),
 }

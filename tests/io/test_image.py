@@ -12,7 +12,7 @@ from imagecodecs import jpeg8_encode, png_encode
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.io import tiff
 from napari_shiftseg.io.image import Image, read_image
-from napari_shiftseg.io.view import View
+from napari_shiftseg.views import View
 
 
 def ramp(shape: tuple[int, ...], dtype: str = "uint16") -> np.ndarray:

@@ -11,7 +11,7 @@ from ome_zarr_models.v05 import Image as OmeImage
 from ome_zarr_models.v05 import ImageLabel, Labels
 
 from napari_shiftseg.errors import CancelledError, ResultError
-from napari_shiftseg.io import store
+from napari_shiftseg.io import pyramid
 from napari_shiftseg.io.image import Image, read_image
 from napari_shiftseg.io.result import ResultWriter, open_result, save_labels_tiff, save_result
 
@@ -336,7 +336,7 @@ def test_infinite_numbers_in_the_record_become_words(tmp_path):
 def test_windows_cover_an_array_once_and_are_its_chunks():
     array = zarr.create_array({}, shape=(3, 7, 9), chunks=(1, 4, 9), dtype="uint8")
     count = np.zeros(array.shape, int)
-    for window in store.windows(array):
+    for window in pyramid.windows(array):
         count[window] += 1
     assert (count == 1).all()
 

@@ -1,15 +1,21 @@
 """Files in and out: images, models, results. Nothing else in the package touches a file."""
 
-from napari_shiftseg.io.block_pyramid import BlockPyramid
 from napari_shiftseg.io.chunk_reader import ChunkReader, chunks_of
-from napari_shiftseg.io.image import Frame, Image, View, read_image
+from napari_shiftseg.io.image import Frame, Image, read_image
 from napari_shiftseg.io.model import bundled_models, demonstrations, load_model, save_model
-from napari_shiftseg.io.overview import Overview
 from napari_shiftseg.io.plain import from_json, from_plain, to_json, to_plain
-from napari_shiftseg.io.result import ResultWriter, StoredResult, open_result, save_labels_tiff, save_result
-from napari_shiftseg.io.store import chunk_edges
-from napari_shiftseg.io.work_folder import WorkFolder, work_path
-from napari_shiftseg.io.writer import check_store
+from napari_shiftseg.io.pyramid import BlockPyramid, Overview, chunk_edges
+from napari_shiftseg.io.result import (
+    ResultWriter,
+    StoredResult,
+    check_store,
+    open_result,
+    save_labels_tiff,
+    save_result,
+    work_path,
+)
+from napari_shiftseg.io.work_folder import WorkFolder
+from napari_shiftseg.views import View
 
 __all__ = [
     "BlockPyramid",

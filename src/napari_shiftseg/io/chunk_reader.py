@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.io.view import ArrayLike
+from napari_shiftseg.views import ArrayLike
 
 __all__ = ["ChunkReader", "chunks_of"]
 

@@ -1,10 +1,11 @@
-"""Images in: one function that opens a file by its content."""
+"""Images in: `Image`, with named axes and the frames that a model sees, and one function that opens a file by its content."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,243 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError
-from napari_shiftseg.io.frames import Frame, Image
-from napari_shiftseg.io.view import ArrayLike, View
+from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
+from napari_shiftseg.views import ArrayLike, Pick, View
 
-__all__ = ["Frame", "Image", "View", "describe_file", "read_image", "read_store"]
+__all__ = ["Frame", "Image", "describe_file", "native", "read_image", "read_store"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frame:
+    """What a model sees at one position of the axes that it does not have.
+
+    Attributes
+    ----------
+    index : dict of str to int
+        Position per looped axis, such as ``{"t": 3}``; empty where nothing is looped.
+    view : View
+        Pixels of shape (C, *spatial), channels first, read when they are asked for.
+    """
+
+    index: dict[str, int]
+    view: View
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Image:
+    """Pixels, what their axes mean, and how large a pixel is.
+
+    Attributes
+    ----------
+    data : array-like
+        Numpy, zarr or dask array or a `View`; lazy where the file allows it. Values and type are those of the file.
+    axes : str
+        One letter of "tczyx" per axis of `data`, in its order; colour samples are "c".
+    scale : tuple of float
+        Step per axis, in the unit of the axis; 1.0 where it is not known.
+    units : tuple of (str or None)
+        OME-NGFF unit name per axis, None where there is none.
+    name, source : str
+        Short name, and the path or place that the image came from.
+    note : str
+        What was guessed, dropped or chosen on reading; "" where nothing was.
+    scene : int or None
+        Which image of a file that holds several, as it was asked for.
+    translation : tuple of float
+        Place of the first pixel per axis, in the unit of the axis; () where nothing says.
+    channels : tuple of str
+        Names of the channels; () where nothing says.
+    assumed : str
+        What was assumed of the axes because nothing says it, as in `note`; "" where the file or the user says it all.
+    place : mapping or None
+        Where a viewer showed the image, JSON values that the record keeps; None without a viewer.
+    """
+
+    data: ArrayLike
+    axes: str
+    scale: tuple[float, ...]
+    units: tuple[str | None, ...]
+    name: str
+    source: str
+    note: str = ""
+    scene: int | None = None
+    translation: tuple[float, ...] = ()
+    channels: tuple[str, ...] = ()
+    assumed: str = ""
+    place: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes, self.data.shape)
+        check_scale(self.scale, len(self.axes))
+        if len(self.units) != len(self.axes):
+            raise ImageError(f'{len(self.units)} units were given for the axes "{self.axes}"; give one per axis.')
+        if len(self.translation) not in (0, len(self.axes)):
+            raise ImageError(f'translation {self.translation} does not fit the axes "{self.axes}"; give one number per axis.')
+        kind = np.dtype(self.data.dtype).kind
+        if kind not in "biuf":
+            raise ImageError(
+                f"{self.name} holds values of type {np.dtype(self.data.dtype)}, which are not gray values; "
+                "convert it to integers or floats first (the magnitude, for complex values)."
+            )
+        if 0 in self.data.shape:
+            raise ImageError(f"{self.name} is empty: its shape is {tuple(self.data.shape)}.")
+
+    @classmethod
+    def from_array(
+        cls,
+        data: ArrayLike,
+        axes: str | None = None,
+        scale: Sequence[float] | None = None,
+        units: Sequence[str | None] | None = None,
+        name: str = "image",
+    ) -> Image:
+        """Image from an array in memory or from the data of a viewer layer.
+
+        Parameters
+        ----------
+        data : array-like
+            Numpy, zarr or dask array, or nested lists.
+        axes : str, optional
+            Letters of "tczyx"; guessed when not given (2D yx, 3D zyx, uint8 with 3 or 4 values on the last axis yxc).
+        scale, units : sequence, optional
+            Step and unit per axis; 1.0 and None when not given.
+        name : str
+            Name of the image, used in messages as well.
+
+        Raises
+        ------
+        ImageError
+            If the axes do not fit the data, or the data are no gray values.
+        """
+        array = data if all(hasattr(data, trait) for trait in ("shape", "dtype", "ndim")) else np.asarray(data)
+        note = ""
+        if axes is None:
+            axes, note = guess_axes(array.shape, array.dtype)
+        axes = check_axes(axes, array.shape)
+        return cls(
+            data=native(array, name),
+            axes=axes,
+            scale=check_scale(scale, len(axes)),
+            units=tuple(unit_name(unit) for unit in units) if units is not None else (None,) * len(axes),
+            name=name,
+            source="memory",
+            note=note,
+            assumed=note,
+        )
+
+    def called(self, axes: str) -> Image:
+        """The same pixels with their axes named by the user; a step stays where the axis still measures the same.
+
+        Raises
+        ------
+        ImageError
+            If the letters do not fit the data.
+        """
+        axes = check_axes(axes, self.data.shape)
+        same = renamed(self.axes, axes)
+        place = self.translation or (0.0,) * len(axes)
+        at = axes.find("c")
+        return replace(
+            self,
+            axes=axes,
+            scale=tuple(step if keeps else 1.0 for step, keeps in zip(self.scale, same, strict=True)),
+            units=tuple(unit if keeps else None for unit, keeps in zip(self.units, same, strict=True)),
+            translation=tuple(start if keeps else 0.0 for start, keeps in zip(place, same, strict=True)),
+            channels=self.channels if at >= 0 and self.axes.find("c") == at else (),
+            note=" ".join(self.note.replace(self.assumed, "").split()) if self.assumed else self.note,
+            assumed="",
+        )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Pixels per axis."""
+        return dict(zip(self.axes, self.data.shape, strict=True))
+
+    def reordered(self, axes: str | None = None) -> Image:
+        """The same image with its axes in another order, by default that of OME-Zarr; nothing is read."""
+        axes = "".join(axis for axis in ORDER if axis in self.axes) if axes is None else axes
+        if axes == self.axes:
+            return self
+        order = [self.axes.index(axis) for axis in axes]
+        return replace(
+            self,
+            data=View(self.data, [range(size) for size in self.data.shape], order, name=self.name),
+            axes=axes,
+            scale=tuple(self.scale[axis] for axis in order),
+            units=tuple(self.units[axis] for axis in order),
+            translation=tuple(self.translation[axis] for axis in order) if self.translation else (),
+        )
+
+    def spatial(self, ndim: int) -> tuple[tuple[int, ...], tuple[float, ...], tuple[str | None, ...]]:
+        """Sizes, scale and units of the last `ndim` spatial axes, in the order (z,) y, x."""
+        order = [self.axes.index(axis) for axis in SPATIAL[-ndim:]]
+        return (
+            tuple(self.data.shape[axis] for axis in order),
+            tuple(self.scale[axis] for axis in order),
+            tuple(self.units[axis] for axis in order),
+        )
+
+    def frames(self, ndim: int, channels: tuple[int, ...] | None = None) -> list[Frame]:
+        """Frames for a model of `ndim` spatial axes: one per time point, and per plane when `ndim` is 2.
+
+        Parameters
+        ----------
+        ndim : int
+            2 or 3.
+        channels : tuple of int, optional
+            Channels to show, in this order; all of them when not given.
+
+        Raises
+        ------
+        ImageError
+            If the model is 3D and the image is not, or if a channel is not there.
+        """
+        if ndim not in (2, 3):
+            raise ImageError(f"a model of {ndim} spatial axes was given; models are 2D or 3D.")
+        if ndim == 3 and self.sizes.get("z", 1) == 1:
+            raise ImageError(
+                f'{self.name} has no depth (axes "{self.axes}", shape {tuple(self.data.shape)}), but the model is 3D; '
+                "take a 2D model or an image stack with a z axis."
+            )
+        channels = self._channels(channels)
+        loops = [axis for axis in "tz" if axis in self.axes and axis not in SPATIAL[-ndim:]]
+        positions = itertools.product(*(range(self.sizes[axis]) for axis in loops))
+        indices = [dict(zip(loops, position, strict=True)) for position in positions]
+        return [Frame(index=index, view=self._view(ndim, channels, index)) for index in indices]
+
+    def _channels(self, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
+        count = self.sizes.get("c", 1)
+        if wanted is None:
+            return tuple(range(count))
+        missing = next((channel for channel in wanted if not 0 <= channel < count), None)
+        if missing is not None or not wanted:
+            there = "1 channel (0)" if count == 1 else f"{count} channels (0-{count - 1})"
+            asked = "no channel" if missing is None else f"channel {missing}"
+            raise ImageError(f"{self.name} has {there}, {asked} was asked for; choose one that is there.")
+        return tuple(wanted)
+
+    def _view(self, ndim: int, channels: tuple[int, ...], index: dict[str, int]) -> View:
+        picks: list[Pick] = [
+            index[axis] if axis in index else channels if axis == "c" else range(size) for axis, size in self.sizes.items()
+        ]
+        order = [self.axes.index(axis) for axis in SPATIAL[-ndim:]]
+        channel = self.axes.index("c") if "c" in self.axes else None
+        if channel is None and len(channels) > 1:
+            # The one channel was asked for several times, which a model with several inputs may want.
+            view = View(self.data, picks, [None, *order], name=self.name)
+            return View(view, [(0,) * len(channels), *map(range, view.shape[1:])], range(ndim + 1), name=self.name)
+        return View(self.data, picks, [channel, *order], name=self.name)
+
+
+def native(data: ArrayLike, name: str) -> ArrayLike:
+    """The array, or a view that gives its values in native byte order."""
+    if np.dtype(data.dtype).isnative:
+        return data
+    if type(data) is np.ndarray:
+        swapped: np.ndarray[Any, Any] = data.astype(data.dtype.newbyteorder("="))
+        return swapped
+    return View(data, [range(size) for size in data.shape], range(data.ndim), name=name)
+
 
 # TIFF, BigTIFF, in both byte orders; NDPI, SVS, LSM, STK and others are TIFF inside.
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -8,7 +8,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from napari_shiftseg.errors import SettingsError, ShiftsegError
 
@@ -22,6 +21,8 @@ Beyond = Literal["kept", "named", "none"]
 """What becomes of NaN and infinity, which JSON does not know: numbers all the same, their Python names, or null."""
 
 _NAMES = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
+_AS_NUMBERS: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))
+_AS_NULL: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="null"))
 
 
 def to_plain(value: object, *, beyond: Beyond = "kept", what: str = "it", error: type[ShiftsegError] = SettingsError) -> Any:
@@ -41,9 +42,10 @@ def to_plain(value: object, *, beyond: Beyond = "kept", what: str = "it", error:
     >>> to_plain({"ap": float("nan"), "shape": (2, 3)}, beyond="none")
     {'ap': None, 'shape': [2, 3]}
     """
+    writer = _AS_NULL if beyond == "none" else _AS_NUMBERS
     try:
-        plain = to_jsonable_python(value, inf_nan_mode="null" if beyond == "none" else "constants", fallback=_of_other_kinds)
-    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as exc:
+        plain = writer.dump_python(value, mode="json", fallback=_of_other_kinds)
+    except (TypeError, ValueError, RecursionError) as exc:
         raise error(f"{what} cannot be written as JSON ({exc}); give numbers, text, and lists and mappings of them.") from exc
     return json.loads(json.dumps(plain), parse_constant=_NAMES.get) if beyond == "named" else plain
 

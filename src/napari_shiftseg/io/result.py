@@ -1,6 +1,6 @@
 """Results out and in: an OME-Zarr 0.5 store with labels, embedding, foreground, image and the record of the run.
 
-Layout of a store::
+A store appears under its name only when it is complete. Its layout::
 
     result.zarr/            OME image: the input image (0, 1, ...); without one, its entries name labels/instances/...
       labels/instances/     OME label image, uint32
@@ -12,25 +12,30 @@ The root attribute "napari-shiftseg" holds ``{"store": 1, "image": bool, "record
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 
 from napari_shiftseg.errors import ImageError, ResultError
-from napari_shiftseg.io import store
-from napari_shiftseg.io.frames import Image
-from napari_shiftseg.io.label_rules import check_integers, check_range
-from napari_shiftseg.io.labels_tiff import save_labels_tiff
-from napari_shiftseg.io.ome_zarr import read_levels, read_zarr
-from napari_shiftseg.io.view import ArrayLike
-from napari_shiftseg.io.writer import FOLDERS, STORE_VERSION, ResultWriter, our_attributes, plain_record
+from napari_shiftseg.io import pyramid
+from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, check_translation
+from napari_shiftseg.io.image import Image
+from napari_shiftseg.io.ome_zarr import OUR_KEY, read_levels, read_zarr
+from napari_shiftseg.io.plain import to_plain
+from napari_shiftseg.io.pyramid import BlockPyramid
+from napari_shiftseg.io.tiff import save_labels_tiff
+from napari_shiftseg.views import ArrayLike
 
-__all__ = ["Part", "ResultWriter", "StoredResult", "open_result", "save_labels_tiff", "save_result"]
+__all__ = ["ResultWriter", "StoredResult", "check_store", "open_result", "save_labels_tiff", "save_result", "work_path"]
 
 Part: TypeAlias = Literal["labels", "embedding", "foreground", "image"]
 
@@ -191,11 +196,263 @@ def _fill(writer: ResultWriter, part: Literal["embedding", "foreground"], source
             f"the {part} has shape {tuple(source.shape)}, but {target.shape} fits the labels; "
             "give it with axes (t) c (z) y x (embedding) or those of the labels (foreground)."
         )
-    store.fill(target, source)
+    pyramid.fill(target, source)
 
 
 def _fill_labels(target: zarr.Array[Any], labels: ArrayLike) -> None:
-    for window in store.windows(target):
+    for window in pyramid.windows(target):
         block = np.asarray(labels[window])
         check_range(int(block.min()), int(block.max()))
         target[window] = block.astype(np.uint32)
+
+
+FOLDERS: Mapping[str, str] = {
+    "image": "",
+    "labels": "labels/instances",
+    "embedding": "embedding",
+    "foreground": "foreground",
+}
+STORE_VERSION = 1
+# Rows of the table of instances in a chunk.
+_ROWS = 1 << 16
+
+
+class ResultWriter:
+    """A result store that appears under its name only when it is complete.
+
+    Everything goes into a hidden folder beside `path`; `finish` moves it into place, and leaving the `with` block
+    removes what is left, after an error or a cancelled run as well. Arrays from `create` can be filled in any order,
+    also from several threads when no two of them write into one chunk.
+
+    Parameters
+    ----------
+    path : str or Path
+        Store to write, such as ``result.zarr``.
+    shape : sequence of int
+        Sizes of the labels.
+    axes : str
+        Letters of "tzyx", in this order, one per axis of the labels.
+    scale, units, translation : sequence, optional
+        Step, unit and place of the first pixel per axis.
+    name : str
+        Name of the image, for viewers.
+    overwrite : bool
+        Replace a store that this package wrote; anything else is never replaced.
+    folder : Path, optional
+        An existing folder on the same disk in which the store is made and which outlives this object, so that a later one goes
+        on with the arrays that are there.
+
+    Raises
+    ------
+    ResultError
+        If the path is taken or cannot be written, or the axes do not fit.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        shape: Sequence[int],
+        axes: str,
+        scale: Sequence[float] | None = None,
+        units: Sequence[str | None] | None = None,
+        translation: Sequence[float] = (),
+        name: str = "image",
+        overwrite: bool = False,
+        folder: Path | None = None,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._shape, self._axes, self._name = tuple(shape), axes, name
+        self._scale, self._units = check_label_axes(axes, shape, scale, units)
+        self._translation = check_translation(translation, axes)
+        check_store(self.path, overwrite=overwrite)
+        self._levels = pyramid.level_count(dict(zip(axes, shape, strict=True)))
+        self._image: Image | None = None
+        self._axes_of: dict[str, str] = {}
+        self._made: dict[str, int] = {}
+        self._kept = folder
+
+    def __enter__(self) -> Self:
+        if self._kept is not None:
+            self._folder = self._kept
+            self._root = zarr.open_group(str(self._folder / "store"), mode="a", zarr_format=3)
+            return self
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent))
+        except OSError as exc:
+            raise ResultError(f"{self.path} cannot be written ({exc.strerror}); choose another folder.") from exc
+        # One folder deeper, since mkdtemp lets nobody but the owner in.
+        self._root = zarr.open_group(str(self._folder / "store"), mode="w", zarr_format=3)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._kept is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def create(self, part: Literal["labels", "embedding", "foreground"], *, channels: int = 1) -> zarr.Array[Any]:
+        """Empty array at full resolution, to be filled by the caller.
+
+        Parameters
+        ----------
+        part : {"labels", "embedding", "foreground"}
+            Labels are uint32, the others float32.
+        channels : int
+            Channels of the embedding, which has axes (t) c (z) y x; the others have the axes of the labels.
+        """
+        shape, axes, dtype = self._format(part, channels)
+        return self._create(part, shape, axes, dtype)
+
+    def create_blocks(
+        self, part: Literal["labels", "embedding", "foreground"], edges: Mapping[str, int], *, channels: int = 1
+    ) -> BlockPyramid:
+        """As `create`, for an array that is filled block by block, each block by one file per level of the pyramid.
+
+        Parameters
+        ----------
+        edges : mapping of axis to int
+            Of a block, as in `BlockPyramid.create`.
+        """
+        shape, axes, dtype = self._format(part, channels)
+        self._axes_of[part] = axes
+        made = BlockPyramid.create(self._group(part), shape, axes, dtype, edges)
+        self._made[part] = len(made.levels)
+        return made
+
+    def _format(self, part: str, channels: int) -> tuple[tuple[int, ...], str, npt.DTypeLike]:
+        axes, shape = self._axes, self._shape
+        if part == "embedding":
+            at = 1 if axes.startswith("t") else 0
+            axes, shape = axes[:at] + "c" + axes[at:], (*shape[:at], channels, *shape[at:])
+        return shape, axes, np.uint32 if part == "labels" else np.float32
+
+    def copy_image(self, image: Image) -> None:
+        """Copy the input image chunk by chunk, in its own type and with its axes in the order of OME-Zarr."""
+        image = image.reordered()
+        sizes = dict(zip(self._axes, self._shape, strict=True))
+        wrong = {axis: size for axis, size in image.sizes.items() if axis != "c" and sizes.get(axis) != size}
+        if wrong or not set(sizes) <= set(image.axes):
+            raise ResultError(
+                f'labels of shape {self._shape} (axes "{self._axes}") do not belong to the image '
+                f'{image.name} of shape {tuple(image.data.shape)} (axes "{image.axes}").'
+            )
+        pyramid.fill(self._create("image", image.data.shape, image.axes, image.data.dtype), image.data)
+        self._image = image
+
+    def write_objects(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write the table of instances: an array per column, all of one length."""
+        objects = self._root.create_group("objects", overwrite=True)
+        for name, values in columns.items():
+            chunk = max(1, min(len(values), _ROWS))
+            objects.create_array(name, shape=values.shape, chunks=(chunk,), dtype=values.dtype)[:] = values
+        objects.update_attributes({"columns": list(columns)})
+
+    def finish(self, record: Mapping[str, object]) -> Path:
+        """Write pyramids, metadata and the record, and move the store to its path.
+
+        Parameters
+        ----------
+        record : mapping
+            What happened: JSON values, numpy values, paths and tuples.
+        """
+        ours = {"store": STORE_VERSION, "image": self._image is not None, "record": plain_record(record)}
+        if "labels" not in self._axes_of:
+            raise ResultError("a result without labels cannot be written; create and fill the labels first.")
+        try:
+            for part, axes in self._axes_of.items():
+                pyramid.add_levels(self._group(part), axes, self._levels, _reduction(part), self._made.get(part, 1))
+                self._group(part).update_attributes(self._attributes(part, axes))
+            self._root.require_group("labels").update_attributes(pyramid.labels_attributes("instances"))
+            if self._image is None:
+                self._root.update_attributes(self._stand_in())
+            self._root.update_attributes({OUR_KEY: ours})
+            for left in (self._folder / "store").rglob("*.partial"):  # of a process that was killed
+                left.unlink()
+            self._move()
+        except OSError as exc:
+            raise ResultError(f"{self.path} cannot be written ({exc}); choose another folder or make room.") from exc
+        return self.path
+
+    def _create(self, part: str, shape: Sequence[int], axes: str, dtype: npt.DTypeLike) -> zarr.Array[Any]:
+        self._axes_of[part] = axes
+        return pyramid.create_level(self._group(part), "0", shape, axes, dtype)
+
+    def _group(self, part: str) -> zarr.Group:
+        return self._root.require_group(FOLDERS[part]) if FOLDERS[part] else self._root
+
+    def _attributes(self, part: str, axes: str) -> dict[str, Any]:
+        steps, units = dict(zip(self._axes, self._scale, strict=True)), dict(zip(self._axes, self._units, strict=True))
+        scale, unit = [steps.get(axis, 1.0) for axis in axes], [units.get(axis) for axis in axes]
+        places = dict(zip(self._axes, self._translation, strict=True))
+        place = [places.get(axis, 0.0) for axis in axes]
+        if part == "labels":
+            return pyramid.label_attributes(axes, scale, unit, name="instances", count=self._levels, translation=place)
+        if part == "image" and self._image is not None:
+            scale, unit, place = list(self._image.scale), list(self._image.units), list(self._image.translation)
+        found: dict[str, Any] = {"count": self._levels, "reduction": _reduction(part), "translation": place}
+        return pyramid.image_attributes(axes, scale, unit, name=self._name if part == "image" else part, **found)
+
+    def _stand_in(self) -> dict[str, Any]:
+        """Root metadata without an image: they name the labels, so that any viewer opens the store."""
+        return pyramid.image_attributes(
+            self._axes,
+            self._scale,
+            self._units,
+            name=self._name,
+            count=self._levels,
+            reduction="nearest",
+            folder=f"{FOLDERS['labels']}/",
+            translation=self._translation,
+        )
+
+    def _move(self) -> None:
+        old = self._folder / "old"
+        if self.path.exists():
+            self.path.rename(old)
+        try:
+            (self._folder / "store").rename(self.path)
+        except OSError:
+            if old.exists():
+                old.rename(self.path)
+            raise
+
+
+def our_attributes(path: Path) -> dict[str, Any] | None:
+    """Our root attribute of the store at the path, None where there is none."""
+    try:
+        metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        ours = metadata["attributes"][OUR_KEY]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return ours if isinstance(ours, dict) else None
+
+
+def check_store(path: str | Path, *, overwrite: bool) -> None:
+    """Refuse a place for a store that is taken: by anything but a result, and by a result unless it is to be overwritten.
+
+    Raises
+    ------
+    ResultError
+    """
+    path = Path(path)
+    if not path.exists() and not path.is_symlink():
+        return
+    if our_attributes(path) is None or path.is_symlink():
+        raise ResultError(f"{path} is there and is not a result of napari-shiftseg; choose another name.")
+    if not overwrite:
+        raise ResultError(f"{path} is there already; choose another name, or overwrite it (overwrite=True).")
+
+
+def work_path(target: str | Path) -> Path:
+    """Folder of the unfinished run that will become `target`."""
+    target = Path(target).absolute()
+    return target.parent / f".{target.name}.unfinished"
+
+
+def _reduction(part: str) -> pyramid.Reduction:
+    # Embeddings of two objects must not be mixed, and a mean of labels is no label.
+    return "mean" if part == "image" else "nearest"
+
+
+def plain_record(record: Mapping[str, object]) -> Any:
+    """The record as JSON values, NaN and infinity as their names; `ResultError` if something in it has no such form."""
+    return to_plain(record, beyond="named", what="the record of the run", error=ResultError)

@@ -1,25 +1,29 @@
-"""TIFF in: plain, ImageJ, OME and whole-slide files, with their axes and pixel sizes."""
+"""TIFF in, plain, ImageJ, OME and whole-slide files, with their axes and pixel sizes; and labels out, calibrated."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
+import numpy.typing as npt
 import tifffile
 
-from napari_shiftseg.errors import ImageError
-from napari_shiftseg.io.axes import name_axes, steps_of, unit_name
-from napari_shiftseg.io.frames import Image, native
-from napari_shiftseg.io.ome_xml import describe_series
-from napari_shiftseg.io.view import ArrayLike, View
+from napari_shiftseg.errors import ImageError, ResultError
+from napari_shiftseg.files import replacing
+from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, name_axes, steps_of, unit_name
+from napari_shiftseg.io.image import Image, native
+from napari_shiftseg.views import ArrayLike, View
 
-__all__ = ["read_tiff"]
+__all__ = ["read_tiff", "save_labels_tiff"]
 
 # Up to this size a file is decoded once on opening: each strip is unpacked once however many tiles cross it, and the
 # file can be closed. Larger files stay on disk.
@@ -226,3 +230,233 @@ def _tag_pixels(page: Any) -> _Pixels:
     if max(steps.values()) > _LARGEST_PIXEL_UM:
         return _Pixels(scale={}, units={})
     return _Pixels(scale=steps, units=dict.fromkeys(steps, "micrometer"))
+
+
+# The OME schema's own units, where an attribute names none.
+_STEPS = (*((axis, f"PhysicalSize{axis.upper()}", "µm") for axis in "zyx"), ("t", "TimeIncrement", "s"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """Of one image: step and unit per axis letter, names of its channels, and what has to be said.
+
+    Attributes
+    ----------
+    scale, units : mapping
+        As far as the XML gives them.
+    channels : tuple of str
+        () where none has a name.
+    notes : tuple of str
+        Sentences.
+    """
+
+    scale: Mapping[str, float]
+    units: Mapping[str, str | None]
+    channels: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def describe_series(xml: str, series: Sequence[Any], number: int, path: Path, *, pages: int) -> Described:
+    """What the XML says of series `number` of a file.
+
+    Images that are described and have no pixels in the file are passed over, as tifffile does, so that a series is not taken
+    for another image.
+
+    Parameters
+    ----------
+    xml : str
+    series : sequence of tifffile.TiffPageSeries
+    number : int
+    path : Path
+        Of the file, beside which the others of a set lie.
+    pages : int
+        Planes in the file.
+    """
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError as exc:
+        return _nothing(f"The OME-XML of the file cannot be read ({exc}), so its pixel sizes and channel names are not known.")
+    binary = root.find("{*}BinaryOnly")
+    if binary is not None:
+        master = binary.attrib.get("MetadataFile", "another file")
+        return _nothing(f"The file is a part of a set that {master} describes; only the planes in this part were read.")
+    images = [pixels for pixels in root.findall("{*}Image/{*}Pixels") if pixels.find("{*}TiffData") is not None]
+    names = [image.attrib.get("Name", "") for image in root.findall("{*}Image")]
+    if series[number].kind != "ome":
+        return _nothing("The OME-XML does not fit the pixels of the file, so its axes and pixel sizes were left aside.")
+    found = _image_of(series, number, images, root)
+    if found is None:
+        return _nothing(
+            f"The OME-XML describes {len(names)} images and does not say which of them this is; its steps were left."
+        )
+    notes = _absent(len(names), len(series)) + _missing(found, series[number], path) + _more(series, pages)
+    scale, units, faults = _steps(found)
+    return Described(scale=scale, units=units, channels=_channels(found), notes=(*notes, *faults))
+
+
+def _nothing(note: str) -> Described:
+    return Described(scale={}, units={}, channels=(), notes=(note,))
+
+
+def _image_of(series: Sequence[Any], number: int, images: list[Any], root: Any) -> Any | None:
+    """Pixels element of a series: in order, each series is the next image of its size and name."""
+    names = {image.find("{*}Pixels"): image.attrib.get("Name") for image in root.findall("{*}Image")}
+    if len(images) == len(series):
+        return images[number]
+    left = list(images)
+    for index, one in enumerate(series):
+        fits = [pixels for pixels in left if _fits(pixels, one) and names.get(pixels) in (one.name, None)]
+        if not fits:
+            return None
+        if index == number:
+            return fits[0]
+        del left[: left.index(fits[0]) + 1]
+    return None
+
+
+def _fits(pixels: Any, series: Any) -> bool:
+    try:
+        return bool(prod(int(pixels.attrib[f"Size{axis}"]) for axis in "XYZCT") == prod(series.shape))
+    except (KeyError, ValueError):
+        return False
+
+
+def _absent(described: int, there: int) -> list[str]:
+    if described <= there:
+        return []
+    return [f"The OME-XML describes {described} images, and the file holds {there} of them."]
+
+
+def _more(series: Sequence[Any], pages: int) -> list[str]:
+    described = sum(len(one.pages) for one in series)
+    if pages <= described:
+        return []
+    return [f"The file holds {pages} planes, of which its OME-XML describes {described}; the others were not read."]
+
+
+def _missing(pixels: Any, series: Any, path: Path) -> list[str]:
+    """A sentence on planes that the XML names and that are in no file; they are read as zeros."""
+    planes = list(series.pages)
+    blank = sum(plane is None for plane in planes)
+    if not blank:
+        return []
+    files = {uuid.attrib.get("FileName", "") for uuid in pixels.iterfind("{*}TiffData/{*}UUID")}
+    gone = sorted(name for name in files if name and not (path.parent / name).is_file())
+    why = "not in the file" if not gone else f"{gone[0]} is not there" if len(gone) == 1 else f"{len(gone)} files are not there"
+    return [f"{blank} of {len(planes)} planes {'is' if blank == 1 else 'are'} missing ({why}); zeros stand in their place."]
+
+
+def _steps(pixels: Any) -> tuple[dict[str, float], dict[str, str | None], list[str]]:
+    scale, units, faults = {}, {}, []
+    for axis, key, unit in _STEPS:
+        if key not in pixels.attrib:
+            continue
+        text = pixels.attrib[key]
+        try:
+            scale[axis] = float(text.replace(",", "."))  # some writers follow the decimal sign of their country
+        except ValueError:
+            faults.append(f"The OME-XML gives {key} as {text!r}, which is no number; 1 pixel was taken.")
+            continue
+        units[axis] = unit_name(pixels.attrib.get(f"{key}Unit", unit))
+    return scale, units, faults
+
+
+def _channels(pixels: Any) -> tuple[str, ...]:
+    names = tuple(channel.attrib.get("Name", "") for channel in pixels.findall("{*}Channel"))
+    return names if any(names) else ()
+
+
+# Unit names of the OME schema.
+_OME_UNITS = {
+    "micrometer": "µm",
+    "nanometer": "nm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "meter": "m",
+    "angstrom": "Å",
+    "inch": "in",
+    "second": "s",
+    "millisecond": "ms",
+    "microsecond": "µs",
+    "minute": "min",
+    "hour": "h",
+    "day": "d",
+}
+
+
+def save_labels_tiff(
+    path: str | Path,
+    labels: ArrayLike,
+    axes: str,
+    scale: Sequence[float] | None = None,
+    units: Sequence[str | None] | None = None,
+) -> Path:
+    """Write labels as a calibrated TIFF; a file of that name is replaced once the new one is complete.
+
+    Up to 65535 labels become a 16-bit ImageJ TIFF. More become a 32-bit OME-TIFF, since ImageJ knows no 32-bit
+    integers; so does everything whose name ends in ".ome.tif".
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write.
+    labels : array-like of int
+        Labels >= 0; a lazy array is read plane by plane.
+    axes : str
+        Letters of "tzyx", in this order, one per axis of `labels`.
+    scale, units : sequence, optional
+        Step and OME-NGFF unit per axis.
+
+    Raises
+    ------
+    ResultError
+        If the labels are not integers in [0, 2**32), the axes do not fit, the file cannot be written, or its place is taken by
+        what is no file.
+    """
+    path = Path(path)
+    scale, units = check_label_axes(axes, labels.shape, scale, units)
+    largest = _largest(labels)
+    wide = largest >= 2**16
+    ome = wide or path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    dtype = np.dtype(np.uint32 if wide else np.uint16)
+    calibration = _ome_calibration(axes, scale, units) if ome else _imagej_calibration(axes, scale, units)
+    try:
+        with replacing(path) as partial:
+            tifffile.imwrite(partial, _planes(labels, dtype), shape=labels.shape, dtype=dtype, **calibration)
+    except OSError as exc:
+        raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another folder or make room.") from exc
+    return path
+
+
+def _planes(labels: ArrayLike, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
+    for index in itertools.product(*map(range, labels.shape[:-2])):
+        yield np.ascontiguousarray(labels[(*index, slice(None), slice(None))], dtype=dtype)
+
+
+def _largest(labels: ArrayLike) -> int:
+    check_integers(labels)
+    ends = [(int(plane.min()), int(plane.max())) for plane in _planes(labels, labels.dtype)]
+    return check_range(min(end[0] for end in ends), max(end[1] for end in ends))
+
+
+def _imagej_calibration(axes: str, scale: Sequence[float], units: Sequence[str | None]) -> dict[str, Any]:
+    step, unit = dict(zip(axes, scale, strict=True)), dict(zip(axes, units, strict=True))
+    metadata: dict[str, Any] = {"axes": axes.upper(), "mode": "grayscale"}
+    if unit["x"]:
+        metadata["unit"] = "micron" if unit["x"] == "micrometer" else unit["x"]
+    if "z" in axes:
+        metadata["spacing"] = step["z"]
+    if "t" in axes and unit["t"]:
+        metadata |= {"finterval": step["t"], "tunit": _OME_UNITS.get(unit["t"], unit["t"])}
+    return {"imagej": True, "resolution": (1 / step["x"], 1 / step["y"]), "metadata": metadata}
+
+
+def _ome_calibration(axes: str, scale: Sequence[float], units: Sequence[str | None]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"axes": axes.upper()}
+    for axis, step, unit in zip(axes, scale, units, strict=True):
+        key = "TimeIncrement" if axis == "t" else f"PhysicalSize{axis.upper()}"
+        if unit in _OME_UNITS:
+            metadata |= {key: step, f"{key}Unit": _OME_UNITS[unit]}
+        elif axis != "t" and step != 1.0:
+            metadata |= {key: step, f"{key}Unit": "pixel"}  # the schema's word for a length without a unit
+    return {"ome": True, "bigtiff": None, "compression": "zlib", "photometric": "minisblack", "metadata": metadata}

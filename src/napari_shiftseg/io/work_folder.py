@@ -16,14 +16,9 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from napari_shiftseg.errors import ResultError
+from napari_shiftseg.io.result import work_path
 
-__all__ = ["WorkFolder", "work_path"]
-
-
-def work_path(target: str | Path) -> Path:
-    """Folder of the unfinished run that will become `target`."""
-    target = Path(target).absolute()
-    return target.parent / f".{target.name}.unfinished"
+__all__ = ["WorkFolder"]
 
 
 class WorkFolder:

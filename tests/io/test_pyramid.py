@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_shiftseg.io.store import reduced
+from napari_shiftseg.io.pyramid import reduced
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
