@@ -1,6 +1,6 @@
 """How often `nuclei` says of real images that they are unlike what it knows: of its own kind, and of all others.
 
-    python benchmarks/likeness.py [--data ../shared/data] [--out docs/measurements/likeness.json] [--page docs/likeness.md]
+    python benchmarks/likeness.py [--data ../shared/data] [--out docs/measurements/likeness.json]
 
 Its known ranges come from the training splits of dsb2018_fluo and bitdepth_dapi16 alone (`benchmarks/known_models.py`). Here
 each image is compared before a run (pixels alone) and after one (with the objects that were found); where there is truth, the
@@ -41,7 +41,6 @@ PLANES, EVERY, DRAWN = 12, 6, 5
 RUN = 12
 # larger images of folders are run by a part: what is compared is bounded anyway
 LARGEST = 1024
-MARK = ("<!-- likeness: begin -->", "<!-- likeness: end -->")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,33 +186,11 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table(groups: dict[str, dict[str, Any]]) -> str:
-    """The groups in markdown."""
-    lines = ["| images | number | unlike before a run | unlike after it | AP of the runs |", "|---|---|---|---|---|"]
-    for name, group in groups.items():
-        after = "not run" if group["after"] is None else share(group["after"], group["ran"])
-        ap = "" if group["ap"] is None else f"{group['ap']:.3f}"
-        lines.append(f"| {name} | {group['images']} | {share(group['before'], group['images'])} | {after} | {ap} |")
-    return "\n".join(lines)
-
-
-def share(count: int, of: int) -> str:
-    return f"{count} of {of} ({100 * count / of:.0f} %)"
-
-
-def put(page: Path, text: str) -> None:
-    """Replace what stands between the marks of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(MARK[0])
-    after = rest.partition(MARK[1])[2]
-    page.write_text(f"{before}{MARK[0]}\n{text}\n{MARK[1]}{after}", encoding="utf-8")
-
-
 def main() -> None:
     root = Path(__file__).resolve().parents[1]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=root.parent / "shared/data")
     parser.add_argument("--out", type=Path, default=root / "docs/measurements/likeness.json")
-    parser.add_argument("--page", type=Path, default=root / "docs/likeness.md")
     wishes = parser.parse_args()
     model = load_model("nuclei")
     known = list(validation(wishes.data))
@@ -223,8 +200,7 @@ def main() -> None:
         group.append(look(case, model, run="validation)" in case.group or len(group) < RUN))
     measured = {"model": model.hash, "groups": {name: summary(found) for name, found in groups.items()}}
     wishes.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    put(wishes.page, table(measured["groups"]))
-    print(table(measured["groups"]))
+    print(json.dumps(measured, indent=1))
     for one in (one for found in groups.values() for one in found):
         print(one["group"], one["name"], one["before"], one.get("after"), one["text"], sep="; ")
 

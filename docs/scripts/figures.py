@@ -1,14 +1,13 @@
 """Every figure that a page quotes: compute it, compare it, write it.
 
     python docs/scripts/figures.py                 # where pages and figures disagree, and numbers without a name
-    python docs/scripts/figures.py --write         # writes the figures into the pages, and the pages that are all figures
+    python docs/scripts/figures.py --write         # writes figures and tables into the pages
     python docs/scripts/figures.py --list          # every figure there is, quoted or not
     python docs/scripts/figures.py --stale         # measurements whose code changed; exit code 1 if CHANGELOG.md leaves one out
     python docs/scripts/figures.py --measure NAME  # one of docs/measurements/measured.json, anew
 
-What takes seconds is computed (fast_figures.py), all else is looked up in docs/measurements (measured_figures.py). How a page
-marks a figure stands in page_marks.py. docs/results.md, docs/paper.md and docs/performance.md are written whole by their
-generators in benchmarks/.
+What takes seconds is computed (fast_figures.py), all else is looked up in docs/measurements: by its name (measured_figures.py),
+or as a page says (tables.py, which also writes tables). How a page marks a figure stands in page_marks.py.
 """
 
 from __future__ import annotations
@@ -16,19 +15,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from functools import cache
-from importlib import import_module
+from functools import cache, partial
+from itertools import zip_longest
 from pathlib import Path
 
 import fast_figures
 import measured_figures
 import page_marks
+import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = {**fast_figures.GROUPS, **measured_figures.GROUPS}
-GENERATED = {"results.md": "results_page", "paper.md": "paper_page", "performance.md": "performance_page"}
 # Pages of which every number is marked or given.
-COVERED = ("README.md", "docs/tour.md", "docs/models.md", "docs/inspect.md", "docs/analysis.md", "docs/architecture.md")
+COVERED = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("tour", "models", "inspect", "analysis", "architecture", "performance", "results")),
+)
 
 
 @cache
@@ -37,8 +39,10 @@ def group(name: str) -> dict[str, str]:
     return GROUPS[name]()
 
 
-def value_of(name: str) -> str:
-    """A figure by its whole name; KeyError if there is none."""
+def value_of(name: str, text: str = "", root: Path = ROOT) -> str:
+    """A figure of a page by its whole name, or by what it is made of; KeyError if there is none."""
+    if name.startswith("= "):
+        return tables.evaluated(name[2:], text, root / "docs" / "measurements")
     first, _, rest = name.partition(".")
     if first not in GROUPS or rest not in group(first):
         raise KeyError(f"there is no figure {name}; `figures.py --list` prints those that there are.")
@@ -46,33 +50,29 @@ def value_of(name: str) -> str:
 
 
 def pages(root: Path = ROOT) -> list[Path]:
-    """All pages but those that a generator writes."""
-    return [root / "README.md", *(page for page in sorted((root / "docs").glob("*.md")) if page.name not in GENERATED)]
-
-
-def generated(name: str, root: Path = ROOT) -> str:
-    """A page as its generator in benchmarks/ writes it."""
-    sys.path.insert(0, str(root / "benchmarks"))
-    try:
-        text: str = import_module(GENERATED[name]).page(root / "docs" / "measurements")
-    finally:
-        sys.path.pop(0)
-    return text
+    """All pages."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def faults(root: Path = ROOT) -> Iterator[str]:
     """Where pages and figures disagree, and numbers that are neither marked nor given."""
     for page in pages(root):
         text, name = page.read_text(encoding="utf-8"), page.relative_to(root).as_posix()
+        made = tables.written(text, root / "docs" / "measurements")
+        for number, (said, wanted) in enumerate(zip_longest(text.split("\n"), made.split("\n")), 1):
+            if said != wanted:
+                yield f"{name}:{number}: the measurements give {wanted!r}, the page says {said!r}; run figures.py --write."
+                break
         for quote in page_marks.quotes(text):
             try:
-                value = value_of(quote.name)
+                value = value_of(quote.name, text, root)
             except KeyError as exc:
                 yield f"{name}:{quote.line}: {exc.args[0]}"
                 continue
             if quote.value != value:
                 yield f"{name}:{quote.line}: {quote.name} is {value}, the page says {quote.value}; run figures.py --write."
         if name in COVERED:
+            text = tables.handmade(text)
             for line, around in page_marks.uncovered(text):
                 yield (
                     f'{name}:{line}: "{around}" has a number that is neither marked nor given. If it was measured, mark it: '
@@ -80,22 +80,15 @@ def faults(root: Path = ROOT) -> Iterator[str]:
                 )
             for phrase in page_marks.unused(text):
                 yield f'{name}: the comment <!-- given: ... --> names "{phrase}", which the page does not say; take it out.'
-    for name in GENERATED:
-        if (root / "docs" / name).read_text(encoding="utf-8") != generated(name, root):
-            yield f"docs/{name} is not what benchmarks/{GENERATED[name]}.py writes; run figures.py --write."
 
 
 def write(root: Path = ROOT) -> Iterator[str]:
     """Write all figures into the pages; gives the pages that changed."""
     for page in pages(root):
         text = page.read_text(encoding="utf-8")
-        new = page_marks.rewritten(text, value_of)
+        made = tables.written(text, root / "docs" / "measurements")
+        new = page_marks.rewritten(made, partial(value_of, text=made, root=root))
         if new != text:
-            page.write_text(new, encoding="utf-8")
-            yield page.relative_to(root).as_posix()
-    for name in GENERATED:
-        page, new = root / "docs" / name, generated(name, root)
-        if page.read_text(encoding="utf-8") != new:
             page.write_text(new, encoding="utf-8")
             yield page.relative_to(root).as_posix()
 

@@ -4,7 +4,8 @@ A quoted figure is followed by a comment with its name, which no reader of the p
 
     of 484<!-- tour.disks --> disks 7<!-- tour.cured.split --> are split
 
-The value is a number, a word, or a code span. All other numbers of a page are given, not measured: settings, names of figures,
+The value is a number, a word, or a code span. Instead of a name, what the figure is made of may follow an equals sign (see
+tables.py): 31<!-- = len(streaming.cases) -->. All other numbers of a page are given, not measured: settings, names of figures,
 facts. They stand in one comment at its end, as phrases between bars, so that a number that is neither marked nor given is seen:
 
     <!-- given: Fig. 3 | 16 px | 99 % -->
@@ -21,8 +22,8 @@ from dataclasses import dataclass
 __all__ = ["Quote", "quotes", "rewritten", "uncovered", "unused"]
 
 _VALUE = r"`[^`\n]+`|[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?|[A-Za-z]+"
-_MARK = re.compile(rf"(?P<value>{_VALUE})<!-- (?P<name>[\w.-]+) -->")
-_LONE = re.compile(r"<!-- (?P<name>[\w-]+\.[\w.-]+) -->")
+_MARK = re.compile(rf"(?P<value>{_VALUE})<!-- (?P<name>[\w.-]+|= .+?) -->")
+_LONE = re.compile(r"<!-- (?P<name>[\w-]+\.[\w.-]+|= .+?) -->")
 _GIVEN = re.compile(r"<!-- given:(?P<phrases>.*?)-->", re.DOTALL)
 _NUMBER = re.compile(r"(?<![A-Za-z0-9])(?![123]D\b)\d[\d.,]*")  # not float32, fig3, 2D
 _FENCE = re.compile(r"^(?P<fence>```+).*?^(?P=fence)\s*?$", re.DOTALL | re.MULTILINE)
