@@ -38,7 +38,7 @@ def test_pages_quote_the_figures_that_there_are(tools):
         "docs/architecture.md",
         "docs/performance.md",
         "docs/results.md",
-    ],  # fmt: skip
+    ],
 )
 def test_pages_with_measurements_have_each_number_marked_or_given(tools, page):
     marks, text = tools("page_marks"), tools("tables").handmade((ROOT / page).read_text(encoding="utf-8"))
