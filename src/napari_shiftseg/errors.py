@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
+from typing import Self
 
 __all__ = [
     "CancelledError",
@@ -83,6 +84,19 @@ class OutOfMemoryError(ShiftsegError, MemoryError):
 
 class ImageError(ShiftsegError, ValueError):
     """A file or array that cannot be read as an image."""
+
+    @classmethod
+    def of_channels(cls, gets: int, wanted: int, *, name: str = "the image", there: int | None = None) -> Self:
+        """The network wants another number of channels than it gets, of those that are there.
+
+        >>> print(ImageError.of_channels(3, 1))
+        the image gives 3 channels and the network wants 1; choose 1 (channels 0 to 2), or call the right axis c.
+        """
+        most = (gets if there is None else there) - 1
+        return cls(
+            f"{name} gives {gets} channel{'s' * (gets != 1)} and the network wants {wanted}; choose {wanted} "
+            f"({f'channels 0 to {most}' if most > 0 else 'one channel may be chosen several times'}), or call the right axis c."
+        )
 
 
 class ModelError(ShiftsegError, ValueError):

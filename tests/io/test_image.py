@@ -68,6 +68,28 @@ def test_a_missing_channel_is_refused_with_the_channels_that_are_there():
         image.frames(2, channels=(0, 5))
 
 
+@pytest.mark.parametrize(
+    ("axes", "wanted", "chosen", "said"),
+    [
+        ("cyx", 1, None, r"cells gives 3 channels and the network wants 1; choose 1 \(channels 0 to 2\)"),
+        ("cyx", 2, (0,), r"cells gives 1 channel and the network wants 2; choose 2 \(channels 0 to 2\)"),
+        ("cyx", 2, (0, 1, 2), r"cells gives 3 channels and the network wants 2; choose 2 \(channels 0 to 2\)"),
+        ("zyx", 3, None, r"cells gives 1 channel and the network wants 3; .*several times\), or call the right axis c"),
+        ("cyx", 2, (0, 3), r"cells has 3 channels \(0-2\), channel 3 was asked for"),
+        ("cyx", 2, (), "no channel was asked for"),
+    ],
+)
+def test_another_number_of_channels_than_the_network_wants_is_refused_in_one_sentence(axes, wanted, chosen, said):
+    image = Image.from_array(ramp((3, 4, 5)), axes=axes, name="cells")
+    with pytest.raises(ImageError, match=said):
+        image.channels_for(wanted, chosen)
+
+
+def test_channels_that_fit_are_all_of_them_or_the_chosen_ones_in_their_order():
+    image = Image.from_array(ramp((3, 4, 5)), axes="cyx")
+    assert (image.channels_for(3), image.channels_for(3, [2, 0, 0]), image.channels_for(1, (1,))) == (None, (2, 0, 0), (1,))
+
+
 @pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4)], ids=["2d", "one_plane"])
 def test_an_image_without_depth_is_refused_for_a_3d_model(shape):
     with pytest.raises(ImageError, match="no depth"):

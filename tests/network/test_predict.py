@@ -202,7 +202,7 @@ def test_each_device_and_format_agrees_with_the_cpu(seeded_net, device):
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ((2, 40, 40), "the image has 2 channels, the network wants 1"),
+        ((2, 40, 40), "the image gives 2 channels and the network wants 1; choose 1"),
         ((1, 40, 41), r"made for an image of \(40, 40\) px, but the image has \(40, 41\)"),
         ((40, 40, 1), "give channels first"),
         ((41, 40), r"but the image has \(41, 40\)"),

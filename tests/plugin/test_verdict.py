@@ -68,7 +68,7 @@ def test_an_illegal_tile_can_be_allowed(tiny):
 
 def test_channels_have_to_fit(tiny, save_tiny):
     three = verdict_on(tiny, (3, 40, 48), "cyx")
-    assert (three.level, "wants 1 channel and gets 3" in three.text) == ("fail", True)
+    assert (three.level, "gives 3 channels and the network wants 1; choose 1" in three.text) == ("fail", True)
     assert verdict_on(tiny, (3, 40, 48), "cyx", channels=(1,)).level == "pass"
     assert verdict_on(save_tiny("two", in_channels=2), (40, 48), "yx").level == "fail"
 

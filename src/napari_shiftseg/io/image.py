@@ -217,6 +217,23 @@ class Image:
         indices = [dict(zip(loops, position, strict=True)) for position in positions]
         return [Frame(index=index, view=self._view(ndim, channels, index)) for index in indices]
 
+    def channels_for(self, wanted: int, chosen: Sequence[int] | None = None) -> tuple[int, ...] | None:
+        """The channels that a network of `wanted` channels gets: those that were chosen, or all of them, which is None.
+
+        Raises
+        ------
+        ImageError
+            If their number is another one, or a chosen one is not there.
+
+        >>> image = Image.from_array(np.zeros((3, 8, 8)), axes="cyx")
+        >>> image.channels_for(3), image.channels_for(1, [2])
+        (None, (2,))
+        """
+        channels = self._channels(None if chosen is None else tuple(chosen))
+        if len(channels) != wanted:
+            raise ImageError.of_channels(len(channels), wanted, name=self.name, there=self.sizes.get("c", 1))
+        return None if chosen is None else channels
+
     def _channels(self, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
         count = self.sizes.get("c", 1)
         if wanted is None:

@@ -299,9 +299,7 @@ def _check(module: UNet, image: ArrayLike, plan: TilePlan, out: Any) -> None:
             "make the plan with the image's spatial shape, and give channels first."
         )
     if image.shape[0] != spec.in_channels:
-        raise ImageError(
-            f"the image has {image.shape[0]} channels, the network wants {spec.in_channels}; choose {spec.in_channels}."
-        )
+        raise ImageError.of_channels(image.shape[0], spec.in_channels)
     wanted = (spec.embedding_dim, *plan.result_shape)
     if out is not None and tuple(out.shape) != wanted:
         raise ImageError(f"the array to fill has shape {tuple(out.shape)}; give {wanted}.")

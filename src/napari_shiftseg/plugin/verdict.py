@@ -76,9 +76,7 @@ def judge(image: Image, model: Model, settings: SegmentSettings, device: Device)
     spec = model.spec
     try:
         choose_dtype(settings.dtype, device)
-        view = image.frames(spec.ndim, settings.channels)[0].view
-        if view.shape[0] != spec.in_channels:
-            return Verdict(level="fail", text=_channel_text(view.shape[0], spec.in_channels))
+        view = image.frames(spec.ndim, image.channels_for(spec.in_channels, settings.channels))[0].view
         plan = plan_image(spec, view.shape[1:], settings, device, model.record)
         wish = stream_wish(device, settings.memory)
         stream = choose_method(plan, settings.method, deterministic=settings.deterministic, **wish)
@@ -202,10 +200,3 @@ def _nearest(edge: int, step: int) -> int:
 
 def _edges(values: tuple[int, ...]) -> str:
     return str(values[0]) if len(set(values)) == 1 else " x ".join(map(str, values))
-
-
-def _channel_text(have: int, wanted: int) -> str:
-    return (
-        f"The model wants {wanted} channel{'s' * (wanted > 1)} and gets {have}; name the channel axis with a c in Axes, "
-        "or choose another model."
-    )
