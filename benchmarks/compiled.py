@@ -33,8 +33,8 @@ from napari_shiftseg.geometry import Window
 from napari_shiftseg.network import Device, choose_device
 from napari_shiftseg.network.compiled import compiled_net, forget
 from napari_shiftseg.network.device import arranged, channels_last, choose_dtype
-from napari_shiftseg.network.execution import ready_network
-from napari_shiftseg.network.inference import InferenceNet
+from napari_shiftseg.network.unet import InferenceNet
+from napari_shiftseg.network.windows import ready_network
 
 Pass = Callable[[Tensor], Tensor]
 

@@ -105,7 +105,7 @@ def run_ours(subject: Subject, method: str, config: Config, write: Any = None, s
 
 def run_strips(net: UNet, image: np.ndarray, plan: TilePlan, strip: int, device: str, config: Config) -> np.ndarray:
     """The stream with strips of a height that `predict` does not let one choose."""
-    from napari_shiftseg.network.strips import computed_strips
+    from napari_shiftseg.network.windows import computed_strips
 
     stream, limits = geometry.plan_stream(plan, strip=strip), Normalisation(low=0, high=0).limits(image)
     blocks = computed_strips(net, image, stream, device=choose_device(device), dtype=DTYPES[config.dtype], limits=limits)

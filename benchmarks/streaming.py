@@ -28,10 +28,10 @@ import torch
 
 from napari_shiftseg import UNet, UNetSpec, plan_tiles, predict
 from napari_shiftseg.geometry import Pass, StreamPlan, plan_stream
-from napari_shiftseg.network import onednn
+from napari_shiftseg.network import unet
 from napari_shiftseg.network.device import channels_last
-from napari_shiftseg.network.inference import InferenceNet
 from napari_shiftseg.network.stream import StreamNet
+from napari_shiftseg.network.unet import InferenceNet
 
 PLANE = UNetSpec(levels=3, features=16, embedding_dim=8)
 VOLUME = UNetSpec(ndim=3, levels=3, features=8, embedding_dim=8)
@@ -100,7 +100,7 @@ class Case:
         self.tiles = plan_tiles(self.spec, self.shape, 10**6)
         (self.tile,) = self.tiles
         self.image = torch.rand(1, 1, *(part.stop for part in self.tile.read))
-        self.one_step = onednn.works(self.spec.ndim, dtype)
+        self.one_step = unet.one_step_works(self.spec.ndim, dtype)
         self.out = np.ones((self.spec.out_channels, *self.shape), np.float32)  # there before memory is measured
 
     def plan(self, strip: int) -> StreamPlan:

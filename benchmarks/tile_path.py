@@ -29,12 +29,11 @@ import numpy as np
 import torch
 
 from napari_shiftseg import SegmentSettings, UNet, UNetSpec, load_model, plan_tiles, predict, segment
-from napari_shiftseg.network import onednn
+from napari_shiftseg.network import unet
 from napari_shiftseg.network.device import arranged, channels_last
-from napari_shiftseg.network.inference import InferenceNet, PlainNet
+from napari_shiftseg.network.unet import InferenceNet, PlainNet
 
-TILES = import_module("napari_shiftseg.network.tiles")
-EXECUTION = import_module("napari_shiftseg.network.execution")
+TILES = import_module("napari_shiftseg.network.windows")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -119,7 +118,7 @@ def forms(bench: Bench):
             ("plain, bfloat16", PlainNet, torch.bfloat16, channels_last(ndim)),
             ("cropped, one step, bfloat16", one_step, torch.bfloat16, channels_last(ndim)),
         ):
-            if make is one_step and not onednn.works(ndim, dtype):
+            if make is one_step and not unet.one_step_works(ndim, dtype):
                 continue
             form, given = ready(make(net), dtype, layout), x.to(dtype).contiguous(memory_format=layout)
             ways[name] = lambda form=form, given=given, keep=keep: form(given, keep).float().numpy()
@@ -137,7 +136,7 @@ def fold(bench: Bench):
         x, keep = tile_of(net.spec, edge)
         for dtype in (torch.float32, torch.bfloat16):
             given = x.to(dtype).contiguous(memory_format=channels_last(ndim))
-            one = onednn.works(ndim, dtype)
+            one = unet.one_step_works(ndim, dtype)
             ways = {}
             for name, folded in (("upsampled", False), ("folded", True)):
                 form = ready(InferenceNet(net, fold=folded, one_step=one), dtype, channels_last(ndim))
@@ -150,13 +149,13 @@ def border(bench: Bench):
     image, plan = np.random.default_rng(0).random((1, size, size), np.float32), plan_tiles(net.spec, (size, size), edge)
 
     def run(kind: str) -> np.ndarray:
-        form = EXECUTION.inference_form
+        form = TILES.inference_form
         if kind == "whole tiles":
-            EXECUTION.inference_form = lambda given, **_: PlainNet(given)
+            TILES.inference_form = lambda given, **_: PlainNet(given)
         try:
             return predict(net, image, plan, device="cpu", method="tiles")
         finally:
-            EXECUTION.inference_form = form
+            TILES.inference_form = form
 
     flops = sum(net.spec.flops([s.stop - s.start for s in tile.read]) for tile in plan)
     found = bench.compare({kind: (lambda kind=kind: run(kind)) for kind in ("whole tiles", "cropped early")})

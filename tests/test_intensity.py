@@ -13,7 +13,7 @@ from napari_shiftseg import SegmentSettings, load_model, match_score, open_resul
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
 from napari_shiftseg.io import Image
-from napari_shiftseg.network import Limits, Normalisation, TrainImage, sample
+from napari_shiftseg.network import Limits, Normalisation, TrainImage, robust
 from napari_shiftseg.network.crops import IGNORE
 from napari_shiftseg.segmentation import preview_steps
 from napari_shiftseg.segmentation.intensity import few_objects, recorded_limits
@@ -194,7 +194,7 @@ class Lazy:
 @pytest.mark.parametrize("per", ["image", "frame"])
 @pytest.mark.usefixtures("small_blocks")
 def test_limits_are_equal_in_memory_lazily_and_out_of_core(tmp_path, monkeypatch, per):
-    monkeypatch.setattr(sample, "_SAMPLE", 1 << 14)  # so that patches decide
+    monkeypatch.setattr(robust, "_SAMPLE", 1 << 14)  # so that patches decide
     rng = np.random.default_rng(0)
     series = (ndimage.gaussian_filter(rng.random((3, 530, 80)), (0, 4, 4)) > 0.5) * rng.gamma(9, 20, (3, 530, 80))
     series *= np.array([1, 0.5, 0.2])[:, None, None]

@@ -258,7 +258,7 @@ def test_a_reader_without_a_plan_keeps_what_was_used_last():
 
 
 def test_empty_regions_cost_one_pass(tmp_path, monkeypatch):
-    module = sys.modules["napari_shiftseg.network.tiles"]
+    module = sys.modules["napari_shiftseg.network.windows"]
     image = np.zeros((1600, 1600), np.float32)
     image[:300, :300] = bars((300, 300))
     passes = []

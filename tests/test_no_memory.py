@@ -59,7 +59,7 @@ def test_tiles_that_nobody_wished_for_become_smaller(monkeypatch, form):
 
 @pytest.mark.parametrize("form", **FEW)
 def test_a_stream_gives_way_to_tiles(monkeypatch, form):
-    strips = import_module("napari_shiftseg.network.strips")
+    strips = import_module("napari_shiftseg.network.windows")
     model, image = grey_model(), bars((900, 90))
     plan = plan_tiles(model.spec, image.shape)
     expected = drain(predict_steps(model, image, plan, device="cpu", method="stream"))

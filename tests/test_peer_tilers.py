@@ -85,15 +85,15 @@ def test_ours_takes_the_layout_of_the_comparison(benchmarks, monkeypatch, method
 
 
 def test_fused_convolutions_are_counted(benchmarks):
-    from napari_shiftseg.network import onednn
+    from napari_shiftseg.network import unet
 
     counter = benchmarks("flop_counter").flop_counter
     layers = (torch.nn.Conv2d(3, 5, 3), torch.nn.ConvTranspose2d(3, 5, 2, 2))
-    if not onednn.works(2, torch.float32):
+    if not unet.one_step_works(2, torch.float32):
         pytest.skip("this PyTorch does not fuse them")
     for layer in layers:
         counts = []
-        for net in (layer, onednn.ConvReLU(layer)):
+        for net in (layer, unet.ConvReLU(layer)):
             with torch.inference_mode(), counter() as found:
                 net(torch.rand(2, 3, 9, 8))
             counts.append(found.get_total_flops())

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_shiftseg.geometry import Cost, Pass, UNetSpec, layer_costs, network_cost, plan_cost, plan_tiles
 from napari_shiftseg.network import UNet
-from napari_shiftseg.network.inference import InferenceNet
+from napari_shiftseg.network.unet import InferenceNet
 
 # ndim, levels, features: MFLOP and bytes in bfloat16 per output pixel, with the copies that concatenate and without
 REFERENCE = {

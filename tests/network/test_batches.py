@@ -12,7 +12,7 @@ from napari_shiftseg import UNetSpec, plan_tiles
 from napari_shiftseg.events import drain
 from napari_shiftseg.network import ConstantTiles, Device, predict_steps
 
-tiles_module = import_module("napari_shiftseg.network.tiles")
+tiles_module = import_module("napari_shiftseg.network.windows")
 SPEC = UNetSpec(levels=1, features=3, in_channels=2, foreground=True)
 
 

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_shiftseg import UNetSpec, plan_tiles, predict
 from napari_shiftseg.geometry import Pass
-from napari_shiftseg.network import onednn
-from napari_shiftseg.network.inference import InferenceNet, PlainNet, inference_form
+from napari_shiftseg.network import unet
+from napari_shiftseg.network.unet import InferenceNet, PlainNet, inference_form
 
 SPECS = {
     "l0": UNetSpec(levels=0, features=2, head_kernel=3),
@@ -49,7 +49,7 @@ def forms(net):
     """All forms in which the network can run on this machine."""
     ndim, fixed = net.spec.ndim, net.spec.upsampling == "fixed"
     for fold in (False, True)[: 1 + fixed]:
-        for one_step in (False, True)[: 1 + onednn.works(ndim, torch.float32)]:
+        for one_step in (False, True)[: 1 + unet.one_step_works(ndim, torch.float32)]:
             yield InferenceNet(net, fold=fold, one_step=one_step)
 
 
@@ -84,22 +84,22 @@ def counted(call, *given):
 
 
 def test_one_step_is_tried_before_it_is_relied_on(monkeypatch):
-    assert not onednn.works(1, torch.float32)
+    assert not unet.one_step_works(1, torch.float32)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    onednn.works.cache_clear()
-    assert not onednn.works(2, torch.float32)
-    onednn.works.cache_clear()
+    unet.one_step_works.cache_clear()
+    assert not unet.one_step_works(2, torch.float32)
+    unet.one_step_works.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_convolution_and_relu_in_one_step_is_both(dtype):
-    if not onednn.works(3, dtype):
+    if not unet.one_step_works(3, dtype):
         pytest.skip("this PyTorch has no such operator")
     torch.manual_seed(0)
     plain = torch.nn.Sequential(torch.nn.Conv3d(3, 4, (1, 3, 5)), torch.nn.ReLU(), torch.nn.Conv3d(4, 2, 1))
     x = torch.randn(2, 3, 5, 9, 8)
-    single = onednn.fused(plain)
-    assert [type(layer) for layer in single] == [onednn.ConvReLU, torch.nn.Conv3d]
+    single = unet.fused(plain)
+    assert [type(layer) for layer in single] == [unet.ConvReLU, torch.nn.Conv3d]
     wanted = plain(x)
     found = single.to(dtype)(x.to(dtype)).float()
     assert (found - wanted).abs().max() < (1e-6 if dtype == torch.float32 else 2e-2) * wanted.abs().max()
@@ -109,7 +109,7 @@ def test_the_redundancy_of_a_plan_is_that_of_the_code(seeded_net, monkeypatch):
     """The last tile of an axis was moved back: only what it writes is computed."""
     spec = SPECS["l2"]
     plan = plan_tiles(spec, (70, 44), 32)
-    monkeypatch.setattr(onednn, "works", lambda ndim, dtype: False)  # the counter does not know its operators
+    monkeypatch.setattr(unet, "one_step_works", lambda ndim, dtype: False)  # the counter does not know its operators
     image = np.random.default_rng(0).random((2, 70, 44), np.float32)
     assert counted(lambda: predict(seeded_net(spec), image, plan, device="cpu", method="tiles")) == plan.flops
     assert plan.redundancy == plan.flops / spec.flops_per_pixel / prod(plan.result_shape)

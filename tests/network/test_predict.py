@@ -19,12 +19,12 @@ from napari_shiftseg.network import (
     choose_device,
     predict_steps,
     read_window,
-    sample,
-    trial,
+    robust,
     unet,
 )
 
-tiles_module = import_module("napari_shiftseg.network.tiles")
+tiles_module = import_module("napari_shiftseg.network.windows")
+predict_module = import_module("napari_shiftseg.network.predict")  # the package has a function of that name
 SPEC = UNetSpec(levels=2, features=3, foreground=True)
 
 
@@ -278,14 +278,14 @@ def test_a_tile_size_that_was_wished_for_or_cannot_become_smaller_is_an_error(se
 
 def test_a_trial_on_a_gpu_finds_tiles_that_fit(seeded_net, monkeypatch):
     """The estimate was wrong by a factor; the size that was wished for is left alone."""
-    monkeypatch.setattr(trial, "_peak", lambda module, plan, device, dtype: 7 * SPEC.peak_bytes(plan.read))
+    monkeypatch.setattr(predict_module, "_peak", lambda module, plan, device, dtype: 7 * SPEC.peak_bytes(plan.read))
     device = Device(torch_device=torch.device("cuda"), kind="cuda", name="small", free=20_000_000)
     plan = plan_tiles(SPEC, (600, 600))
-    fitting = trial.fitting_plan(seeded_net(SPEC), plan, device, "float32")
+    fitting = predict_module.fitting_plan(seeded_net(SPEC), plan, device, "float32")
     assert 7 * SPEC.peak_bytes(fitting.read) < device.free < 7 * SPEC.peak_bytes(plan.read)
     assert fitting.result_shape == plan.result_shape and fitting.automatic
     wished = plan_tiles(SPEC, (600, 600), 512)
-    assert trial.fitting_plan(seeded_net(SPEC), wished, device, "float32") is wished
+    assert predict_module.fitting_plan(seeded_net(SPEC), wished, device, "float32") is wished
 
 
 @pytest.mark.cuda
@@ -293,7 +293,7 @@ def test_the_peak_of_a_tile_is_measured_on_a_gpu(seeded_net):
     if not torch.cuda.is_available():
         pytest.skip("PyTorch sees no CUDA device")
     plan = plan_tiles(SPEC, (600, 600))
-    peak = trial._peak(seeded_net(SPEC), plan, choose_device("cuda"), "float32")
+    peak = predict_module._peak(seeded_net(SPEC), plan, choose_device("cuda"), "float32")
     assert 0.3 < peak / SPEC.peak_bytes(plan.read) < 10
 
 
@@ -341,7 +341,7 @@ def test_small_tiles_share_a_pass_on_a_gpu_and_run_alone_on_a_cpu(seeded_net, mo
 
 
 def test_a_lazy_image_of_many_pixels_is_not_read_whole_for_its_limits(seeded_net, monkeypatch):
-    monkeypatch.setattr(sample, "_SAMPLE", 1 << 10)
+    monkeypatch.setattr(robust, "_SAMPLE", 1 << 10)
     image = Lazy(noise(1, 300, 200))
     model, plan = model_of(seeded_net(SPEC), Normalisation()), plan_tiles(SPEC, (300, 200), 60)
     predict(model, image, plan, device="cpu", method="tiles")

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_shiftseg.network.row_reader import RowReader
-from napari_shiftseg.network.windows import read_window
+from napari_shiftseg.network.windows import RowReader, read_window
 
 PAD = ((44, 50), (3, 2))
 

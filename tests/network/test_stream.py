@@ -12,14 +12,14 @@ from napari_shiftseg import UNetSpec, plan_tiles, predict
 from napari_shiftseg.errors import OutOfMemoryError, SettingsError
 from napari_shiftseg.events import Stage, TileDone, drain
 from napari_shiftseg.geometry import Pass, choose_method, describe_methods, naive_plan, plan_part, plan_stream
-from napari_shiftseg.network import onednn, predict_steps
+from napari_shiftseg.network import predict_steps, unet
 from napari_shiftseg.network.device import Device, channels_last, choose_device, stream_wish
-from napari_shiftseg.network.inference import InferenceNet
 from napari_shiftseg.network.normalise import Limits
 from napari_shiftseg.network.stream import StreamNet
-from napari_shiftseg.network.strips import computed_strips
+from napari_shiftseg.network.unet import InferenceNet
+from napari_shiftseg.network.windows import computed_strips
 
-strips = import_module("napari_shiftseg.network.strips")
+strips = import_module("napari_shiftseg.network.windows")
 SPEC = UNetSpec(levels=2, features=3, foreground=True)
 AS_THEY_ARE = Limits(low=(0.0,), high=(1.0,), clip=None)
 SPECS = {
@@ -88,7 +88,7 @@ def test_strips_of_any_height_equal_the_whole_image_in_each_bit(seeded_net):
 @pytest.mark.parametrize("one_step", [False, True])
 def test_each_network_equals_the_whole_image(seeded_net, name, one_step):
     spec = SPECS[name]
-    if one_step and not onednn.works(spec.ndim, torch.float32):
+    if one_step and not unet.one_step_works(spec.ndim, torch.float32):
         pytest.skip("convolution and ReLU run one by one here")
     net = seeded_net(spec)
     whole, image, tiles = whole_and_plan(spec, net, {1: (203,), 2: (103, 61), 3: (37, 25, 30)}[spec.ndim])
@@ -286,7 +286,7 @@ class Late:
 def test_the_next_pass_starts_before_the_last_one_is_waited_for(seeded_net, monkeypatch, method):
     net, image, plan = seeded_net(SPEC), noise(1, 900, 70), plan_tiles(SPEC, (900, 70), 40)
     expected = drain(predict_steps(net, image, plan, device="cpu", method=method))
-    monkeypatch.setattr(strips if method == "stream" else import_module("napari_shiftseg.network.tiles"), "Copies", Late)
+    monkeypatch.setattr(strips, "Copies", Late)
     found = drain(predict_steps(net, image, plan, device="cpu", method=method))
     np.testing.assert_array_equal(found.embedding, expected.embedding)
     assert Late.log[:5] == ["start", "start", "wait", "start", "wait"] and Late.log[-2:] == ["wait", "wait"]

@@ -31,7 +31,7 @@ def in_memory(tiny, data, **settings):
 @pytest.fixture
 def passes(monkeypatch):
     """Threads in which the network ran."""
-    module = import_module("napari_shiftseg.network.tiles")
+    module = import_module("napari_shiftseg.network.windows")
     threads, real = [], module._one_pass
 
     def recorded(*args):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.analysis.traits import LEVELS
-from napari_shiftseg.network.known import Known, Polarity, Ranges
+from napari_shiftseg.network.record import Known, Polarity, Ranges
 
 __all__ = ["TRAITS", "Difference", "Likeness", "Trait", "differences", "ground_of", "known_ranges", "polarity_of"]
 

@@ -1,18 +1,16 @@
 """The U-Net on torch: network, loss, training and compliant prediction."""
 
 from napari_shiftseg.machine import free_memory
-from napari_shiftseg.network.constant_tiles import ConstantTiles
 from napari_shiftseg.network.crops import Augmentation, TrainImage
 from napari_shiftseg.network.device import Device, choose_device, stream_wish
-from napari_shiftseg.network.known import Known
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation, Scaling
 from napari_shiftseg.network.predict import Prediction, predict, predict_steps
 from napari_shiftseg.network.rate import Rates, measure_pass, measure_rates
-from napari_shiftseg.network.record import Clustering, Model, ModelRecord
+from napari_shiftseg.network.record import Clustering, Known, Model, ModelRecord
 from napari_shiftseg.network.train import TrainSettings, train, train_steps, training_of, training_violations
 from napari_shiftseg.network.unet import UNet
-from napari_shiftseg.network.windows import needed_pixels, read_window
+from napari_shiftseg.network.windows import ConstantTiles, needed_pixels, read_window
 
 __all__ = [
     "Augmentation",

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
 from napari_shiftseg.geometry import UNetSpec, Window
 from napari_shiftseg.network.device import choose_device, choose_dtype
-from napari_shiftseg.network.inference import InferenceNet
-from napari_shiftseg.network.unet import UNet
+from napari_shiftseg.network.unet import InferenceNet, UNet
 
 __all__ = ["CompiledNet", "compiled_net", "forget"]
 

@@ -1,20 +1,25 @@
-"""Which device runs, in which number format; nothing falls back silently."""
+"""Which device runs, in which number format, and how blocks get there and back; nothing falls back silently."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
 from napari_shiftseg.machine import free_memory
 
 __all__ = [
+    "Block",
+    "Copies",
     "Device",
     "arranged",
     "channels_last",
@@ -28,6 +33,7 @@ __all__ = [
 ]
 
 Net = TypeVar("Net", bound=torch.nn.Module)
+Block = npt.NDArray[np.float32]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "tf32": torch.float32}
 # First version of cuDNN, as PyTorch counts, whose bfloat16 convolutions of volumes are right again (pytorch #163539).
@@ -213,3 +219,62 @@ def memory_errors(what: str) -> Iterator[None]:
         if isinstance(exc, OutOfMemoryError) or not memory_ran_out(exc):
             raise
         raise OutOfMemoryError(f"memory ran out while computing {what}; use smaller tiles or another device.") from exc
+
+
+class Copies:
+    """Moves blocks between main memory and a device.
+
+    Parameters
+    ----------
+    device : torch.device
+
+    Attributes
+    ----------
+    overlap : int
+        Passes that may be started before the first is waited for: 1 on CUDA, where they run beside this thread, else 0.
+
+    Notes
+    -----
+    On CUDA one stream copies to the device and one copies back. Events order them with the computing stream, and
+    `record_stream` keeps the allocator from giving memory away that another stream still uses.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.overlap = int(device.type == "cuda")
+        if self.overlap:
+            self._to: Any = torch.cuda.Stream(device)
+            self._from: Any = torch.cuda.Stream(device)
+
+    def there(self, block: Block) -> Tensor:
+        """The block on the device; the computing stream waits for it, this thread does not."""
+        tensor = torch.from_numpy(block)
+        if not self.overlap:
+            return tensor.to(self.device)
+        computing = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._to):
+            moved = tensor.pin_memory().to(self.device, non_blocking=True)
+        computing.wait_stream(self._to)
+        moved.record_stream(computing)
+        return moved
+
+    def back(self, y: Tensor) -> Callable[[], Block]:
+        """Start the way back; what is returned waits for the block in main memory."""
+        if not self.overlap:
+            here = y.cpu().numpy()
+            return lambda: here
+        # in the order of the array, so that the copy back is one piece
+        y = y.contiguous()
+        target = torch.empty(y.shape, dtype=y.dtype, device="cpu", pin_memory=True)
+        self._from.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._from):
+            target.copy_(y, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record(self._from)
+        y.record_stream(self._from)
+
+        def wait() -> Block:
+            done.synchronize()
+            return np.array(target.numpy())  # pinned memory goes back to its pool
+
+        return wait

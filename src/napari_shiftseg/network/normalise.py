@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, SettingsError
-from napari_shiftseg.network.robust import Bounds, bounds, percentiles
-from napari_shiftseg.network.sample import ArrayLike, Sample, minus
+from napari_shiftseg.network.robust import ArrayLike, Bounds, Sample, bounds, minus, percentiles
 
 __all__ = ["CLIP", "ArrayLike", "Limits", "Normalisation", "Scaling"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,17 +16,34 @@ from scipy.special import expit
 from napari_shiftseg.errors import ImageError, ModelError, OutOfMemoryError, SettingsError
 from napari_shiftseg.events import Event, Stage, TileDone, drain
 from napari_shiftseg.geometry import Method, StreamPlan, TilePlan, Window, choose_method, narrower_stream, smaller_plan
-from napari_shiftseg.network.constant_tiles import ConstantTiles
-from napari_shiftseg.network.device import Device, choose_device, choose_dtype, release_memory, stream_wish
+from napari_shiftseg.network.arithmetic import exact_convolutions
+from napari_shiftseg.network.device import (
+    Device,
+    choose_device,
+    choose_dtype,
+    is_tf32,
+    memory_errors,
+    release_memory,
+    stream_wish,
+)
 from napari_shiftseg.network.normalise import ArrayLike, Limits, Normalisation
 from napari_shiftseg.network.record import Model
-from napari_shiftseg.network.strips import computed_strips, streamable
-from napari_shiftseg.network.tiles import computed_tiles
-from napari_shiftseg.network.trial import fitting_plan
 from napari_shiftseg.network.unet import UNet
-from napari_shiftseg.network.windows import constant_share, in_memory
+from napari_shiftseg.network.windows import (
+    ConstantTiles,
+    computed_strips,
+    computed_tiles,
+    constant_share,
+    in_memory,
+    ready_network,
+    streamable,
+)
 
-__all__ = ["Prediction", "predict", "predict_steps"]
+__all__ = ["Prediction", "fitting_plan", "predict", "predict_steps"]
+
+
+# Share of the free memory that a pass may take: the blocks of the next and of the last tile lie beside it.
+_SHARE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -305,3 +323,36 @@ def _check(module: UNet, image: ArrayLike, plan: TilePlan, out: Any) -> None:
         raise ImageError(f"the array to fill has shape {tuple(out.shape)}; give {wanted}.")
     if out is not None and np.dtype(out.dtype).kind != "f":
         raise ImageError(f"the array to fill has type {out.dtype}, which would cut off decimals; give float32.")
+
+
+def fitting_plan(module: UNet, plan: TilePlan, device: Device, dtype: str) -> TilePlan:
+    """The plan, or one of smaller tiles and the same result if a tile takes more memory than there is.
+
+    Only tile sizes that nobody wished for are changed, and only GPUs are tried: a CPU has the memory that it says.
+    """
+    if not plan.automatic or device.kind != "cuda":
+        return plan
+    while _peak(module, plan, device, dtype) > _SHARE * device.free:
+        smaller = smaller_plan(plan)
+        if smaller is None:
+            return plan  # the run itself says what is missing
+        plan = smaller
+    return plan
+
+
+@torch.inference_mode()
+def _peak(module: UNet, plan: TilePlan, device: Device, dtype: str) -> float:
+    """Memory that the largest tile takes beside what was there before, bytes; infinite if there is not enough."""
+    where = device.torch_device
+    try:
+        with memory_errors("a trial tile"), exact_convolutions(tf32=is_tf32(dtype)):
+            net = ready_network(module, device, dtype, tiled=True)
+            before = torch.cuda.memory_allocated(where)
+            torch.cuda.reset_peak_memory_stats(where)
+            x = torch.zeros((1, plan.spec.in_channels, *plan.read), dtype=next(net.parameters()).dtype, device=where)
+            net(x, tuple(max(axis, key=lambda tile: tile[0].stop - tile[0].start)[1] for axis in plan.axes))
+            torch.cuda.synchronize(where)
+            return torch.cuda.max_memory_allocated(where) - before
+    except OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return math.inf

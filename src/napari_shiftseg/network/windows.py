@@ -1,17 +1,59 @@
-"""Pixels that a tile reads: windows of an image that is reflected at its borders."""
+"""Windows of an image: read and normalised ahead, put through a network, by tiles or in strips, and given back in order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from napari_shiftseg.geometry import TilePlan, Window
-from napari_shiftseg.network.normalise import ArrayLike
+from napari_shiftseg.geometry import Pass, StreamPlan, Strip, Tile, TilePlan, Window
+from napari_shiftseg.network import unet
+from napari_shiftseg.network.arithmetic import exact_convolutions
+from napari_shiftseg.network.compiled import CompiledNet, compiled_net
+from napari_shiftseg.network.device import (
+    Block,
+    Copies,
+    Device,
+    arranged,
+    channels_last,
+    check_volumes,
+    choose_dtype,
+    is_tf32,
+    memory_errors,
+)
+from napari_shiftseg.network.normalise import ArrayLike, Limits
+from napari_shiftseg.network.stream import StreamNet
+from napari_shiftseg.network.unet import InferenceNet, PlainNet, UNet, inference_form
+from napari_shiftseg.threads import ahead
 
-__all__ = ["constant_share", "in_memory", "needed_pixels", "read_window", "reflected"]
+__all__ = [
+    "ConstantTiles",
+    "RowReader",
+    "batch_size",
+    "computed_strips",
+    "computed_tiles",
+    "constant_share",
+    "in_memory",
+    "needed_pixels",
+    "read_window",
+    "ready_network",
+    "reflected",
+    "streamable",
+]
+
+# Small tiles share a pass of a GPU up to this many input pixels. On a CPU with several threads a tile's bits would depend on
+# the tiles beside it, and a preview would differ from the run.
+_BATCH_PIXELS = 1 << 22
+_MOST = 8
+# Batches and strips that are read, or being read, before they are needed.
+_AHEAD = 2
 
 
 def read_window(image: ArrayLike, window: Window, pad: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
@@ -84,3 +126,309 @@ def constant_share(image: ArrayLike, plan: TilePlan) -> float:
 def _constant(block: Any) -> bool:
     flat = np.asarray(block).reshape(len(block), -1)
     return bool((flat == flat[:, :1]).all())
+
+
+class RowReader:
+    """Reads a window of the padded image from top to bottom.
+
+    Rows that a reflection at the border needs a second time are held back until then.
+
+    Parameters
+    ----------
+    image : array-like
+        (C, *shape).
+    window : tuple of slice
+        In the padded image, pixels.
+    pad : sequence of (int, int)
+        Pixels before and after the image per axis.
+    """
+
+    def __init__(self, image: ArrayLike, window: Window, pad: Sequence[tuple[int, int]]) -> None:
+        self._image, self._across, self._pad = image, window[1:], pad
+        before = pad[0][0]
+        self._rows = reflected(np.arange(window[0].start - before, window[0].stop - before), image.shape[1])
+        # the lowest row of the image that this or any later row of the window needs
+        self._lowest = np.minimum.accumulate(self._rows[::-1])[::-1]
+        self._held: npt.NDArray[Any] | None = None
+        self._first = self._stop = 0  # rows of the image that are held
+
+    def read(self, part: slice) -> npt.NDArray[Any]:
+        """Rows `part` of the window, (C, rows, *across); each call goes on where the one before ended."""
+        rows = self._rows[part]
+        top = int(rows.max()) + 1
+        lowest = int(self._lowest[part.start])  # where the top is reflected, later parts lie above this one
+        if self._held is None or self._stop < lowest:
+            self._held, self._first, self._stop = None, lowest, lowest
+        if top > self._stop:
+            before = self._pad[0][0]
+            window = (slice(self._stop + before, top + before), *self._across)
+            new = read_window(self._image, window, self._pad)
+            self._held = new if self._held is None else np.concatenate([self._held, new], axis=1)
+            self._stop = top
+        held: Any = self._held
+        block: npt.NDArray[Any] = np.take(held, rows - self._first, axis=1)
+        if part.stop < len(self._rows):
+            self._forget(int(self._lowest[part.stop]))
+        return block
+
+    def _forget(self, lowest: int) -> None:
+        """Let go of the rows below `lowest`."""
+        if self._held is not None and lowest > self._first:
+            # a copy, because a view would keep all rows alive
+            self._held = self._held[:, lowest - self._first :].copy() if lowest < self._stop else None
+            self._first = min(lowest, self._stop)
+
+
+class ConstantTiles:
+    """Outputs of tiles that read one value per channel: equal inputs give equal outputs, so each is computed once."""
+
+    MOST = 8  # blocks kept: inner and border tiles of a few values
+
+    def __init__(self) -> None:
+        self.known: dict[Any, npt.NDArray[np.float32]] = {}
+
+    def key(self, pixels: npt.NDArray[np.float32], keep: Window) -> Any:
+        """What decides the output of a constant tile; None for any other tile."""
+        values = pixels.reshape(len(pixels), -1)[:, 0]
+        flat = all(bool((channel == value).all()) for channel, value in zip(pixels, values, strict=True))
+        return (values.tobytes(), pixels.shape, *((s.start, s.stop) for s in keep)) if flat else None
+
+    def keep(self, key: Any, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Remember a block, if it has a key, and give it back."""
+        if key is not None:
+            if len(self.known) >= self.MOST:
+                self.known.pop(next(iter(self.known)))
+            self.known[key] = block
+        return block
+
+
+def ready_network(module: UNet, device: Device, dtype: str, *, tiled: bool = False) -> InferenceNet | PlainNet | CompiledNet:
+    """The inference form on the device; the head stays in float32, where distances are made.
+
+    With `tiled`, layers are merged or compiled where the device does so; without, each layer of the network is there.
+    """
+    number = choose_dtype(dtype, device)
+    if tiled and device.compiled:
+        return compiled_net(module, dtype)
+    check_volumes(number, module.spec.ndim, device)
+    one_step = tiled and device.kind == "cpu" and unet.one_step_works(module.spec.ndim, number)
+    net = inference_form(module, fold=None if tiled else False, one_step=one_step).to(device.torch_device, number)
+    net.head.float()
+    return arranged(net, channels_last(module.spec.ndim))
+
+
+def computed_tiles(
+    module: UNet,
+    image: ArrayLike,
+    plan: TilePlan,
+    *,
+    device: Device,
+    dtype: str,
+    limits: Limits,
+    deterministic: bool,
+    known: ConstantTiles | None = None,
+) -> Generator[tuple[Window, Block]]:
+    """What the network gives for each tile, in the order of the plan: its window in the result and (channels, *window) float32.
+
+    Parameters as in `predict_steps`; the image has a channel axis. Where reading takes time, and on GPUs, the next tiles are
+    read in a thread while the network runs. Closing the generator ends that thread.
+    """
+    with memory_errors("the weights of the network"):
+        net = ready_network(module, device, dtype, tiled=True)
+    empty = ConstantTiles() if known is None else known
+    copies = Copies(device.torch_device)
+    size = 1 if deterministic or isinstance(net, PlainNet) else batch_size(plan, device)
+    tuned = _tuned(plan, device, deterministic)
+    batches = _batches(image, plan, limits, size, empty.key)
+    if copies.overlap or not in_memory(image):
+        batches = ahead(batches, _AHEAD)
+    running: deque[tuple[_Batch, list[int], list[Block | None], Callable[[], Block]]] = deque()
+    with closing(batches):
+        for batch in batches:
+            found = [empty.known.get(key) for key in batch.keys]
+            fresh = [k for k, key in enumerate(batch.keys) if found[k] is None and (key is None or key not in batch.keys[:k])]
+            with memory_errors(batch.what), exact_convolutions(deterministic, tf32=is_tf32(dtype), tuned=tuned):
+                blocks = batch.pixels if len(fresh) == len(batch.tiles) else batch.pixels[fresh]
+                finish = _one_pass(net, blocks, batch.tiles[0].keep, copies) if fresh else _nothing
+            running.append((batch, fresh, found, finish))
+            if len(running) > copies.overlap:
+                yield from _finished(*running.popleft(), empty)
+        while running:
+            yield from _finished(*running.popleft(), empty)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    """Tiles of one kind, neighbours in the order of the plan; `pixels` (tiles, C, *read), and what decides constant tiles."""
+
+    tiles: list[Tile]
+    pixels: Block
+    keys: list[Any]
+
+    @property
+    def what(self) -> str:
+        """For messages."""
+        edges = " x ".join(str(s.stop - s.start) for s in self.tiles[0].read)
+        return f"a tile of {edges} px" if len(self.tiles) == 1 else f"{len(self.tiles)} tiles of {edges} px"
+
+
+def batch_size(plan: TilePlan, device: Device) -> int:
+    """How many tiles of a plan share a pass, which takes a quarter of the free memory at most."""
+    if device.kind == "cpu":
+        return 1
+    fitting = int(device.free // 4 // plan.spec.peak_bytes(plan.read)) if device.free else _MOST
+    return max(1, min(_MOST, fitting, _BATCH_PIXELS // prod(plan.read)))
+
+
+def _batches(
+    image: ArrayLike, plan: TilePlan, limits: Limits, size: int, key: Callable[[Block, Window], Any]
+) -> Generator[_Batch]:
+    """Tiles read and normalised."""
+    for tiles in _runs(plan, size):
+        with memory_errors("the pixels of a tile"):
+            blocks = [limits.apply(read_window(image, tile.read, plan.pad)) for tile in tiles]
+            pixels = np.stack(blocks) if len(blocks) > 1 else blocks[0][None]
+        keys = [key(block, tile.keep) for block, tile in zip(blocks, tiles, strict=True)]
+        yield _Batch(tiles=tiles, pixels=pixels, keys=keys)
+
+
+def _runs(plan: TilePlan, size: int) -> Iterator[list[Tile]]:
+    """Consecutive tiles that read and keep windows of the same shape, up to `size` of them."""
+    tiles: list[Tile] = []
+    for tile in plan:
+        if tiles and (len(tiles) == size or _kind(tile) != _kind(tiles[0])):
+            yield tiles
+            tiles = []
+        tiles.append(tile)
+    if tiles:
+        yield tiles
+
+
+def _kind(tile: Tile) -> tuple[tuple[int, int, int], ...]:
+    return tuple(_ends(read, keep) for read, keep in zip(tile.read, tile.keep, strict=True))
+
+
+def _ends(read: slice, keep: slice) -> tuple[int, int, int]:
+    return read.stop - read.start, keep.start, keep.stop
+
+
+def _finished(
+    batch: _Batch, fresh: list[int], found: list[Block | None], finish: Callable[[], Block], empty: ConstantTiles
+) -> Iterator[tuple[Window, Block]]:
+    with memory_errors(batch.what):
+        computed = finish()
+    by_key: dict[Any, Block] = {}
+    for k, block in zip(fresh, computed, strict=True):
+        found[k] = by_key[batch.keys[k]] = empty.keep(batch.keys[k], block)
+    for tile, key, known in zip(batch.tiles, batch.keys, found, strict=True):
+        yield tile.write, by_key[key] if known is None else known
+
+
+def _nothing() -> Block:
+    return np.empty((0,), np.float32)
+
+
+def _tuned(plan: TilePlan, device: Device, deterministic: bool) -> bool:
+    """Whether cuDNN may try its algorithms first: it does so once per shape, which pays for few shapes and many tiles."""
+    kinds = prod(
+        len({_kind(Tile(read=(read,), keep=(keep,), write=(write,))) for read, keep, write in axis}) for axis in plan.axes
+    )
+    return device.kind == "cuda" and not deterministic and kinds <= 2 and len(plan) >= 16
+
+
+@torch.inference_mode()
+def _one_pass(net: InferenceNet | PlainNet | CompiledNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
+    """Start one pass; what is returned waits for its (tiles, channels, *keep) float32."""
+    x = copies.there(blocks)
+    layout = torch.contiguous_format if isinstance(net, CompiledNet) else channels_last(net.spec.ndim)
+    x = x.to(next(net.parameters()).dtype).contiguous(memory_format=layout)
+    return copies.back(net(x, keep).float())
+
+
+def streamable(module: object) -> bool:
+    """Whether the layers of a network are those that a stream runs one by one."""
+    return isinstance(module, UNet) and type(module).forward is UNet.forward
+
+
+def computed_strips(
+    module: UNet, image: ArrayLike, plan: StreamPlan, *, device: Device, dtype: str, limits: Limits
+) -> Generator[tuple[Window, Block]]:
+    """What the network gives for each strip, column by column: its window in the result and (channels, *window) float32.
+
+    Where the image has one value per channel over more rows than the network sees, strips repeat and are not computed again.
+    Where reading takes time, and on GPUs, the next strips are read in a thread while the network runs, and a strip comes back
+    from a GPU while it computes the next one. Closing the generator ends that thread. Parameters as in `predict_steps`; the
+    image has a channel axis.
+    """
+    spec, layout = module.spec, channels_last(module.spec.ndim)
+    with memory_errors("the weights of the network"):
+        net: Any = ready_network(module, device, dtype)
+    one_step = device.kind == "cpu" and unet.one_step_works(spec.ndim, choose_dtype(dtype, device))
+    # what is held and what a strip gives depend on no row further back
+    memory = plan.strip + spec.margin[0] + 2 * spec.period[0]
+    copies = Copies(device.torch_device)
+    running: deque[tuple[Window, str, Callable[[], Block]]] = deque()
+    for column in plan.columns:
+        one = Pass.of(spec, [part.stop - part.start for part in column.read], column.keep)
+        window = tuple(
+            slice(whole.start + part.start, whole.start + part.stop) for whole, part in zip(column.read, one.read, strict=True)
+        )
+        size = " x ".join(str(part.stop - part.start) for part in window[1:])
+        what = f"a strip of {plan.strip} rows" + f" of a column of {size} px" * bool(size)
+        with memory_errors(what):
+            stream = StreamNet(net, one, plan.strip, layout, one_step=one_step)
+        strips = _read_strips(RowReader(image, window, plan.tiles.pad), plan, limits, what)
+        if copies.overlap or not in_memory(image):
+            strips = ahead(strips, _AHEAD)
+        last: Callable[[], Block] | None = None
+        with closing(strips):
+            for strip, pixels, plain in strips:
+                rows = pixels.shape[1]
+                inside = strip.read.stop <= one.read[0].stop - memory
+                if last is not None and inside and rows == plan.strip and plain - rows >= memory:
+                    stream.skip(rows)
+                else:
+                    with memory_errors(what), exact_convolutions(False, tf32=is_tf32(dtype)):
+                        y = stream.push(copies.there(pixels)[None])
+                        last = None if y is None else copies.back(y[0].float())
+                if last is not None and strip.write.start < strip.write.stop:
+                    running.append(((strip.write, *column.write[1:]), what, last))
+                    if len(running) > copies.overlap:
+                        yield _waited(*running.popleft())
+    while running:
+        yield _waited(*running.popleft())
+
+
+def _read_strips(reader: RowReader, plan: StreamPlan, limits: Limits, what: str) -> Generator[tuple[Strip, Block, int]]:
+    """Strips of a column, each with its pixels, normalised, and the rows up to here that have the values of its last."""
+    plain = _PlainRows()
+    for strip in plan.strips():
+        with memory_errors(what):
+            pixels = limits.apply(reader.read(strip.read))
+            seen = plain.seen(pixels)
+        yield strip, pixels, seen
+
+
+def _waited(window: Window, what: str, finish: Callable[[], Block]) -> tuple[Window, Block]:
+    with memory_errors(what):
+        return window, finish()
+
+
+class _PlainRows:
+    """Counts rows with one value per channel."""
+
+    def __init__(self) -> None:
+        self._values: bytes | None = None
+        self._count = 0
+
+    def seen(self, pixels: Block) -> int:
+        """Rows up to here that have the values of the last; 0 if these have several."""
+        values = pixels.reshape(len(pixels), -1)[:, 0]
+        flat = all(bool((channel == value).all()) for channel, value in zip(pixels, values, strict=True))
+        if not flat:
+            self._values, self._count = None, 0
+        elif values.tobytes() == self._values:
+            self._count += pixels.shape[1]
+        else:
+            self._values, self._count = values.tobytes(), pixels.shape[1]
+        return self._count
