@@ -45,7 +45,7 @@ def test_contacts_are_those_of_all_pairs_of_pixels(strip):
         assert list(map(tuple, found.tolist())) == touching_naively(*sides)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_shiftseg.instances.contacts._STRIP", strip)
+        patch.setattr("napari_shiftseg.instances.contacts.STRIP", strip)
         check()
 
 

@@ -82,7 +82,7 @@ def test_tables_of_blocks_make_the_table_of_the_image(shape):
 
 
 def test_more_instances_than_labels_can_count_are_refused(monkeypatch):
-    monkeypatch.setattr("napari_shiftseg.instances.label._MOST_INSTANCES", 3)
+    monkeypatch.setattr("napari_shiftseg.instances.label.MOST_INSTANCES", 3)
     sizes, first = np.array([4, 4, 4, 1]), np.arange(4)
     assert numbered(sizes, first, 2).max() == 3
     with pytest.raises(SettingsError, match="min_size"):
@@ -158,5 +158,5 @@ def test_the_join_is_that_of_all_pairs_of_neighbours(most_pixels):
         assert max(asked.values()) <= (1 if most_pixels > 10_000 else 2 ** len(grid.shape))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_shiftseg.instances.faces._MOST_PIXELS", most_pixels)
+        patch.setattr("napari_shiftseg.instances.faces.FACE_PIXELS", most_pixels)
         check()

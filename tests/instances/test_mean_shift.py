@@ -26,7 +26,7 @@ def placed(request, monkeypatch):
     if request.param == "distances":
         for module in (NEIGHBOURS, DENSITY):
             monkeypatch.setattr(module, "has_trees", lambda values: False)
-        monkeypatch.setattr(NEIGHBOURS, "_VALUES", {"cpu": 5000})  # so that there are several blocks
+        monkeypatch.setattr(NEIGHBOURS, "CPU_VALUES", 5000)  # so that there are several blocks
     return lambda array: torch.tensor(np.asarray(array, float), device="cuda" if request.param == "cuda" else "cpu")
 
 
@@ -185,9 +185,9 @@ def test_one_seed_finds_one_mode():
 
 def test_a_sample_of_the_cells_finds_the_same_clusters(monkeypatch):
     points, truth = clusters(12.0 * np.eye(4)[:, :3], 3000, spread=0.6)
-    monkeypatch.setattr(DENSITY, "_FEWEST_CELLS", 400)
+    monkeypatch.setattr(DENSITY, "FEWEST_CELLS", 400)
     monkeypatch.setattr(MODULE, "grid_of", lambda cells: None)
-    monkeypatch.setattr(DENSITY, "_ENOUGH", 0.0)
+    monkeypatch.setattr(DENSITY, "ENOUGH", 0.0)
     first, again = mean_shift(points, 0.6, dip=0.7), mean_shift(points, 0.6, dip=0.7)
     near = first.assignment >= 0
     assert near.mean() > 0.95
@@ -249,7 +249,7 @@ def test_cells_decide_for_their_points_as_each_point_would(dim, edge, radius, pl
 @pytest.mark.parametrize("dim", [3, 7])
 @pytest.mark.parametrize(("count", "others"), [(1, 40), (2, 40), (2, 1)])
 def test_the_nearest_are_those_of_all_distances(dim, count, others, placed, monkeypatch):
-    monkeypatch.setattr(NEIGHBOURS, "_VALUES", {"cpu": 1000})  # so that there are several blocks
+    monkeypatch.setattr(NEIGHBOURS, "CPU_VALUES", 1000)  # so that there are several blocks
     rng = np.random.default_rng(8)
     at, modes = rng.normal(1000, 3, (200, dim)), rng.normal(1000, 3, (others, dim))
     all_distances = np.linalg.norm(at[:, None] - modes, axis=2)
@@ -272,7 +272,7 @@ def test_sums_over_cells_are_those_of_the_definition(few, dim, placed):
     at = means[:50] + 0.1
     density, mean = DENSITY.Kernels(means=placed(means), weights=placed(weights)).sums(at)
     distance = np.linalg.norm(at[:, None] - means, axis=2)
-    kernel = np.exp(-0.5 * distance**2) * weights * (distance <= DENSITY.REACH)
+    kernel = np.exp(-0.5 * distance**2) * weights * (distance <= DENSITY.KERNEL_REACH)
     assert ((kernel > 0).mean() < 0.1) == few
     np.testing.assert_allclose(density, kernel.sum(axis=1), rtol=1e-4)
     np.testing.assert_allclose(mean, kernel @ means / kernel.sum(axis=1)[:, None], atol=1e-3)

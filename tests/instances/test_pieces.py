@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_shiftseg import label_instances
-from napari_shiftseg.instances.undecided import REACH, UNDECIDED, settled
+from napari_shiftseg.instances.constants import REACH, UNDECIDED
+from napari_shiftseg.instances.undecided import settled
 
 
 def grown_by_hand(labels, undecided):

@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from napari_shiftseg import label_instances, match_score, synthetic
 from napari_shiftseg.instances import LabelSettings
-from napari_shiftseg.instances.undecided import NEW, NONE, placed
+from napari_shiftseg.instances.constants import NEW, NONE
+from napari_shiftseg.instances.undecided import placed
 
 
 def assert_nothing_vanished(labels, foreground, wish):

@@ -12,19 +12,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PART", "Window", "agreeing", "borders", "neighbour_steps", "touching"]
+from napari_shiftseg.instances.constants import STRIP
 
-PART = 0.375
-"""Share of its border from which pixels are a part of the piece that lies there.
+__all__ = ["Window", "agreeing", "borders", "neighbour_steps", "touching"]
 
-Half of a disk has 2 / (2 + pi) = 0.39 of its border on the other half, and a smaller piece has more; what merely touches has
-less.
-"""
 
 Window: TypeAlias = tuple[slice, ...]
-
-# Pixels of a face that are looked at at once, so that they stay in the cache.
-_STRIP = 1 << 17
 
 
 def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -46,7 +39,7 @@ def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[n
     strides = [prod(n + 1 for n in before.shape[axis + 1 :]) for axis in range(before.ndim)]
     neighbours = {sum(map(mul, shift, strides)) for shift in product((-1, 0, 1), repeat=before.ndim)}
     steps = sorted(step for step in neighbours if step > 0)
-    strips = -(-len(before) * strides[0] // _STRIP)
+    strips = -(-len(before) * strides[0] // STRIP)
     height = -(-len(before) // strips)
     keys = [np.empty(0, np.int64)]
     for top in range(0, len(before), height):

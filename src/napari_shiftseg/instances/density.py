@@ -13,32 +13,28 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
-from napari_shiftseg.instances.neighbours import TREE_DIMENSIONS, Cells, blocks, has_trees
+from napari_shiftseg.instances.constants import (
+    ENOUGH,
+    FEW_KERNELS,
+    FEWEST_CELLS,
+    FLOAT32_EXTENT,
+    KERNEL_REACH,
+    MANY_KERNELS,
+    MOST_CELLS,
+    MOST_NODES,
+    NOTHING,
+    POINTS_PER_CELL,
+    POINTS_TIMES_CELLS,
+    TREE_DIMENSIONS,
+    TREE_ROWS,
+)
+from napari_shiftseg.instances.neighbours import Cells, blocks, has_trees
 
-__all__ = ["REACH", "Grid", "Kernels", "grid_of", "kernels_of"]
+__all__ = ["Grid", "Kernels", "grid_of", "kernels_of"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 Tensor: TypeAlias = torch.Tensor
-
-# Radius at which the kernel is cut: exp(-4.5) = 0.011.
-REACH = 3.0
-# The heaviest cells carry the density: one for so many points, within these bounds; of few points more, up to this product of
-# both numbers; of very many points fewer, if they are a large enough share of them.
-_POINTS_PER_CELL = 64
-_FEWEST_CELLS = 2000
-_MOST_CELLS = 12_000
-_PRODUCT = 20_000_000
-_ENOUGH = 0.9
-# Positions whose near kernels a tree finds at once, and the share of the kernels up to which it pays.
-_ROWS = 256
-_FEW = 0.04
-# Kernels up to which, in many dimensions, products find the pairs near each other faster than a tree.
-_MANY = 4096
-# Half the extent of the kernels up to which products in float32 give distances to three digits.
-_NEAR = 40.0
-# The exponent of a kernel beyond its reach: e to it is next to nothing, and not yet one of the slow smallest numbers.
-_NOTHING = -60.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,8 +56,8 @@ class Kernels:
         Where the density is 0 the mean is the position itself.
         """
         found = np.empty((len(at), at.shape[1] + 1))
-        for start in range(0, len(at), _ROWS):
-            rows = slice(start, start + _ROWS)
+        for start in range(0, len(at), TREE_ROWS):
+            rows = slice(start, start + TREE_ROWS)
             found[rows] = self._sparse(at[rows]) if self._few(at[rows]) else self._dense(at[rows])
         density, sums = found[:, 0], found[:, 1:]
         middle = self._middle.cpu().numpy()
@@ -77,12 +73,12 @@ class Kernels:
         """Whether so few kernels reach these positions that a tree pays."""
         if not has_trees(self.means) or self.means.shape[1] > TREE_DIMENSIONS:
             return False
-        near = self._tree.query_ball_point(at[:: _ROWS // 8], REACH, return_length=True).mean()
-        return bool(near < _FEW * len(self.means))
+        near = self._tree.query_ball_point(at[:: TREE_ROWS // 8], KERNEL_REACH, return_length=True).mean()
+        return bool(near < FEW_KERNELS * len(self.means))
 
     def _sparse(self, at: FloatArray) -> FloatArray:
         """(S, E + 1) sums over the kernels of weights and of weighted places, by tree."""
-        found = cKDTree(at).sparse_distance_matrix(self._tree, REACH, output_type="ndarray")
+        found = cKDTree(at).sparse_distance_matrix(self._tree, KERNEL_REACH, output_type="ndarray")
         shares = np.exp(-0.5 * found["v"] ** 2)
         weighted, rows = self._weighted.numpy()[found["j"]], found["i"]
         return np.stack([np.bincount(rows, shares * column, len(at)) for column in weighted.T], axis=1)
@@ -94,7 +90,7 @@ class Kernels:
         parts = []
         for rows in blocks(len(here), len(self.means), far.device):
             exponent = here[rows] @ far
-            kernel = torch.threshold_(exponent, -0.5 * REACH**2, _NOTHING).exp_()
+            kernel = torch.threshold_(exponent, -0.5 * KERNEL_REACH**2, NOTHING).exp_()
             parts.append(kernel @ weighted)
         sums = torch.cat(parts).double().cpu().numpy()
         sums[sums[:, 0] < 1e-20] = 0
@@ -125,7 +121,7 @@ class Kernels:
         centres = self.means - self._middle
         square = (centres * centres).sum(dim=1)
         far = torch.cat([centres, -0.5 * square[:, None], torch.ones_like(square[:, None])], dim=1).T
-        exact = float(square.max()) > _NEAR**2
+        exact = float(square.max()) > FLOAT32_EXTENT**2
         wanted = torch.float64 if exact else torch.float32
         return far.to(wanted).contiguous(), self._weighted.to(wanted)
 
@@ -141,7 +137,7 @@ class Kernels:
 
     def _pairs(self, distance: float) -> tuple[IntArray, IntArray, FloatArray]:
         """(P,) both kernels of each pair within a distance, themselves included, and exponent of one at the other."""
-        if self.means.shape[1] <= TREE_DIMENSIONS or len(self.means) > _MANY:
+        if self.means.shape[1] <= TREE_DIMENSIONS or len(self.means) > MANY_KERNELS:
             pairs = self._tree.sparse_distance_matrix(self._tree, distance, output_type="ndarray")
             return pairs["i"], pairs["j"], -0.5 * pairs["v"] ** 2
         count, places, found = len(self.means), self._places(self.means), []
@@ -181,9 +177,9 @@ def kernels_of(cells: Cells, seed: int) -> Kernels:
     places = np.rint(cells.corners.cpu().numpy() / cells.edge).astype(np.int64)
     chosen = np.lexsort((_mix(places, seed), -counts))
     together = np.cumsum(counts[chosen])
-    enough = int(np.searchsorted(together, _ENOUGH * points)) + 1
-    usual = min(max(_FEWEST_CELLS, points // _POINTS_PER_CELL, _PRODUCT // points), _MOST_CELLS)
-    chosen = np.sort(chosen[: max(usual, min(enough, points // (2 * _POINTS_PER_CELL)))])
+    enough = int(np.searchsorted(together, ENOUGH * points)) + 1
+    usual = min(max(FEWEST_CELLS, points // POINTS_PER_CELL, POINTS_TIMES_CELLS // points), MOST_CELLS)
+    chosen = np.sort(chosen[: max(usual, min(enough, points // (2 * POINTS_PER_CELL)))])
     kept = torch.from_numpy(chosen).to(cells.counts.device)
     weights = cells.counts[kept]
     return Kernels(means=cells.means[kept], weights=weights * (points / weights.sum()))
@@ -198,10 +194,6 @@ def _mix(keys: IntArray, seed: int) -> npt.NDArray[np.uint64]:
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed = mixed ^ (mixed >> np.uint64(31))
     return mixed
-
-
-# Nodes of a grid.
-_MOST_NODES = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -250,10 +242,10 @@ class Grid:
 def grid_of(cells: Cells) -> Grid | None:
     """The density of all cells, or None if its grid would have too many dimensions or nodes."""
     means, edge, dim = cells.means, cells.edge, cells.means.shape[1]
-    margin = ceil(REACH / edge)
+    margin = ceil(KERNEL_REACH / edge)
     low = torch.floor(means.amin(dim=0) / edge).long() - margin
     shape = (torch.floor(means.amax(dim=0) / edge).long() - low + margin + 2).tolist()
-    if dim > 3 or prod(shape) > max(_MOST_NODES, 8 * len(cells.index)):
+    if dim > 3 or prod(shape) > max(MOST_NODES, 8 * len(cells.index)):
         return None
     places = means / edge - low
     first = torch.floor(places).long()

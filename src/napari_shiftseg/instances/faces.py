@@ -14,14 +14,11 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from napari_shiftseg.geometry import BlockGrid
+from napari_shiftseg.instances.constants import FACE_PIXELS, FRAGMENT_BITS, RIM
 from napari_shiftseg.instances.contacts import agreeing, touching
 from napari_shiftseg.instances.pieces import Fragments, Pieces
-from napari_shiftseg.instances.undecided import REACH
 
-__all__ = ["RIM", "BlockFaces", "BlockRest", "faces_of", "led", "linked", "rim"]
-
-RIM = REACH + 1
-"""Pixels around a block that decide its labels: those of the next pixels decide what the rest touches."""
+__all__ = ["BlockFaces", "BlockRest", "faces_of", "led", "linked", "rim"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,11 +129,6 @@ def rim(faces: BlockFaces, step: tuple[int, ...]) -> npt.NDArray[np.int32]:
     return codes[tuple(part)]
 
 
-# Face pixels that are held at once while blocks are joined.
-_MOST_PIXELS = 1 << 25
-# Of the number of a fragment in its block.
-_BITS = 32
-
 T = TypeVar("T")
 # Size of a plane of faces; of each block its place in the grid, that of its face in the plane, and how much of it lies there.
 _Layout: TypeAlias = tuple[list[int], list[tuple[tuple[int, ...], Any, tuple[slice, ...]]]]
@@ -156,7 +148,7 @@ def linked(
 
     codes = np.concatenate([_Part.of(grid, own, noted).links(bandwidth) for own in _parts(grid)])
     offsets = np.cumsum([0, *(len(sizes[number]) for number in range(len(grid)))])
-    links = offsets[codes >> _BITS] + (codes & ((1 << _BITS) - 1))
+    links = offsets[codes >> FRAGMENT_BITS] + (codes & ((1 << FRAGMENT_BITS) - 1))
     # popped, so that no fragment is held twice for long
     all_sizes = np.concatenate([sizes.pop(number) for number in range(len(grid))])
     all_first = np.concatenate([first.pop(number) for number in range(len(grid))])
@@ -192,7 +184,7 @@ class _Part:
     modes : ndarray
         (R, E) float64, of all pieces.
     fragment : ndarray
-        (R,) int64, their fragments: number of the block, and in the last `_BITS` bits that of the fragment in it.
+        (R,) int64, their fragments: number of the block, and in the last `FRAGMENT_BITS` bits that of the fragment in it.
     """
 
     grid: BlockGrid
@@ -211,7 +203,7 @@ class _Part:
             known = load(number)
             faces[index] = base, known.faces
             modes.append(known.modes)
-            fragment.append((number << _BITS) + known.fragment)
+            fragment.append((number << FRAGMENT_BITS) + known.fragment)
             base += len(known.modes)
         return cls(grid=grid, own=own, faces=faces, modes=np.concatenate(modes), fragment=np.concatenate(fragment))
 
@@ -257,9 +249,9 @@ class _Part:
 
 
 def _parts(grid: BlockGrid) -> Iterator[tuple[range, ...]]:
-    """The blocks of an image in boxes with about `_MOST_PIXELS` face pixels, as equal in their edges as can be."""
+    """The blocks of an image in boxes with about `FACE_PIXELS` face pixels, as equal in their edges as can be."""
     edge = [min(edge, n) for edge, n in zip(grid.edge, grid.shape, strict=True)]
-    left = max(1, _MOST_PIXELS // (2 * sum(prod(edge) // n for n in edge)))
+    left = max(1, FACE_PIXELS // (2 * sum(prod(edge) // n for n in edge)))
     edges = {}
     for done, (count, axis) in enumerate(sorted((count, axis) for axis, count in enumerate(grid.counts))):
         edges[axis] = min(count, int(left ** (1 / (len(grid.counts) - done))))

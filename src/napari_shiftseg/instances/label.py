@@ -18,17 +18,14 @@ import torch
 
 from napari_shiftseg.errors import DeviceError, SettingsError
 from napari_shiftseg.events import Event, WindowDone, drain
+from napari_shiftseg.instances.constants import MOST_INSTANCES, MOST_THREADS, NEW, WINDOW
 from napari_shiftseg.instances.pieces import Fragments, fragments_of, piece_steps
-from napari_shiftseg.instances.settings import WINDOW, LabelSettings
-from napari_shiftseg.instances.undecided import NEW, placed, rest_of, settled
+from napari_shiftseg.instances.settings import LabelSettings
+from napari_shiftseg.instances.undecided import placed, rest_of, settled
 from napari_shiftseg.machine import cores
 from napari_shiftseg.network.device import choose_device
 
 __all__ = ["LabelSettings", "check_embedding", "label_instances", "label_steps", "labels_of", "numbered", "numbered_again"]
-
-# Windows that are clustered side by side; more would wait for each other's Python.
-_MOST_THREADS = 4
-_MOST_INSTANCES = np.iinfo(np.uint32).max
 
 
 def label_instances(
@@ -93,7 +90,7 @@ def label_steps(
     """Generator form of `label_instances`: yields a `WindowDone` per window, returns the labels."""
     shape = tuple(embedding.shape[1:])
     check_embedding(shape, foreground, settings)
-    found = yield from piece_steps(embedding, foreground, settings, threads=min(_MOST_THREADS, cores()), device=device)
+    found = yield from piece_steps(embedding, foreground, settings, threads=min(MOST_THREADS, cores()), device=device)
     fragments = fragments_of(found, foreground, settings)
     del found  # as large as the rest will be
     return labels_of(fragments, settings)
@@ -130,9 +127,9 @@ def numbered(sizes: npt.NDArray[np.int64], first: npt.NDArray[np.int64], min_siz
         If 32 bits cannot count them.
     """
     kept = np.flatnonzero(sizes >= max(1, min_size))
-    if len(kept) > _MOST_INSTANCES:
+    if len(kept) > MOST_INSTANCES:
         raise SettingsError(
-            f"the image has {len(kept)} instances, and 32-bit labels hold {_MOST_INSTANCES}; segment it in parts, or raise "
+            f"the image has {len(kept)} instances, and 32-bit labels hold {MOST_INSTANCES}; segment it in parts, or raise "
             f"min_size (now {min_size} px)."
         )
     numbers = np.zeros(len(sizes), np.uint32)

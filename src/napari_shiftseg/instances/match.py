@@ -12,11 +12,11 @@ from scipy import ndimage, sparse
 from scipy.optimize import linear_sum_assignment
 
 from napari_shiftseg.errors import ImageError, SettingsError
+from napari_shiftseg.instances.constants import SPLIT_SHARE
 from napari_shiftseg.instances.score import MatchScore
 
 __all__ = ["Mistakes", "match_score", "mistaken_objects", "split_objects"]
 
-SPLIT_SHARE = 0.2  # of the truth object's area, from which a predicted piece counts as a part of it
 
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 Mask: TypeAlias = npt.NDArray[np.bool_]

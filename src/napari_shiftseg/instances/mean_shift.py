@@ -16,35 +16,28 @@ import torch
 from scipy.spatial import cKDTree
 
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.instances.density import REACH, Kernels, grid_of, kernels_of
+from napari_shiftseg.instances.constants import (
+    APART,
+    DENSER,
+    FLOAT32_POINTS,
+    GAPS,
+    KERNEL_REACH,
+    NEAREST,
+    OFF,
+    OPPOSITE,
+    STEPS,
+    STILL,
+    THIN,
+    TOGETHER,
+    WAY,
+)
+from napari_shiftseg.instances.density import Kernels, grid_of, kernels_of
 from napari_shiftseg.instances.neighbours import bounds_of, cells_of, nearest_mode
 from napari_shiftseg.network.arithmetic import exact_products
 
-__all__ = ["OFF", "OPPOSITE", "MeanShift", "mean_shift"]
+__all__ = ["MeanShift", "mean_shift"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
-
-# Points from which float32 is kept.
-_MANY = 1 << 20
-# Distance within which only the densest cell is a start, bandwidths.
-_APART = 1.0
-# Steps of a climb at most, and the length of a step that ends it, bandwidths.
-_STEPS = 60
-_STILL = 2e-3
-# Places on the way between two modes where the density is looked at.
-_WAY = np.linspace(0, 1, 9)[1:-1]
-# A mixture of two modes lies this close to the line between them, bandwidths (where two such lines cross, between both), and
-# between them, as the cosine says; they are this many times denser, and on the way to both, but for a gap or so, the density is
-# more than this share of its own.
-OFF = 0.75
-OPPOSITE = -0.8
-_DENSER = 3.0
-_THIN = 0.15
-_GAPS = 1
-# So many modes around it are looked at.
-_NEAREST = 256
-# Modes whose surroundings are looked at at once.
-_TOGETHER = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,7 +125,7 @@ def mean_shift(
     grid = grid_of(cells)
     kernels = kernels_of(cells, seed) if grid is None else Kernels(means=cells.means, weights=cells.counts)
     if seeds is None:
-        starts = kernels.peaks(_APART) if grid is None else grid.peaks().cpu().numpy()
+        starts = kernels.peaks(APART) if grid is None else grid.peaks().cpu().numpy()
     elif isinstance(seeds, int):
         chosen = np.random.default_rng(seed).choice(len(values), min(seeds, len(values)), replace=False)
         starts = values[torch.from_numpy(np.sort(chosen)).to(values.device)].double().cpu().numpy() / bandwidth
@@ -159,7 +152,7 @@ def _tensor(points: Any) -> torch.Tensor:
     points = points.T.contiguous().T if points.ndim == 2 else points
     if points.ndim != 2 or (points.numel() and not all(bound.isfinite().all() for bound in bounds_of(points))):
         raise SettingsError(f"points have shape {tuple(points.shape)}; give (N, E) finite numbers.")
-    kept: torch.Tensor = points if points.dtype == torch.float32 and len(points) > _MANY else points.double()
+    kept: torch.Tensor = points if points.dtype == torch.float32 and len(points) > FLOAT32_POINTS else points.double()
     return kept
 
 
@@ -168,7 +161,7 @@ def _climb(starts: FloatArray, kernels: Kernels) -> tuple[FloatArray, FloatArray
     modes = starts.copy()
     moving = np.arange(len(modes))
     before = np.zeros_like(modes)
-    for step in range(_STEPS):
+    for step in range(STEPS):
         if len(moving) == 0:
             break
         move = kernels.sums(modes[moving])[1] - modes[moving]
@@ -179,7 +172,7 @@ def _climb(starts: FloatArray, kernels: Kernels) -> tuple[FloatArray, FloatArray
         length = np.linalg.norm(move, axis=1)
         move /= np.maximum(1, length)[:, None]
         modes[moving] += move
-        on = length > _STILL
+        on = length > STILL
         moving, before = moving[on], move[on]
     return modes, kernels.sums(modes)[0]
 
@@ -200,12 +193,12 @@ def _merge(modes: FloatArray, density: FloatArray, radius: float) -> tuple[Float
 
 def _join_without_dip(modes: FloatArray, density: FloatArray, kernels: Kernels, dip: float) -> tuple[FloatArray, FloatArray]:
     """Drop a mode from which a path to a denser one nearby stays high: a large object's votes have several bumps."""
-    pairs = cKDTree(modes).query_pairs(2 * REACH, output_type="ndarray")
+    pairs = cKDTree(modes).query_pairs(2 * KERNEL_REACH, output_type="ndarray")
     pairs = np.sort(pairs, axis=1)  # modes are sorted by density: the first of a pair is the denser one
     a, b, least = modes[pairs[:, 0]], modes[pairs[:, 1]], dip * density[pairs[:, 1]]
     # most ways are out after a look at their middle
-    joined = np.flatnonzero(_between(a, b, _WAY[3:4], kernels)[:, 0] > least)
-    joined = joined[_between(a[joined], b[joined], _WAY, kernels).min(axis=1) > least[joined]]
+    joined = np.flatnonzero(_between(a, b, WAY[3:4], kernels)[:, 0] > least)
+    joined = joined[_between(a[joined], b[joined], WAY, kernels).min(axis=1) > least[joined]]
     kept = np.ones(len(modes), bool)
     kept[pairs[joined, 1]] = False
     return modes[kept], density[kept]
@@ -222,15 +215,15 @@ def _without_mixtures(modes: FloatArray, density: FloatArray, kernels: Kernels) 
 
     Pixels on the border of two objects mix their codes; what such pixels happen to heap up is no object.
     """
-    light = np.flatnonzero(density * _DENSER < density[0])
-    if len(modes) > _NEAREST:
-        _, others = cKDTree(modes).query(modes[light], k=np.arange(1, _NEAREST + 1))
+    light = np.flatnonzero(density * DENSER < density[0])
+    if len(modes) > NEAREST:
+        _, others = cKDTree(modes).query(modes[light], k=np.arange(1, NEAREST + 1))
     else:
         others = np.broadcast_to(np.arange(len(modes)), (len(light), len(modes)))
     found = [np.empty((3, 0), np.int64)]
-    for first in range(0, len(light), _TOGETHER):
-        middle, near = light[first : first + _TOGETHER], others[first : first + _TOGETHER]
-        denser = density[near] > _DENSER * density[middle, None]
+    for first in range(0, len(light), TOGETHER):
+        middle, near = light[first : first + TOGETHER], others[first : first + TOGETHER]
+        denser = density[near] > DENSER * density[middle, None]
         some = np.flatnonzero(denser.any(axis=0))
         near, way = near[:, some], modes[near[:, some]] - modes[middle, None]
         square = np.einsum("ijk,ijk->ij", way, way)
@@ -249,8 +242,8 @@ def _without_mixtures(modes: FloatArray, density: FloatArray, kernels: Kernels) 
     # each way is looked at once
     ways, back = np.unique(np.concatenate([light, light]) * len(modes) + np.concatenate([one, two]), return_inverse=True)
     start, end = np.divmod(ways, len(modes))
-    usual = np.sort(_between(modes[start], modes[end], _WAY, kernels), axis=1)[:, _GAPS]
-    filled = (usual > _THIN * density[start])[back].reshape(2, -1).all(axis=0)
+    usual = np.sort(_between(modes[start], modes[end], WAY, kernels), axis=1)[:, GAPS]
+    filled = (usual > THIN * density[start])[back].reshape(2, -1).all(axis=0)
     kept = np.ones(len(modes), bool)
     kept[light[filled]] = False
     return modes[kept], density[kept]

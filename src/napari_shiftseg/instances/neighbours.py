@@ -13,13 +13,11 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-__all__ = ["EDGE", "TREE_DIMENSIONS", "Cells", "blocks", "bounds_of", "cells_of", "has_trees", "nearest", "nearest_mode"]
+from napari_shiftseg.instances.constants import CPU_VALUES, CROWDED, EDGE, FEW_MODES, GPU_VALUES, TREE_DIMENSIONS, WIDE_EDGE
+
+__all__ = ["Cells", "blocks", "bounds_of", "cells_of", "has_trees", "nearest", "nearest_mode"]
 
 Tensor: TypeAlias = torch.Tensor
-
-# Edge of a cell: small against the kernel, so that cells do not show; wider where many dimensions spread the points thin.
-EDGE = 0.5
-WIDE_EDGE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,16 +84,6 @@ def _odd_numbers(count: int) -> list[int]:
     return [int(number) | 1 for number in np.random.default_rng(7).integers(1 << 60, 1 << 63, count)]
 
 
-TREE_DIMENSIONS = 3
-"""Dimensions up to which a tree finds the few neighbours of a position faster than products with all others."""
-
-# So few others are looked at all in more dimensions.
-_FEW = 512
-# Values that are looked at at once on a GPU, and beside a processor's cache.
-_VALUES = {"cpu": 1 << 18}
-_MOST_VALUES = 1 << 24
-
-
 def has_trees(values: Tensor) -> bool:
     """Whether trees can hold these positions, and are faster than all distances."""
     return values.device.type == "cpu"
@@ -103,7 +91,7 @@ def has_trees(values: Tensor) -> bool:
 
 def blocks(rows: int, columns: int, device: torch.device) -> list[slice]:
     """Rows of a table that are worked on at once."""
-    step = max(1, _VALUES.get(device.type, _MOST_VALUES) // max(1, columns))
+    step = max(1, (CPU_VALUES if device.type == "cpu" else GPU_VALUES) // max(1, columns))
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
@@ -112,7 +100,7 @@ def nearest(at: Tensor, others: Tensor, count: int, bound: float) -> tuple[Tenso
 
     What is farther than `bound`, or not there, has distance infinity and number K.
     """
-    if has_trees(at) and (at.shape[1] <= TREE_DIMENSIONS or len(others) > _FEW):
+    if has_trees(at) and (at.shape[1] <= TREE_DIMENSIONS or len(others) > FEW_MODES):
         tree = cKDTree(others.numpy())
         distance, index = tree.query(at.numpy(), k=range(1, count + 1), distance_upper_bound=bound)
         return torch.from_numpy(distance), torch.from_numpy(index)
@@ -152,10 +140,6 @@ def _by_products(at: Tensor, others: Tensor, count: int) -> tuple[Tensor, Tensor
     return square.clamp_min_(0).sqrt_(), torch.from_numpy(index)
 
 
-# Points in a cell from which it pays to look at the cell.
-_CROWDED = 4
-
-
 def nearest_mode(points: Tensor, bandwidth: float, cells: Cells, modes: Tensor, radius: float) -> Tensor:
     """(N,) int64, index of the nearest mode of each point, -1 where none is within `radius`.
 
@@ -168,10 +152,10 @@ def nearest_mode(points: Tensor, bandwidth: float, cells: Cells, modes: Tensor, 
     """
     if len(modes) == 0:
         return torch.full((len(points),), -1, dtype=torch.int64, device=points.device)
-    if len(points) < _CROWDED * len(cells.counts):
+    if len(points) < CROWDED * len(cells.counts):
         return _asked(points, bandwidth, modes, radius)
     half = cells.edge / 2 * points.shape[1] ** 0.5
-    crowded = torch.nonzero(cells.counts >= _CROWDED)[:, 0]
+    crowded = torch.nonzero(cells.counts >= CROWDED)[:, 0]
     distance, found = nearest(cells.corners[crowded] + cells.edge / 2, modes, 2, radius + 3 * half)
     # no point of a cell is farther from its centre than half its diagonal
     clear = (distance[:, 1] > distance[:, 0] + 2 * half) & (distance[:, 0] + half < radius)

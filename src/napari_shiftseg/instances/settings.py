@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LabelSettings"]
+from napari_shiftseg.instances.constants import HALO, WINDOW, WINDOW_OF_PLACES
 
-# Core of a clustering window and the surroundings that it sees, pixels.
-WINDOW = {1: 4096, 2: 256, 3: 64}
-_HALO = {1: 256, 2: 64, 3: 24}
-# Votes of places meet only near their place, so a larger window finds the same and computes less margin; free codes are fewer
-# in a small one. In 3D its points would take a gigabyte.
-_WINDOW_OF_PLACES = {**WINDOW, 2: 512}
+__all__ = ["LabelSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,5 +47,5 @@ class LabelSettings:
 
     def lattice(self, ndim: int) -> tuple[int, int]:
         """Core edge of the clustering windows, which start at multiples of it, and the margin that each sees, pixels."""
-        usual = _WINDOW_OF_PLACES if self.coordinates else WINDOW
-        return self.window or usual[ndim], _HALO[ndim] if self.halo is None else self.halo
+        usual = WINDOW_OF_PLACES if self.coordinates else WINDOW
+        return self.window or usual[ndim], HALO[ndim] if self.halo is None else self.halo

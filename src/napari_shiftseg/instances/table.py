@@ -10,16 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, SettingsError
+from napari_shiftseg.instances.constants import TABLE_PIXELS
 
 __all__ = ["ObjectTable", "block_table", "object_table", "whole_table"]
 
 ObjectTable: TypeAlias = dict[str, npt.NDArray[Any]]
 
-# Pixels that are looked at at once; each takes about 60 bytes on the way.
-_BLOCK = 1 << 22
 
-
-def object_table(labels: Any, seams: Sequence[Sequence[int]] | None = None, *, block: int = _BLOCK) -> ObjectTable:
+def object_table(labels: Any, seams: Sequence[Sequence[int]] | None = None, *, block: int = TABLE_PIXELS) -> ObjectTable:
     """Measure all instances in one pass over the labels.
 
     Parameters

@@ -12,20 +12,12 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import label as connected
 
-from napari_shiftseg.instances.contacts import PART, Window, borders, neighbour_steps
-from napari_shiftseg.instances.mean_shift import OFF, OPPOSITE
+from napari_shiftseg.instances.constants import ELSEWHERE, NEW, OFF, OPPOSITE, PART, REACH
+from napari_shiftseg.instances.contacts import Window, borders, neighbour_steps
 from napari_shiftseg.instances.settings import LabelSettings
 
-__all__ = ["NEW", "NONE", "REACH", "UNDECIDED", "Rest", "placed", "rest_of", "settled", "without_islands"]
+__all__ = ["Rest", "placed", "rest_of", "settled", "without_islands"]
 
-REACH = 3
-"""Steps from pixel to pixel by which instances grow into what is undecided."""
-
-UNDECIDED = 1
-"""Code of a foreground pixel that belongs to no piece; 0 is the background, fragment k has code k + 2."""
-
-# Pixels of a mode that lie apart from the others may be none of its own where they are this many times as far from it.
-_ELSEWHERE = 1.5
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -69,7 +61,7 @@ def without_islands(
     far = np.linalg.norm(values[:, rows] - centres[mode[rows] - 1].T, axis=0)
     usual = np.bincount(mode[rows], far, len(total)) / np.maximum(total, 1)
     own = np.bincount(part[rows], far, len(sizes)) / np.maximum(sizes, 1)
-    islands = few & (own > _ELSEWHERE * usual[owner])
+    islands = few & (own > ELSEWHERE * usual[owner])
     if not settings.coordinates:
         asked = islands & (sizes >= settings.min_size)  # what is smaller is no object in any case
         if asked.any():
@@ -177,10 +169,6 @@ def _grown(kept: npt.NDArray[np.uint32], undecided: npt.NDArray[np.bool_]) -> np
         values[open_] = found
         open_ = open_[rest]
     return wide[(slice(1, -1),) * kept.ndim]
-
-
-# Numbers that `placed` gives to what becomes an instance, and to what stays without a label.
-NEW, NONE = -1, 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
