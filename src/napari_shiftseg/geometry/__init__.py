@@ -8,11 +8,11 @@ from napari_shiftseg.geometry.lattice import Lattice
 from napari_shiftseg.geometry.methods import METHODS, Method, MethodCost, choose_method, describe_methods
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.part import plan_part
-from napari_shiftseg.geometry.passes import Pass
 from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_again, plan_tiles
 from napari_shiftseg.geometry.rules import Judgement, Ruling, Violation, counted, judge, rulings, tile_exact, violations
 from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 from napari_shiftseg.geometry.stream_plan import StreamPlan, Strip, plan_stream
+from napari_shiftseg.geometry.walk import Layer, Pass
 
 __all__ = [
     "METHODS",
@@ -24,6 +24,7 @@ __all__ = [
     "Coverage",
     "Judgement",
     "Lattice",
+    "Layer",
     "LayerCost",
     "Method",
     "MethodCost",

@@ -14,15 +14,11 @@ from itertools import product
 from math import prod
 from typing import Literal
 
-from napari_shiftseg.geometry.passes import Pass
-from napari_shiftseg.geometry.plan import TilePlan, Window
+from napari_shiftseg.geometry.plan import TilePlan
 from napari_shiftseg.geometry.spec import UNetSpec
+from napari_shiftseg.geometry.walk import Kind, Pass, Path
 
 __all__ = ["Cost", "LayerCost", "layer_costs", "network_cost", "plan_cost"]
-
-Path = Literal["encoder", "decoder"]
-ArithmeticKind = Literal["convolution", "upsampling", "head"]
-MovingKind = Literal["pooling", "upsampling", "concatenation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +37,7 @@ class LayerCost:
         Values of feature maps.
     """
 
-    kind: ArithmeticKind | MovingKind
+    kind: Kind
     level: int
     path: Path
     flops: float
@@ -95,44 +91,15 @@ def layer_costs(spec: UNetSpec, of: Sequence[int] | Pass | None = None) -> Itera
     """
     edge = 2**40 * prod(spec.period)
     per = float(edge) ** spec.ndim if of is None else 1.0
-    cropped = of if isinstance(of, Pass) else None
-    read = (edge,) * spec.ndim if of is None else _edges(of.read) if isinstance(of, Pass) else tuple(of)
-    shape = tuple(float(size) for size in read)
-    convolutions = cropped.layers() if cropped else spec.layers(read)
-
-    def convolve(kind: ArithmeticKind, level: int, path: Path) -> LayerCost:
-        nonlocal shape
-        before = shape
-        volume, source, target, shape = next(convolutions)
-        flops, reads, writes = 2 * volume * source * target * prod(shape), source * prod(before), target * prod(shape)
-        return LayerCost(kind=kind, level=level, path=path, flops=flops / per, reads=reads / per, writes=writes / per)
-
-    def move(kind: MovingKind, level: int, path: Path, channels: int, before: float, after: float) -> LayerCost:
-        reads, writes = channels * before / per, channels * after / per
-        return LayerCost(kind=kind, level=level, path=path, flops=0.0, reads=reads, writes=writes)
-
-    for level in range(spec.levels + 1):
-        for _ in range(spec.convs):
-            yield convolve("convolution", level, "encoder")
-        if level < spec.levels:
-            shape = _edges(cropped.pooled[level]) if cropped else shape
-            pooled = tuple(size / f for size, f in zip(shape, spec.factors[level], strict=True))
-            yield move("pooling", level, "encoder", spec.channels[level], prod(shape), prod(pooled))
-            shape = pooled
-    for level in reversed(range(spec.levels)):
-        deep, fine = spec.channels[level + 1], spec.channels[level]
-        if spec.upsampling == "learnt":
-            yield convolve("upsampling", level, "decoder")
-        else:
-            raised = tuple(size * f for size, f in zip(shape, spec.factors[level], strict=True))
-            yield move("upsampling", level, "decoder", deep, prod(shape), prod(raised))
-            shape = raised
-        shape = _edges(cropped.raised[level]) if cropped else shape
-        joined = fine + (fine if spec.upsampling == "learnt" else deep)
-        yield move("concatenation", level, "decoder", joined, prod(shape), prod(shape))
-        for _ in range(spec.decoder_convs or spec.convs):
-            yield convolve("convolution", level, "decoder")
-    yield convolve("head", 0, "decoder")
+    for layer, before, after in of.maps() if isinstance(of, Pass) else spec.maps(of or (edge,) * spec.ndim):
+        yield LayerCost(
+            kind=layer.kind,
+            level=layer.level,
+            path=layer.path,
+            flops=layer.flops(after) / per,
+            reads=layer.source * prod(before) / per,
+            writes=layer.target * prod(after) / per,
+        )
 
 
 def network_cost(
@@ -172,7 +139,3 @@ def plan_cost(plan: TilePlan, *, itemsize: int = 4, concatenated: bool = True) -
         times = prod(count[kind] for count, kind in zip(kinds, tile, strict=True))
         flops, moved = flops + times * one.flops, moved + times * one.bytes
     return Cost(flops=flops, bytes=moved)
-
-
-def _edges(window: Window) -> tuple[int, ...]:
-    return tuple(part.stop - part.start for part in window)

@@ -25,8 +25,8 @@ from napari_shiftseg.geometry.axis import alone_axis, computed_size, context, pl
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
 from napari_shiftseg.geometry.edges import DEFAULT_MEMORY, checked_edges, edges_as_trained, largest_edges
 from napari_shiftseg.geometry.lattice import Lattice
-from napari_shiftseg.geometry.passes import Pass
 from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
+from napari_shiftseg.geometry.walk import Pass
 
 __all__ = ["Tile", "TilePlan", "Window", "plan_again", "plan_tiles"]
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, Literal, overload
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry.lattice import Lattice
+from napari_shiftseg.geometry.walk import Layer, Map, layers_of, lost, maps, sees
 
 __all__ = ["UNetSpec", "as_lattice"]
 
@@ -84,6 +85,15 @@ class UNetSpec:
     def __post_init__(self) -> None:
         _check(self)
 
+    @cached_property
+    def walk(self) -> tuple[Layer, ...]:
+        """All layers in the order in which they run; sizes, positions and costs are folds over them.
+
+        >>> [layer.kind for layer in UNetSpec(levels=1, convs=1).walk]
+        ['convolution', 'pooling', 'convolution', 'upsampling', 'concatenation', 'convolution', 'head']
+        """
+        return tuple(layers_of(self))
+
     # -- per level and axis -------------------------------------------------------------------------------------------
 
     @property
@@ -120,21 +130,7 @@ class UNetSpec:
         >>> UNetSpec(levels=4).margin
         (184, 184)
         """
-        return tuple(2 * self._one_sided_margin(axis) for axis in range(self.ndim))
-
-    def _one_sided_margin(self, axis: int) -> int:
-        if self.padding == "zero":
-            return 0
-        left, right, head = self.losses(axis)
-        margin = left
-        for level in reversed(self.factors):
-            margin = left + level[axis] * margin + right
-        return margin + head
-
-    def losses(self, axis: int) -> tuple[int, int, int]:
-        """Pixels that an encoder block, a decoder block and the head take from each side."""
-        side = (self.kernels[axis] - 1) // 2
-        return self.convs * side, (self.decoder_convs or self.convs) * side, (self.head_kernel - 1) // 2
+        return tuple(2 * lost(self.walk, axis) for axis in range(self.ndim))
 
     # -- sizes --------------------------------------------------------------------------------------------------------
 
@@ -191,17 +187,9 @@ class UNetSpec:
         return self.lattice.output_size(size, axis)
 
     def _smallest_input(self, axis: int) -> int:
-        if self.padding == "zero":
-            return self.period[axis]
-        left = 2 * self.losses(axis)[0]
-        size = left + 1  # the bottleneck must keep one pixel
-        while True:
-            edge = size
-            for level in reversed(self.factors):
-                edge = level[axis] * edge + left
-            if edge > self.margin[axis]:
-                return edge
-            size += 1
+        period, encoder = self.period[axis], 2 * lost((layer for layer in self.walk if layer.path == "encoder"), axis)
+        # the bottleneck and the output must keep one pixel
+        return period * max(1, (self.margin[axis] - encoder) // period + 1) + encoder
 
     @property
     def lattice(self) -> Lattice:
@@ -221,17 +209,23 @@ class UNetSpec:
         >>> UNetSpec(levels=4).grid_phase
         (2, 2)
         """
-        return tuple(self._grid_phase(axis) for axis in range(self.ndim))
+        decoder = [layer for layer in self.walk if layer.path == "decoder"]
+        return tuple(-lost(decoder, axis) % period for axis, period in enumerate(self.period))
 
-    def _grid_phase(self, axis: int) -> int:
-        if self.padding == "zero":
-            return 0
-        _, right, head = self.losses(axis)
-        lost, scale = head, 1
-        for level in self.factors:
-            lost += right * scale
-            scale *= level[axis]
-        return -lost % self.period[axis]
+    @property
+    def poolings(self) -> tuple[Layer, ...]:
+        """The pooling of each level, finest first."""
+        return tuple(layer for layer in self.walk if layer.kind == "pooling")
+
+    @cached_property
+    def skip_crops(self) -> tuple[tuple[int, ...], ...]:
+        """What a skip loses on each side before it is joined, per level, finest first, and axis, pixels of its level."""
+        return tuple(
+            tuple(
+                lost((layer for layer in self.walk if layer.level > level), axis) // scale for axis, scale in enumerate(scales)
+            )
+            for level, scales in enumerate(layer.scale for layer in self.poolings)
+        )
 
     @property
     def reach(self) -> tuple[int, ...]:
@@ -249,57 +243,17 @@ class UNetSpec:
 
     def sees(self, axis: int, pixel: int) -> tuple[int, int]:
         """First and last input pixel that output pixel `pixel` of a zero-padded twin depends on, along an axis."""
-        left, right, head = self.losses(axis)
-        factors = [level[axis] for level in self.factors]
-
-        def below(level: int, lo: int, hi: int) -> tuple[int, int]:
-            if level == len(factors):
-                return lo - left, hi + left
-            lo, hi, f = lo - right, hi + right, factors[level]
-            up_lo, up_hi = below(level + 1, lo // f, hi // f)
-            return min(lo, up_lo * f) - left, max(hi, up_hi * f + f - 1) + left
-
-        return below(0, pixel - head, pixel + head)
+        return sees(self.walk, axis, pixel)
 
     # -- cost ---------------------------------------------------------------------------------------------------------
 
-    def layers(self, read: Sequence[int]) -> Iterator[tuple[int, int, int, tuple[float, ...]]]:
-        """Convolutions of one pass: kernel volume, channels in, channels out and output shape of each.
-
-        Parameters
-        ----------
-        read : sequence of int
-            Input shape, pixels per axis.
-        """
-        shape = tuple(float(size) for size in read)
-        valid = self.padding == "valid"
-        loss = tuple(2 * ((k - 1) // 2) * valid for k in self.kernels)
-        volume, channels = prod(self.kernels), self.channels
-
-        def block(count: int, source: int, target: int) -> Iterator[tuple[int, int, int, tuple[float, ...]]]:
-            nonlocal shape
-            for index in range(count):
-                shape = tuple(size - lost for size, lost in zip(shape, loss, strict=True))
-                yield volume, (target if index else source), target, shape
-
-        for level, factor in enumerate(self.factors):
-            yield from block(self.convs, channels[level - 1] if level else self.in_channels, channels[level])
-            shape = tuple(size / f for size, f in zip(shape, factor, strict=True))
-        yield from block(self.convs, channels[-2] if self.levels else self.in_channels, channels[-1])
-        for level in reversed(range(self.levels)):
-            deep, fine = channels[level + 1], channels[level]
-            factor = self.factors[level]
-            shape = tuple(size * f for size, f in zip(shape, factor, strict=True))
-            if self.upsampling == "learnt":
-                yield 1, deep, fine, shape  # each output pixel of a transposed convolution has one tap
-            yield from block(self.decoder_convs or self.convs, fine + (fine if self.upsampling == "learnt" else deep), fine)
-        head = (self.head_kernel - 1) * valid
-        shape = tuple(size - head for size in shape)
-        yield self.head_kernel**self.ndim, channels[0], self.out_channels, shape
+    def maps(self, read: Sequence[int]) -> Iterator[Map]:
+        """Layers with the shapes of the maps that they read and write in a pass over an input of shape `read`, pixels."""
+        return maps(self.walk, read)
 
     def flops(self, read: Sequence[int]) -> float:
         """Floating-point operations of one pass over an input of shape `read` (a multiply-add counts as two)."""
-        return sum(2.0 * volume * source * target * prod(shape) for volume, source, target, shape in self.layers(read))
+        return sum(layer.flops(after) for layer, _, after in self.maps(read))
 
     @property
     def flops_per_pixel(self) -> float:
@@ -312,14 +266,13 @@ class UNetSpec:
 
         Skips that wait for the decoder, plus input, padding copy and output of the running convolution.
         """
-        steps = [(source, target, prod(shape)) for _, source, target, shape in self.layers(read)]
         waiting, peak, pixels = 0.0, 0.0, float(prod(read))
-        last_of_level = {self.convs * (level + 1) - 1 for level in range(self.levels)}
-        for index, (source, target, size) in enumerate(steps):
-            peak = max(peak, waiting + source * pixels + 2 * target * size)
-            if index in last_of_level:
-                waiting += target * size
-            pixels = size
+        for layer, before, after in self.maps(read):
+            if layer.kind == "pooling":
+                waiting += layer.source * prod(before)
+            elif layer.taps:
+                peak = max(peak, waiting + layer.source * pixels + 2 * layer.target * prod(after))
+                pixels = prod(after)
         return peak * itemsize
 
     # -- records ------------------------------------------------------------------------------------------------------

@@ -16,13 +16,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import prod
-from typing import Literal
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry.edges import DEFAULT_MEMORY
-from napari_shiftseg.geometry.passes import Pass
 from napari_shiftseg.geometry.plan import Tile, TilePlan
 from napari_shiftseg.geometry.spec import UNetSpec
+from napari_shiftseg.geometry.walk import Layer, Pass
 
 __all__ = ["StreamPlan", "Strip", "plan_stream", "stream_refusal"]
 
@@ -323,66 +322,25 @@ def _widest(spec: UNetSpec, axes: Sequence[Axis]) -> Pass:
     return Pass.of(spec, [part.stop - part.start for part in read], keep)
 
 
-Map = tuple[Literal["convolution", "up", "head"], int, int, float, int, float]
-
-
-def _maps(one: Pass) -> Iterator[Map]:
-    """Kind, level, channels and pixels per row of input and output of each convolution."""
-    spec, layers = one.spec, one.layers()
-
-    def convolution(kind: Literal["convolution", "up", "head"], level: int, kernels: Sequence[int]) -> Map:
-        _, source, target, shape = next(layers)
-        before = prod(size + k - 1 for size, k in zip(shape[1:], kernels[1:], strict=True))
-        return kind, level, source, before, target, prod(shape[1:])
-
-    for level in range(spec.levels + 1):
-        for _ in range(spec.convs):
-            yield convolution("convolution", level, spec.kernels)
-    for level in reversed(range(spec.levels)):
-        if spec.upsampling == "learnt":
-            yield convolution("up", level, (1,) * spec.ndim)
-        for _ in range(spec.decoder_convs or spec.convs):
-            yield convolution("convolution", level, spec.kernels)
-    yield convolution("head", 0, (spec.head_kernel,) * spec.ndim)
-
-
-def _rows(spec: UNetSpec, level: int, strip: int) -> int:
-    return strip // prod(factor[0] for factor in spec.factors[:level])
-
-
-def lags(spec: UNetSpec) -> tuple[int, ...]:
-    """Rows of each level's skip that wait between two strips, finest first."""
-    left, right, _ = spec.losses(0)
-    found, margin = [], left
-    for factor in reversed(spec.factors):
-        found.append(factor[0] * margin)
-        margin = left + factor[0] * margin + right
-    return tuple(reversed(found))
-
-
 def _state(one: Pass, strip: int) -> tuple[int, int]:
     """Bytes of the rows that convolutions hold, and of the skips that wait."""
-    spec = one.spec
-    held = sum(source * (rows - 1) * before for rows, source, before, _ in _inputs(one, strip))
+    held = sum(layer.source * (kernel - 1) * before for layer, kernel, _, before in _inputs(one, strip))
     waiting = sum(
-        spec.channels[level] * (lag + _rows(spec, level, strip)) * prod(part.stop - part.start for part in one.skips[level][1:])
-        for level, lag in enumerate(lags(spec))
+        layer.source * (crop[0] + strip // layer.scale[0]) * prod(part.stop - part.start for part in one.skips[layer.level][1:])
+        for layer, crop in zip(one.spec.poolings, one.spec.skip_crops, strict=True)
     )
     return int(4 * held), int(4 * waiting)
 
 
-def _inputs(one: Pass, strip: int) -> Iterator[tuple[int, int, float, int]]:
-    """Rows of the kernel, channels, pixels per row, and new rows of what goes into each convolution."""
-    spec = one.spec
-    for kind, level, source, before, _, _ in _maps(one):
-        if kind != "up":
-            kernel = spec.head_kernel if kind == "head" else spec.kernels[0]
-            yield kernel, source, before, _rows(spec, level, strip)
+def _inputs(one: Pass, strip: int) -> Iterator[tuple[Layer, int, int, float]]:
+    """Convolutions with the rows of their kernel, and new rows and pixels per row of what goes into them."""
+    for layer, before, _ in one.maps():
+        if layer.convolves:
+            yield layer, layer.kernel[0], strip // layer.scale[0], prod(before[1:])
 
 
 def _peak(one: Pass, strip: int) -> int:
-    spec = one.spec
-    work = max(source * (kernel - 1 + rows) * before for kernel, source, before, rows in _inputs(one, strip))
-    made = max(target * _rows(spec, level, strip) * after for _, level, _, _, target, after in _maps(one))
+    work = max(layer.source * (kernel - 1 + rows) * before for layer, kernel, rows, before in _inputs(one, strip))
+    made = max(layer.target * (strip // layer.scale[0]) * prod(after[1:]) for layer, _, after in one.maps() if layer.taps)
     # twice, because an allocator keeps what was freed (on a CPU 1.7 and 2.5 times were measured)
     return sum(_state(one, strip)) + int(2 * 4 * (work + 3 * made))

@@ -9,7 +9,7 @@ Rows are the first spatial axis. All memory is made once; who makes rows writes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_shiftseg.geometry import Pass, UNetSpec
-from napari_shiftseg.geometry.stream_plan import lags
+from napari_shiftseg.geometry import Pass
 from napari_shiftseg.network.unet import POOL, ConvReLU, InferenceNet
 
 __all__ = ["HeldRows", "Scratch", "Storage", "StreamNet", "WaitingRows", "rectify"]
@@ -189,24 +188,17 @@ class StreamNet:
         self._net, self._spec = net, spec
         parameter = next(net.encoder.parameters())
         storage = Storage(device=parameter.device, dtype=parameter.dtype, layout=layout)
-        scratch, shapes = Scratch(storage), _Shapes(plan)
-        most = [_rows(spec, level, strip) for level in range(spec.levels + 1)]
-        self._encoder = [
-            _Block.of(block, storage, scratch, shapes, rows, one_step) for block, rows in zip(net.encoder, most, strict=True)
-        ]
+        held = _held(plan, "convolution", storage, strip)
+        self._encoder = [_Block.of(block, held, one_step) for block in net.encoder]
         self._skips = [
-            _Skip.of(plan, level, WaitingRows(storage, spec.channels[level], lag + most[level], across))
-            for level, (lag, across) in enumerate(zip(lags(spec), map(_across, plan.skips), strict=True))
+            _Skip.of(plan, pooling.level, WaitingRows(storage, pooling.source, crop[0] + strip // pooling.scale[0], across))
+            for pooling, crop, across in zip(spec.poolings, spec.skip_crops, map(_across, plan.skips), strict=True)
         ]
-        decoder = []
-        for level in reversed(range(spec.levels)):
-            shapes.raise_to(level)
-            decoder.append(_Block.of(net.decoder[level], storage, scratch, shapes, most[level], one_step))
-        self._decoder = decoder[::-1]
+        self._decoder = [_Block.of(block, held, one_step) for block in reversed(net.decoder)][::-1]
         self._head: HeldRows | None = None
         if spec.head_kernel > 1:
             storage = Storage(device=storage.device, dtype=head.weight.dtype, layout=layout)
-            self._head = HeldRows(storage, Scratch(storage), spec.channels[0], strip, shapes.edges, spec.head_kernel)
+            self._head = next(_held(plan, "head", storage, strip))
 
     @torch.inference_mode()
     def push(self, pixels: Tensor) -> Tensor | None:
@@ -246,8 +238,8 @@ class StreamNet:
 
     def skip(self, rows: int) -> None:
         """Let rows pass that would leave all kept rows as they are."""
-        for level, skip in enumerate(self._skips):
-            skip.advance(_rows(self._spec, level, rows))
+        for pooling, skip in zip(self._spec.poolings, self._skips, strict=True):
+            skip.advance(rows // pooling.scale[0])
 
     @property
     def state_bytes(self) -> int:
@@ -271,31 +263,13 @@ class StreamNet:
         return self._head.convolved(head)
 
 
-class _Shapes:
-    """Edges of the maps across the rows, followed through the network."""
-
-    def __init__(self, plan: Pass) -> None:
-        self._plan, self._spec, self._level = plan, plan.spec, 0
-        self.edges = [part.stop - part.start for part in plan.read[1:]]
-
-    def convolve(self) -> list[int]:
-        """Edges before a convolution; goes on to those after it."""
-        before = self.edges
-        self.edges = [edge - k + 1 for edge, k in zip(before, self._spec.kernels[1:], strict=True)]
-        return before
-
-    def pool(self) -> None:
-        """Go on to the next level, if there is one."""
-        if self._level < self._spec.levels:
-            pooled = self._plan.pooled[self._level][1:]
-            factors = self._spec.factors[self._level][1:]
-            self.edges = [(part.stop - part.start) // f for part, f in zip(pooled, factors, strict=True)]
-            self._level += 1
-
-    def raise_to(self, level: int) -> None:
-        """Go on to the decoder of a level."""
-        self._level = self._spec.levels
-        self.edges = list(_across(self._plan.raised[level]))
+def _held(plan: Pass, kind: str, storage: Storage, strip: int) -> Iterator[HeldRows]:
+    """Input of each convolution in the order in which they run, with one scratch for all."""
+    scratch = Scratch(storage)
+    for layer, before, _ in plan.maps():
+        if layer.kind == kind:
+            across = tuple(map(int, before[1:]))
+            yield HeldRows(storage, scratch, layer.source, strip // layer.scale[0], across, layer.kernel[0])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -306,12 +280,9 @@ class _Block:
     inputs: Sequence[HeldRows]
 
     @classmethod
-    def of(cls, block: nn.Module, storage: Storage, scratch: Scratch, shapes: _Shapes, most: int, one_step: bool) -> _Block:
+    def of(cls, block: nn.Module, held: Iterator[HeldRows], one_step: bool) -> _Block:
         convolutions: list[Any] = [layer for layer in block.children() if hasattr(layer, "kernel_size")]
-        inputs = [
-            HeldRows(storage, scratch, conv.in_channels, most, shapes.convolve(), conv.kernel_size[0]) for conv in convolutions
-        ]
-        shapes.pool()
+        inputs = [rows for _, rows in zip(convolutions, held, strict=False)]
         return cls(convolutions=[ConvReLU(conv) for conv in convolutions] if one_step else convolutions, inputs=inputs)
 
     def room(self, count: int) -> Tensor:
@@ -372,8 +343,3 @@ def _part(y: Tensor, window: Sequence[slice], before: int) -> Tensor:
 
 def _across(window: Sequence[slice]) -> tuple[int, ...]:
     return tuple(part.stop - part.start for part in window[1:])
-
-
-def _rows(spec: UNetSpec, level: int, rows: int) -> int:
-    """Rows of a level for so many of the input."""
-    return rows // prod(factor[0] for factor in spec.factors[:level])
