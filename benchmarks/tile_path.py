@@ -16,6 +16,7 @@ Where other programs run, take `--clock cpu` with OMP_NUM_THREADS=1: processor t
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import statistics
@@ -111,11 +112,11 @@ def forms(bench: Bench):
         x, keep = tile_of(net.spec, edge)
         ways = {}
         for name, make, dtype, layout in (
-            ("plain", PlainNet, torch.float32, channels_last(ndim)),
-            ("plain, contiguous", PlainNet, torch.float32, torch.contiguous_format),
+            ("plain", whole, torch.float32, channels_last(ndim)),
+            ("plain, contiguous", whole, torch.float32, torch.contiguous_format),
             ("cropped", InferenceNet, torch.float32, channels_last(ndim)),
             ("cropped, one step", one_step, torch.float32, channels_last(ndim)),
-            ("plain, bfloat16", PlainNet, torch.bfloat16, channels_last(ndim)),
+            ("plain, bfloat16", whole, torch.bfloat16, channels_last(ndim)),
             ("cropped, one step, bfloat16", one_step, torch.bfloat16, channels_last(ndim)),
         ):
             if make is one_step and not unet.one_step_works(ndim, dtype):
@@ -123,6 +124,10 @@ def forms(bench: Bench):
             form, given = ready(make(net), dtype, layout), x.to(dtype).contiguous(memory_format=layout)
             ways[name] = lambda form=form, given=given, keep=keep: form(given, keep).float().numpy()
         yield {"ndim": ndim, "features": features, "levels": levels, "tile": edge, **bench.compare(ways)}
+
+
+def whole(net: UNet) -> PlainNet:
+    return PlainNet(copy.deepcopy(net), net.spec.lattice, net.spec.out_channels).eval()
 
 
 def one_step(net: UNet) -> InferenceNet:
@@ -151,7 +156,7 @@ def border(bench: Bench):
     def run(kind: str) -> np.ndarray:
         form = TILES.inference_form
         if kind == "whole tiles":
-            TILES.inference_form = lambda given, **_: PlainNet(given)
+            TILES.inference_form = lambda given, **_: whole(given)
         try:
             return predict(net, image, plan, device="cpu", method="tiles")
         finally:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.analysis import seam_report as seam_report
     from napari_shiftseg.analysis import verify_tiling as verify_tiling
     from napari_shiftseg.geometry import Lattice as Lattice
+    from napari_shiftseg.geometry import Output as Output
     from napari_shiftseg.geometry import TilePlan as TilePlan
     from napari_shiftseg.geometry import UNetSpec as UNetSpec
     from napari_shiftseg.geometry import plan_tiles as plan_tiles
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "Lattice": "geometry",
+    "Output": "geometry",
     "UNetSpec": "geometry",
     "TilePlan": "geometry",
     "plan_tiles": "geometry",

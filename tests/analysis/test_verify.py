@@ -121,7 +121,7 @@ def test_nan_in_the_output_is_a_difference():
 @pytest.mark.parametrize(
     ("network", "wishes", "error", "says"),
     [
-        (lambda x: x, {}, ModelError, "the spec of the plan states"),
+        (lambda x: x, {}, ModelError, "the lattice states"),
         (nn.Conv2d(7, 1, 1), {}, ModelError, "does not take an input"),
         ("nuclei", {}, ModelError, "give a Model"),
         (None, {"max_pixels": 1}, SettingsError, "two periods per axis"),

@@ -75,7 +75,7 @@ def lines_of(plan: TilePlan | Mapping[str, Any]) -> Lines:
         If the mapping is none of these.
     """
     if isinstance(plan, TilePlan):
-        return Lines(shape=plan.result_shape, period=plan.spec.period, seams=plan.seams())
+        return Lines(shape=plan.result_shape, period=plan.lattice.period, seams=plan.seams())
     try:
         values = plan.get("plan", plan)
         lines = Lines(

@@ -6,18 +6,17 @@ import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from napari_shiftseg.analysis.foreign import Foreign
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage, drain
-from napari_shiftseg.geometry import Tile, TilePlan
+from napari_shiftseg.geometry import Tile, TilePlan, channel_count
 from napari_shiftseg.network import Limits, Model, Prediction, UNet, choose_device, predict_steps
 from napari_shiftseg.network.normalise import ArrayLike
+from napari_shiftseg.network.unet import Network, PlainNet
 
 __all__ = ["TilingCheck", "verify_steps", "verify_tiling"]
 
@@ -32,7 +31,6 @@ _ALONE = (
     "and not tile-exact."
 )
 
-AnyNetwork = Model | UNet | Callable[[Tensor], Tensor]
 Windows = tuple[tuple[slice, slice, slice], ...]
 
 
@@ -45,7 +43,7 @@ class TilingCheck:
     ok : bool
         The largest difference is within the tolerance.
     tolerance, max_difference, mean_difference : float
-        Relative to the largest absolute value of the reference (embedding and foreground logit each have their own).
+        Relative to the largest absolute value of the reference (each output has its own).
     first : Tile or None
         First tile in raster order that differs by more than the tolerance.
     where : tuple of int or None
@@ -76,7 +74,7 @@ class TilingCheck:
 
 
 def verify_tiling(
-    model: AnyNetwork,
+    model: Model | Network,
     image: ArrayLike,
     plan: TilePlan,
     *,
@@ -93,7 +91,7 @@ def verify_tiling(
     Parameters
     ----------
     model : Model, UNet, Module or callable
-        Another network than a `UNet` maps (1, C, *in) to (1, E, *out) with the sizes that `plan.spec` states.
+        Another network than a `UNet` maps (1, C, *in) to (1, E, *out) with the sizes that `plan.lattice` states.
     image : array-like
         (C, *shape), or (*shape) for a network of one channel.
     plan : TilePlan
@@ -134,7 +132,7 @@ def verify_tiling(
 
 
 def verify_steps(
-    model: AnyNetwork,
+    model: Model | Network,
     image: ArrayLike,
     plan: TilePlan,
     *,
@@ -149,7 +147,7 @@ def verify_steps(
     allowed = _allowed(dtype, tolerance)
     if isinstance(normalisation, str) and normalisation not in ("global", "none"):
         raise SettingsError(f"normalisation is {normalisation!r}; give 'global', 'none' or Limits.")
-    network = model if isinstance(model, Model | UNet) else cast(UNet, Foreign(model, plan.spec))
+    network = _as_it_is(model, plan)
     if normalisation == "none" and isinstance(network, Model):
         network = network.module  # a bare network takes intensities as they are
     limits = normalisation if isinstance(normalisation, Limits) else None
@@ -167,6 +165,17 @@ def verify_steps(
     return check if method == "tiles" else replace(check, text=_stream_text(check))
 
 
+def _as_it_is(model: Model | Network, plan: TilePlan) -> Model | Network:
+    """The network, also one that a run by tiles would refuse: what it does there is to be seen."""
+    module = model.module if isinstance(model, Model) else model
+    if isinstance(module, UNet):
+        return model
+    if isinstance(model, Model):
+        return replace(model, module=PlainNet(module, model.lattice, channel_count(model.outputs)))
+    spec = plan.lattice.spec
+    return PlainNet(module, plan.lattice, None if spec is None else spec.out_channels)
+
+
 def _allowed(dtype: str, tolerance: float | None) -> float:
     if tolerance is None:
         return _TOLERANCE.get(_SHORT.get(dtype, dtype), _TOLERANCE["float32"])
@@ -180,15 +189,15 @@ def _allowed(dtype: str, tolerance: float | None) -> float:
 
 def _window(plan: TilePlan, max_pixels: int, free: int) -> tuple[slice, ...]:
     """Largest part of the result that one pass can take: all of it, or whole periods around seams in its middle."""
-    period, memory = plan.spec.period, free // 4 or _DEFAULT_MEMORY
+    period, memory = plan.lattice.period, free // 4 or _DEFAULT_MEMORY
     if max_pixels < prod(2 * p for p in period):
         raise SettingsError(f"max_pixels is {max_pixels}; give {prod(2 * p for p in period)} or more, two periods per axis.")
     edges = list(plan.result_shape)
 
     def too_large() -> bool:
-        context = plan.spec.margin if plan.spec.padding == "valid" else tuple(2 * r for r in plan.spec.reach)
+        context = plan.lattice.margin if plan.lattice.padding == "valid" else tuple(2 * r for r in plan.lattice.reach)
         read = [edge + around for edge, around in zip(edges, context, strict=True)]
-        return prod(edges) > max_pixels or plan.spec.peak_bytes(read) > memory
+        return prod(edges) > max_pixels or plan.lattice.peak_bytes(read) > memory
 
     while too_large() and any(edge > 2 * p for edge, p in zip(edges, period, strict=True)):
         axis = max(range(len(edges)), key=lambda k: edges[k] / period[k])
@@ -199,7 +208,7 @@ def _window(plan: TilePlan, max_pixels: int, free: int) -> tuple[slice, ...]:
 
 def _around_seam(plan: TilePlan, axis: int, edge: int) -> slice:
     """Window of `edge` pixels whose middle is near a seam and whose start has the phase of a tile."""
-    size, period, windows = plan.result_shape[axis], plan.spec.period[axis], plan.axes[axis]
+    size, period, windows = plan.result_shape[axis], plan.lattice.period[axis], plan.axes[axis]
     if edge >= size:
         return slice(0, size)
     seams = plan.seams()[axis]
@@ -232,11 +241,11 @@ def _one_tile(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:
 
 
 def _single_axis(plan: TilePlan, axis: int, tile: tuple[slice, slice, slice], part: slice) -> tuple[slice, slice]:
-    spec, (read, keep, write) = plan.spec, tile
-    period, size = spec.period[axis], part.stop - part.start
-    if spec.padding == "zero":
+    lattice, (read, keep, write) = plan.lattice, tile
+    period, size = lattice.period[axis], part.stop - part.start
+    if lattice.padding == "zero":
         # the border of the image is where the whole image has it, and false zeros stay out of reach
-        halo = -(-spec.reach[axis] // period) * period
+        halo = -(-lattice.reach[axis] // period) * period
         last = plan.pad[axis][0] + plan.image_shape[axis] + plan.pad[axis][1]
         ahead = read.start + keep.start - write.start  # from a result pixel to the padded image
         begin, end = part.start + ahead, part.stop + ahead
@@ -248,7 +257,7 @@ def _single_axis(plan: TilePlan, axis: int, tile: tuple[slice, slice, slice], pa
     start, crop = read.start + ahead, keep.start + (part.start - write.start - ahead)
     back = keep.start // period * period  # a tile that was moved back is undone
     start, crop = start + back, crop - back
-    length = spec.input_size(crop + size, axis)
+    length = lattice.input_size(crop + size, axis)
     return slice(start, start + length), slice(crop, crop + size)
 
 
@@ -257,13 +266,11 @@ def _single_axis(plan: TilePlan, axis: int, tile: tuple[slice, slice, slice], pa
 
 def _differences(tiled: Prediction, reference: Prediction, part: tuple[slice, ...]) -> npt.NDArray[np.float32]:
     """(*window) largest difference of the channels, each kind relative to the largest value of the reference."""
-    pairs = [(tiled.embedding[(slice(None), *part)], reference.embedding)]
-    if reference.foreground is not None and tiled.foreground is not None:
-        pairs.append((tiled.foreground[part][None], reference.foreground[None]))
     largest = []
-    for found, wanted in pairs:
+    for name, wanted in reference.outputs.items():
+        found = tiled.outputs[name][(..., *part)]
         scale = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0))
-        difference = np.abs(found - wanted).max(axis=0) / (scale or 1.0)
+        difference = np.abs(found - wanted).reshape(-1, *wanted.shape[-len(part) :]).max(axis=0) / (scale or 1.0)
         largest.append(np.where(np.isnan(difference), np.inf, difference))
     return np.asarray(np.maximum.reduce(largest), np.float32)
 

@@ -117,7 +117,7 @@ def _limits(model: Model, args: argparse.Namespace, console: Console) -> dict[st
             model.spec, wanted, rates, console, memory=args.memory, write=args.tile, trained=model.record
         )
     if args.measure:
-        found["measured"] = measured_share(model.module, rates, console, args.tile)
+        found["measured"] = measured_share(model.unet, rates, console, args.tile)
     return found
 
 
@@ -126,7 +126,7 @@ def _model_card(model: Model, console: Console) -> dict[str, Any]:
     from napari_shiftseg.io import to_plain
 
     spec, record = model.spec, model.record
-    parameters = sum(p.numel() for p in model.module.parameters())
+    parameters = sum(p.numel() for p in model.unet.parameters())
     console.field("model", describe_model(model))
     console.field("sha256", model.hash)
     console.field("network", ", ".join(f"{key} {value}" for key, value in spec.to_dict().items() if value is not None))

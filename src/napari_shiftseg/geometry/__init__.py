@@ -4,7 +4,7 @@ from napari_shiftseg.geometry.backoff import narrower_stream, smaller_plan
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
 from napari_shiftseg.geometry.cost import Cost, LayerCost, layer_costs, network_cost, plan_cost
 from napari_shiftseg.geometry.coverage import AxisCoverage, Coverage, Trained, Zeros, coverage, inner_part
-from napari_shiftseg.geometry.lattice import Lattice
+from napari_shiftseg.geometry.lattice import Activation, Lattice, Meaning, Output, channel_count, named_outputs
 from napari_shiftseg.geometry.methods import METHODS, Method, MethodCost, choose_method, describe_methods
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.part import plan_part
@@ -17,6 +17,7 @@ from napari_shiftseg.geometry.walk import Layer, Pass
 __all__ = [
     "METHODS",
     "NAIVE",
+    "Activation",
     "AxisCoverage",
     "Block",
     "BlockGrid",
@@ -26,9 +27,11 @@ __all__ = [
     "Lattice",
     "Layer",
     "LayerCost",
+    "Meaning",
     "Method",
     "MethodCost",
     "Naive",
+    "Output",
     "Pass",
     "Ruling",
     "StreamPlan",
@@ -41,6 +44,7 @@ __all__ = [
     "Window",
     "Zeros",
     "as_lattice",
+    "channel_count",
     "choose_method",
     "counted",
     "coverage",
@@ -49,6 +53,7 @@ __all__ = [
     "judge",
     "layer_costs",
     "naive_plan",
+    "named_outputs",
     "narrower_stream",
     "network_cost",
     "plan_again",

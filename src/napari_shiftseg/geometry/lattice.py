@@ -1,19 +1,22 @@
-"""`Lattice`: what a plan of tiles needs to know of a network, whatever its layers are."""
+"""What is known of a network whatever its layers are: `Lattice`, for plans of tiles, and `Output`, what its channels say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import isfinite, prod
 from operator import index
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from napari_shiftseg.errors import SettingsError, SizeError
 
 if TYPE_CHECKING:
     from napari_shiftseg.geometry.spec import UNetSpec
 
-__all__ = ["Lattice"]
+__all__ = ["Activation", "Lattice", "Meaning", "Output", "channel_count", "named_outputs"]
+
+Activation = Literal["linear", "sigmoid"]
+Meaning = Literal["code", "offset", "probability", "value"]
 
 # What a U-Net with four poolings and 64 features takes (Ronneberger et al. 2015), by the counts of `UNetSpec`: of a network
 # of which nothing is known it is better to expect too much.
@@ -224,3 +227,90 @@ class Lattice:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         return {**plain, "spec": None if self.spec is None else self.spec.to_dict()}
+
+    def same_sizes(self, other: Lattice) -> bool:
+        """Whether both take, give and see the same, so that a plan of one is a plan of the other."""
+        names = ("ndim", "padding", "in_channels", "period", "margin", "reach", "smallest")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Channels of a network's output that say one thing.
+
+    Parameters
+    ----------
+    name : str
+        "embedding" is what instances are clustered by, "foreground" where they are.
+    channels : slice
+        Where they lie in the output.
+    activation : {"linear", "sigmoid"}
+        What makes values of the channels.
+    meaning : {"code", "offset", "probability", "value"}
+        A free embedding; an embedding whose first `ndim` channels are offsets from a pixel to the centre of its object, pixels;
+        a probability; or any other value.
+
+    Raises
+    ------
+    SettingsError
+        If a value is none of these, or there is no channel.
+
+    >>> Output(name="embedding", channels=slice(0, 3)).shape((40, 50))
+    (3, 40, 50)
+    >>> Output(name="foreground", channels=slice(3, 4), activation="sigmoid", meaning="probability").shape((40, 50))
+    (40, 50)
+    """
+
+    name: str
+    channels: slice
+    activation: Activation = "linear"
+    meaning: Meaning = "code"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise SettingsError(f"the name of an output is {self.name!r}; give a word such as 'embedding'.")
+        if self.activation not in get_args(Activation):
+            raise SettingsError(f"activation is {self.activation!r}; give 'linear' or 'sigmoid'.")
+        if self.meaning not in get_args(Meaning):
+            raise SettingsError(f"meaning is {self.meaning!r}; give {', '.join(map(repr, get_args(Meaning)))}.")
+        part = self.channels
+        whole = isinstance(part, slice) and isinstance(part.start, int | None) and isinstance(part.stop, int)
+        if not whole or part.step not in (None, 1) or not 0 <= (part.start or 0) < part.stop:
+            raise SettingsError(f"the channels of {self.name!r} are {part!r}; give a slice with an end, such as slice(0, 3).")
+        object.__setattr__(self, "channels", slice(part.start or 0, part.stop))
+
+    @property
+    def count(self) -> int:
+        """Number of channels."""
+        return int(self.channels.stop - self.channels.start)
+
+    @property
+    def vector(self) -> bool:
+        """Whether a pixel has a vector of values, and an array of them a channel axis; else it has one value."""
+        return self.count > 1 or self.meaning in ("code", "offset")
+
+    def shape(self, pixels: Sequence[int]) -> tuple[int, ...]:
+        """Shape of its array over so many pixels per axis."""
+        return (self.count, *pixels) if self.vector else tuple(pixels)
+
+
+def named_outputs(outputs: Iterable[Output]) -> dict[str, Output]:
+    """Outputs by their names.
+
+    Raises
+    ------
+    SettingsError
+        If there are none, or two of one name.
+    """
+    listed = tuple(outputs)
+    if not listed or not all(isinstance(output, Output) for output in listed):
+        raise SettingsError(f"the outputs of the network are {listed!r}; give one Output or more.")
+    named = {output.name: output for output in listed}
+    if len(named) < len(listed):
+        raise SettingsError(f"outputs are named {', '.join(o.name for o in listed)}; give each a name of its own.")
+    return named
+
+
+def channel_count(outputs: Mapping[str, Output]) -> int:
+    """Channels that a network with these outputs gives."""
+    return max(int(output.channels.stop) for output in outputs.values())

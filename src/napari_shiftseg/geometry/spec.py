@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, Literal, overload
 
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.geometry.lattice import Lattice
+from napari_shiftseg.geometry.lattice import Lattice, Meaning, Output, channel_count, named_outputs
 from napari_shiftseg.geometry.walk import Layer, Map, layers_of, lost, maps, sees
 
 __all__ = ["UNetSpec", "as_lattice"]
@@ -115,8 +115,23 @@ class UNetSpec:
 
     @property
     def out_channels(self) -> int:
-        """Channels of the network's output: embedding, then the foreground logit if there is one."""
-        return self.embedding_dim + int(self.foreground)
+        """Channels of the network's output."""
+        return channel_count(self.outputs)
+
+    @property
+    def outputs(self) -> dict[str, Output]:
+        """What the channels of the network's output say, by name, in their order.
+
+        >>> {name: output.channels for name, output in UNetSpec(foreground=True).outputs.items()}
+        {'embedding': slice(0, 3, None), 'foreground': slice(3, 4, None)}
+        """
+        count = self.embedding_dim
+        meaning: Meaning = "offset" if self.coordinates else "code"
+        outputs = [Output(name="embedding", channels=slice(0, count), meaning=meaning)]
+        if self.foreground:
+            last = slice(count, count + 1)
+            outputs.append(Output(name="foreground", channels=last, activation="sigmoid", meaning="probability"))
+        return named_outputs(outputs)
 
     @property
     def period(self) -> tuple[int, ...]:

@@ -92,7 +92,7 @@ def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None
     Path
         Of the written file.
     """
-    module = model.module if isinstance(model, Model) else model
+    module = model.unet if isinstance(model, Model) else model
     if record is None and isinstance(model, Model):
         record = model.record
     path = Path(path)

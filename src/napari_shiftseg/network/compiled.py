@@ -41,6 +41,7 @@ class CompiledNet(nn.Module):
     def __init__(self, form: InferenceNet, dtype: torch.dtype) -> None:
         super().__init__()
         self.spec: UNetSpec = form.spec
+        self.layout = torch.contiguous_format
         self.form = form
         self._hints = {"INFERENCE_PRECISION_HINT": _PRECISION[dtype], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         self._kinds: OrderedDict[Any, Any] = OrderedDict()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,18 @@ from scipy.special import expit
 
 from napari_shiftseg.errors import ImageError, ModelError, OutOfMemoryError, SettingsError
 from napari_shiftseg.events import Event, Stage, TileDone, drain
-from napari_shiftseg.geometry import Method, StreamPlan, TilePlan, Window, choose_method, narrower_stream, smaller_plan
+from napari_shiftseg.geometry import (
+    Method,
+    Output,
+    StreamPlan,
+    TilePlan,
+    Window,
+    channel_count,
+    choose_method,
+    named_outputs,
+    narrower_stream,
+    smaller_plan,
+)
 from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.device import (
     Device,
@@ -28,7 +39,7 @@ from napari_shiftseg.network.device import (
 )
 from napari_shiftseg.network.normalise import ArrayLike, Limits, Normalisation
 from napari_shiftseg.network.record import Model
-from napari_shiftseg.network.unet import UNet
+from napari_shiftseg.network.unet import Network, PlainNet, UNet, plain_net
 from napari_shiftseg.network.windows import (
     ConstantTiles,
     computed_strips,
@@ -52,11 +63,8 @@ class Prediction:
 
     Attributes
     ----------
-    embedding : array
-        (E, *shape) float32; with coordinates, the first `ndim` channels are offsets in pixels (`label_instances` adds the
-        coordinates in double precision: in float32 a large image would round them to more than the tolerance).
-    foreground : ndarray or None
-        (*shape) float32 probability.
+    outputs : mapping of str to array
+        What the network says by name, float32: (count, *shape) of a vector, (*shape) of a single value.
     device : Device
         Where it ran.
     plan : TilePlan
@@ -65,15 +73,35 @@ class Prediction:
         Its columns and strips, where it ran as a stream.
     """
 
-    embedding: Any
-    foreground: npt.NDArray[np.float32] | None
+    outputs: Mapping[str, Any]
     device: Device
     plan: TilePlan
     stream: StreamPlan | None = None
 
+    @property
+    def embedding(self) -> Any:
+        """What instances are clustered by, (E, *shape) float32.
+
+        Of offsets (`Output.meaning`) the first `ndim` channels are pixels, to which `label_instances` adds the coordinates in
+        double precision: in float32 a large image would round them to more than the tolerance.
+
+        Raises
+        ------
+        ModelError
+            If the network has no output of that name.
+        """
+        if "embedding" not in self.outputs:
+            raise ModelError(f"no output of the network is named 'embedding', only {', '.join(self.outputs)}; name one so.")
+        return self.outputs["embedding"]
+
+    @property
+    def foreground(self) -> Any:
+        """(*shape) float32 probability, or None."""
+        return self.outputs.get("foreground")
+
 
 def predict(
-    model: Model | UNet,
+    model: Model | Network,
     image: ArrayLike,
     plan: TilePlan,
     device: str = "auto",
@@ -88,13 +116,13 @@ def predict(
 
     Parameters
     ----------
-    model : Model or UNet
-        A `Model` brings its normalisation, which is computed once from the whole image; a bare `UNet` takes intensities as
-        they are.
+    model : Model, UNet, Module or callable
+        A `Model` brings its normalisation, which is computed once from the whole image; a bare network takes intensities as
+        they are, and one that is not a `UNet` has the sizes that the plan's lattice states, and embeds with all its channels.
     image : array-like
         (C, *shape), or (*shape) for a network of one channel; read tile by tile.
     plan : TilePlan
-        Made for the image's spatial shape.
+        Made for the image's spatial shape, and the network's lattice.
     device : str
         "auto", "cpu", "openvino", "cuda", ...
     out : array or zarr array, optional
@@ -126,7 +154,7 @@ def predict(
 
 
 def predict_steps(
-    model: Model | UNet,
+    model: Model | Network,
     image: ArrayLike,
     plan: TilePlan,
     *,
@@ -156,6 +184,8 @@ def predict_steps(
         Intensities that become 0 and 1, where the image is a part of something larger (one frame of a series).
     deterministic : bool
         Run only algorithms that give equal bits in each run, and fixed tiles.
+    out : array or mapping of str to array, optional
+        The embedding, or outputs by name, filled in place.
     known : ConstantTiles, optional
         Outputs of constant tiles that earlier calls with this network and these settings found.
     device
@@ -168,9 +198,10 @@ def predict_steps(
 
     Other parameters as in `predict`.
     """
-    module = model.module if isinstance(model, Model) else model
+    outputs, module = _outputs(model, plan), _runnable(model, plan)
     image = _with_channels(image, plan)
-    _check(module, image, plan, out)
+    _check(module, image, plan)
+    canvas = _Canvas(outputs, plan.result_shape, out)
     chosen = device if isinstance(device, Device) else choose_device(device)
     choose_dtype(dtype, chosen)
     if not isinstance(method, StreamPlan):
@@ -180,17 +211,14 @@ def predict_steps(
         record = model.record if isinstance(model, Model) else None
         normalisation = record.normalisation if record else Normalisation(low=0, high=0)
         limits = normalisation.limits(image)
-    spec = module.spec
-    embedding = np.empty((spec.embedding_dim, *plan.result_shape), np.float32) if out is None else out
-    foreground = np.empty(plan.result_shape, np.float32) if spec.foreground else None
     options: Any = {"device": chosen, "dtype": dtype, "limits": limits}
 
     def by_strips(stream: StreamPlan) -> Generator[TileDone]:
-        return _pasted(computed_strips(module, image, stream, **options), embedding, foreground, stream.steps)
+        return _pasted(computed_strips(cast(UNet, module), image, stream, **options), canvas, stream.steps)
 
     def by_tiles(plan: TilePlan) -> Generator[TileDone]:
         blocks = computed_tiles(module, image, plan, deterministic=deterministic, known=known, **options)
-        return _pasted(blocks, embedding, foreground, len(plan))
+        return _pasted(blocks, canvas, len(plan))
 
     if stream is not None:
         stream = yield from _streamed(by_strips, stream, instead, chosen)
@@ -198,7 +226,7 @@ def predict_steps(
         if chosen.compiled:
             yield Stage(done=0, total=len(plan), text="OpenVINO compiles the network for each kind of tile first")
         plan = yield from _tiled(by_tiles, fitting_plan(module, plan, chosen, dtype), chosen)
-    return Prediction(embedding=embedding, foreground=foreground, device=chosen, plan=plan, stream=stream)
+    return Prediction(outputs=canvas.arrays, device=chosen, plan=plan, stream=stream)
 
 
 def _streamed(
@@ -241,18 +269,72 @@ def _tiled(run: Callable[[TilePlan], Generator[TileDone]], plan: TilePlan, devic
         yield Stage(done=0, total=len(plan), text=f"memory ran out; again with tiles of {edges} px")
 
 
-def _pasted(
-    blocks: Generator[tuple[Window, npt.NDArray[np.float32]]], embedding: Any, foreground: Any, total: int
-) -> Generator[TileDone]:
+def _pasted(blocks: Generator[tuple[Window, npt.NDArray[np.float32]]], canvas: _Canvas, total: int) -> Generator[TileDone]:
     """Paste each block where it belongs, and say so."""
-    target = _target(embedding)
     with closing(blocks):
         for index, (write, block) in enumerate(blocks):
-            values = block[: embedding.shape[0]]
-            target[(slice(None), *write)] = torch.from_numpy(values) if target is not embedding else values
-            if foreground is not None:
-                foreground[write] = expit(block[embedding.shape[0]])
+            canvas.paste(write, block)
             yield TileDone(done=index + 1, total=total, write=write)
+
+
+class _Canvas:
+    """The arrays that blocks are pasted into, by the names of the outputs.
+
+    Parameters
+    ----------
+    outputs : mapping of str to Output or None
+        None makes an embedding of all channels that the first block has.
+    shape : tuple of int
+        Of the result, pixels.
+    out : array, mapping of str to array or None
+        Arrays that are there already.
+    """
+
+    def __init__(self, outputs: Mapping[str, Output] | None, shape: tuple[int, ...], out: Any) -> None:
+        self._shape = shape
+        self.arrays: dict[str, Any] = dict(out) if isinstance(out, Mapping) else {} if out is None else {"embedding": out}
+        self._outputs: Mapping[str, Output] = {}
+        self._targets: dict[str, Any] = {}
+        if outputs is None and "embedding" in self.arrays:
+            outputs = _whole_output(self.arrays["embedding"].shape[0])
+        if outputs is not None:
+            self._prepare(outputs)
+
+    def _prepare(self, outputs: Mapping[str, Output]) -> None:
+        self._outputs = outputs
+        for name, array in self.arrays.items():
+            if name not in outputs:
+                raise ModelError(
+                    f"an array to fill was given for {name!r}, which the network does not give; name {' or '.join(outputs)}."
+                )
+            _check_array(array, outputs[name].shape(self._shape))
+        for name, output in outputs.items():
+            if name not in self.arrays:
+                self.arrays[name] = np.empty(output.shape(self._shape), np.float32)
+        self.arrays = {name: self.arrays[name] for name in outputs}
+        self._targets = {name: _target(self.arrays[name]) if outputs[name].vector else self.arrays[name] for name in outputs}
+
+    def paste(self, write: Window, block: npt.NDArray[np.float32]) -> None:
+        """A block (channels, *write)."""
+        if not self._outputs:
+            self._prepare(_whole_output(len(block)))
+        for name, output in self._outputs.items():
+            values = block[output.channels] if output.vector else block[output.channels.start]
+            values = expit(values) if output.activation == "sigmoid" else values
+            target = self._targets[name]
+            place = (slice(None), *write) if output.vector else write
+            target[place] = torch.from_numpy(values) if target is not self.arrays[name] else values
+
+
+def _whole_output(channels: int) -> dict[str, Output]:
+    return named_outputs([Output(name="embedding", channels=slice(0, channels))])
+
+
+def _check_array(array: Any, wanted: tuple[int, ...]) -> None:
+    if tuple(array.shape) != wanted:
+        raise ImageError(f"the array to fill has shape {tuple(array.shape)}; give {wanted}.")
+    if np.dtype(array.dtype).kind != "f":
+        raise ImageError(f"the array to fill has type {array.dtype}, which would cut off decimals; give float32.")
 
 
 def _target(embedding: Any) -> Any:
@@ -263,8 +345,39 @@ def _target(embedding: Any) -> Any:
         return embedding
 
 
+def _outputs(model: Model | Network, plan: TilePlan) -> Mapping[str, Output] | None:
+    """What the channels of a network say; None if nothing says so."""
+    if isinstance(model, Model):
+        return model.outputs
+    spec = model.spec if isinstance(model, UNet) else plan.lattice.spec
+    return None if spec is None else spec.outputs
+
+
+def _runnable(model: Model | Network, plan: TilePlan) -> UNet | PlainNet:
+    """The network in the form that the loops know.
+
+    Raises
+    ------
+    ModelError
+        If the plan is not one for it.
+    """
+    module = model.module if isinstance(model, Model) else model
+    if isinstance(module, UNet):
+        lattice = module.spec.lattice
+        fits = lattice.same_sizes(plan.lattice) and plan.lattice.spec in (None, module.spec)
+    else:
+        lattice = model.lattice if isinstance(model, Model) else plan.lattice
+        fits = lattice.same_sizes(plan.lattice)
+    if not fits:
+        raise ModelError("the tile plan was made for another network; make it with plan_tiles(model.lattice, ...).")
+    if isinstance(module, UNet):
+        return module
+    outputs = _outputs(model, plan)
+    return plain_net(module, lattice, None if outputs is None else channel_count(outputs), len(plan))
+
+
 def _stream(
-    module: UNet, image: ArrayLike, plan: TilePlan, method: Method | StreamPlan, wish: Any, deterministic: bool
+    module: UNet | PlainNet, image: ArrayLike, plan: TilePlan, method: Method | StreamPlan, wish: Any, deterministic: bool
 ) -> StreamPlan | None:
     """The streamed plan, or None where tiles run."""
     if isinstance(method, StreamPlan):
@@ -280,7 +393,7 @@ def _stream(
 
 
 def _with_channels(image: ArrayLike, plan: TilePlan) -> ArrayLike:
-    if len(image.shape) == plan.spec.ndim:
+    if len(image.shape) == plan.lattice.ndim:
         return np.asarray(image)[None] if isinstance(image, np.ndarray) else _OneChannel(image)
     return image
 
@@ -307,25 +420,18 @@ class _OneChannel:
         return np.asarray(self.image[key[1:]])[None]
 
 
-def _check(module: UNet, image: ArrayLike, plan: TilePlan, out: Any) -> None:
-    spec = module.spec
-    if spec != plan.spec:
-        raise ModelError("the tile plan was made for another network; make it with plan_tiles(model.spec, ...).")
+def _check(module: UNet | PlainNet, image: ArrayLike, plan: TilePlan) -> None:
+    channels = module.lattice.in_channels if isinstance(module, PlainNet) else module.spec.in_channels
     if tuple(image.shape[1:]) != plan.image_shape:
         raise ImageError(
             f"the tile plan was made for an image of {plan.image_shape} px, but the image has {tuple(image.shape[1:])}; "
             "make the plan with the image's spatial shape, and give channels first."
         )
-    if image.shape[0] != spec.in_channels:
-        raise ImageError.of_channels(image.shape[0], spec.in_channels)
-    wanted = (spec.embedding_dim, *plan.result_shape)
-    if out is not None and tuple(out.shape) != wanted:
-        raise ImageError(f"the array to fill has shape {tuple(out.shape)}; give {wanted}.")
-    if out is not None and np.dtype(out.dtype).kind != "f":
-        raise ImageError(f"the array to fill has type {out.dtype}, which would cut off decimals; give float32.")
+    if image.shape[0] != channels:
+        raise ImageError.of_channels(image.shape[0], channels)
 
 
-def fitting_plan(module: UNet, plan: TilePlan, device: Device, dtype: str) -> TilePlan:
+def fitting_plan(module: UNet | PlainNet, plan: TilePlan, device: Device, dtype: str) -> TilePlan:
     """The plan, or one of smaller tiles and the same result if a tile takes more memory than there is.
 
     Only tile sizes that nobody wished for are changed, and only GPUs are tried: a CPU has the memory that it says.
@@ -341,7 +447,7 @@ def fitting_plan(module: UNet, plan: TilePlan, device: Device, dtype: str) -> Ti
 
 
 @torch.inference_mode()
-def _peak(module: UNet, plan: TilePlan, device: Device, dtype: str) -> float:
+def _peak(module: UNet | PlainNet, plan: TilePlan, device: Device, dtype: str) -> float:
     """Memory that the largest tile takes beside what was there before, bytes; infinite if there is not enough."""
     where = device.torch_device
     try:
@@ -349,7 +455,7 @@ def _peak(module: UNet, plan: TilePlan, device: Device, dtype: str) -> float:
             net = ready_network(module, device, dtype, tiled=True)
             before = torch.cuda.memory_allocated(where)
             torch.cuda.reset_peak_memory_stats(where)
-            x = torch.zeros((1, plan.spec.in_channels, *plan.read), dtype=next(net.parameters()).dtype, device=where)
+            x = torch.zeros((1, plan.lattice.in_channels, *plan.read), dtype=next(net.parameters()).dtype, device=where)
             net(x, tuple(max(axis, key=lambda tile: tile[0].stop - tile[0].start)[1] for axis in plan.axes))
             torch.cuda.synchronize(where)
             return torch.cuda.max_memory_allocated(where) - before

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.errors import ModelError
+from napari_shiftseg.geometry import Lattice, Output, UNetSpec, named_outputs
 from napari_shiftseg.network.normalise import Normalisation
-from napari_shiftseg.network.unet import UNet
+from napari_shiftseg.network.unet import Network, UNet
 
 __all__ = ["Clustering", "Known", "Model", "ModelRecord", "Polarity", "Ranges"]
 
@@ -117,24 +118,80 @@ class ModelRecord:
         return asdict(self)
 
 
+_NONE: Any = None  # of what a model fills in itself
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Model:
-    """A network with its description.
+    """A network with its description: a `UNet` has one, of any other network it is given.
 
     Attributes
     ----------
+    module : UNet, Module or callable
+        (B, C, *in) -> (B, channels, *out); runs in evaluation mode.
     spec : UNetSpec
+        Of a `UNet`; None for another network.
+    lattice : Lattice
+        The sizes of the network, stated or found (`probe_period(module).lattice`).
+    outputs : mapping of str to Output
+        What its channels say, by name; given as a sequence of `Output`.
     record : ModelRecord or None
         None for a network without a known training.
-    module : UNet
-        In evaluation mode.
     name : str
     hash : str
         SHA-256 of the model file, hexadecimal; empty for a model that was never saved.
+
+    Raises
+    ------
+    ModelError
+        If the network does not say its sizes or outputs itself and they are not given.
+
+    >>> from napari_shiftseg import Lattice, Output
+    >>> outputs = (Output(name="embedding", channels=slice(0, 1)),)
+    >>> model = Model(module=lambda x: 2 * x, lattice=Lattice(period=(1, 1), reach=(0, 0)), outputs=outputs)
+    >>> model.lattice.padding, list(model.outputs)
+    ('zero', ['embedding'])
     """
 
-    spec: UNetSpec
-    module: UNet
+    module: Network
+    spec: UNetSpec = _NONE
+    lattice: Lattice = _NONE
+    outputs: Mapping[str, Output] = field(default_factory=dict)
     record: ModelRecord | None = None
     name: str = "unnamed"
     hash: str = ""
+
+    def __post_init__(self) -> None:
+        spec, lattice, outputs = self.spec, self.lattice, self.outputs
+        if spec is None and (lattice is None or isinstance(self.module, UNet)):
+            spec = getattr(self.module, "spec", None)
+        if isinstance(spec, UNetSpec):
+            object.__setattr__(self, "spec", spec)
+            lattice, outputs = spec.lattice, outputs or spec.outputs
+        if not callable(self.module):
+            raise ModelError(f"a {type(self.module).__name__} was given as the network; give a Module or a callable.")
+        if not isinstance(lattice, Lattice):
+            raise ModelError(
+                f"nothing says which sizes {type(self.module).__name__!r} takes and how far it sees; give a lattice: state it "
+                "(Lattice), or take probe_period(module).lattice."
+            )
+        if not outputs:
+            raise ModelError(
+                f"nothing says what the channels of {type(self.module).__name__!r} mean; give outputs, such as "
+                "(Output(name='embedding', channels=slice(0, 3)),)."
+            )
+        object.__setattr__(self, "lattice", lattice)
+        object.__setattr__(self, "outputs", named_outputs(outputs.values() if isinstance(outputs, Mapping) else outputs))
+
+    @property
+    def unet(self) -> UNet:
+        """The network, for what needs its layers.
+
+        Raises
+        ------
+        ModelError
+            If it is no `UNet`.
+        """
+        if not isinstance(self.module, UNet):
+            raise ModelError(f"{type(self.module).__name__!r} was given where the layers of a UNet are needed; give a UNet.")
+        return self.module

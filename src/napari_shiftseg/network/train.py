@@ -343,16 +343,16 @@ def _neighbouring_tiles(net: UNet, pixels: Tensor, labels: Tensor, settings: Tra
 
 
 def _loss(out: Tensor, labels: Tensor, positions: Tensor, settings: TrainSettings) -> dict[str, Tensor]:
-    spec = settings.spec
-    embedding = out[: spec.embedding_dim]
-    if spec.coordinates:
+    spec, outputs = settings.spec, settings.spec.outputs
+    embedding, offsets = out[outputs["embedding"].channels], outputs["embedding"].meaning == "offset"
+    if offsets:
         embedding = torch.cat([embedding[: spec.ndim] + positions, embedding[spec.ndim :]])
     parts = discriminative_loss(
         embedding,
         labels,
         delta_var=settings.delta_var,
         delta_dist=settings.delta_dist,
-        gamma=0.0 if spec.coordinates else settings.gamma,  # the length of a coordinate means nothing
+        gamma=0.0 if offsets else settings.gamma,  # the length of a coordinate means nothing
         background_is_instance=settings.background_is_instance,
         ignore=IGNORE,
         neighbours=settings.push_distance,
@@ -360,8 +360,8 @@ def _loss(out: Tensor, labels: Tensor, positions: Tensor, settings: TrainSetting
     )
     loss = settings.embedding_weight * parts.total
     foreground = torch.zeros_like(loss)
-    if spec.foreground:
-        foreground = foreground_loss(out[spec.embedding_dim], labels, ignore=IGNORE)
+    if "foreground" in outputs:
+        foreground = foreground_loss(out[outputs["foreground"].channels.start], labels, ignore=IGNORE)
         loss = loss + settings.foreground_weight * foreground
     return {"loss": loss, "pull": parts.pull, "push": parts.push, "foreground": foreground}
 

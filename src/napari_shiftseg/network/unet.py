@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -12,13 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.geometry import Pass, UNetSpec, Window
+from napari_shiftseg.errors import ModelError, SettingsError, memory_ran_out
+from napari_shiftseg.geometry import Lattice, Pass, UNetSpec, Window
 from napari_shiftseg.network.device import channels_last
 
-__all__ = ["POOL", "ConvReLU", "InferenceNet", "PlainNet", "UNet", "fused", "inference_form", "one_step_works"]
+__all__ = [
+    "POOL",
+    "ConvReLU",
+    "InferenceNet",
+    "Network",
+    "PlainNet",
+    "UNet",
+    "fused",
+    "inference_form",
+    "one_step_works",
+    "plain_net",
+]
 
 # per number of axes; typed loosely, because torch types sizes per number of axes
 _CONV: Any = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -26,6 +39,12 @@ _TRANSPOSED: Any = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTran
 _NORM: Any = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 POOL: Any = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 """Max pooling `(x, factor)` per number of axes."""
+Network = Callable[[Tensor], Tensor]
+"""(B, C, *in) -> (B, channels, *out): a Module, or anything else that can be called."""
+
+# Layers that average or compare over all pixels that they are given.
+_OF_ALL_PIXELS = (nn.GroupNorm, nn.MultiheadAttention, _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)
+
 _FUNCTION: Any = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _RAISING = (nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -134,6 +153,7 @@ class InferenceNet(nn.Module):
     def __init__(self, net: UNet, *, fold: bool | None = None, one_step: bool = False) -> None:
         super().__init__()
         self.spec: UNetSpec = net.spec
+        self.layout = channels_last(net.spec.ndim)
         self.encoder = nn.ModuleList(_folded(block) for block in net.encoder)
         self.decoder = nn.ModuleList(_folded(block) for block in net.decoder)
         self.up = copy.deepcopy(net.up)
@@ -249,19 +269,96 @@ def _spread(x: Tensor, factor: tuple[int, ...]) -> Tensor:
 
 
 class PlainNet(nn.Module):
-    """Any other network with the face of a `UNet`: the whole output is computed, and cropped."""
+    """Any other network: its whole output is computed, checked and cropped.
 
-    def __init__(self, net: nn.Module) -> None:
+    Parameters
+    ----------
+    net : Module or callable
+        (B, C, *in) -> (B, channels, *out); a callable is given float32.
+    lattice : Lattice
+        States the sizes; the network's inside may be anything. Of an output that is larger than stated, as one without the
+        pixels that see zeros is, the centre counts.
+    channels : int, optional
+        Of the output, as stated.
+
+    Raises
+    ------
+    ModelError
+        In `forward`, if the network fails or its output is not as stated.
+    """
+
+    def __init__(self, net: Network, lattice: Lattice, channels: int | None = None) -> None:
         super().__init__()
-        self.spec: UNetSpec = net.spec  # type: ignore[assignment]
-        self.net = copy.deepcopy(net)
-        self.head: Any = self.net.head
-        self.eval().requires_grad_(False)
+        if not callable(net):
+            raise ModelError(f"a {type(net).__name__} was given as the network; give a Model, a Module or a callable.")
+        self.lattice, self.channels = lattice, channels
+        # the first parameter says which number format is wanted: a callable has none
+        self.number = nn.Parameter(torch.zeros(1, device="cpu"), requires_grad=False)
+        self.net = net if isinstance(net, nn.Module) else lambda x: net(x.float())
+        # layers of others may want their pixels in the usual order
+        self.layout = channels_last(lattice.ndim) if isinstance(net, UNet) else torch.contiguous_format
+
+    @property
+    def head(self) -> nn.Module | None:
+        """The last layer, which runs in float32, if it is known."""
+        return self.net.head if isinstance(self.net, UNet) else None
 
     def forward(self, x: Tensor, keep: Window) -> Tensor:
-        """Window `keep` of the output, (B, out_channels, *keep), of an input (B, C, *in)."""
-        y: Tensor = self.net(x)
-        return y[(slice(None), slice(None), *keep)]
+        """Window `keep` of the output, (B, channels, *keep), of an input (B, C, *in)."""
+        return _part(self._centre(x, self._whole(x)), keep)
+
+    def _whole(self, x: Tensor) -> Tensor:
+        try:
+            y: Any = self.net(x)
+        except Exception as exc:  # whatever a stranger's code raises
+            if memory_ran_out(exc):
+                raise
+            raise ModelError(
+                f"the network does not take an input of shape {tuple(x.shape)} ({_first_line(exc)}); state the sizes "
+                "that it takes (Lattice.smallest), or take those that probe_period finds."
+            ) from exc
+        channels = self.channels or (y.shape[1] if isinstance(y, Tensor) and y.ndim > 1 else 1)
+        wanted = (len(x), channels, *self.lattice.output_size(tuple(x.shape[2:])))
+        found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        if not isinstance(y, Tensor) or y.ndim != x.ndim or y.shape[:2] != wanted[:2] or not self._fits(x, y, wanted):
+            raise ModelError(
+                f"the network made {found} of an input of shape {tuple(x.shape)}, where the lattice states {wanted}; "
+                "state the margin and the outputs that it has."
+            )
+        return y
+
+    def _fits(self, x: Tensor, y: Tensor, wanted: Sequence[int]) -> bool:
+        """Whether the output has the stated size, or more around it that is cropped."""
+        return all(
+            have == least or (any(self.lattice.margin) and least < have <= edge and (have - least) % 2 == 0)
+            for edge, have, least in zip(x.shape[2:], y.shape[2:], wanted[2:], strict=True)
+        )
+
+    def _centre(self, x: Tensor, y: Tensor) -> Tensor:
+        stated = self.lattice.output_size(tuple(x.shape[2:]))
+        starts = [(have - size) // 2 for have, size in zip(y.shape[2:], stated, strict=True)]
+        return _part(y, tuple(slice(start, start + size) for start, size in zip(starts, stated, strict=True)))
+
+
+def plain_net(net: Network, lattice: Lattice, channels: int | None, tiles: int) -> PlainNet:
+    """A network that is not a `UNet`, as it runs over so many tiles.
+
+    Raises
+    ------
+    ModelError
+        If there are several, and a layer gives something else for each tile than for one pass.
+    """
+    if isinstance(net, PlainNet):
+        return net
+    layers = net.named_modules() if isinstance(net, nn.Module) and tiles > 1 else ()
+    for name, layer in layers:
+        if isinstance(layer, _OF_ALL_PIXELS) or (isinstance(layer, _NormBase) and layer.running_mean is None):
+            raise ModelError(
+                f"the layer {name!r} ({type(layer).__name__}) of the network depends on all pixels that it is given, so "
+                f"{tiles} tiles would not give what one pass gives; take one tile as large as the image, or a network without "
+                "such layers."
+            )
+    return PlainNet(net, lattice, channels)
 
 
 def inference_form(net: nn.Module, *, fold: bool | None = None, one_step: bool = False) -> InferenceNet | PlainNet:
@@ -274,7 +371,21 @@ def inference_form(net: nn.Module, *, fold: bool | None = None, one_step: bool =
     """
     if isinstance(net, UNet) and type(net).forward is UNet.forward and net.spec.padding == "valid":
         return InferenceNet(net, fold=fold, one_step=one_step)
-    return PlainNet(net)
+    if isinstance(net, UNet):
+        net = PlainNet(net, net.spec.lattice, net.spec.out_channels)
+    try:
+        form: Any = copy.deepcopy(net)
+    except (RuntimeError, TypeError, ValueError) as exc:
+        if memory_ran_out(exc):
+            raise
+        raise ModelError(
+            f"the network cannot be copied ({_first_line(exc)}), and a run leaves it as it is; give a function that calls it."
+        ) from exc
+    return form.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).strip().splitlines()[0][:120] if str(exc).strip() else type(exc).__name__
 
 
 @lru_cache(maxsize=256)  # the tiles of a plan are of a handful of kinds

@@ -202,7 +202,9 @@ class ConstantTiles:
         return block
 
 
-def ready_network(module: UNet, device: Device, dtype: str, *, tiled: bool = False) -> InferenceNet | PlainNet | CompiledNet:
+def ready_network(
+    module: UNet | PlainNet, device: Device, dtype: str, *, tiled: bool = False
+) -> InferenceNet | PlainNet | CompiledNet:
     """The inference form on the device; the head stays in float32, where distances are made.
 
     With `tiled`, layers are merged or compiled where the device does so; without, each layer of the network is there.
@@ -210,15 +212,17 @@ def ready_network(module: UNet, device: Device, dtype: str, *, tiled: bool = Fal
     number = choose_dtype(dtype, device)
     if tiled and device.compiled:
         return compiled_net(module, dtype)
-    check_volumes(number, module.spec.ndim, device)
-    one_step = tiled and device.kind == "cpu" and unet.one_step_works(module.spec.ndim, number)
+    ndim = module.lattice.ndim if isinstance(module, PlainNet) else module.spec.ndim
+    check_volumes(number, ndim, device)
+    one_step = tiled and device.kind == "cpu" and unet.one_step_works(ndim, number)
     net = inference_form(module, fold=None if tiled else False, one_step=one_step).to(device.torch_device, number)
-    net.head.float()
-    return arranged(net, channels_last(module.spec.ndim))
+    if net.head is not None:
+        net.head.float()
+    return arranged(net, net.layout)
 
 
 def computed_tiles(
-    module: UNet,
+    module: UNet | PlainNet,
     image: ArrayLike,
     plan: TilePlan,
     *,
@@ -276,7 +280,7 @@ def batch_size(plan: TilePlan, device: Device) -> int:
     """How many tiles of a plan share a pass, which takes a quarter of the free memory at most."""
     if device.kind == "cpu":
         return 1
-    fitting = int(device.free // 4 // plan.spec.peak_bytes(plan.read)) if device.free else _MOST
+    fitting = int(device.free // 4 // plan.lattice.peak_bytes(plan.read)) if device.free else _MOST
     return max(1, min(_MOST, fitting, _BATCH_PIXELS // prod(plan.read)))
 
 
@@ -340,8 +344,7 @@ def _tuned(plan: TilePlan, device: Device, deterministic: bool) -> bool:
 def _one_pass(net: InferenceNet | PlainNet | CompiledNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
     """Start one pass; what is returned waits for its (tiles, channels, *keep) float32."""
     x = copies.there(blocks)
-    layout = torch.contiguous_format if isinstance(net, CompiledNet) else channels_last(net.spec.ndim)
-    x = x.to(next(net.parameters()).dtype).contiguous(memory_format=layout)
+    x = x.to(next(net.parameters()).dtype).contiguous(memory_format=net.layout)
     return copies.back(net(x, keep).float())
 
 

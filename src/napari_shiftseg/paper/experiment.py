@@ -113,13 +113,13 @@ class Setup:
             yield Stage(done=0, total=self.weights.steps, text="training")
             settings = self.weights.settings(self.spec, seed, checkpoint)
             model = yield from train_steps(self.weights.images(seed), settings, self.start(seed))
-            return model.module
+            return model.unet
         torch.manual_seed(seed)
         kinds: Mapping[str, Callable[[UNetSpec], UNet]] = {
             "primes": prime_network,
             "passing": passing_network,
             "random": UNet,
-            "nuclei": lambda spec: load_model("nuclei").module,
+            "nuclei": lambda spec: load_model("nuclei").unet,
         }
         return kinds[self.weights](self.spec).eval()
 

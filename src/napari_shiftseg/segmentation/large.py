@@ -200,7 +200,7 @@ def _fingerprint(task: Task, settings: SegmentSettings) -> dict[str, Any]:
         },
         "channels": list(task.channels or ()),
         "model": hashlib.sha256(
-            b"".join(t.detach().cpu().numpy().tobytes() for _, t in sorted(task.model.module.state_dict().items()))
+            b"".join(t.detach().cpu().numpy().tobytes() for _, t in sorted(task.model.unet.state_dict().items()))
         ).hexdigest(),
         "spec": _plain(task.model.spec.to_dict()),
         "clustering": _plain(asdict(task.clustering)),
