@@ -91,8 +91,8 @@ def test_a_broken_rule_is_named_with_its_axis_and_the_nearest_legal_values(rule)
 
 @pytest.mark.parametrize("rule", CASES)
 def test_a_run_is_judged_once_and_everything_is_read_off_that(rule, monkeypatch):
-    checked, judged = [], rules._Rule.judged
-    monkeypatch.setattr(rules._Rule, "judged", lambda row, case: checked.append(row.name) or judged(row, case))
+    checked, judged = [], rules._Rule.ruling
+    monkeypatch.setattr(rules._Rule, "ruling", lambda row, case: checked.append(row.name) or judged(row, case))
     run, trained = CASES[rule][0]()
     found = judge(run, trained)
     assert checked == [ruling.rule for ruling in found.rulings] and set(checked) <= RULES

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from napari_shiftseg.geometry.axis import halo
 from napari_shiftseg.geometry.coverage import Coverage, Trained, Zeros, coverage, inner_part, least_window, zeros_as_trained
@@ -116,7 +116,7 @@ def judge(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None =
     plan = plan_or_spec if isinstance(plan_or_spec, TilePlan) else None
     lattice = plan_or_spec.lattice if isinstance(plan_or_spec, TilePlan) else as_lattice(plan_or_spec)
     case = _Case(lattice=lattice, plan=plan, trained=trained)
-    judged = {rule: rule.judged(case) for rule in _RULES if plan is not None or not rule.of_tiles}
+    judged = {rule: rule.ruling(case) for rule in _RULES if plan is not None or not rule.of_tiles}
     # a training on tiles that stand alone excuses their lack of context, and makes them no one pass
     exact = not case.lacking and not any(ruling.broken for rule, ruling in judged.items() if rule.of_tiles)
     return Judgement(rulings=tuple(judged.values()), coverage=case.counted, tile_exact=exact)
@@ -307,122 +307,121 @@ _Broken = tuple[int | None, int | str, tuple[int, ...], str]
 """Axis that breaks a rule, the value that does, legal values next to it, and what to do."""
 
 
-def _check_multiple(case: _Case) -> list[_Broken]:
-    found: list[_Broken] = []
+class _Finding(NamedTuple):
+    """What was found and what is wanted, in words; where that breaks a rule, and the verdict if it does nowhere."""
+
+    found: str
+    wanted: str
+    broken: Sequence[_Broken] = ()
+    verdict: Verdict = "pass"
+    fix: str = ""
+
+
+def _multiples(case: _Case) -> _Finding:
+    broken: list[_Broken] = []
     for axis in case.seams:
         write, period = case.write[axis], case.lattice.period[axis]
         if write % period:
             lower = write // period * period
             fix = (
-                f"tiles of {write} px on axis {axis} are not a multiple of the period {period} px: at each seam "
-                f"two output functions meet that were never neighbours; use {lower + period} px"
-                + (f" or {lower} px." if lower else ".")
+                f"tiles of {write} px on axis {axis} are not a multiple of the period {period} px: at each seam two output "
+                f"functions meet that were never neighbours; use {lower + period} px" + (f" or {lower} px." if lower else ".")
             )
-            found.append((axis, write, tuple(n for n in (lower, lower + period) if n), fix))
-    return found
+            broken.append((axis, write, tuple(n for n in (lower, lower + period) if n), fix))
+    found = f"tiles of {_times(case.write)} px{'' if case.seams else '; one tile has no seam'}"
+    return _Finding(found, f"multiples of the period {_times(case.lattice.period)} px", broken)
 
 
-def _check_lattice(case: _Case) -> list[_Broken]:
-    return [
-        (
-            axis,
-            case.phases[axis],
-            (period,),
-            f"tiles on axis {axis} start at {case.phases[axis]} different phases of the pooling grid; start all at "
-            f"multiples of {period} px.",
-        )
-        for axis in case.regular
-        for period in [case.lattice.period[axis]]
-        if case.phases[axis] > 1
+def _one_phase(case: _Case) -> _Finding:
+    broken: list[_Broken] = []
+    for axis in case.regular:
+        count, period = case.phases[axis], case.lattice.period[axis]
+        if count > 1:
+            fix = (
+                f"tiles on axis {axis} start at {count} different phases of the pooling grid; start all at multiples of "
+                f"{period} px."
+            )
+            broken.append((axis, count, (period,), fix))
+    most = max(case.phases.values(), default=1)
+    found = f"{_several(most, 'phase')} of the pooling grid"
+    # tiles that are no multiples of the period cannot start at one phase
+    return _Finding(found, "1", broken, *(("FAIL", "as for write-multiple.") if most > 1 else ()))
+
+
+def _one_crop(case: _Case) -> _Finding:
+    fix = "tiles on axis {} are cropped by different amounts; keep the crop constant."
+    broken: list[_Broken] = [
+        (axis, len(crops), (min(crops),), fix.format(axis))
+        for axis, crops in case.crops.items()
+        if len(crops) > 1 and axis in case.regular
     ]
+    found = _several(max(map(len, case.crops.values()), default=1), "crop")
+    return _Finding(found, "1, the same for all tiles", broken)
 
 
-def _check_crop(case: _Case) -> list[_Broken]:
-    return [
-        (
-            axis,
-            len(case.crops[axis]),
-            (min(case.crops[axis]),),
-            f"tiles on axis {axis} are cropped by different amounts; keep the crop constant.",
-        )
-        for axis in case.regular
-        if len(case.crops[axis]) > 1
-    ]
-
-
-def _check_context(case: _Case) -> list[_Broken]:
-    return [
-        (
-            axis,
-            least,
-            (reach,),
-            f"tiles on axis {axis} have {least} px of context, but a pixel sees {reach} px; read {reach} px or more.",
-        )
-        for axis, least in case.lacking.items()
-        for reach in [case.lattice.reach[axis]]
-        if not case.alone
-    ]
-
-
-def _found_context(case: _Case) -> str:
+def _enough_context(case: _Case) -> _Finding:
+    """A padded network sees false zeros at tile borders unless each tile reads all that its pixels see."""
     if case.lattice.padding == "valid":
-        return "valid convolutions"
+        return _Finding("valid convolutions", "real context for each pixel")
+    reach, wanted = case.lattice.reach, f"{_times(case.lattice.reach)} px around a tile"
     if case.alone:
-        return (
-            f"tiles of {_times(case.write)} px that stand alone, as in training; not equal to one pass"
-            if case.seams
-            else "one tile"
-        )
-    return f"{min(case.lacking.values())} px around a tile" if case.lacking else "tiles as planned"
+        found = f"tiles of {_times(case.write)} px that stand alone, as in training; not equal to one pass"
+        return _Finding(found if case.seams else "one tile", f"{wanted}, or as trained")
+    fix = "tiles on axis {0} have {1} px of context, but a pixel sees {2} px; read {2} px or more."
+    broken: list[_Broken] = [
+        (axis, least, (reach[axis],), fix.format(axis, least, reach[axis])) for axis, least in case.lacking.items()
+    ]
+    found = f"{min(case.lacking.values())} px around a tile" if broken else "tiles as planned"
+    return _Finding(found, wanted, broken)
 
 
-def _wanted_context(case: _Case) -> str:
+def _zeros_as_trained(case: _Case) -> _Finding:
+    """A network that pads with zeros is run as it was trained, in one of two ways that train all that runs."""
+    tiles, trained = case.lattice.ndim + 1, case.trained
+    wanted = (
+        f"valid convolutions, or batches of {tiles} neighbouring tiles and a run on such tiles, or a loss on pixels alone that "
+        "see no zeros and a run without zeros"
+    )
     if case.lattice.padding == "valid":
-        return "real context for each pixel"
-    return f"{_times(case.lattice.reach)} px around a tile" + ", or as trained" * case.alone
-
-
-def _check_padding(case: _Case) -> list[_Broken]:
-    window = () if case.trained is None or case.zeros != "tile" else tuple(case.trained.window)
-    fixes = {
-        "image": (
-            "the network pads with zeros"
-            + (", and nothing says how it was trained" if case.trained is None else " and was trained on single tiles")
-            + f"; use valid convolutions, or train on batches of {case.lattice.ndim + 1} directly neighbouring tiles."
-        ),
+        return _Finding("valid convolutions", wanted)
+    window = () if trained is None or case.zeros != "tile" else tuple(trained.window)
+    how = ", and nothing says how it was trained" if trained is None else " and was trained on single tiles"
+    ran, fix = {
+        None: ("", ""),
+        "image": ("", f"{how}; use valid convolutions, or train on batches of {tiles} directly neighbouring tiles."),
         "tile": (
-            f"the network pads with zeros and was trained on tiles of {_times(window)} px that stood alone; on other tiles "
-            f"other output functions run, which were never trained; take tiles of {_times(window)} px without context "
-            "(plan_tiles with trained)."
+            ", run on other tiles",
+            f" and was trained on tiles of {_times(window)} px that stood alone; on other tiles other output functions run, "
+            f"which were never trained; take tiles of {_times(window)} px without context (plan_tiles with trained).",
         ),
         "nowhere": (
-            "the network pads with zeros and was trained on pixels alone that see none; tiles that meet zeros run output "
-            "functions that were never trained; reflect the image at its borders (plan_tiles with trained)."
+            ", run with zeros",
+            " and was trained on pixels alone that see none; tiles that meet zeros run output functions that were never "
+            "trained; reflect the image at its borders (plan_tiles with trained).",
         ),
-    }
-    return [] if case.misrun is None else [(None, "zero", window, fixes[case.misrun])]
+    }[case.misrun]
+    broken: list[_Broken] = [(None, "zero", window, f"the network pads with zeros{fix}")] if fix else []
+    return _Finding(f"zero convolutions, {_batches(trained)}{ran}", wanted, broken)
 
 
-def _found_padding(case: _Case) -> str:
-    if case.lattice.padding == "valid":
-        return "valid convolutions"
-    run = {"tile": ", run on other tiles", "nowhere": ", run with zeros"}.get(case.misrun or "", "")
-    return f"zero convolutions, {_batches(case.trained)}{run}"
+def _window_holds_all(case: _Case) -> _Finding:
+    """The training window holds all output functions, and all pairs of neighbours."""
+    lattice, trained, count = case.lattice, case.trained, case.inside
+    if trained is None:
+        wanted = f"a window of more than {_times(lattice.period)} px"
+        return _Finding("the model has no record of its training", wanted, verdict="not known")
+    window = f"{_times(trained.window)} px"
+    if count is None:
+        fix = f"the training window {trained.window} does not have {lattice.ndim} axes; give one edge per axis."
+        return _Finding(window, f"{lattice.ndim} edges", [(None, str(trained.window), (), fix)])
+    broken = list((_valid_windows if lattice.padding == "valid" else _padded_windows)(lattice, trained, count))
+    found = f"{window}, {_batches(trained)}: {count.describe()}"
+    return _Finding(found, "all of both", broken, *(() if count.complete else ("FAIL", "as for padding.")))
 
 
-def _check_window(case: _Case) -> list[_Broken]:
-    if case.trained is None:
-        return []
-    if case.fitting is None:
-        window = case.trained.window
-        fix = f"the training window {window} does not have {case.lattice.ndim} axes; give one edge per axis."
-        return [(None, str(window), (), fix)]
-    return list((_valid_windows if case.lattice.padding == "valid" else _padded_windows)(case, case.fitting))
-
-
-def _valid_windows(case: _Case, trained: Trained) -> Iterator[_Broken]:
-    lattice, inner = case.lattice, inner_part(trained)
-    for axis, (count, window) in enumerate(zip(coverage(lattice, trained).axes, inner or trained.window, strict=True)):
+def _valid_windows(lattice: Lattice, trained: Trained, counts: Coverage) -> Iterator[_Broken]:
+    inner = inner_part(trained)
+    for axis, (count, window) in enumerate(zip(counts.axes, inner or trained.window, strict=True)):
         if not count.complete:
             legal = least_window(lattice, axis, neighbours=trained.neighbours and inner is None)
             fix = (
@@ -433,9 +432,9 @@ def _valid_windows(case: _Case, trained: Trained) -> Iterator[_Broken]:
             yield axis, window, (legal,), fix
 
 
-def _padded_windows(case: _Case, trained: Trained) -> Iterator[_Broken]:
+def _padded_windows(lattice: Lattice, trained: Trained, _: Coverage) -> Iterator[_Broken]:
     """A padded tile has to pass the network; pixels that see no zeros have to be more than a period."""
-    lattice, inner = case.lattice, inner_part(trained)
+    inner = inner_part(trained)
     counts, part, inside = coverage(lattice, trained, "nowhere").axes, inner or trained.window, inner is not None
     for axis, (window, period) in enumerate(zip(trained.window, lattice.period, strict=True)):
         if window > 0 and window % period == 0 and (counts[axis].complete or not inside):
@@ -448,25 +447,6 @@ def _padded_windows(case: _Case, trained: Trained) -> Iterator[_Broken]:
             f"take {legal} px{f' with a loss on the inner {legal - around} px' * inside}."
         )
         yield axis, window, (legal,), fix
-
-
-def _found_window(case: _Case) -> str:
-    if case.trained is None:
-        return "the model has no record of its training"
-    window = f"{_times(case.trained.window)} px"
-    return window if case.inside is None else f"{window}, {_batches(case.trained)}: {case.inside.describe()}"
-
-
-def _wanted_window(case: _Case) -> str:
-    if case.trained is None:
-        return f"a window of more than {_times(case.lattice.period)} px"
-    return "all of both" if case.fitting else f"{case.lattice.ndim} edges"
-
-
-def _window_otherwise(case: _Case) -> tuple[Verdict, str]:
-    if case.trained is None:
-        return "not known", ""
-    return ("pass", "") if case.inside is None or case.inside.complete else ("FAIL", "as for padding.")
 
 
 def _batches(trained: Trained | None) -> str:
@@ -485,96 +465,33 @@ def _several(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count > 1)}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rule:
-    """A row of the table: what breaks a rule, and in words what was found and what is wanted.
-
-    Attributes
-    ----------
-    of_tiles : bool
-        Whether it is one of tiles, without which no run is exact; else it is one of training.
-    check : callable
-        Where it is broken.
-    otherwise : callable
-        The verdict where it is broken nowhere, and what to do.
-    """
+class _Rule(NamedTuple):
+    """A row of the table; `judge` says what was found, what is wanted, and what to do where it is broken."""
 
     name: str
+    of_tiles: bool  # else of training
     source: str
-    of_tiles: bool
-    check: Callable[[_Case], Sequence[_Broken]]
-    found: Callable[[_Case], str]
-    wanted: Callable[[_Case], str]
-    otherwise: Callable[[_Case], tuple[Verdict, str]] = lambda case: ("pass", "")
+    judge: Callable[[_Case], _Finding]
 
-    def judged(self, case: _Case) -> Ruling:
+    def ruling(self, case: _Case) -> Ruling:
         """The rule for one run."""
+        found, wanted, breaks, verdict, fix = self.judge(case)
         source = f"Rumberger et al. 2021, {self.source}"
         broken = tuple(
-            Violation(rule=self.name, axis=axis, found=found, nearest=nearest, message=fix, source=source)
-            for axis, found, nearest, fix in self.check(case)
+            Violation(rule=self.name, axis=axis, found=value, nearest=nearest, message=message, source=source)
+            for axis, value, nearest, message in breaks
         )
-        verdict, fix = self.otherwise(case)
         if broken:
             # axes that break it in the same way need no second sentence
             verdict, fix = "FAIL", " ".join({(v.found, v.nearest): v.message for v in reversed(broken)}.values())
-        found, wanted = self.found(case), self.wanted(case)
         return Ruling(rule=self.name, verdict=verdict, found=found, wanted=wanted, fix=fix, source=source, broken=broken)
 
 
 _RULES = (
-    _Rule(
-        name="write-multiple",
-        source="section 3.2 and Fig. 3b",
-        of_tiles=True,
-        check=_check_multiple,
-        found=lambda case: f"tiles of {_times(case.write)} px{'' if case.seams else '; one tile has no seam'}",
-        wanted=lambda case: f"multiples of the period {_times(case.lattice.period)} px",
-    ),
-    _Rule(
-        name="lattice",
-        source="section 3.2",
-        of_tiles=True,
-        check=_check_lattice,
-        found=lambda case: f"{_several(max(case.phases.values(), default=1), 'phase')} of the pooling grid",
-        wanted=lambda case: "1",
-        # tiles that are no multiples of the period cannot start at one phase
-        otherwise=lambda case: ("FAIL", "as for write-multiple.") if max(case.phases.values(), default=1) > 1 else ("pass", ""),
-    ),
-    _Rule(
-        name="crop",
-        source="section 3.2",
-        of_tiles=True,
-        check=_check_crop,
-        found=lambda case: _several(max(map(len, case.crops.values()), default=1), "crop"),
-        wanted=lambda case: "1, the same for all tiles",
-    ),
-    _Rule(
-        name="context",
-        source="section 2 (zero padding breaks equivariance)",
-        of_tiles=True,
-        check=_check_context,
-        found=_found_context,
-        wanted=_wanted_context,
-    ),
-    _Rule(
-        name="padding",
-        source="section 3.2",
-        of_tiles=False,
-        check=_check_padding,
-        found=_found_padding,
-        wanted=lambda case: (
-            f"valid convolutions, or batches of {case.lattice.ndim + 1} neighbouring tiles and a run on such tiles, or a loss "
-            "on pixels alone that see no zeros and a run without zeros"
-        ),
-    ),
-    _Rule(
-        name="training-window",
-        source="section 3.2 and Fig. 3a",
-        of_tiles=False,
-        check=_check_window,
-        found=_found_window,
-        wanted=_wanted_window,
-        otherwise=_window_otherwise,
-    ),
+    _Rule("write-multiple", True, "section 3.2 and Fig. 3b", _multiples),
+    _Rule("lattice", True, "section 3.2", _one_phase),
+    _Rule("crop", True, "section 3.2", _one_crop),
+    _Rule("context", True, "section 2 (zero padding breaks equivariance)", _enough_context),
+    _Rule("padding", False, "section 3.2", _zeros_as_trained),
+    _Rule("training-window", False, "section 3.2 and Fig. 3a", _window_holds_all),
 )
