@@ -10,19 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from napari_shiftseg.analysis.constants import EQUAL, SHIFTS, SIZES
 from napari_shiftseg.errors import ModelError, SettingsError
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.device import memory_errors
 
-__all__ = ["SHIFTS", "Bench", "Network", "bench_steps", "scale"]
+__all__ = ["Bench", "Network", "bench_steps", "scale"]
 
-# Below this share of the largest output two outputs are equal; rounding is 1e-16 and 1e-7, real differences 1e-6 and more.
-_EQUAL = {torch.float64: 1e-10, torch.float32: 2e-6}
-# Shifts to try on a network that declares nothing, pixels.
-SHIFTS = (*range(1, 17), 18, 20, 24, 25, 27, 32)
-_SIZES = range(8, 320)
 
 Network = Callable[[Tensor], Tensor]
 Edges = tuple[int, ...]
@@ -55,7 +51,7 @@ class Bench:
     @property
     def equal(self) -> float:
         """Relative difference up to which two outputs are equal."""
-        return _EQUAL[self.dtype]
+        return EQUAL[self.dtype]
 
     def shape(self, axis: int) -> tuple[int, ...]:
         """Input shape that is long along an axis, pixels."""
@@ -167,12 +163,12 @@ def _declared_sizes(spec: UNetSpec) -> tuple[Edges, Edges]:
 
 def _search(passes: Passes, ndim: int) -> Generator[Event, None, tuple[Edges, Edges]]:
     """The first edges that pass and leave room for shifts, the same on all axes."""
-    for short in _SIZES:
+    for short in SIZES:
         out = yield from passes((short,) * ndim)
         if out is not None:
             break
     else:
-        raise ModelError(f"the network takes no image of {_SIZES.start} to {_SIZES.stop - 1} px; give a size that it takes.")
+        raise ModelError(f"the network takes no image of {SIZES.start} to {SIZES.stop - 1} px; give a size that it takes.")
     margin = max(0, short - min(out))
     wanted = short + margin + 2 * SHIFTS[-1] if margin else 4 * SHIFTS[-1]
     for edge in range(wanted, wanted + 256):

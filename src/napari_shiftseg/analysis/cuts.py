@@ -10,15 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_shiftseg.analysis.constants import CONTROLS, STRAIGHT_PIXELS, STRAIGHT_SHARE
 from napari_shiftseg.analysis.lines import Lines, segment_sums, slabs
 from napari_shiftseg.analysis.ratio import Ratio, ratio_of
 
 __all__ = ["CutCount", "Cuts", "count_cuts", "summarise_cuts"]
-
-# An edge is straight if this many pixels of an instance lie along a line, and most of them end there.
-_STRAIGHT_PIXELS = 5
-_STRAIGHT_SHARE = 0.8
-_CONTROLS = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,9 +68,9 @@ def count_cuts(labels: Any, lines: Lines, axis: int, position: int, seed: int) -
         (*shape) int.
     """
     controls = np.asarray(lines.nearby(axis, position), dtype=int)
-    if len(controls) > _CONTROLS:
+    if len(controls) > CONTROLS:
         rng = np.random.default_rng([seed, axis, position])
-        controls = np.sort(rng.choice(controls, _CONTROLS, replace=False))
+        controls = np.sort(rng.choice(controls, CONTROLS, replace=False))
     segments, faces = [], []
     for slab in slabs(labels, lines, axis, position):
         below, above = slab.pixels[:-1], slab.pixels[1:]
@@ -105,7 +101,7 @@ def _straight(below: npt.NDArray[Any], above: npt.NDArray[Any]) -> int:
     for side, other in ((below, above), (above, below)):
         numbers, index, length = np.unique(side, return_inverse=True, return_counts=True)
         ends = np.bincount(index.ravel(), (side != other).ravel(), len(numbers))
-        straight = (numbers > 0) & (length >= _STRAIGHT_PIXELS) & (ends >= _STRAIGHT_SHARE * length)
+        straight = (numbers > 0) & (length >= STRAIGHT_PIXELS) & (ends >= STRAIGHT_SHARE * length)
         found.update(numbers[straight].tolist())
     return len(found)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.analysis.traits import LEVELS
+from napari_shiftseg.analysis.constants import ALARMS, LEVELS, MARGINS, PARTS, SAID, TAIL
 from napari_shiftseg.network.record import Known, Polarity, Ranges
 
 __all__ = ["TRAITS", "Difference", "Likeness", "Trait", "differences", "ground_of", "known_ranges", "polarity_of"]
@@ -144,16 +144,6 @@ TRAITS: dict[str, Trait] = {
 """By name; of bands, the number counts octaves."""
 
 
-# Tails of the training data that a known range leaves out.
-_TAIL = 0.005
-# Parts of the training data of which each is judged by the others, and the share of them that may be found unlike then.
-_PARTS, _ALARMS = 10, 0.02
-# Margins that are tried, in widths of the range between the tails.
-_MARGINS = tuple(step / 20 for step in range(4, 21))
-# Sentences of a line; the record holds all.
-_SAID = 2
-
-
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """One respect in which an image is not like what is known.
@@ -228,8 +218,8 @@ class Likeness:
         subject = " Its objects are, too." if self.objects else ""
         if not self.differences:
             return f"Like what {self.model} knows{shown}: {kind}.{subject}"
-        said = "; ".join(difference.text for difference in self.differences[:_SAID])
-        more = len(self.differences) - _SAID
+        said = "; ".join(difference.text for difference in self.differences[:SAID])
+        more = len(self.differences) - SAID
         rest = f" (and {more} more)" if more > 0 else ""
         return f"Unlike what {self.model} knows{shown}, {kind}: {said}{rest}. {self.remedy}".strip()
 
@@ -307,7 +297,7 @@ def ground_of(traits: Mapping[str, float]) -> Polarity:
 
 
 def _span(table: Any, names: Sequence[str]) -> tuple[Any, Any, Any]:
-    low, high = np.nanquantile(table, (_TAIL, 1 - _TAIL), axis=0)
+    low, high = np.nanquantile(table, (TAIL, 1 - TAIL), axis=0)
     return low, high, np.maximum(high - low, [TRAITS[name].grain for name in names])
 
 
@@ -315,17 +305,17 @@ def _margins(table: Any, names: Sequence[str]) -> Any:
     """How far ranges are widened, in widths: the same for all traits, more for those that lie outside by more."""
     count = len(table)
     if count < 3:
-        return np.full(len(names), _MARGINS[-1])
-    part = np.random.default_rng(0).permutation(count) % min(_PARTS, count)
+        return np.full(len(names), MARGINS[-1])
+    part = np.random.default_rng(0).permutation(count) % min(PARTS, count)
     beyond = np.zeros(table.shape)
     for number in range(part.max() + 1):
         low, high, width = _span(table[part != number], names)
         left = table[part == number]
         beyond[part == number] = np.maximum((low - left) / width, (left - high) / width)
     beyond = np.nan_to_num(beyond, nan=-1.0)  # a trait that an image does not have is not unlike
-    own = np.quantile(beyond, 1 - _TAIL, axis=0)
-    for margin in _MARGINS:
+    own = np.quantile(beyond, 1 - TAIL, axis=0)
+    for margin in MARGINS:
         margins = np.maximum(margin, own)
-        if (beyond > margins).any(axis=1).mean() <= _ALARMS:
+        if (beyond > margins).any(axis=1).mean() <= ALARMS:
             break
-    return np.minimum(margins, _MARGINS[-1])
+    return np.minimum(margins, MARGINS[-1])

@@ -14,14 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_shiftseg.analysis.constants import SEGMENT, SLAB_BYTES
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
 
 __all__ = ["Lines", "Slab", "counted", "jumps", "lines_of", "segment_sums", "slabs"]
-
-# Length of a line segment: longer than most objects, so that segments are nearly independent of each other.
-_SEGMENT = {1: 1, 2: 64, 3: 32}
-_SLAB_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +143,10 @@ def _pieces(array: Any, lines: Lines, others: Sequence[int], depth: int) -> Iter
     if not others:
         yield slice(None)
         return
-    size, segment = lines.shape[others[0]], _SEGMENT[len(lines.shape)]
+    size, segment = lines.shape[others[0]], SEGMENT[len(lines.shape)]
     channels = prod(array.shape) // prod(lines.shape)
     row = depth * channels * prod(lines.shape[k] for k in others[1:]) * 4
-    length = max(1, _SLAB_BYTES // (row * segment)) * segment
+    length = max(1, SLAB_BYTES // (row * segment)) * segment
     for start in range(0, size, length):
         yield slice(start, min(start + length, size))
 
@@ -173,7 +170,7 @@ def counted(slab: Slab) -> npt.NDArray[np.bool_]:
 
 def segment_sums(values: npt.NDArray[Any], ndim: int) -> npt.NDArray[np.float64]:
     """Sums over the segments of each line: (lines, *other axes) -> (lines, segments)."""
-    length = _SEGMENT[ndim]
+    length = SEGMENT[ndim]
     sums = values.astype(np.float64)
     for axis in range(1, sums.ndim):
         size = sums.shape[axis]

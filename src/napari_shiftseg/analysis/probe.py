@@ -14,16 +14,14 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from napari_shiftseg.analysis.bench import SHIFTS, Bench, Network, bench_steps, scale
+from napari_shiftseg.analysis.bench import Bench, Network, bench_steps, scale
+from napari_shiftseg.analysis.constants import SHIFTS
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network import Model
 
 __all__ = ["PeriodProbe", "probe_period", "probe_steps"]
-
-# Images on which a shift is tried, each before and after it.
-_IMAGES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,10 +214,11 @@ def _sensitivity_steps(bench: Bench, axis: int, shift: int, reach: tuple[int | N
     """Largest |F(T_t I) - T_t F(I)| over the largest |F(I)|, on a random and on a constant image."""
     shape = list(bench.shape(axis))
     shape[axis] += shift
-    worst, total = 0.0, 2 * _IMAGES
-    yield Stage(done=0, total=total, text=f"moving the input by {shift} px on axis {axis}")
     ones = torch.ones((1, bench.channels, *shape), dtype=bench.dtype, device="cpu")
-    for number, image in enumerate((bench.noise(shape, 3), ones)):
+    images = (bench.noise(shape, 3), ones)
+    worst, total = 0.0, 2 * len(images)  # each before and after the shift
+    yield Stage(done=0, total=total, text=f"moving the input by {shift} px on axis {axis}")
+    for number, image in enumerate(images):
         still = bench.run(image.narrow(axis + 2, 0, shape[axis] - shift))
         yield Event(done=2 * number + 1, total=total)
         moved = bench.run(image.narrow(axis + 2, shift, shape[axis] - shift))

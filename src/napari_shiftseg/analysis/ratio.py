@@ -10,12 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-__all__ = ["Ratio", "ratio_of"]
+from napari_shiftseg.analysis.constants import FEWEST_LINES, FEWEST_SEGMENTS, RESAMPLES
 
-_RESAMPLES = 999
-_FEWEST_SEGMENTS = 3
-# With fewer lines their spread says little; then the segments alone decide.
-_FEWEST_LINES = 4
+__all__ = ["Ratio", "ratio_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +73,8 @@ def ratio_of(lines: Sequence[npt.NDArray[np.float64]], rng: np.random.Generator,
     beside = np.divide(control, control_count, out=typical, where=control_count > 0)
     greater = np.sign(seam / seam_count - beside)
     margin = max(
-        _margin(segments, rng, level, _FEWEST_SEGMENTS),
-        _margin(np.stack([line.sum(axis=0) for line in lines]), rng, level, _FEWEST_LINES),
+        _margin(segments, rng, level, FEWEST_SEGMENTS),
+        _margin(np.stack([line.sum(axis=0) for line in lines]), rng, level, FEWEST_LINES),
     )
     interval = (math.nan, math.nan) if margin < 0 else (value * math.exp(-margin), value * math.exp(margin))
     return Ratio(
@@ -94,10 +91,10 @@ def _margin(sums: npt.NDArray[np.float64], rng: np.random.Generator, level: floa
     count = len(sums)
     if count < fewest or sums[:, 0].sum() <= 0:
         return -1.0
-    weights = rng.multinomial(count, np.full(count, 1 / count), _RESAMPLES)
+    weights = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)
     drawn = weights @ sums
     drawn = drawn[(drawn > 0).all(axis=1)]
-    if len(drawn) < _RESAMPLES // 2:
+    if len(drawn) < RESAMPLES // 2:
         return -1.0
     spread = float(np.log(_quotient(drawn.T)).std(ddof=1)) * math.sqrt(count / (count - 1))
     return float(stats.t.ppf((1 + level) / 2, count - 1)) * spread

@@ -7,12 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["lattice_spacing", "middle"]
+from napari_shiftseg.analysis.constants import HEIGHT, MIDDLE, PROMINENCE, REPEATS
 
-# Peaks of the autocorrelation that count: so high, and so far above the valley before them.
-_HEIGHT, _PROMINENCE = 0.5, 0.3
-_EDGE = 512  # pixels per axis that are looked at
-_REPEATS = 3
+__all__ = ["lattice_spacing", "middle"]
 
 
 def lattice_spacing(image: npt.NDArray[np.generic]) -> tuple[int, ...] | None:
@@ -37,14 +34,14 @@ def lattice_spacing(image: npt.NDArray[np.generic]) -> tuple[int, ...] | None:
 
 def middle(shape: Sequence[int]) -> tuple[slice, ...]:
     """The window in the middle of an image that decides."""
-    starts = [max(0, (size - _EDGE) // 2) for size in shape]
-    return tuple(slice(start, min(size, start + _EDGE)) for start, size in zip(starts, shape, strict=True))
+    starts = [max(0, (size - MIDDLE) // 2) for size in shape]
+    return tuple(slice(start, min(size, start + MIDDLE)) for start, size in zip(starts, shape, strict=True))
 
 
 def _autocorrelation(values: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64]:
     """Correlation of the image with itself moved by 0, 1, ... pixels, over the pixels that they share."""
     size = values.shape[axis]
-    lags = min(size, size // _REPEATS + 2)  # a peak needs a neighbour on each side
+    lags = min(size, size // REPEATS + 2)  # a peak needs a neighbour on each side
     power = np.abs(np.fft.rfft(values, 2 * size, axis=axis)) ** 2
     others = tuple(k for k in range(values.ndim) if k != axis)
     shared = np.fft.irfft(power.sum(axis=others), 2 * size)[:lags]
@@ -61,6 +58,6 @@ def _first_peak(correlation: npt.NDArray[np.float64]) -> int | None:
     for lag in range(1, len(correlation) - 1):
         before, here, after = correlation[lag - 1 : lag + 2]
         valley = min(valley, float(here))
-        if here >= before and here > after and here > _HEIGHT and here - valley > _PROMINENCE:
+        if here >= before and here > after and here > HEIGHT and here - valley > PROMINENCE:
             return lag
     return None

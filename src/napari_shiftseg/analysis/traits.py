@@ -15,8 +15,21 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_shiftseg.analysis.constants import (
+    FEWEST_OBJECTS,
+    FLOOR,
+    KERNEL,
+    LEVELS,
+    MOST_SAMPLES,
+    NEARBY,
+    NEXT_TO_NONE,
+    RING,
+    SAMPLE_EDGE,
+    SMALLEST,
+    UNSURE,
+)
+
 __all__ = [
-    "LEVELS",
     "FoundWindow",
     "bright_threshold",
     "found_traits",
@@ -27,21 +40,6 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-
-LEVELS = 6
-"""Bands of detail, each of twice the size of the one before: about 2, 4, 8, 16, 32 and 64 px."""
-
-# Edge of a window and most windows per axis, by number of axes: 0.6 million pixels, 2 million voxels.
-_EDGE = {1: 4096, 2: 256, 3: 64}
-_MOST = {1: 9, 2: 3, 3: 2}
-
-# Gaussian of variance 1, as in the pyramid of Burt and Adelson (1983).
-_KERNEL = np.array([1, 4, 6, 4, 1]) / 16
-
-# Shares below this are all the same: a background without noise is not infinitely cleaner than one with a little.
-_FLOOR = 0.01
-# Smallest region that counts, pixels, and reach of what is called the background nearby.
-_SMALLEST, _NEARBY = 16, 8.0
 
 
 def sample_windows(shape: Sequence[int], edge: int = 0, most: int = 0) -> list[tuple[slice, ...]]:
@@ -60,7 +58,7 @@ def sample_windows(shape: Sequence[int], edge: int = 0, most: int = 0) -> list[t
     [(slice(0, 100, None), slice(0, 256, None)), (slice(0, 100, None), slice(344, 600, None))]
     """
     ndim = len(shape)
-    edge, most = edge or _EDGE[ndim], most or _MOST[ndim]
+    edge, most = edge or SAMPLE_EDGE[ndim], most or MOST_SAMPLES[ndim]
     starts = []
     for size in shape:
         count = min(most, -(-size // edge))
@@ -138,14 +136,14 @@ def _bands(parts: Iterable[Floats], spread: float) -> dict[str, float]:
         found[f"sign{number}"] = float(np.cbrt((((band - band.mean()) / strength) ** 3).mean())) if strength > 1e-9 else 0.0
         if number == 0:
             # median: of flat parts, not of edges
-            found["noise"] = float(np.log10(1.4826 * np.median(np.abs(band)) / max(spread, 1e-9) + _FLOOR))
+            found["noise"] = float(np.log10(1.4826 * np.median(np.abs(band)) / max(spread, 1e-9) + FLOOR))
     return found
 
 
 def _regions(masks: Sequence[npt.NDArray[np.bool_]]) -> dict[str, float]:
     """Bright regions: how thick and how round they are, how far they extend, how much they enclose."""
     ndim = masks[0].ndim
-    ball = pi ** (ndim / 2) / gamma(ndim / 2 + 1)
+    ball = _ball(ndim)
     depths, sizes, filled, holes = [], [], [], 0
     for mask in masks:
         if not mask.any() or mask.all():
@@ -157,7 +155,7 @@ def _regions(masks: Sequence[npt.NDArray[np.bool_]]) -> dict[str, float]:
         labels, count = ndimage.label(mask)
         size = np.bincount(labels.ravel())[1:]
         radius = ndimage.maximum(depth, labels, np.arange(1, count + 1))
-        kept = size >= _SMALLEST
+        kept = size >= SMALLEST
         sizes.append(size[kept])
         filled.append(np.minimum(ball * radius[kept] ** ndim / size[kept], 1.0))
     if not depths:
@@ -166,7 +164,7 @@ def _regions(masks: Sequence[npt.NDArray[np.bool_]]) -> dict[str, float]:
     found = {
         # the mean depth of a ball is radius / (ndim + 1)
         "thickness": float(np.log2(2 * (ndim + 1) * inside.mean())),
-        "rims": float(np.log10(holes / inside.size + _FLOOR)),
+        "rims": float(np.log10(holes / inside.size + FLOOR)),
     }
     size, round_ = np.concatenate(sizes), np.concatenate(filled)
     if size.size:
@@ -185,13 +183,13 @@ def _background(parts: Sequence[Floats], masks: Sequence[npt.NDArray[np.bool_]])
     contrast = max(float(bright.mean() - dark.mean()), 1e-6)
     levels = []
     for part, mask in zip(parts, masks, strict=True):
-        weight = ndimage.gaussian_filter((~mask).astype(np.float64), _NEARBY, truncate=2.5)
-        level = ndimage.gaussian_filter(np.where(mask, 0.0, part), _NEARBY, truncate=2.5)
+        weight = ndimage.gaussian_filter((~mask).astype(np.float64), NEARBY, truncate=2.5)
+        level = ndimage.gaussian_filter(np.where(mask, 0.0, part), NEARBY, truncate=2.5)
         levels.append((level / np.maximum(weight, 1e-6))[~mask & (weight > 0.3)])
     level = np.concatenate(levels)
-    found = {"roughness": float(np.log10(dark.std() / contrast + _FLOOR))}
+    found = {"roughness": float(np.log10(dark.std() / contrast + FLOOR))}
     if level.size:
-        found["unevenness"] = float(np.log10(level.std() / contrast + _FLOOR))
+        found["unevenness"] = float(np.log10(level.std() / contrast + FLOOR))
     return found
 
 
@@ -212,16 +210,8 @@ def _directions(parts: Iterable[Floats]) -> dict[str, float]:
 
 def _blurred(part: Floats) -> Floats:
     for axis in range(part.ndim):
-        part = ndimage.convolve1d(part, _KERNEL, axis=axis, mode="reflect")
+        part = ndimage.convolve1d(part, KERNEL, axis=axis, mode="reflect")
     return part
-
-
-# Width of the ring around an object that it is compared with, pixels.
-_RING = 3
-# Probabilities between these are undecided; pixels below the lower one are background without a doubt.
-_UNSURE = (0.1, 0.9)
-# With fewer whole objects, those that the border cuts count as well.
-_FEWEST = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -264,7 +254,7 @@ def found_traits(windows: Sequence[FoundWindow], bandwidth: float = 1.0) -> dict
     table = {name: np.concatenate([part[name] for part in objects]) for name in objects[0]}
     size = sum(window.labels.size for window in windows)
     covered = sum(int((window.labels > 0).sum()) for window in windows)
-    found = {"coverage": covered / size, "count": float(np.log10(1e4 * len(table["size"]) / size + _ONE))}
+    found = {"coverage": covered / size, "count": float(np.log10(1e4 * len(table["size"]) / size + NEXT_TO_NONE))}
     found |= _agreement(windows)
     found |= _doubt(windows)
     if not len(table["size"]):
@@ -280,13 +270,9 @@ def found_traits(windows: Sequence[FoundWindow], bandwidth: float = 1.0) -> dict
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
-# Half an object per megapixel, so that none has a logarithm.
-_ONE = 0.005
-
-
 def object_diameters(sizes: npt.NDArray[np.number], ndim: int) -> Floats:
     """Diameters of circles (balls) of the given numbers of pixels."""
-    ball = pi ** (ndim / 2) / gamma(ndim / 2 + 1)
+    ball = _ball(ndim)
     return np.asarray(2 * (np.asarray(sizes, np.float64) / ball) ** (1 / ndim))
 
 
@@ -323,7 +309,7 @@ def _chosen(ids: npt.NDArray[np.integer], index: npt.NDArray[np.intp]) -> npt.ND
     for axis in range(index.ndim):
         for end in (0, -1):
             whole[np.unique(index.take(end, axis))] = False
-    return whole if whole.sum() >= _FEWEST else ids > 0
+    return whole if whole.sum() >= FEWEST_OBJECTS else ids > 0
 
 
 def _contrasts(
@@ -339,7 +325,7 @@ def _contrasts(
     if ids[-1] <= 0 or not (labels == 0).any():
         return np.full(len(ids), np.nan)
     distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
-    ring = (distance > 0) & (distance <= _RING)
+    ring = (distance > 0) & (distance <= RING)
     owner = index[tuple(nearest)][ring]
     around = np.bincount(owner, minlength=len(ids))
     total = np.bincount(owner, values[ring], len(ids))
@@ -358,7 +344,7 @@ def _moments(index: npt.NDArray[np.intp], size: Floats, ndim: int) -> tuple[Floa
             spread[:, a, b] = spread[:, b, a] = np.bincount(flat, product, count) / size
     spread += np.eye(ndim) / 12  # a pixel is a square, not a point
     axes = np.linalg.eigvalsh(spread)
-    ball = pi ** (ndim / 2) / gamma(ndim / 2 + 1)
+    ball = _ball(ndim)
     ellipse = ball * ((ndim + 2) ** (ndim / 2)) * np.sqrt(axes.prod(axis=1))
     return np.sqrt(axes[:, -1] / axes[:, 0]), size / ellipse
 
@@ -390,7 +376,12 @@ def _doubt(windows: Sequence[FoundWindow]) -> dict[str, float]:
     for window in windows:
         if window.foreground is None:
             return {}
-        possible = window.foreground > _UNSURE[0]
+        possible = window.foreground > UNSURE[0]
         maybe += int(possible.sum())
-        unsure += int((possible & (window.foreground < _UNSURE[1])).sum())
+        unsure += int((possible & (window.foreground < UNSURE[1])).sum())
     return {"doubt": unsure / maybe} if maybe else {}
+
+
+def _ball(ndim: int) -> float:
+    """Size of a ball of radius 1."""
+    return float(pi ** (ndim / 2) / gamma(ndim / 2 + 1))

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from napari_shiftseg.analysis.constants import DEFAULT_MEMORY, TOLERANCE
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import Tile, TilePlan, channel_count
@@ -20,11 +21,7 @@ from napari_shiftseg.network.unet import Network, PlainNet
 
 __all__ = ["TilingCheck", "verify_steps", "verify_tiling"]
 
-# Largest rounding difference between passes of different size, relative to the largest embedding value: ten times what
-# float32 shows on CPUs, two to three units in the last place for the short formats.
-_TOLERANCE = {"float32": 1e-5, "tf32": 2e-3, "float16": 2e-3, "bfloat16": 2e-2}
 _SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-_DEFAULT_MEMORY = 2 << 30
 
 _ALONE = (
     "That is as it must be: each tile stands alone with its own zeros, as in training, so the result is compliant as trained "
@@ -178,7 +175,7 @@ def _as_it_is(model: Model | Network, plan: TilePlan) -> Model | Network:
 
 def _allowed(dtype: str, tolerance: float | None) -> float:
     if tolerance is None:
-        return _TOLERANCE.get(_SHORT.get(dtype, dtype), _TOLERANCE["float32"])
+        return TOLERANCE.get(_SHORT.get(dtype, dtype), TOLERANCE["float32"])
     if not tolerance > 0:
         raise SettingsError(f"tolerance is {tolerance}; give a positive relative difference such as 1e-5.")
     return float(tolerance)
@@ -189,7 +186,7 @@ def _allowed(dtype: str, tolerance: float | None) -> float:
 
 def _window(plan: TilePlan, max_pixels: int, free: int) -> tuple[slice, ...]:
     """Largest part of the result that one pass can take: all of it, or whole periods around seams in its middle."""
-    period, memory = plan.lattice.period, free // 4 or _DEFAULT_MEMORY
+    period, memory = plan.lattice.period, free // 4 or DEFAULT_MEMORY
     if max_pixels < prod(2 * p for p in period):
         raise SettingsError(f"max_pixels is {max_pixels}; give {prod(2 * p for p in period)} or more, two periods per axis.")
     edges = list(plan.result_shape)

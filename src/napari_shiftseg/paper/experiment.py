@@ -19,17 +19,13 @@ from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.io import load_model
 from napari_shiftseg.network import Augmentation, Normalisation, TrainImage, TrainSettings, UNet, train_steps
+from napari_shiftseg.paper.constants import STARTS, TEST_SEED
 from napari_shiftseg.synthetic import DiskRecipe, Recipe, make
 
 __all__ = ["Experiment", "Finding", "Measured", "Setup", "Size", "Training", "both", "run_steps"]
 
 Measured: TypeAlias = dict[str, Any]
 Size: TypeAlias = Literal["quick", "full"]
-
-# Images that are trained on never share their noise with the one that is measured.
-_TEST_SEED = 1_000_000
-# Narrow networks are often born dead: one unit in the way is 0 for all pixels, and no gradient passes.
-_STARTS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +123,8 @@ class Setup:
         """The first of a few initialisations whose output is not constant on the test image; else the first."""
         image = torch.from_numpy(make(self.test_recipe(seed)).image)[None, None].double()
         nets = []
-        for index in range(_STARTS if self.spec.padding == "valid" else 1):
-            torch.manual_seed(_STARTS * seed + index)
+        for index in range(STARTS if self.spec.padding == "valid" else 1):
+            torch.manual_seed(STARTS * seed + index)
             nets.append(UNet(self.spec))
             with torch.inference_mode():
                 out = copy.deepcopy(nets[-1]).double()(image)[0].flatten(1)
@@ -146,7 +142,7 @@ class Setup:
         """The image to measure, with noise of its own."""
         if isinstance(self.test, str):
             raise SettingsError("the image is a sample and has no recipe; read it.")
-        return _seeded(self.test, _TEST_SEED + seed)
+        return _seeded(self.test, TEST_SEED + seed)
 
 
 def both(setup: Setup) -> Mapping[Size, Setup]:

@@ -19,11 +19,11 @@ from scipy.spatial import cKDTree
 from napari_shiftseg.analysis import seam_report, verify_tiling
 from napari_shiftseg.geometry import TilePlan, naive_plan, plan_tiles
 from napari_shiftseg.network import UNet, predict, training_of
+from napari_shiftseg.paper.constants import EQUAL, GAP, UNTRAINED_STARTS
 from napari_shiftseg.paper.experiment import Measured, Setup, Training
 from napari_shiftseg.synthetic import DiskRecipe, Synthetic, capacity, make
 
 __all__ = [
-    "GAP",
     "Stitched",
     "constant_codes",
     "count_codes",
@@ -38,12 +38,6 @@ __all__ = [
     "stitching",
 ]
 
-# Trained codes nearer than this are one, embedding units; the loss wants 6 between instances.
-GAP = 0.5
-# Outputs nearer than this share of the largest are equal; double precision rounds at 1e-16.
-EQUAL = 1e-10
-# Networks of three features often start with dead units, so the best of several is reported.
-_STARTS = 8
 
 Array = npt.NDArray[Any]
 
@@ -90,8 +84,8 @@ def padded_codes(network: UNet, setup: Setup, seed: int) -> Measured:
     """Distinct outputs of a zero-padded network on a constant image; the best of several random starts."""
     image = make(setup.test_recipe(seed)).image
     counts = []
-    for start in range(_STARTS):
-        torch.manual_seed(_STARTS * seed + start)
+    for start in range(UNTRAINED_STARTS):
+        torch.manual_seed(UNTRAINED_STARTS * seed + start)
         out = _one_pass(_double(UNet(network.spec)), image)
         counts.append(_exact_codes(out.reshape(len(out), -1).T))
     reach = min(network.spec.reach)

@@ -8,6 +8,7 @@ from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.paper.experiment import Experiment, Setup, Training, both
 from napari_shiftseg.paper.measure import constant_codes, padded_codes, ramp_codes
 from napari_shiftseg.synthetic import ConstantRecipe, RampRecipe
+from napari_shiftseg.synthetic.figures import PADDED
 
 __all__ = ["CONSTANT", "PROOFS"]
 
@@ -74,8 +75,6 @@ def _fixed(levels: int, steps: int) -> Setup:
     return Setup(spec=spec, test=_constant(spec), weights=Training(image=image, window=window, steps=steps))
 
 
-_PADDED = UNetSpec(levels=2, features=3, upsampling="fixed", padding="zero", decoder_convs=1, head_kernel=3)
-
 CONSTANT = (
     Experiment(
         name="fig4",
@@ -129,7 +128,7 @@ CONSTANT = (
         measure=padded_codes,
         expected="{pixels} distinct outputs, one per pixel",
         met=lambda found: found["codes"] == found["pixels"],
-        setups=both(Setup(spec=_PADDED, test=ConstantRecipe(shape=(40, 40)), weights="random")),
+        setups=both(Setup(spec=PADDED, test=ConstantRecipe(shape=(40, 40)), weights="random")),
     ),
     Experiment(
         name="fig5b",
@@ -139,8 +138,8 @@ CONSTANT = (
         expected="41 x 41 = 1681 distinct outputs of {pixels} pixels",
         met=lambda found: found["codes"] == 1681,
         setups={
-            "quick": Setup(spec=_PADDED, test=ConstantRecipe(shape=(48, 48)), weights="random"),
-            "full": Setup(spec=_PADDED, test=ConstantRecipe(shape=(64, 64)), weights="random"),
+            "quick": Setup(spec=PADDED, test=ConstantRecipe(shape=(48, 48)), weights="random"),
+            "full": Setup(spec=PADDED, test=ConstantRecipe(shape=(64, 64)), weights="random"),
         },
     ),
 )

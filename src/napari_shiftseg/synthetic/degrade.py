@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-CONTROL_SPACING = 20  # pixels between control points, as in the paper's elastic experiment
+from napari_shiftseg.synthetic.constants import CONTROL_SPACING
 
 
 def shade(

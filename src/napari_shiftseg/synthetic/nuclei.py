@@ -9,14 +9,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.synthetic.constants import BACKGROUND, BLUR, GAP, OVERLAP, TRIES
 from napari_shiftseg.synthetic.degrade import add_noise
 from napari_shiftseg.synthetic.recipe import BlobRecipe
-
-GAP = 2  # pixels that stay free around a blob that is not meant to touch
-OVERLAP = 0.1  # share of a touching blob that its neighbours may hide
-TRIES = 300
-BACKGROUND = 0.06
-BLUR = 0.7  # pixels, stands in for the microscope
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,10 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, SupportsIndex, TypeAlias
 
 from napari_shiftseg.errors import SettingsError
-
-LARGEST_LABEL = 2**31 - 1
-LARGEST_EXACT_FLOAT32 = 2**24
-LARGEST_RADIUS = 10_000  # squared distances then fit 32-bit integers in three dimensions
+from napari_shiftseg.synthetic.constants import LARGEST_EXACT_FLOAT32, LARGEST_LABEL, LARGEST_RADIUS
 
 
 @dataclass(frozen=True, kw_only=True)
