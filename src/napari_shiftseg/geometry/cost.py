@@ -7,14 +7,12 @@ below these bytes; nothing that computes each pixel once can go below the arithm
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from typing import Literal
 
-from napari_shiftseg.geometry.plan import TilePlan
+from napari_shiftseg.geometry.plan import TilePlan, kinds_of
 from napari_shiftseg.geometry.spec import UNetSpec
 from napari_shiftseg.geometry.walk import Kind, Pass, Path
 
@@ -128,14 +126,10 @@ def network_cost(
 def plan_cost(plan: TilePlan, *, itemsize: int = 4, concatenated: bool = True) -> Cost:
     """Arithmetic and memory traffic of all passes of a plan; parameters as in `network_cost`."""
     spec = plan.spec
-    # counted per axis: a slide has millions of tiles, but a handful of kinds
-    kinds = [Counter((read.stop - read.start, keep.start, keep.stop) for read, keep, _ in axis) for axis in plan.axes]
     flops = moved = 0.0
-    for tile in product(*kinds):
-        read, keep = tuple(edge for edge, _, _ in tile), tuple(slice(start, stop) for _, start, stop in tile)
+    for read, keep, count in kinds_of(plan.axes):
         # of a valid network only what a tile keeps is computed
         of = Pass.of(spec, read, keep) if spec.padding == "valid" else read
         one = network_cost(spec, of, itemsize=itemsize, concatenated=concatenated)
-        times = prod(count[kind] for count, kind in zip(kinds, tile, strict=True))
-        flops, moved = flops + times * one.flops, moved + times * one.bytes
+        flops, moved = flops + count * one.flops, moved + count * one.bytes
     return Cost(flops=flops, bytes=moved)

@@ -1,14 +1,15 @@
-"""`plan_part`: tiles for a part of a result, as the blocks of a large image need them."""
+"""The same result by other tiles: those of a part of it, as blocks of a large image need them, or smaller ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from napari_shiftseg.errors import TilingError
 from napari_shiftseg.geometry.axis import computed_size, plan_axis
-from napari_shiftseg.geometry.plan import TilePlan
+from napari_shiftseg.geometry.plan import TilePlan, fewer_periods, read_shape
 
-__all__ = ["plan_part"]
+__all__ = ["plan_part", "smaller_plan"]
 
 
 def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
@@ -71,6 +72,37 @@ def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
         automatic=plan.automatic,
         zeros=plan.zeros,
     )
+
+
+def smaller_plan(plan: TilePlan) -> TilePlan | None:
+    """A plan of the same result pixels whose passes take half the memory or less; None if tiles cannot be smaller.
+
+    Its tiles lie on the lattice of the plan, so the network gives there what it gives with `plan`.
+
+    >>> from napari_shiftseg.geometry import UNetSpec, plan_tiles
+    >>> plan = plan_tiles(UNetSpec(), (1000, 700))
+    >>> plan.write, smaller_plan(plan).write
+    ((504, 352), (280, 264))
+    """
+    lattice, period = plan.lattice, plan.lattice.period
+    edges = [min(edge, -(-size // p) * p) for edge, size, p in zip(plan.write, plan.result_shape, period, strict=True)]
+    if plan.zeros == "tile" or any(edge % p for edge, p in zip(edges, period, strict=True)):
+        return None
+    counts = [edge // p for edge, p in zip(edges, period, strict=True)]
+    fewer = fewer_periods(lattice, counts, lattice.peak_bytes(read_shape(lattice, counts)) / 2)
+    write = tuple(count * p for count, p in zip(fewer, period, strict=True))
+    if write == tuple(edges):
+        return None
+    whole = plan.resized(write)
+    window = [
+        slice(start - first, start - first + size)
+        for start, first, size in zip(plan.origin, whole.origin, plan.result_shape, strict=True)
+    ]
+    try:
+        same = (whole.origin, whole.result_shape) == (plan.origin, plan.result_shape)
+        return replace(whole if same else plan_part(whole, window), automatic=plan.automatic)
+    except TilingError:  # the smallest tiles of a network can have another crop
+        return None
 
 
 def _even_split(size: int, edge: int, period: int) -> int:

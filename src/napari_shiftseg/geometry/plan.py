@@ -14,24 +14,39 @@ single pass over the whole image computes there (Rumberger et al. 2021, section 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
+from operator import index
 from typing import Any, Literal
 
 from napari_shiftseg.errors import SettingsError, TilingError
-from napari_shiftseg.geometry.axis import alone_axis, computed_size, context, plan_axis
+from napari_shiftseg.geometry.axis import alone_axis, computed_size, context, halo, plan_axis
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
-from napari_shiftseg.geometry.edges import DEFAULT_MEMORY, checked_edges, edges_as_trained, largest_edges
 from napari_shiftseg.geometry.lattice import Lattice
 from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 from napari_shiftseg.geometry.walk import Pass
 
-__all__ = ["Tile", "TilePlan", "Window", "plan_again", "plan_tiles"]
+__all__ = [
+    "DEFAULT_MEMORY",
+    "Tile",
+    "TilePlan",
+    "Window",
+    "fewer_periods",
+    "kinds_of",
+    "plan_again",
+    "plan_tiles",
+    "read_shape",
+]
 
 Window = tuple[slice, ...]
+Axis = tuple[tuple[slice, slice, slice], ...]
+"""Windows of the tiles along an axis: what each reads, keeps and writes."""
 
+# Larger tiles gain little (redundancy 1.13 at 512 px, levels=3) and make progress and cancelling coarse.
+_LARGEST_DEFAULT = {1: 1 << 20, 2: 512, 3: 96}
+DEFAULT_MEMORY = 2 << 30
 # Blocks of deterministic runs: large enough for speed, small enough for any memory.
 _CANONICAL = {1: 4096, 2: 192, 3: 48}
 
@@ -86,7 +101,7 @@ class TilePlan:
     origin: tuple[int, ...]
     pad: tuple[tuple[int, int], ...]
     border: Literal["reflect", "valid"]
-    axes: tuple[tuple[tuple[slice, slice, slice], ...], ...]
+    axes: tuple[Axis, ...]
     automatic: bool = field(default=False, compare=False)
     zeros: Zeros = "nowhere"
 
@@ -144,13 +159,9 @@ class TilePlan:
     @property
     def flops(self) -> float:
         """Floating-point operations of all passes; of a valid U-Net only what a tile keeps is computed."""
-        # counted per axis: a slide has millions of tiles, but a handful of kinds
-        kinds = [Counter((read.stop - read.start, keep.start, keep.stop) for read, keep, _ in axis) for axis in self.axes]
         total, cropped = 0.0, self.lattice.spec is not None and self.lattice.padding == "valid"
-        for tile in product(*kinds):
-            read, keep = tuple(edge for edge, _, _ in tile), tuple(slice(start, stop) for _, start, stop in tile)
-            cost = Pass.of(self.spec, read, keep).flops if cropped else self.lattice.flops(read)
-            total += cost * prod(count[kind] for count, kind in zip(kinds, tile, strict=True))
+        for read, keep, count in kinds_of(self.axes):
+            total += (Pass.of(self.spec, read, keep).flops if cropped else self.lattice.flops(read)) * count
         return total
 
     @property
@@ -231,6 +242,14 @@ class TilePlan:
         }
 
 
+def kinds_of(axes: Sequence[Axis]) -> Iterator[tuple[tuple[int, ...], Window, int]]:
+    """Input edges and kept window of each kind of tile, and how many there are: of millions of tiles a handful of kinds."""
+    counters = [Counter((read.stop - read.start, keep.start, keep.stop) for read, keep, _ in axis) for axis in axes]
+    for kind in product(*counters):
+        count = prod(counter[edge] for counter, edge in zip(counters, kind, strict=True))
+        yield tuple(edge for edge, _, _ in kind), tuple(slice(start, stop) for _, start, stop in kind), count
+
+
 def plan_tiles(
     spec: Lattice | UNetSpec,
     image_shape: Sequence[int],
@@ -286,15 +305,15 @@ def plan_tiles(
     shape = _checked_shape(lattice, image_shape, border)
     zeros = zeros_as_trained(lattice, trained)
     if zeros == "tile" and trained is not None:
-        edges = edges_as_trained(lattice, write, shape, trained.window, allow_noncompliant)
+        edges = _edges_as_trained(lattice, write, shape, trained.window, allow_noncompliant)
         if edges is not None:
             return _planned(lattice, shape, edges, border, "tile")
         zeros = "image"  # allowed, and no longer what was trained
     domain = tuple(computed_size(lattice, axis, size, border, zeros) for axis, size in enumerate(shape))
     if write is None:
-        edges = largest_edges(lattice, domain, memory or DEFAULT_MEMORY)
+        edges = _largest_edges(lattice, domain, memory or DEFAULT_MEMORY)
     else:
-        edges = checked_edges(lattice, write, shape, domain, allow_noncompliant)
+        edges = _checked_edges(lattice, write, shape, domain, allow_noncompliant)
     return replace(_planned(lattice, shape, edges, border, zeros), automatic=write is None)
 
 
@@ -325,7 +344,7 @@ def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> Ti
         raise TilingError(f"the zeros of a plan are {zeros!r}; give 'nowhere', 'image' or 'tile'.")
     if zeros != "tile":
         domain = tuple(computed_size(lattice, axis, size, border, zeros) for axis, size in enumerate(shape))
-        write = checked_edges(lattice, write, shape, domain, allow_noncompliant=True)
+        write = _checked_edges(lattice, write, shape, domain, allow_noncompliant=True)
     return _planned(lattice, shape, write, border, zeros)
 
 
@@ -358,6 +377,106 @@ def _planned(
         axes=tuple(axis.windows for axis in planned),
         zeros=zeros,
     )
+
+
+# -- edges that tiles may have -----------------------------------------------------------------------------------------
+
+
+def _checked_edges(
+    lattice: Lattice, write: int | Sequence[int], shape: tuple[int, ...], domain: tuple[int, ...], allow_noncompliant: bool
+) -> tuple[int, ...]:
+    """The wished edges, one per axis; an edge of the image's size or more means one tile there.
+
+    Raises
+    ------
+    TilingError
+        If an edge is no multiple of the period, and that is not allowed.
+    """
+    wanted = _each_axis(lattice, write)
+    single = [edge >= min(sizes) for edge, *sizes in zip(wanted, shape, domain, strict=True)]  # one tile on this axis
+    for axis, (edge, period) in enumerate(zip(wanted, lattice.period, strict=True)):
+        if single[axis]:
+            continue
+        if edge < 1:
+            raise TilingError(f"write window {edge} px on axis {axis} is too small; use {period}.", nearest=(period,))
+        if edge % period and not allow_noncompliant:
+            lower, upper = edge // period * period, (edge // period + 1) * period
+            nearest = (lower, upper) if lower else (upper,)
+            raise TilingError(
+                f"write window {edge} px on axis {axis} is not a multiple of the period {period} px; "
+                f"use {' or '.join(map(str, nearest))}.",
+                nearest=nearest,
+            )
+    return tuple(size if one else edge for edge, size, one in zip(wanted, domain, single, strict=True))
+
+
+def _largest_edges(lattice: Lattice, domain: tuple[int, ...], memory: int) -> tuple[int, ...]:
+    """Largest legal edges, as equal as possible over the image, whose pass fits in `memory` bytes."""
+    periods = [
+        max(1, min(size, _LARGEST_DEFAULT[lattice.ndim]) // period) for size, period in zip(domain, lattice.period, strict=True)
+    ]
+    edges = []
+    for size, count, period in zip(domain, fewer_periods(lattice, periods, memory), lattice.period, strict=True):
+        tiles = -(-size // (count * period))
+        edges.append(-(-size // (tiles * period)) * period)
+    return tuple(edges)
+
+
+def fewer_periods(lattice: Lattice, periods: Sequence[int], memory: float) -> list[int]:
+    """Periods per axis, as many or fewer, whose pass fits in `memory` bytes, or a single one."""
+    fewer = list(periods)
+    while lattice.peak_bytes(read_shape(lattice, fewer)) > memory and max(fewer) > 1:
+        axis = max(range(lattice.ndim), key=lambda k: fewer[k] * lattice.period[k] * (fewer[k] > 1))
+        fewer[axis] = max(1, fewer[axis] * 3 // 4)
+    return fewer
+
+
+def read_shape(lattice: Lattice, periods: Sequence[int]) -> tuple[int, ...]:
+    """Input edges of a tile inside an image that writes so many periods per axis, pixels."""
+    write = tuple(n * p for n, p in zip(periods, lattice.period, strict=True))
+    if lattice.padding == "zero":
+        return tuple(w + 2 * halo(lattice, k) for k, w in enumerate(write))
+    return lattice.input_size(write)
+
+
+def _edges_as_trained(
+    lattice: Lattice,
+    write: int | Sequence[int] | None,
+    shape: tuple[int, ...],
+    window: Sequence[int],
+    allow_noncompliant: bool,
+) -> tuple[int, ...] | None:
+    """The window of a training on padded tiles that stand alone; None where other tiles are wished and allowed.
+
+    Raises
+    ------
+    TilingError
+        If other tiles are wished and not allowed; `nearest` holds the window.
+    """
+    edges = tuple(window)
+    if len(edges) != lattice.ndim or any(edge < 1 or edge % period for edge, period in zip(edges, lattice.period, strict=True)):
+        return None  # no window that this network can have been trained on
+    wanted = edges if write is None else _each_axis(lattice, write)
+    # who wishes for one tile on an axis gets it where one window holds the image
+    if all(have == edge or min(have, edge) >= size for have, edge, size in zip(wanted, edges, shape, strict=True)):
+        return edges
+    if allow_noncompliant:
+        return None
+    raise TilingError(
+        f"tiles of {' x '.join(map(str, wanted))} px were wanted of a zero-padded network that was trained on tiles of "
+        f"{' x '.join(map(str, edges))} px that stood alone; use {' x '.join(map(str, edges))} px.",
+        nearest=edges,
+    )
+
+
+def _each_axis(lattice: Lattice, write: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        wanted = tuple(map(index, write)) if isinstance(write, Iterable) else (index(write),) * lattice.ndim
+    except TypeError as exc:
+        raise TilingError(f"the tile edge is {write!r}; give whole pixels, one number or one per axis.") from exc
+    if len(wanted) != lattice.ndim:
+        raise TilingError(f"{len(wanted)} tile edges were given for {lattice.ndim} axes; give 1 or {lattice.ndim}.")
+    return wanted
 
 
 def _per_axis(values: Sequence[int]) -> str:

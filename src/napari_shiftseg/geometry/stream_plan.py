@@ -1,4 +1,4 @@
-"""`StreamPlan`: a pass of the network that goes down the first axis in strips, so that no row of any layer is computed twice.
+"""`StreamPlan`: a pass that goes down the first axis in strips and computes no row of any layer twice; and whether it pays.
 
 All tiles of a `TilePlan` along the first axis become one read; along the other axes there are columns, whose halo is all that
 is computed more than once::
@@ -10,23 +10,38 @@ is computed more than once::
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import prod
+from typing import Literal
 
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.geometry.edges import DEFAULT_MEMORY
-from napari_shiftseg.geometry.plan import Tile, TilePlan
+from napari_shiftseg.geometry.coverage import Trained
+from napari_shiftseg.geometry.plan import DEFAULT_MEMORY, Axis, Tile, TilePlan, kinds_of, plan_tiles
 from napari_shiftseg.geometry.spec import UNetSpec
 from napari_shiftseg.geometry.walk import Layer, Pass
 
-__all__ = ["StreamPlan", "Strip", "plan_stream", "stream_refusal"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "MethodCost",
+    "StreamPlan",
+    "Strip",
+    "choose_method",
+    "describe_methods",
+    "narrower_stream",
+    "plan_stream",
+    "stream_refusal",
+]
 
-Axis = tuple[tuple[slice, slice, slice], ...]
-
+Method = Literal["auto", "tiles", "stream"]
+METHODS: tuple[Method, ...] = ("auto", "tiles", "stream")
+# Why a compiled pass is no stream.
+_WHOLE_TILES = "OpenVINO runs whole tiles"
+# Share of the memory that a stream must not exceed to be worth another try.
+_LESS = 0.75
 # Strips of about this many pixels, where memory allows: at 1024 px, 32 rows take 8 to 45 % longer than 128, in a third of it.
 _STRIP_PIXELS = {1: 1 << 15, 2: 1 << 17, 3: 1 << 15}
 # Rows of a strip, at least and at most, and periods at least, where memory allows.
@@ -235,6 +250,17 @@ def plan_stream(
     return min(fitting, key=lambda pair: pair[0])[1]
 
 
+def narrower_stream(stream: StreamPlan) -> StreamPlan | None:
+    """A stream of the same tiles that takes about half the memory, by lower strips or narrower columns; None if there is none.
+
+    >>> stream = plan_stream(plan_tiles(UNetSpec(), (4096, 4096)))
+    >>> narrower_stream(stream).peak_bytes < 0.75 * stream.peak_bytes
+    True
+    """
+    found = plan_stream(stream.tiles, memory=stream.peak_bytes // 2)
+    return found if found.peak_bytes <= _LESS * stream.peak_bytes else None
+
+
 def strip_cost(spec: UNetSpec, strip: int) -> float:
     """Time of a strip's pixel over that of a high strip's."""
     return 1.0 + _THIN[spec.ndim] * spec.period[0] / strip
@@ -309,12 +335,7 @@ def _phase(tiles: TilePlan, axis: int) -> tuple[int, int]:
 
 
 def _flops(spec: UNetSpec, axes: Sequence[Axis]) -> float:
-    kinds = [Counter((read.stop - read.start, keep.start, keep.stop) for read, keep, _ in axis) for axis in axes]
-    cost = 0.0
-    for kind in product(*kinds):
-        one = Pass.of(spec, [read for read, _, _ in kind], tuple(slice(start, stop) for _, start, stop in kind))
-        cost += one.flops * prod(count[edge] for count, edge in zip(kinds, kind, strict=True))
-    return cost
+    return sum(Pass.of(spec, read, keep).flops * count for read, keep, count in kinds_of(axes))
 
 
 def _widest(spec: UNetSpec, axes: Sequence[Axis]) -> Pass:
@@ -344,3 +365,167 @@ def _peak(one: Pass, strip: int) -> int:
     made = max(layer.target * (strip // layer.scale[0]) * prod(after[1:]) for layer, _, after in one.maps() if layer.taps)
     # twice, because an allocator keeps what was freed (on a CPU 1.7 and 2.5 times were measured)
     return sum(_state(one, strip)) + int(2 * 4 * (work + 3 * made))
+
+
+# -- tiles or a stream -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCost:
+    """What one way of running costs.
+
+    Attributes
+    ----------
+    method : {"tiles", "stream"}
+    possible : bool
+        Whether it can run at all; if not, the numbers are 0 and `text` says why.
+    chosen : bool
+        Whether "auto" takes it.
+    flops : float
+        Floating-point operations of the whole image (a multiply-add counts as two).
+    redundancy : float
+        These over those of the same pixels in an infinitely large image.
+    memory : int
+        Estimate of what it takes beside image and result, in float32, bytes.
+    text : str
+        The plan in words.
+    """
+
+    method: Literal["tiles", "stream"]
+    possible: bool
+    chosen: bool
+    flops: float
+    redundancy: float
+    memory: int
+    text: str
+
+
+def choose_method(
+    tiles: TilePlan,
+    method: Method = "auto",
+    *,
+    memory: int | None = None,
+    tall: bool = False,
+    compiled: bool = False,
+    deterministic: bool = False,
+    empty: float = 0.0,
+) -> StreamPlan | None:
+    """The streamed plan that runs, or None where the tiles run.
+
+    Parameters
+    ----------
+    tiles : TilePlan
+    method : {"auto", "tiles", "stream"}
+    memory : int, optional
+        Bytes that one pass may take.
+    tall : bool
+        As in `plan_stream`: strips for a GPU.
+    compiled : bool
+        Passes are compiled as a whole, which only tiles can be.
+    deterministic : bool
+        Bits may depend on the network alone, which only fixed tiles grant.
+    empty : float
+        Share of the tiles that need no computing, because they hold one value per channel; 0 to 1.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such method, or a stream is wanted where there can be none.
+
+    Notes
+    -----
+    A tile size that was wished for (`tiles.automatic` is false) is a wish for tiles. Else "auto" streams if that takes less
+    time by this rule: time is proportional to the counted operations; of tiles, the share that is empty costs nothing; of a
+    stream, a strip of n periods costs 1 + 0.2 / n of its operations (in 3D 1 + 0.05 / n), since thin strips leave the deep
+    levels with few rows per call. So an image of a single tile is not streamed: that would save nothing. A stream that needs
+    more memory than is allowed, and than the tiles take, is not taken either.
+    """
+    if method not in METHODS:
+        raise SettingsError(f"method is {method!r}; give {', '.join(map(repr, METHODS[:-1]))} or {METHODS[-1]!r}.")
+    if method == "tiles":
+        return None
+    refusal = stream_refusal(tiles)
+    if deterministic:
+        refusal = "equal bits for each tile size were asked for (deterministic)"
+    elif compiled:
+        refusal = _WHOLE_TILES
+    if refusal is not None:
+        if method == "stream":
+            raise SettingsError(f"the plan cannot be streamed, because {refusal}; take method 'tiles' or 'auto'.")
+        return None
+    if method == "auto" and not tiles.automatic:
+        return None
+    stream = plan_stream(tiles, memory=memory, tall=tall)
+    if method == "stream":
+        return stream
+    seconds_tiles = tiles.flops * (1.0 - empty)
+    seconds_stream = stream.flops * strip_cost(tiles.spec, stream.strip)
+    fits = stream.peak_bytes <= max(memory or DEFAULT_MEMORY, _tile_bytes(tiles))
+    return stream if fits and seconds_stream < seconds_tiles else None
+
+
+def describe_methods(
+    spec: UNetSpec,
+    shape: Sequence[int],
+    memory: int | None = None,
+    *,
+    write: int | Sequence[int] | None = None,
+    border: Literal["reflect", "valid"] = "reflect",
+    trained: Trained | None = None,
+    tall: bool = False,
+    compiled: bool = False,
+) -> tuple[MethodCost, ...]:
+    """What tiles and a stream cost for an image, from integers alone.
+
+    Parameters
+    ----------
+    spec : UNetSpec
+    shape : sequence of int
+        Spatial shape of the image, pixels.
+    memory : int, optional
+        Bytes that one pass may take.
+    write, border, trained
+        As in `plan_tiles`.
+    tall, compiled
+        As in `choose_method`.
+
+    Returns
+    -------
+    tuple of MethodCost
+        Of tiles, then of the stream.
+
+    >>> for cost in describe_methods(UNetSpec(), (8192, 8192)):
+    ...     print(cost.method, cost.chosen, round(cost.redundancy, 2))
+    tiles False 1.13
+    stream True 1.01
+    """
+    tiles = plan_tiles(spec, shape, write, border, memory=memory, trained=trained)
+    chosen = choose_method(tiles, memory=memory, tall=tall, compiled=compiled)
+    by_tiles = MethodCost(
+        method="tiles",
+        possible=True,
+        chosen=chosen is None,
+        flops=tiles.flops,
+        redundancy=tiles.redundancy,
+        memory=_tile_bytes(tiles),
+        text=tiles.describe(),
+    )
+    if refusal := stream_refusal(tiles) or (_WHOLE_TILES if compiled else None):
+        text = f"not possible, because {refusal}"
+        none = MethodCost(method="stream", possible=False, chosen=False, flops=0.0, redundancy=0.0, memory=0, text=text)
+        return by_tiles, none
+    stream = chosen or plan_stream(tiles, memory=memory, tall=tall)
+    by_stream = MethodCost(
+        method="stream",
+        possible=True,
+        chosen=chosen is not None,
+        flops=stream.flops,
+        redundancy=stream.redundancy,
+        memory=stream.peak_bytes,
+        text=stream.describe(),
+    )
+    return by_tiles, by_stream
+
+
+def _tile_bytes(tiles: TilePlan) -> int:
+    return int(tiles.lattice.peak_bytes(tiles.read))
