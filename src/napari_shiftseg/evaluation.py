@@ -363,7 +363,7 @@ def _at(frame: EvaluatedFrame, iou: float) -> MatchScore:
 
 def _split(result: Segmentation, example: Example) -> Iterable[tuple[dict[str, int], FrameOutput]]:
     """Frames of a result with their truth, each with its position on the axes that the network does not have."""
-    ndim = result.plan.spec.ndim
+    ndim = result.plan.lattice.ndim
     loops = result.axes[:-ndim]
     order = [axis for axis in example.image.axes if axis != "c"]
     wanted = tuple(example.image.sizes[axis] for axis in order)
@@ -385,14 +385,14 @@ def _centre_score(output: FrameOutput, model: Model, result: Segmentation, iou: 
         output.truth,
         output.foreground,
         threshold=result.record["clustering"]["threshold"],
-        coordinates=model.spec.coordinates,
+        coordinates=model.embedding.meaning == "offset",
     )
     return match_score(labels, output.truth, iou)
 
 
 def _baseline_score(result: Segmentation, position: dict[str, int], output: FrameOutput, iou: float) -> MatchScore:
     channels = result.record["settings"]["channels"]
-    for frame in result.image.frames(result.plan.spec.ndim, None if channels is None else tuple(channels)):
+    for frame in result.image.frames(result.plan.lattice.ndim, None if channels is None else tuple(channels)):
         if frame.index == position:
             break
     pixels = np.asarray(frame.view[...], np.float64).mean(axis=0)

@@ -32,11 +32,11 @@ def draw_segmentation(result: Segmentation) -> Pixels:
     ndarray
         (height, width, 3) uint8.
     """
-    spec = result.plan.spec
-    position = tuple(0 for axis in result.axes[: -spec.ndim])
+    lattice = result.plan.lattice
+    position = tuple(0 for axis in result.axes[: -lattice.ndim])
     middle = tuple(size // 2 for size in result.labels.shape[len(position) : -2])
     channels = result.record["settings"]["channels"]
-    view = result.image.frames(spec.ndim, None if channels is None else tuple(channels))[0].view
+    view = result.image.frames(lattice.ndim, None if channels is None else tuple(channels))[0].view
     raw = np.asarray(view[(0, *middle, slice(None), slice(None))])
     embedding = None
     if result.embedding is not None:

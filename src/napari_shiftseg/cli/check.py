@@ -44,7 +44,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         image = read_image(args.image, scene=args.scene, axes=args.axes)
         have = image.sizes.get("c", 1)
         # which channels are taken changes no rule
-        shape = frame_shape(image, model.spec, tuple(range(min(have, model.spec.in_channels))))
+        shape = frame_shape(image, model.lattice, tuple(range(min(have, model.lattice.in_channels))))
         console.field("image", describe_image(image))
         alike = likeness(image, model)
         console.field("likeness", f"{alike.text} (the image alone)")

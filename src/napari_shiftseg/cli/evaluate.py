@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         console.field("csv", replace_file(args.csv, _table(evaluation)).absolute())
         values["csv"] = args.csv.absolute()
     if args.calibrate:
-        steps = calibrate_steps(evaluation.outputs, start, coordinates=model.spec.coordinates, iou=args.iou)
+        steps = calibrate_steps(evaluation.outputs, start, coordinates=model.embedding.meaning == "offset", iou=args.iou)
         with console.progress() as show:
             calibration = drain(steps, show)
         values["calibration"] = _finish_calibration(calibration, start, model, args, console)

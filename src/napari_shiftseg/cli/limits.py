@@ -67,7 +67,7 @@ def plan_shape(args: argparse.Namespace, spec: UNetSpec) -> tuple[int, ...]:
         from napari_shiftseg.cli.prepare import frame_shape
         from napari_shiftseg.io import read_image
 
-        return frame_shape(read_image(args.image, scene=args.scene, axes=args.axes), spec, None)
+        return frame_shape(read_image(args.image, scene=args.scene, axes=args.axes), spec.lattice, None)
     return (_PLANNED[spec.ndim],) * spec.ndim
 
 

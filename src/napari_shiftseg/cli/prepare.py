@@ -12,7 +12,7 @@ from napari_shiftseg.errors import ComplianceError, ImageError, ResultError
 from napari_shiftseg.files import check_file, replacing
 
 if TYPE_CHECKING:
-    from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation
+    from napari_shiftseg.geometry import Lattice, TilePlan, Violation
     from napari_shiftseg.io import Image
     from napari_shiftseg.network import Device, Model
     from napari_shiftseg.segmentation import SegmentSettings
@@ -41,18 +41,18 @@ def prepare(image: Image, model: Model, settings: SegmentSettings) -> Preparatio
     from napari_shiftseg.network import choose_device
     from napari_shiftseg.segmentation import plan_image
 
-    shape = frame_shape(image, model.spec, settings.channels)
+    shape = frame_shape(image, model.lattice, settings.channels)
     device = choose_device(settings.device)
     # the wish itself is judged, also where `deterministic` would replace its tiles
     wish = replace(settings, allow_noncompliant=True, deterministic=False)
-    wished = plan_image(model.spec, shape, wish, device, model.record)
+    wished = plan_image(model.lattice, shape, wish, device, model.record)
     broken = violations(wished, model.record)
     refuse(broken, allowed=settings.allow_noncompliant)
-    plan = plan_image(model.spec, shape, settings, device, model.record)
+    plan = plan_image(model.lattice, shape, settings, device, model.record)
     return Preparation(plan=plan, device=device, broken=broken)
 
 
-def frame_shape(image: Image, spec: UNetSpec, channels: tuple[int, ...] | None) -> tuple[int, ...]:
+def frame_shape(image: Image, spec: Lattice, channels: tuple[int, ...] | None) -> tuple[int, ...]:
     """Spatial shape of what the network sees, px."""
     count, *shape = image.frames(spec.ndim, channels)[0].view.shape
     if count != spec.in_channels:
@@ -142,6 +142,6 @@ def describe_image(image: Image) -> str:
 
 def describe_model(model: Model) -> str:
     """A model in one line: name, hash, axes, period."""
-    period = " x ".join(map(str, model.spec.period))
+    period = " x ".join(map(str, model.lattice.period))
     digest = f" (sha256 {model.hash[:12]})" if model.hash else ""
-    return f"{model.name}{digest}: {model.spec.ndim}D, period {period} px"
+    return f"{model.name}{digest}: {model.lattice.ndim}D, period {period} px"

@@ -171,7 +171,7 @@ def _table(result: Segmentation) -> str:
 
     from napari_shiftseg.instances import object_table
 
-    looped = len(result.axes) - result.plan.spec.ndim
+    looped = len(result.axes) - result.plan.lattice.ndim
     text = io.StringIO()
     writer = csv.writer(text)
     if result.stored is not None:

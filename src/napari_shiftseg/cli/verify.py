@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     image = read_image(args.image, scene=args.scene, axes=args.axes)
     prepared = prepare(image, model, run_settings(args))
     plan = prepared.plan
-    frames = image.frames(model.spec.ndim, args.channels)
+    frames = image.frames(model.lattice.ndim, args.channels)
     if args.frame >= len(frames):
         raise SettingsError(f"--frame {args.frame} was given, but {image.name} has {len(frames)}; give 0 to {len(frames) - 1}.")
     console.field("model", describe_model(model))

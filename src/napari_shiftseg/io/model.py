@@ -134,6 +134,11 @@ def _is_demonstration(path: Path) -> bool:
 
 def _find(name: str | Path) -> Path:
     bundled = bundled_models()
+    if not isinstance(name, str | Path):
+        raise ModelError(
+            f"a {type(name).__name__} was given where a model is wanted; give its name or file, or a network as "
+            "Model(module=..., lattice=..., outputs=...)."
+        )
     if isinstance(name, str) and name in bundled:
         return Path(str(files("napari_shiftseg") / "weights" / f"{name}.safetensors"))
     path = Path(name)

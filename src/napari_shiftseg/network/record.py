@@ -193,5 +193,21 @@ class Model:
             If it is no `UNet`.
         """
         if not isinstance(self.module, UNet):
-            raise ModelError(f"{type(self.module).__name__!r} was given where the layers of a UNet are needed; give a UNet.")
+            raise ModelError(
+                f"{type(self.module).__name__!r} is no UNet, and only a UNet can be written to a file or run out of core; give one."
+            )
         return self.module
+
+    @property
+    def embedding(self) -> Output:
+        """The channels that instances are clustered by.
+
+        Raises
+        ------
+        ModelError
+            If no output has that name.
+        """
+        if "embedding" not in self.outputs:
+            found = ", ".join(self.outputs)
+            raise ModelError(f"instances are clustered by an output named 'embedding', and the model has {found}; name one so.")
+        return self.outputs["embedding"]

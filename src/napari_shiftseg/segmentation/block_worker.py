@@ -96,7 +96,7 @@ def open_job(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
     reader = ChunkReader(image.data, told["layout"]["memory"]["chunks"]) if chunks_of(image.data) is not None else None
     source = image if reader is None else replace(image, data=reader)
     channels = None if told["channels"] is None else tuple(told["channels"])
-    frames = source.frames(model.spec.ndim, channels)
+    frames = source.frames(model.lattice.ndim, channels)
     if pixel_digest(frames) != told["image"]["pixels"]:
         raise _other_image(told["image"], "other pixels")
     settings = SegmentSettings(**told["settings"])

@@ -168,7 +168,7 @@ class BlockJob:
 
     def cluster_steps(self, frame: int, block: Block, seen: Seen, threads: int = 1) -> Generator[Event, None, None]:
         """The other half of pass 1, clustering and writing: yields a `WindowDone` per window."""
-        task, channels = self.task, self.task.model.spec.embedding_dim
+        task, channels = self.task, self.task.model.embedding.count
         embedding, foreground = seen.embedding, seen.foreground
         device = labels_device(task.device, self.settings)
         found = yield from piece_steps(
@@ -306,4 +306,4 @@ class _Log:
 
 
 def _frames_of(task: Task, source: Any) -> Any:
-    return replace(task.image, data=source).frames(task.model.spec.ndim, task.channels)
+    return replace(task.image, data=source).frames(task.model.lattice.ndim, task.channels)

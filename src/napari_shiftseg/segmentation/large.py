@@ -223,7 +223,7 @@ def _resumed(layout: Layout, known: dict[str, Any], ours: dict[str, Any], out: s
     """The layout of the run that began; refuse one that would give other labels."""
     differing = [name for name, value in ours.items() if known.get(name) != value]
     if not differing and known["write"] != list(layout.tiles.write) and not ours["deterministic"]:
-        lattice = all(edge % p == 0 for edge, p in zip(layout.tiles.write, layout.tiles.spec.period, strict=True))
+        lattice = all(edge % p == 0 for edge, p in zip(layout.tiles.write, layout.tiles.lattice.period, strict=True))
         differing = [] if lattice else ["tile size"]
     if differing:
         raise ResultError(
@@ -241,18 +241,18 @@ def _resumed(layout: Layout, known: dict[str, Any], ours: dict[str, Any], out: s
 def _open(
     task: Task, settings: SegmentSettings, layout: Layout, work: WorkFolder, out: str | Path, *, overwrite: bool
 ) -> tuple[BlockJob, ResultWriter]:
-    axes, lengths = loop_axes(task.image, task.model.spec.ndim)
+    axes, lengths = loop_axes(task.image, task.model.lattice.ndim)
     scale, units = spacing(task.image, axes)
     shape = (*lengths, *layout.grid.shape)
-    edges = dict(zip("zyx"[-task.model.spec.ndim :], layout.grid.edge, strict=True))
+    edges = dict(zip("zyx"[-task.model.lattice.ndim :], layout.grid.edge, strict=True))
     where: dict[str, Any] = {"scale": scale, "units": units, "translation": translation_of(task.image, axes)}
     writer = ResultWriter(out, shape=shape, axes=axes, name=task.image.name, overwrite=overwrite, folder=work.path, **where)
     with writer:
         labels = writer.create_blocks("labels", edges)
         embedding = foreground = None
         if settings.keep_embedding:
-            embedding = writer.create_blocks("embedding", edges, channels=task.model.spec.embedding_dim)
-            foreground = writer.create_blocks("foreground", edges) if task.model.spec.foreground else None
+            embedding = writer.create_blocks("embedding", edges, channels=task.model.embedding.count)
+            foreground = writer.create_blocks("foreground", edges) if "foreground" in task.model.outputs else None
         codes = BlockPyramid.create(work.path / "fragments", shape, axes, np.int32, edges)
     job = BlockJob(
         task=task,

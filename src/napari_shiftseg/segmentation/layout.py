@@ -16,7 +16,7 @@ from napari_shiftseg.geometry import (
     Method,
     StreamPlan,
     TilePlan,
-    UNetSpec,
+    channel_count,
     choose_method,
     plan_part,
     plan_stream,
@@ -159,7 +159,7 @@ def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool, me
     SettingsError
         If even the smallest blocks do not fit, or a stream is wanted where there can be none.
     """
-    spec, plan, shape = task.model.spec, task.plan, task.plan.result_shape
+    spec, plan, shape = task.model.lattice, task.plan, task.plan.result_shape
     window, halo = task.clustering.lattice(spec.ndim)
     axes = "zyx"[-spec.ndim :]
     out_chunks = chunk_edges(axes, shape)
@@ -179,7 +179,7 @@ def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool, me
         )
     frames = prod(lengths)
     values = frames * prod(shape)
-    per_pixel = _DISK_PER_PIXEL + (4 * 1.34 * spec.embedding_dim if embedding else 0)
+    per_pixel = _DISK_PER_PIXEL + (4 * 1.34 * task.model.embedding.count if embedding else 0)
     lattice = all(e % p == 0 for e, p in zip(plan.write, spec.period, strict=True))
     aligned = all((e - halo) % p == 0 or e >= n for e, p, n in zip(edges, spec.period, shape, strict=True))
     layout = Layout(
@@ -215,9 +215,9 @@ def _in_chunks(task: Task) -> list[int]:
     """Edges of the input's chunks on the spatial axes of the network; 1 where there are none."""
     reader = task.reader
     if reader is None:
-        return [1] * task.model.spec.ndim
+        return [1] * task.model.lattice.ndim
     edges = dict(zip(task.image.axes, reader.chunks, strict=True))
-    return [edges.get(axis, 1) for axis in "zyx"[-task.model.spec.ndim :]]
+    return [edges.get(axis, 1) for axis in "zyx"[-task.model.lattice.ndim :]]
 
 
 def _fitted(edge: int, step: int, chunk: int, size: int) -> int:
@@ -252,14 +252,14 @@ def _shared_pixels(task: Task, shape: Sequence[int], edges: Sequence[int], aroun
 
 
 def _clustering_bytes(task: Task) -> int:
-    window, halo = task.clustering.lattice(task.model.spec.ndim)
+    window, halo = task.clustering.lattice(task.model.lattice.ndim)
     base, pixel, channel = _CLUSTERING
-    seen = prod((window + 2 * halo,) * task.model.spec.ndim)
-    return base + seen * (pixel + channel * task.model.spec.embedding_dim)
+    seen = prod((window + 2 * halo,) * task.model.lattice.ndim)
+    return base + seen * (pixel + channel * task.model.embedding.count)
 
 
 def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[int], halo: int, memory: int) -> dict[str, int]:
-    spec: UNetSpec = task.model.spec
+    spec, outputs = task.model.lattice, task.model.outputs
     core = prod(min(n, e) for n, e in zip(shape, edges, strict=True))
     seen = prod(min(n, e + 2 * halo) for n, e in zip(shape, edges, strict=True))
     context = [m // 2 + p for m, p in zip(spec.margin, spec.period, strict=True)]
@@ -267,7 +267,7 @@ def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[in
         context = list(plan.write)  # whole tiles are read, wherever the block ends
     read = prod(min(n, e + 2 * (halo + c)) for n, e, c in zip(shape, edges, context, strict=True))
     item = np.dtype(task.image.data.dtype).itemsize
-    channels = spec.embedding_dim + spec.foreground
+    channels = channel_count(outputs)
     cache = 0
     if task.reader is not None:
         shared = _shared_pixels(task, shape, edges, [halo + c for c in context]) * item * spec.in_channels
@@ -294,9 +294,9 @@ def _size(count: float) -> str:
 
 def bytes_in_memory(task: Task, *, embedding: bool) -> int:
     """What a run in memory takes for its result, bytes."""
-    spec = task.model.spec
+    count = task.model.embedding.count
     pixels = prod(task.plan.result_shape)
     frames = len(task.frames)
-    kept = 4 + 4 * spec.foreground + 4 * spec.embedding_dim * embedding
+    kept = 4 + 4 * ("foreground" in task.model.outputs) + 4 * count * embedding
     # the frame in work has an embedding in any case
-    return int(pixels * frames * kept + pixels * (4 * spec.embedding_dim + _PER_PIXEL))
+    return int(pixels * frames * kept + pixels * (4 * count + _PER_PIXEL))

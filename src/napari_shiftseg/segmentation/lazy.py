@@ -85,7 +85,7 @@ class LazyEmbedding:
 
     def __init__(self, task: Task, settings: SegmentSettings, *, cache: int = _CACHE) -> None:
         self.plan: TilePlan = task.plan
-        self.axes, self._looped = loop_axes(task.image, task.model.spec.ndim)
+        self.axes, self._looped = loop_axes(task.image, task.model.lattice.ndim)
         self.computed = 0
         self._task, self._settings, self._most = task, settings, cache
         self._tiles: OrderedDict[Place, npt.NDArray[np.float32]] = OrderedDict()
@@ -100,13 +100,13 @@ class LazyEmbedding:
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels, then the sizes of `axes`."""
-        return (self.plan.spec.embedding_dim, *self._looped, *self.plan.result_shape)
+        return (self._task.model.embedding.count, *self._looped, *self.plan.result_shape)
 
     @property
     def chunks(self) -> tuple[int, ...]:
         """What is computed at once."""
         write = (min(edge, n) for edge, n in zip(self.plan.write, self.plan.result_shape, strict=True))
-        return (self.plan.spec.embedding_dim, *(1,) * len(self._looped), *write)
+        return (self._task.model.embedding.count, *(1,) * len(self._looped), *write)
 
     @property
     def dtype(self) -> np.dtype[np.float32]:

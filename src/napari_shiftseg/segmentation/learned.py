@@ -50,7 +50,7 @@ def learned_steps(
         Most images that the network runs over, at even distances.
     """
     yield Stage(done=0, total=len(images), text="what it was trained on")
-    ndim, channels = model.spec.ndim, model.spec.in_channels
+    ndim, channels = model.lattice.ndim, model.lattice.in_channels
     rows: list[list[dict[str, float]]] = [[] for _ in range(channels)]
     sizes, contrasts = [], []
     for number, image in enumerate(images):
@@ -92,15 +92,15 @@ def _rows(pixels: npt.NDArray[np.floating], *, few: bool) -> list[dict[str, floa
 
 def _found(image: TrainImage, model: Model, *, few: bool) -> Generator[Event, None, list[dict[str, float]]]:
     """Traits of what the model finds in an image, and in its windows where there are few images."""
-    edge = 2 * FOUND_EDGE[model.spec.ndim]
+    edge = 2 * FOUND_EDGE[model.lattice.ndim]
     pixels = image.pixels[(slice(None), *(slice(0, edge) for _ in image.labels.shape))].numpy()
     shape = pixels.shape[1:]
-    clustering = LabelSettings(coordinates=model.spec.coordinates)
+    clustering = LabelSettings(coordinates=model.embedding.meaning == "offset")
     if model.record is not None:
         clustering = replace(clustering, **asdict(model.record.clustering))
     # they are normalised already
     limits = Limits(low=(0.0,) * len(pixels), high=(1.0,) * len(pixels), clip=None)
-    plan = plan_tiles(model.spec, shape, allow_noncompliant=True, trained=model.record)
+    plan = plan_tiles(model.lattice, shape, allow_noncompliant=True, trained=model.record)
     made = yield from predict_steps(model, pixels, plan, limits=limits, method="tiles")
     labels = yield from label_steps(made.embedding, made.foreground, clustering)
 
@@ -110,10 +110,10 @@ def _found(image: TrainImage, model: Model, *, few: bool) -> Generator[Event, No
             pixels=pixels[(slice(None), *part)].mean(axis=0),
             labels=labels[part],
             foreground=None if foreground is None else foreground[part],
-            codes=codes_of(made.embedding[(slice(None), *part)], model.spec),
+            codes=codes_of(made.embedding[(slice(None), *part)], model.embedding),
         )
 
-    windows = [window(part) for part in sample_windows(shape, FOUND_EDGE[model.spec.ndim], 2)]
-    parts = [window(part) for part in sample_windows(shape, _SMALL[model.spec.ndim], 3)] if few else []
+    windows = [window(part) for part in sample_windows(shape, FOUND_EDGE[model.lattice.ndim], 2)]
+    parts = [window(part) for part in sample_windows(shape, _SMALL[model.lattice.ndim], 3)] if few else []
     groups = [windows, *([part] for part in parts if len(parts) > 1)]
     return [found_traits(group, clustering.bandwidth) for group in groups if any(part.labels.any() for part in group)]

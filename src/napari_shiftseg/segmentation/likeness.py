@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, ground_of
 from napari_shiftseg.analysis.traits import FoundWindow, found_traits, image_traits, sample_windows
-from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import Image, load_model, read_image
 from napari_shiftseg.network import Known, Model
 from napari_shiftseg.segmentation.prepare import Task, prepare
@@ -52,7 +52,7 @@ def likeness(image: Any, model: Model | str | Path, settings: SegmentSettings | 
     chosen = model if isinstance(model, Model) else load_model(model)
     picture = read_image(image) if isinstance(image, str | Path) else image
     wish = replace(settings or SegmentSettings(), allow_noncompliant=True)
-    have, wanted = picture.sizes.get("c", 1) if isinstance(picture, Image) else 0, chosen.spec.in_channels
+    have, wanted = picture.sizes.get("c", 1) if isinstance(picture, Image) else 0, chosen.lattice.in_channels
     if not have or wish.channels is not None or have == wanted:
         return compare_image(prepare(picture, chosen, wish))
     words = f"it has {have} channel{'s' * (have > 1)}, and the model knows {wanted}"
@@ -112,11 +112,11 @@ def compare_result(task: Task, labels: Any, foreground: Any = None, embedding: A
     return replace(before, differences=told, objects=True, remedy=remedy)
 
 
-def codes_of(embedding: Any, spec: UNetSpec) -> npt.NDArray[np.float32]:
+def codes_of(embedding: Any, output: Output) -> npt.NDArray[np.float32]:
     """What the pixels of a window are clustered by: where the embedding holds offsets, their places in the window are added."""
     codes = np.array(embedding, np.float32)
-    if spec.coordinates:
-        codes[: spec.ndim] += np.indices(codes.shape[1:], dtype=np.float32)
+    if output.meaning == "offset":
+        codes[: codes.ndim - 1] += np.indices(codes.shape[1:], dtype=np.float32)
     return codes
 
 
@@ -212,7 +212,7 @@ def _found(task: Task, known: Known, labels: Any, foreground: Any, embedding: An
                     pixels=_seen(task, frame, read).mean(axis=0),
                     labels=np.asarray(labels[(*at, *part)]),
                     foreground=None if foreground is None else np.asarray(foreground[(*at, *part)]),
-                    codes=None if embedding is None else codes_of(embedding[(slice(None), *at, *part)], task.model.spec),
+                    codes=None if embedding is None else codes_of(embedding[(slice(None), *at, *part)], task.model.embedding),
                 )
             )
         most = max(most, *(int(window.labels.max()) for window in windows))

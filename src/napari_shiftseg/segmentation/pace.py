@@ -94,13 +94,13 @@ def take_pace(task: Task, layout: Layout, settings: SegmentSettings) -> Pace:
         pixels += prod(plan.result_shape)
         if spent.sum() > _LONGEST:
             break
-    window, halo = task.clustering.lattice(task.model.spec.ndim)
+    window, halo = task.clustering.lattice(task.model.lattice.ndim)
     # a window in the middle of a block sees its margin on all sides, those of a tile see it only within the tile
     margin = prod(_seen_share(n, window, halo) for n in plan.result_shape)
     network, clustering, writing = spent / pixels
     return Pace(
         network=float(network),
-        clustering=float(clustering * (1 + 2 * halo / window) ** task.model.spec.ndim / margin),
+        clustering=float(clustering * (1 + 2 * halo / window) ** task.model.lattice.ndim / margin),
         writing=float(writing),
         overlap=task.device.kind != "cpu",
         threads=clustering_threads(task.device),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from napari_shiftseg.errors import ComplianceError, ImageError
-from napari_shiftseg.geometry import TilePlan, UNetSpec, Violation, counted, plan_tiles, tile_exact, violations
+from napari_shiftseg.geometry import Lattice, TilePlan, Violation, counted, plan_tiles, tile_exact, violations
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, load_model, read_image
 from napari_shiftseg.network import Device, Model, ModelRecord, choose_device
@@ -39,7 +39,7 @@ _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
 
 
 def plan_image(
-    spec: UNetSpec,
+    spec: Lattice,
     shape: Sequence[int],
     settings: SegmentSettings,
     device: Device | None = None,
@@ -126,14 +126,14 @@ def outline(image: Any, model: Model | str | Path, settings: SegmentSettings, de
     """
     check_intensity(settings)
     chosen = model if isinstance(model, Model) else load_model(model)
-    picture = _as_image(image, chosen.spec)
-    channels = settings.channels or _default_channels(picture, chosen.spec)
+    picture = _as_image(image, chosen.lattice)
+    channels = settings.channels or _default_channels(picture, chosen.lattice)
     # tiles overlap, so a chunk on disk is asked for many times
     reader = ChunkReader(picture.data, _CHUNK_BUDGET) if chunks_of(picture.data) is not None else None
     source = picture if reader is None else replace(picture, data=reader)
-    frames = source.frames(chosen.spec.ndim, channels)
+    frames = source.frames(chosen.lattice.ndim, channels)
     device = device or choose_device(settings.device)
-    plan = plan_image(chosen.spec, frames[0].view.shape[1:], settings, device, chosen.record)
+    plan = plan_image(chosen.lattice, frames[0].view.shape[1:], settings, device, chosen.record)
     broken = violations(plan, chosen.record)
     if broken and not settings.allow_noncompliant:
         raise ComplianceError(" ".join(v.message for v in broken), violations=broken)
@@ -151,7 +151,7 @@ def outline(image: Any, model: Model | str | Path, settings: SegmentSettings, de
     )
 
 
-def _as_image(image: Any, spec: UNetSpec) -> Image:
+def _as_image(image: Any, spec: Lattice) -> Image:
     if isinstance(image, Image):
         return image
     if isinstance(image, str | Path):
@@ -167,7 +167,7 @@ def _as_image(image: Any, spec: UNetSpec) -> Image:
     return Image.from_array(image)
 
 
-def _default_channels(image: Image, spec: UNetSpec) -> tuple[int, ...] | None:
+def _default_channels(image: Image, spec: Lattice) -> tuple[int, ...] | None:
     """All channels where their number fits; else the user has to choose."""
     have = image.sizes.get("c", 1)
     if have == spec.in_channels:
@@ -180,7 +180,7 @@ def _default_channels(image: Image, spec: UNetSpec) -> tuple[int, ...] | None:
 
 
 def _label_settings(model: Model, settings: SegmentSettings) -> LabelSettings:
-    base = LabelSettings(coordinates=model.spec.coordinates)
+    base = LabelSettings(coordinates=model.embedding.meaning == "offset")
     if model.record is not None:
         base = replace(base, **asdict(model.record.clustering))
     wishes: dict[str, Any] = {"bandwidth": settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}

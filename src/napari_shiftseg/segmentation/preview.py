@@ -73,15 +73,16 @@ def preview_steps(
     """
     settings = settings or SegmentSettings()
     task = prepare(image, model, settings)
-    spec, plan = task.model.spec, task.plan
-    axes, lengths = loop_axes(task.image, spec.ndim)
+    network, plan = task.model.lattice, task.plan
+    axes, lengths = loop_axes(task.image, network.ndim)
     looped = [min(max(0, window.get(axis, slice(0, 1)).start), size - 1) for axis, size in zip(axes, lengths, strict=False)]
     wanted = dict(zip(axes, looped, strict=False))
     number, frame = next((number, frame) for number, frame in enumerate(task.frames) if frame.index == wanted)
     limits = task.intensity.of(number)
     sides = [window.get(axis, slice(0, size)) for axis, size in zip(axes[len(looped) :], plan.result_shape, strict=True)]
-    lattice = task.clustering.lattice(spec.ndim)
-    spans = [_span(side, size, *lattice, spec.foreground) for side, size in zip(sides, plan.result_shape, strict=True)]
+    lattice = task.clustering.lattice(network.ndim)
+    filled = "foreground" in task.model.outputs
+    spans = [_span(side, size, *lattice, filled) for side, size in zip(sides, plan.result_shape, strict=True)]
     part = plan.within([span.seen for span in spans])
     yield Stage(done=0, total=len(part), text="network")
     options: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype, "deterministic": settings.deterministic}
@@ -90,7 +91,7 @@ def preview_steps(
     embedding = _laid_out(prediction.embedding, spans, part.origin)
     masked = with_data(prediction.foreground, frame.view, limits, part.origin, part.result_shape)
     foreground = None if masked is None else _laid_out(masked[None], spans, part.origin)[0]
-    if spec.coordinates:  # in float64 the sum with whole pixels is exact
+    if task.model.embedding.meaning == "offset":  # in float64 the sum with whole pixels is exact
         embedding = embedding.astype(np.float64)
         for axis, span in enumerate(spans):
             embedding[axis] += span.start

@@ -27,7 +27,7 @@ def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str
         "model": {
             "name": model.name,
             "sha256": model.hash,
-            "spec": model.spec.to_dict(),
+            "spec": model.spec.to_dict() if model.spec else None,
             "record": model.record.to_dict() if model.record else None,
         },
         "image": {"name": image.name, "source": image.source, "axes": image.axes, "note": image.note, **_known(image)},

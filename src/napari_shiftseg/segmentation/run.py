@@ -161,11 +161,11 @@ def segment_steps(
     if task.reader is not None:
         task.reader.budget = _CHUNK_BUDGET
     chosen, picture, frames, plan = task.model, task.image, task.frames, task.plan
-    axes, lengths = loop_axes(picture, chosen.spec.ndim)
+    axes, lengths = loop_axes(picture, chosen.lattice.ndim)
     shape = (*lengths, *plan.result_shape)
     labels = np.zeros(shape, np.uint32)
-    embedding = np.empty((chosen.spec.embedding_dim, *shape), np.float32) if settings.keep_embedding is not False else None
-    foreground = np.empty(shape, np.float32) if chosen.spec.foreground else None
+    embedding = np.empty((chosen.embedding.count, *shape), np.float32) if settings.keep_embedding is not False else None
+    foreground = np.empty(shape, np.float32) if "foreground" in chosen.outputs else None
     seconds = {"network": 0.0, "labels": 0.0}
     wish: Any = {"method": settings.method, "deterministic": settings.deterministic}
     stream = choose_method(plan, **wish, **stream_wish(task.device, settings.memory))
