@@ -193,9 +193,8 @@ class Model:
             If it is no `UNet`.
         """
         if not isinstance(self.module, UNet):
-            raise ModelError(
-                f"{type(self.module).__name__!r} is no UNet, and only a UNet can be written to a file or run out of core; give one."
-            )
+            name = type(self.module).__name__
+            raise ModelError(f"{name!r} is no UNet, and only a UNet can be written to a file or run out of core; give one.")
         return self.module
 
     @property
