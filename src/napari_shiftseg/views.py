@@ -1,17 +1,19 @@
-"""A window into an array of any kind: picks, drops and reorders axes, and reads only what is asked for."""
+"""Lazy arrays: what an index asks for is understood here, once; a subclass reads that and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
+from math import prod
 from types import EllipsisType
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.errors import ImageError
+from napari_shiftseg.errors import ImageError, ShiftsegError
 
-__all__ = ["ArrayLike", "Pick", "View"]
+__all__ = ["ArrayLike", "Index", "LazyArray", "Pick", "View", "chunks_of", "in_memory", "positions"]
 
 Index: TypeAlias = "int | slice | EllipsisType"
 
@@ -20,7 +22,7 @@ Pick: TypeAlias = "int | Sequence[int]"
 
 
 class ArrayLike(Protocol):
-    """What numpy, zarr and dask arrays have in common and what is used of them here."""
+    """What numpy, zarr, dask and lazy arrays have in common and what is used of them here."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -30,21 +32,117 @@ class ArrayLike(Protocol):
     def dtype(self) -> Any:
         """Type of one value."""
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-
     def __getitem__(self, key: Any, /) -> Any:
         """Part of the array, for a tuple of integers and slices with positive steps."""
 
 
-class View:
+def in_memory(array: ArrayLike) -> bool:
+    """Whether values are there without reading them from somewhere: arrays, and views of arrays that say so."""
+    return isinstance(array, np.ndarray) or bool(getattr(array, "in_memory", False))
+
+
+def chunks_of(array: ArrayLike) -> tuple[int, ...] | None:
+    """Edges of the chunks that are decoded as a whole; None for arrays without chunks of equal size."""
+    chunks = getattr(array, "chunks", None)
+    if not chunks or len(chunks) != len(array.shape):
+        return None
+    if all(isinstance(edge, int) for edge in chunks):
+        return tuple(chunks)
+    if any(len(set(edges[:-1])) > 1 or edges[-1] > edges[0] for edges in chunks):  # of dask, per axis all edges
+        return None
+    return tuple(int(edges[0]) for edges in chunks)
+
+
+def positions(key: Index | tuple[Index, ...], shape: Sequence[int]) -> tuple[list[range], tuple[int | slice, ...]]:
+    """The positions that a key takes of each axis, ascending, and what is left to do with the values that lie there.
+
+    >>> positions((..., slice(4, None, -2), -1), (3, 6, 7))
+    ([range(0, 3), range(0, 6, 2), range(6, 7)], (slice(None, None, None), slice(None, None, -1), 0))
+    """
+    items = key if isinstance(key, tuple) else (key,)
+    given: list[Any] = [item for item in items if item is not Ellipsis]
+    if len(given) > len(shape) or len(items) - len(given) > 1:
+        raise IndexError(f"{len(given)} indices for {len(shape)} axes")
+    at = next((number for number, item in enumerate(items) if item is Ellipsis), len(items))
+    full = [*given[:at], *[slice(None)] * (len(shape) - len(given)), *given[at:]]
+    pairs = [_along(item, axis, size) for axis, (item, size) in enumerate(zip(full, shape, strict=True))]
+    return [taken for taken, _ in pairs], tuple(after for _, after in pairs)
+
+
+def _along(item: Any, axis: int, size: int) -> tuple[range, int | slice]:
+    if isinstance(item, slice):
+        taken = range(*item.indices(size))
+        return (taken, slice(None)) if taken.step > 0 else (taken[::-1], slice(None, None, -1))
+    try:
+        position = operator.index(item)
+    except TypeError as exc:
+        raise IndexError(f"index {item!r} is neither an integer nor a slice; a lazy array takes only these") from exc
+    if not -size <= position < size:
+        raise IndexError(f"index {position} is out of bounds for axis {axis} with size {size}")
+    return range(position % size, position % size + 1), 0
+
+
+class LazyArray:
+    """An array whose values are read where it is indexed, by integers, slices and an ellipsis, as numpy arrays.
+
+    A subclass has a `shape` and a `dtype`, and reads (`_read`) the values at some ascending positions of each axis.
+    """
+
+    in_memory = False
+    """Whether nothing has to be read from a disk or computed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> Any:
+        """Type of one value."""
+        raise NotImplementedError
+
+    def _read(self, ranges: Sequence[range]) -> npt.NDArray[Any]:
+        """Values at ascending positions of each axis, one at least."""
+        raise NotImplementedError
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all values take once read."""
+        return self.size * int(np.dtype(self.dtype).itemsize)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape}, dtype={self.dtype})"
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        whole = self[...]
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+    def __getitem__(self, key: Index | tuple[Index, ...]) -> npt.NDArray[Any]:
+        ranges, after = positions(key, self.shape)
+        block = self._read(ranges) if all(ranges) else np.empty(tuple(map(len, ranges)), self.dtype)
+        return block[after]
+
+
+class View(LazyArray):
     """Axes of an array picked, dropped and reordered, without reading it.
 
     Parameters
     ----------
     source : array-like
-        Numpy, zarr or dask array, or another `View`.
+        Numpy, zarr, dask or lazy array.
     picks : sequence of (int or sequence of int)
         Per axis of the source the positions to show; an integer drops the axis.
     order : sequence of (int or None)
@@ -54,8 +152,8 @@ class View:
 
     Notes
     -----
-    Indexing takes integers, slices and an ellipsis and returns a numpy array in native byte order. Errors of the
-    source while it reads (a damaged file, a disk that is gone) become `ImageError`.
+    Values are in native byte order. Errors of the source while it reads (a damaged file, a disk that is gone) become
+    `ImageError`.
 
     >>> view = View(np.arange(6).reshape(2, 3), picks=(range(2), range(1, 3)), order=(1, None, 0))
     >>> view.shape, view[0].tolist()
@@ -63,15 +161,27 @@ class View:
     """
 
     def __init__(self, source: ArrayLike, picks: Sequence[Pick], order: Sequence[int | None], *, name: str = "image") -> None:
-        self._source = source
-        self._picks = tuple(picks)
-        self._order = tuple(order)
-        self._name = name
+        self._source, self._picks, self._order, self._name = source, tuple(picks), tuple(order), name
+        # an axis in `order` is never picked by an integer
+        self._shown = tuple(range(1) if axis is None else cast("Sequence[int]", picks[axis]) for axis in order)
+        self._shape = tuple(map(len, self._shown))
+
+    @classmethod
+    def at(cls, source: ArrayLike, index: Mapping[int, int], *, name: str = "image") -> View:
+        """The source at one position of some of its axes, which go away."""
+        picks = [index.get(axis, range(size)) for axis, size in enumerate(source.shape)]
+        return cls(source, picks, [axis for axis in range(len(picks)) if axis not in index], name=name)
+
+    @classmethod
+    def whole(cls, source: ArrayLike, order: Sequence[int | None] | None = None, *, name: str = "image") -> View:
+        """All of the source, with its axes in another order, or with new ones of size 1 (None) between them."""
+        picks = [range(size) for size in source.shape]
+        return cls(source, picks, range(len(picks)) if order is None else order, name=name)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the axes."""
-        return tuple(1 if axis is None else len(self._positions(axis)) for axis in self._order)
+        return self._shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -80,72 +190,17 @@ class View:
         return dtype
 
     @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self._order)
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the whole view takes once read."""
-        return self.size * self.dtype.itemsize
-
-    @property
-    def in_memory(self) -> bool:
+    def in_memory(self) -> bool:  # type: ignore[override]
         """Whether nothing has to be read from a disk."""
-        return isinstance(self._source, np.ndarray) or bool(getattr(self._source, "in_memory", False))
+        return in_memory(self._source)
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        return f"View({self._name!r}, shape={self.shape}, dtype={self.dtype})"
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        whole = self[...]
-        return whole if dtype is None else whole.astype(dtype, copy=False)
-
-    def __getitem__(self, key: Index | tuple[Index, ...]) -> npt.NDArray[Any]:
+    def _read(self, ranges: Sequence[range]) -> npt.NDArray[Any]:
         picks = list(self._picks)
-        after: list[int | slice] = []
-        for out, (item, axis) in enumerate(zip(self._full_key(key), self._order, strict=True)):
-            at = item if isinstance(item, slice) else self._inside(int(item), out)
-            if axis is None:
-                after.append(at)
-            elif isinstance(at, slice):
-                picks[axis] = self._positions(axis)[at]
-                after.append(slice(None))
-            else:
-                picks[axis] = self._positions(axis)[at : at + 1]
-                after.append(0)
-        return self._read(picks)[tuple(after)]
-
-    def _positions(self, axis: int) -> Sequence[int]:
-        return cast("Sequence[int]", self._picks[axis])  # an axis in `order` is never picked by an integer
-
-    def _inside(self, position: int, axis: int) -> int:
-        size = self.shape[axis]
-        if not -size <= position < size:
-            raise IndexError(f"index {position} is out of bounds for axis {axis} with size {size}")
-        return position % size
-
-    def _full_key(self, key: Index | tuple[Index, ...]) -> tuple[int | slice, ...]:
-        items = key if isinstance(key, tuple) else (key,)
-        given = [item for item in items if item is not Ellipsis]
-        if len(given) > self.ndim:
-            raise IndexError(f"{len(given)} indices for {self.ndim} axes")
-        fill = [slice(None)] * (self.ndim - len(given))
-        at = next((n for n, item in enumerate(items) if item is Ellipsis), len(items))
-        return cast("tuple[int | slice, ...]", (*given[:at], *fill, *given[at:]))
-
-    def _read(self, picks: Sequence[Pick]) -> npt.NDArray[Any]:
+        for axis, shown, taken in zip(self._order, self._shown, ranges, strict=True):
+            if axis is not None:
+                picks[axis] = shown[taken.start : taken.stop : taken.step]
+        block = self._fetch(picks)
         kept = [axis for axis, pick in enumerate(picks) if not isinstance(pick, int)]
-        sizes = [len(cast("Sequence[int]", picks[axis])) for axis in kept]
-        block = np.empty(sizes, self.dtype) if 0 in sizes else self._fetch(picks)
         block = block.transpose([kept.index(axis) for axis in self._order if axis is not None])
         new = tuple(out for out, axis in enumerate(self._order) if axis is None)
         return np.expand_dims(block, new) if new else block
@@ -161,9 +216,9 @@ class View:
             key.append(item)
         try:
             return np.asarray(self._source[tuple(key)]).astype(self.dtype, copy=False)
+        except ShiftsegError:
+            raise
         except (OSError, ValueError, RuntimeError) as exc:
-            if isinstance(exc, ImageError):
-                raise
             raise ImageError(f"{self._name} cannot be read to the end ({exc}); the file is damaged or gone.") from exc
 
 

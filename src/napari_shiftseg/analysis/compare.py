@@ -14,7 +14,7 @@ from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import NAIVE, Naive, TilePlan, Violation, naive_plan, violations
 from napari_shiftseg.instances import LabelSettings, label_steps
 from napari_shiftseg.network import Limits, Model, predict_steps
-from napari_shiftseg.network.normalise import ArrayLike
+from napari_shiftseg.views import ArrayLike
 
 __all__ = ["Comparison", "changed_pixels", "compare_steps"]
 

@@ -16,8 +16,8 @@ from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import Tile, TilePlan, channel_count
 from napari_shiftseg.network import Limits, Model, Prediction, UNet, choose_device, predict_steps
-from napari_shiftseg.network.normalise import ArrayLike
 from napari_shiftseg.network.unet import Network, PlainNet
+from napari_shiftseg.views import ArrayLike
 
 __all__ = ["TilingCheck", "verify_steps", "verify_tiling"]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import whole
@@ -33,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     """Report; 3 if the tiles show, whatever a truth says of the objects."""
     from napari_shiftseg.analysis import seam_report
-    from napari_shiftseg.io import open_result, read_image
+    from napari_shiftseg.io import View, open_result, read_image
 
     check_free(filter(None, [args.csv]), inputs=filter(None, [args.truth]), overwrite=args.overwrite)
     result = open_result(args.result)
@@ -41,19 +39,19 @@ def run(args: argparse.Namespace, console: Console) -> int:
         raise ResultError(f"{args.result} does not say how it was tiled; segment the image again.")
     ndim = len(result.record["plan"]["result_shape"])
     frame = _frame(result.labels.shape[:-ndim], args.frame)
-    labels = _Frame(result.labels, frame, ndim)
+    labels = View.at(result.labels, dict(enumerate(frame)), name="the labels")
     embedding = None
     if result.embedding is not None:
-        # files have axes (t) c (z) y x
-        before = 1 if result.axes.startswith("t") and frame else 0
-        embedding = _Frame(result.embedding, (*frame[:before], slice(None), *frame[before:]), ndim)
+        channel = int(result.axes.startswith("t"))  # files have axes (t) c (z) y x
+        places = {axis + (axis >= channel): at for axis, at in enumerate(frame)}
+        embedding = View.at(result.embedding, places, name="the embedding")
     truth = None
     if args.truth is not None:
         mask = read_image(args.truth)
         if mask.data.shape != result.labels.shape:
             found, wanted = mask.data.shape, result.labels.shape
             raise SettingsError(f"{args.truth} has shape {found} and the labels {wanted}; give a mask of their shape.")
-        truth = _Frame(mask.data, frame, ndim)
+        truth = View.at(mask.data, dict(enumerate(frame)), name=mask.name)
     report = seam_report(embedding, result.record, labels, truth)
     console.field("result", f"{args.result}: {report.seams} seams, {result.record.get('status', 'status not known')}")
     console.field("verdict", report.verdict)
@@ -72,27 +70,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
     whole_score = None if score is None else score.row()
     console.document({**document, "cuts": report.cuts, "score": whole_score, "splits": splits, "table": report.rows()})
     return 3 if report.exposed else 0
-
-
-@dataclass(frozen=True, eq=False)
-class _Frame:
-    """One frame of a stored array; the spatial axes are sliced lazily."""
-
-    array: Any
-    index: tuple[int | slice, ...]
-    ndim: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape without the axes that `index` fixes."""
-        sizes = zip(self.array.shape, (*self.index, *(slice(None),) * self.ndim), strict=True)
-        return tuple(size for size, at in sizes if isinstance(at, slice))
-
-    def __getitem__(self, key: tuple[slice, ...]) -> Any:
-        free, spatial = key[: len(key) - self.ndim], key[len(key) - self.ndim :]
-        channels = iter(free)
-        lead = tuple(next(channels, at) if isinstance(at, slice) else at for at in self.index)
-        return self.array[(*lead, *spatial)]
 
 
 def _frame(loops: tuple[int, ...], number: int) -> tuple[int, ...]:

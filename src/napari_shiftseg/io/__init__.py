@@ -1,6 +1,6 @@
 """Files in and out: images, models, results. Nothing else in the package touches a file."""
 
-from napari_shiftseg.io.chunk_reader import ChunkReader, chunks_of
+from napari_shiftseg.io.chunk_reader import ChunkReader
 from napari_shiftseg.io.image import Frame, Image, read_image
 from napari_shiftseg.io.model import bundled_models, demonstrations, load_model, save_model
 from napari_shiftseg.io.plain import from_json, from_plain, to_json, to_plain
@@ -15,7 +15,7 @@ from napari_shiftseg.io.result import (
     work_path,
 )
 from napari_shiftseg.io.work_folder import WorkFolder
-from napari_shiftseg.views import View
+from napari_shiftseg.views import View, chunks_of
 
 __all__ = [
     "BlockPyramid",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -13,24 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.views import ArrayLike
+from napari_shiftseg.views import ArrayLike, LazyArray, chunks_of, positions
 
-__all__ = ["ChunkReader", "chunks_of"]
+__all__ = ["ChunkReader"]
 
 Key = tuple[Any, ...]
 Place = tuple[int, ...]
-
-
-def chunks_of(source: ArrayLike) -> tuple[int, ...] | None:
-    """Edges of the chunks that are decoded as a whole; None for arrays without chunks of equal size."""
-    chunks = getattr(source, "chunks", None)
-    if not chunks or len(chunks) != source.ndim:
-        return None
-    if all(isinstance(edge, int) for edge in chunks):
-        return tuple(chunks)
-    if any(len(set(edges[:-1])) > 1 or edges[-1] > edges[0] for edges in chunks):  # of dask, per axis all edges
-        return None
-    return tuple(int(edges[0]) for edges in chunks)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +43,7 @@ class _Part:
         return _Part(pixels=self.of(box).copy(), corner=tuple(part.start for part in box))
 
 
-class ChunkReader:
+class ChunkReader(LazyArray):
     """An array seen through a store of decoded chunks.
 
     Parameters
@@ -103,24 +91,18 @@ class ChunkReader:
         """Edges of a chunk."""
         return self._chunks
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self._chunks)
-
     def expect(self, keys: Iterable[Key]) -> None:
         """Say what will be read from now on, each key once."""
         with self._lock:
             self._left = {}
             for key in keys:
-                ranges = self._ranges(key)
+                ranges, _ = positions(key, self.shape)
                 for chunk in self._touched(ranges):
                     self._left.setdefault(chunk, deque()).append(ranges)
             self._kept.clear()
             self._bytes = 0
 
-    def __getitem__(self, key: Key) -> npt.NDArray[Any]:
-        ranges = self._ranges(key)
+    def _read(self, ranges: Sequence[range]) -> npt.NDArray[Any]:
         out = np.empty(tuple(len(r) for r in ranges), self.dtype)
         with self._lock:
             for chunk in self._touched(ranges):
@@ -128,16 +110,9 @@ class ChunkReader:
                 kept = self._chunk(chunk, parts)
                 out[places] = kept.of(parts)
                 self._used(chunk, kept)
-        given = key if isinstance(key, tuple) else (key,)
-        return out[tuple(0 if isinstance(item, int) else slice(None) for item in given)]
+        return out
 
-    def _ranges(self, key: Key) -> list[range]:
-        items = key if isinstance(key, tuple) else (key,)
-        full = [*items, *(slice(None),) * (self.ndim - len(items))]
-        pairs = zip(full, self.shape, strict=True)
-        return [range(item, item + 1) if isinstance(item, int) else range(*item.indices(size)) for item, size in pairs]
-
-    def _touched(self, ranges: list[range]) -> Iterable[tuple[int, ...]]:
+    def _touched(self, ranges: Sequence[range]) -> Iterable[tuple[int, ...]]:
         if any(len(r) == 0 for r in ranges):
             return ()
         places = [
@@ -146,7 +121,7 @@ class ChunkReader:
         ]
         return product(*places)
 
-    def _local(self, ranges: list[range], chunk: Place) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    def _local(self, ranges: Sequence[range], chunk: Place) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Where a chunk goes in what is read, and which part of the chunk that is."""
         places, parts = [], []
         for r, index, edge, size in zip(ranges, chunk, self._chunks, self.shape, strict=True):

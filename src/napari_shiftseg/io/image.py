@@ -173,7 +173,7 @@ class Image:
         order = [self.axes.index(axis) for axis in axes]
         return replace(
             self,
-            data=View(self.data, [range(size) for size in self.data.shape], order, name=self.name),
+            data=View.whole(self.data, order, name=self.name),
             axes=axes,
             scale=tuple(self.scale[axis] for axis in order),
             units=tuple(self.units[axis] for axis in order),
@@ -265,7 +265,7 @@ def native(data: ArrayLike, name: str) -> ArrayLike:
     if type(data) is np.ndarray:
         swapped: np.ndarray[Any, Any] = data.astype(data.dtype.newbyteorder("="))
         return swapped
-    return View(data, [range(size) for size in data.shape], range(data.ndim), name=name)
+    return View.whole(data, name=name)
 
 
 # TIFF, BigTIFF, in both byte orders; NDPI, SVS, LSM, STK and others are TIFF inside.

@@ -94,7 +94,7 @@ def save_result(
             _fill_labels(writer.create("labels"), labels)
             if embedding is not None:
                 at = 1 if axes.startswith("t") else 0
-                channels = embedding.shape[at] if embedding.ndim > at else 0
+                channels = embedding.shape[at] if len(embedding.shape) > at else 0
                 _fill(writer, "embedding", embedding, channels=channels)
             if foreground is not None:
                 _fill(writer, "foreground", foreground)

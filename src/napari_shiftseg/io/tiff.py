@@ -73,7 +73,7 @@ def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
         data = _open(file, path, series, number, eager=not lazy and series.nbytes <= _EAGER_BYTES)
     data = _select(native(data, path.name), letters, drop_last_channel=alpha, name=path.name)
     axes = "".join(letter for letter in letters if letter)
-    if alpha and data.ndim < len(axes):  # gray with alpha: one sample is left
+    if alpha and len(data.shape) < len(axes):  # gray with alpha: one sample is left
         axes = axes.replace("c", "")
     scale, changed = steps_of([pixels.scale.get(axis, 1.0) for axis in axes], axes)
     known = [pixels.scale.get(axis) == step or pixels.scale.get(axis) == -step for axis, step in zip(axes, scale, strict=True)]

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, SettingsError
-from napari_shiftseg.network.robust import ArrayLike, Bounds, Sample, bounds, minus, percentiles
+from napari_shiftseg.network.robust import Bounds, Sample, bounds, minus, percentiles
+from napari_shiftseg.views import ArrayLike
 
-__all__ = ["CLIP", "ArrayLike", "Limits", "Normalisation", "Scaling"]
+__all__ = ["CLIP", "Limits", "Normalisation", "Scaling"]
 
 CLIP = (-1.0, 4.0)
 """Range that scaled intensities are cut to, in training and after it."""

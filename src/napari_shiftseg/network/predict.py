@@ -37,7 +37,7 @@ from napari_shiftseg.network.device import (
     release_memory,
     stream_wish,
 )
-from napari_shiftseg.network.normalise import ArrayLike, Limits, Normalisation
+from napari_shiftseg.network.normalise import Limits, Normalisation
 from napari_shiftseg.network.record import Model
 from napari_shiftseg.network.unet import Network, PlainNet, UNet, plain_net
 from napari_shiftseg.network.windows import (
@@ -45,10 +45,10 @@ from napari_shiftseg.network.windows import (
     computed_strips,
     computed_tiles,
     constant_share,
-    in_memory,
     ready_network,
     streamable,
 )
+from napari_shiftseg.views import ArrayLike, View, in_memory
 
 __all__ = ["Prediction", "fitting_plan", "predict", "predict_steps"]
 
@@ -393,31 +393,8 @@ def _stream(
 
 
 def _with_channels(image: ArrayLike, plan: TilePlan) -> ArrayLike:
-    if len(image.shape) == plan.lattice.ndim:
-        return np.asarray(image)[None] if isinstance(image, np.ndarray) else _OneChannel(image)
-    return image
-
-
-@dataclass(frozen=True, eq=False)
-class _OneChannel:
-    """A lazy image seen with a channel axis."""
-
-    image: ArrayLike
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (1, *self.image.shape)
-
-    @property
-    def dtype(self) -> Any:
-        return self.image.dtype
-
-    @property
-    def in_memory(self) -> bool:
-        return in_memory(self.image)
-
-    def __getitem__(self, key: Any) -> Any:
-        return np.asarray(self.image[key[1:]])[None]
+    ndim = plan.lattice.ndim
+    return View.whole(image, (None, *range(ndim))) if len(image.shape) == ndim else image
 
 
 def _check(module: UNet | PlainNet, image: ArrayLike, plan: TilePlan) -> None:

@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import floor, prod
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-__all__ = ["ArrayLike", "Bounds", "Sample", "bounds", "minus"]
+from napari_shiftseg.views import ArrayLike
+
+__all__ = ["Bounds", "Sample", "bounds", "minus"]
 
 Planes = npt.NDArray[np.float64]
 Scaled = npt.NDArray[np.float32]
@@ -57,20 +59,6 @@ _FEW_PIECES = 4
 _MANY = 3
 _SMALL = 0.25
 _LEVELS = 8
-
-
-class ArrayLike(Protocol):
-    """What an image must offer: a shape, a type, and slices that give numpy arrays."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Edges, pixels."""
-
-    @property
-    def dtype(self) -> Any:
-        """Type of a pixel."""
-
-    def __getitem__(self, key: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

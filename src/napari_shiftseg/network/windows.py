@@ -28,10 +28,11 @@ from napari_shiftseg.network.device import (
     is_tf32,
     memory_errors,
 )
-from napari_shiftseg.network.normalise import ArrayLike, Limits
+from napari_shiftseg.network.normalise import Limits
 from napari_shiftseg.network.stream import StreamNet
 from napari_shiftseg.network.unet import InferenceNet, PlainNet, UNet, inference_form
 from napari_shiftseg.threads import ahead
+from napari_shiftseg.views import ArrayLike, in_memory
 
 __all__ = [
     "ConstantTiles",
@@ -40,7 +41,6 @@ __all__ = [
     "computed_strips",
     "computed_tiles",
     "constant_share",
-    "in_memory",
     "needed_pixels",
     "read_window",
     "ready_network",
@@ -101,11 +101,6 @@ def reflected(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
         return np.zeros_like(index)
     folded = np.abs(index) % (2 * size - 2)
     return np.where(folded < size, folded, 2 * size - 2 - folded)
-
-
-def in_memory(image: ArrayLike) -> bool:
-    """Whether pixels are there without reading them from somewhere: arrays, and views of arrays that say so."""
-    return isinstance(image, np.ndarray) or bool(getattr(image, "in_memory", False))
 
 
 def constant_share(image: ArrayLike, plan: TilePlan) -> float:

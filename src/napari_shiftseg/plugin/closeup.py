@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from napari.layers import Layer
 
-from napari_shiftseg.plugin.line_geometry import View
+from napari_shiftseg.plugin.line_geometry import Viewport
 
 __all__ = ["close_up"]
 
 _CLOSE = 3.0  # screen pixels per pixel at which a seam can be judged
 
 
-def close_up(viewer: Any, layer: Layer, axis: int, position: int, view: Callable[[], View | None]) -> None:
+def close_up(viewer: Any, layer: Layer, axis: int, position: int, view: Callable[[], Viewport | None]) -> None:
     """Move the camera to a seam; the other axes stay as they are.
 
     Parameters

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_shiftseg.events import BlockDone, Event, Stage
+from napari_shiftseg.plugin.layout import from_zarr
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image, Overview, StoredResult
@@ -98,11 +99,7 @@ def _overview(image: "Image", ndim: int, out: Path, *, final: bool) -> "Overview
 
 def layer_levels(levels: Any) -> list[Any]:
     """The levels as napari takes them: of zarr arrays with more than two axes it would read more than it shows."""
-    if levels[0].ndim == 2:
-        return list(levels)
-    import dask.array as da
-
-    return [da.from_array(level, chunks=level.chunks) for level in levels]
+    return list(levels) if levels[0].ndim == 2 else list(map(from_zarr, levels))
 
 
 def features_of(stored: "StoredResult", ndim: int) -> dict[str, np.ndarray]:

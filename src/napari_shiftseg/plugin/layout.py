@@ -2,7 +2,16 @@
 
 from typing import Any
 
-__all__ = ["in_order", "laid_out"]
+from napari_shiftseg.views import LazyArray, View
+
+__all__ = ["from_zarr", "in_order", "laid_out"]
+
+
+def from_zarr(array: Any) -> Any:
+    """The array as dask, of whose pyramids napari reads no more than it shows."""
+    import dask.array as da
+
+    return da.from_array(array, chunks=array.chunks)
 
 
 def laid_out(data: Any, axes: str, layout: str) -> Any:
@@ -10,26 +19,24 @@ def laid_out(data: Any, axes: str, layout: str) -> Any:
 
     Parameters
     ----------
-    data : numpy, zarr or dask array
+    data : numpy, zarr, dask or lazy array
         With axes `axes`, and colour samples behind them if there are any.
     axes, layout : str
         The same letters, in two orders.
     """
     if axes == layout:
         return data
-    if not hasattr(data, "transpose"):  # zarr
-        import dask.array as da
-
-        data = da.from_array(data, chunks=data.chunks)
-    letters = [letter for letter in layout if letter in axes]
-    data = data.transpose([*map(axes.index, letters), *range(len(axes), data.ndim)])
-    return data[tuple(None if letter == "_" else slice(None) for letter in layout)]
+    samples = range(len(axes), len(data.shape))
+    order = [*(None if letter == "_" else axes.index(letter) for letter in layout), *samples]
+    if isinstance(data, LazyArray):
+        return View.whole(data, order, name="the result")
+    data = data if hasattr(data, "transpose") else from_zarr(data)
+    data = data.transpose([axis for axis in order if axis is not None])
+    return data[tuple(None if axis is None else slice(None) for axis in order)]
 
 
 def in_order(data: Any, layout: str) -> tuple[Any, str]:
     """The inverse of `laid_out`: data with axes (c) "tzyx" in this order, not read, and these axes."""
-    from napari_shiftseg.io import View
-
     axes = layout[: layout.startswith("c")] + "".join(axis for axis in "tzyx" if axis in layout)
     if axes == layout:
         return data, axes

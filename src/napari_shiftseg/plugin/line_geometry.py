@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LineSet", "View", "grid_of", "seams_of"]
+__all__ = ["LineSet", "Viewport", "grid_of", "seams_of"]
 
 # more lines than this are slow to turn around on a machine without a GPU
 _MOST_BOX_LINES = 3000
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class Viewport:
     """What of a result a window shows.
 
     Attributes
@@ -38,7 +38,7 @@ class View:
     high: tuple[float, ...]
     pixel: tuple[float, ...]
 
-    def around(self, share: float = 0.5) -> "View":
+    def around(self, share: float = 0.5) -> "Viewport":
         """The same with a share of its extent more on each side, so that small moves stay within it."""
         more = [(high - low) * share for low, high in zip(self.low, self.high, strict=True)]
         return replace(
@@ -47,7 +47,7 @@ class View:
             high=tuple(high + m for high, m in zip(self.high, more, strict=True)),
         )
 
-    def within(self, other: "View") -> bool:
+    def within(self, other: "Viewport") -> bool:
         """Whether lines made for `other` can be shown here: no further out, not much larger or smaller, the same slice."""
         hidden = [axis for axis in range(len(self.at)) if axis not in self.displayed]
         return (
@@ -82,7 +82,7 @@ class LineSet:
     least: float
     boxes: bool
 
-    def every(self, view: View) -> int:
+    def every(self, view: Viewport) -> int:
         """Every how many lines one is drawn: a power of two, 1 where they are far enough apart on the screen."""
         if len(view.displayed) == 3:
             return 1
@@ -100,7 +100,7 @@ class LineSet:
             spacing=tuple(np.inf if axis < 0 else self.spacing[axis] for axis in order),
         )
 
-    def vectors(self, view: View) -> np.ndarray:
+    def vectors(self, view: Viewport) -> np.ndarray:
         """(N, 2, n) start and direction of the lines in a view."""
         if len(view.displayed) == 3:
             return self._boxes(view) if self.boxes else np.zeros((0, 2, len(self.shape)))
@@ -120,7 +120,7 @@ class LineSet:
             parts.append(part)
         return np.concatenate(parts) if parts else np.zeros((0, 2, len(self.shape)))
 
-    def _boxes(self, view: View) -> np.ndarray:
+    def _boxes(self, view: Viewport) -> np.ndarray:
         """Edges of the tiles as boxes; where these are too many, their traces on the faces of the volume."""
         ends = [np.array([0.0, size - 1.0]) for size in self.shape]
         inside = [positions - 0.5 for positions in self.positions]

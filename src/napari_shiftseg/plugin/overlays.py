@@ -11,7 +11,7 @@ import numpy as np
 from napari.layers import Layer, Vectors
 
 from napari_shiftseg.plugin.layers import KEY, PLACE, placed
-from napari_shiftseg.plugin.line_geometry import LineSet, View, grid_of, seams_of
+from napari_shiftseg.plugin.line_geometry import LineSet, Viewport, grid_of, seams_of
 from napari_shiftseg.plugin.signature import is_untouched, sign
 from napari_shiftseg.plugin.subject import Subject
 
@@ -56,7 +56,7 @@ class Overlays:
         self.every: dict[str, int] = {}
         self._changed = changed or (lambda: None)
         self._lines: dict[str, LineSet] = {}
-        self._drawn: dict[str, tuple[View, float]] = {}
+        self._drawn: dict[str, tuple[Viewport, float]] = {}
         self._busy = False
         camera, dims = viewer.scene.camera, viewer.dims
         self._sources = [
@@ -241,7 +241,7 @@ class Overlays:
 
     # -- drawing ------------------------------------------------------------------------------------------------------
 
-    def view(self) -> View | None:
+    def view(self) -> Viewport | None:
         """What the window shows of the result; None where an axis is displayed along which no line runs."""
         lines = self._set("seams")
         dims, camera = self.viewer.dims, self.viewer.scene.camera
@@ -255,14 +255,16 @@ class Overlays:
         steps = np.linalg.norm(np.linalg.inv(to_data[:-1, :-1])[list(displayed)], axis=0)
         pixel = tuple(steps * camera.zoom)
         if len(displayed) == 3:
-            return View(displayed=displayed, at=tuple(at), low=(0.0,) * count, high=lines.shape, pixel=pixel)
+            return Viewport(displayed=displayed, at=tuple(at), low=(0.0,) * count, high=lines.shape, pixel=pixel)
         centre[list(displayed)] = camera.center[-2:]
         half = np.asarray(self.viewer.canvas.size, float) / (2 * camera.zoom)
         corners = np.repeat(centre[None], 4, axis=0)
         corners[:, displayed[0]] += half[0] * np.array([-1, -1, 1, 1])
         corners[:, displayed[1]] += half[1] * np.array([-1, 1, -1, 1])
         seen = np.array([_apply(to_data, corner) for corner in corners])
-        return View(displayed=displayed, at=tuple(at), low=tuple(seen.min(axis=0)), high=tuple(seen.max(axis=0)), pixel=pixel)
+        return Viewport(
+            displayed=displayed, at=tuple(at), low=tuple(seen.min(axis=0)), high=tuple(seen.max(axis=0)), pixel=pixel
+        )
 
     def _on_view(self, _: Any = None) -> None:
         if self.target is None or self._busy:

@@ -14,9 +14,9 @@ from napari.utils.notifications import show_warning
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.large_jobs import features_of
 from napari_shiftseg.plugin.layers import KEY, layer_name, placed
-from napari_shiftseg.plugin.layout import in_order, laid_out
+from napari_shiftseg.plugin.layout import from_zarr, in_order, laid_out
 from napari_shiftseg.plugin.signature import digest_of
-from napari_shiftseg.plugin.store_reader import from_zarr, lazy_levels, plain_place, reader_of
+from napari_shiftseg.plugin.store_reader import lazy_levels, plain_place, reader_of
 from napari_shiftseg.plugin.subject import plan_of_record
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from napari.utils.notifications import show_info, show_warning
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.layers import placed
+from napari_shiftseg.plugin.layout import from_zarr
 
 if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
 
-__all__ = ["from_zarr", "lazy_levels", "plain_place", "read_store", "reader_of"]
+__all__ = ["lazy_levels", "plain_place", "read_store", "reader_of"]
 
 
 _MARKERS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
@@ -65,13 +66,6 @@ def plain_place(
         axis_labels=tuple(_NAMES.get(axis, axis) for axis in axes),
         layout=axes,
     )
-
-
-def from_zarr(array: Any) -> Any:
-    """The array as dask, of whose pyramids napari reads no more than it shows."""
-    import dask.array as da
-
-    return da.from_array(array, chunks=array.chunks)
 
 
 def lazy_levels(levels: list[Any]) -> tuple[Any, dict[str, Any]]:

@@ -112,10 +112,7 @@ class Subject:
         array, lead = getattr(self, part), int(part == "embedding")
         if array is None:
             return None
-        shape = tuple(array.shape)
-        looped = range(lead, lead + len(self.index))
-        picks = [self.index[axis - lead] if axis in looped else range(size) for axis, size in enumerate(shape)]
-        return View(array, picks, [axis for axis in range(len(shape)) if axis not in looped], name=f"the {part}")
+        return View.at(array, dict(enumerate(self.index, lead)), name=f"the {part}")
 
     def embedding_of_run(self) -> "View | None":
         """The embedding of the frame, not read if it lies on disk.

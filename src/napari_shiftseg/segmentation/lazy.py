@@ -9,7 +9,6 @@ from itertools import product
 from math import prod
 from pathlib import Path
 from threading import Lock
-from types import EllipsisType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,10 +20,10 @@ from napari_shiftseg.network import ConstantTiles, Limits, Model, predict_steps
 from napari_shiftseg.segmentation.intensity import Intensity
 from napari_shiftseg.segmentation.prepare import Task, loop_axes, outline
 from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.views import LazyArray, View
 
-__all__ = ["KnownPart", "LazyEmbedding", "lazy_embedding"]
+__all__ = ["LazyEmbedding", "lazy_embedding"]
 
-Index: TypeAlias = "int | slice | EllipsisType"
 Place: TypeAlias = tuple[int, ...]
 """A tile: positions on the looped axes, then its number along each axis of the plan."""
 
@@ -59,7 +58,7 @@ def lazy_embedding(
     return LazyEmbedding(replace(task, intensity=intensity, plan=plan or task.plan), settings, cache=cache)
 
 
-class LazyEmbedding:
+class LazyEmbedding(LazyArray):
     """An array (E, [t], [z], y, x) float32 of which only the tiles that a request meets are computed.
 
     The tiles are those of the plan for the whole image, so that each value is the one that a run over the whole image gives.
@@ -113,27 +112,11 @@ class LazyEmbedding:
         """Type of one value."""
         return np.dtype(np.float32)
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return prod(self.shape)
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        whole = self[...]
-        return whole if dtype is None else whole.astype(dtype, copy=False)
-
-    def __getitem__(self, key: Index | tuple[Index, ...]) -> npt.NDArray[np.float32]:
-        """The values of a window, for integers, slices and an ellipsis; computed where they are not known."""
-        ranges, after = _ranges(key, self.shape)
+    def _read(self, ranges: Sequence[range]) -> npt.NDArray[np.float32]:
         out = np.empty(tuple(map(len, ranges)), np.float32)
-        for place in self.tiles([slice(min(r), max(r) + 1) if r else slice(0, 0) for r in ranges[1:]]):
+        for place in self.tiles([slice(r[0], r[-1] + 1) for r in ranges[1:]]):
             self._paste(out, ranges, place, self._tile(place))
-        return out[after]
+        return out
 
     # -- tiles --------------------------------------------------------------------------------------------------------
 
@@ -254,79 +237,31 @@ class LazyEmbedding:
             self._paste(out, ranges, place, block)
         return out
 
-    def levels(self) -> list[KnownPart]:
-        """What is known, as a pyramid for a viewer: each level half as large on y and x."""
+    def levels(self) -> list[View]:
+        """What is known, NaN elsewhere, as a pyramid for a viewer: each level half as large on y and x; it never computes."""
         found, factor = [], 1
         while True:
-            steps = [factor if axis in "yx" else 1 for axis in self.axes]
-            pairs = zip(self.shape, (1, *steps), strict=True)
-            found.append(KnownPart(self, [range(0, size, step) for size, step in pairs]))
+            steps = [1, *(factor if axis in "yx" else 1 for axis in self.axes)]
+            picks = [range(0, size, step) for size, step in zip(self.shape, steps, strict=True)]
+            found.append(View(_Known(self), picks, range(self.ndim), name="the embedding"))
             if max(found[-1].shape[-2:]) < _SMALLEST_LEVEL:
                 return found
             factor *= 2
 
 
-class KnownPart:
-    """A window into the known values of a lazy embedding; it never computes, and it is read when it becomes a numpy array.
+class _Known(LazyArray):
+    """What is known of a lazy embedding, NaN elsewhere."""
 
-    Slices give a smaller window, integers values. What is not known is NaN.
-    """
-
-    def __init__(self, source: LazyEmbedding, ranges: Sequence[range]) -> None:
-        self._source, self._ranges_of = source, tuple(ranges)
+    def __init__(self, embedding: LazyEmbedding) -> None:
+        self._embedding = embedding
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Sizes of the axes."""
-        return tuple(map(len, self._ranges_of))
+        return self._embedding.shape
 
     @property
     def dtype(self) -> np.dtype[np.float32]:
-        """Type of one value."""
-        return self._source.dtype
+        return self._embedding.dtype
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self._ranges_of)
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return prod(self.shape)
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        values = self._source.fill(self._ranges_of)
-        return values if dtype is None else values.astype(dtype, copy=False)
-
-    def __getitem__(self, key: Index | tuple[Index, ...]) -> KnownPart | npt.NDArray[np.float32]:
-        inner, after = _ranges(key, self.shape)
-        part = KnownPart(
-            self._source, [outer[i.start : i.stop : i.step] for outer, i in zip(self._ranges_of, inner, strict=True)]
-        )
-        return part if all(isinstance(item, slice) for item in after) else np.asarray(part)[after]
-
-
-def _ranges(key: Index | tuple[Index, ...], shape: Sequence[int]) -> tuple[list[range], tuple[int | slice, ...]]:
-    """The positions that a key takes of each axis, ascending, and what is left to do with them."""
-    items = key if isinstance(key, tuple) else (key,)
-    given: list[Any] = [item for item in items if item is not Ellipsis]
-    if len(given) > len(shape):
-        raise IndexError(f"{len(given)} indices for {len(shape)} axes")
-    at = next((number for number, item in enumerate(items) if item is Ellipsis), len(items))
-    full = [*given[:at], *[slice(None)] * (len(shape) - len(given)), *given[at:]]
-    ranges: list[range] = []
-    after: list[int | slice] = []
-    for axis, (item, size) in enumerate(zip(full, shape, strict=True)):
-        if isinstance(item, slice):
-            positions = range(*item.indices(size))
-            ascending = positions if positions.step > 0 else positions[::-1]
-            ranges.append(ascending)
-            after.append(slice(None) if positions.step > 0 else slice(None, None, -1))
-        else:
-            position = int(item)
-            if not -size <= position < size:
-                raise IndexError(f"index {position} is out of bounds for axis {axis} with size {size}")
-            ranges.append(range(position % size, position % size + 1))
-            after.append(0)
-    return ranges, tuple(after)
+    def _read(self, ranges: Sequence[range]) -> npt.NDArray[np.float32]:
+        return self._embedding.fill(ranges)

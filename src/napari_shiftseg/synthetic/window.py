@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import EllipsisType
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +12,13 @@ from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.synthetic.degrade import shade
 from napari_shiftseg.synthetic.lattice import draw_window
 from napari_shiftseg.synthetic.recipe import ConstantRecipe, LatticeRecipe, Recipe
-
-Index: TypeAlias = int | slice | EllipsisType
+from napari_shiftseg.views import LazyArray
 
 _OF_THE_WHOLE = ("jitter", "elastic", "noise")  # drawn with one random stream over the whole image
 
 
-@dataclass(frozen=True, kw_only=True)
-class LazyImage:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class LazyImage(LazyArray):
     """The image of a recipe as an array-like: an index of integers and slices draws that part and nothing else."""
 
     recipe: LatticeRecipe | ConstantRecipe
@@ -32,53 +29,16 @@ class LazyImage:
         return self.recipe.shape
 
     @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.recipe.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of pixels."""
-        return math.prod(self.recipe.shape)
-
-    @property
     def dtype(self) -> np.dtype[np.float32]:
         """Type of the pixels."""
         return np.dtype(np.float32)
 
-    def __getitem__(self, index: Index | tuple[Index, ...]) -> npt.NDArray[np.float32]:
-        parts = self._parts(index if isinstance(index, tuple) else (index,))
-        window = tuple(part if isinstance(part, slice) else slice(part, part + 1) for part in parts)
-        drawn = self._draw(window)
-        return drawn[tuple(slice(None) if isinstance(part, slice) else 0 for part in parts)]
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[np.float32]:
-        return np.asarray(self[...], dtype=dtype)
-
-    def _draw(self, window: tuple[slice, ...]) -> npt.NDArray[np.float32]:
+    def _read(self, ranges: Sequence[range]) -> npt.NDArray[np.float32]:
         if isinstance(self.recipe, LatticeRecipe):
-            return draw_window(self.recipe, window)
-        along = tuple(np.arange(size)[part] for size, part in zip(self.shape, window, strict=True))
+            return draw_window(self.recipe, tuple(slice(part.start, part.stop, part.step) for part in ranges))
+        along = tuple(np.asarray(part) for part in ranges)
         image = np.full(tuple(map(len, along)), self.recipe.value, dtype=np.float32)
         return shade(image, self.recipe.light, along, self.shape)
-
-    def _parts(self, index: tuple[Index, ...]) -> list[int | slice]:
-        """One non-negative integer or slice per axis."""
-        if index.count(Ellipsis) > 1 or len(index) - index.count(Ellipsis) > self.ndim:
-            raise IndexError(f"index {index} has too many entries for {self.ndim} axes")
-        gap = index.index(Ellipsis) if Ellipsis in index else len(index)
-        before, after = index[:gap], index[gap + 1 :]
-        full = (*before, *[slice(None)] * (self.ndim - len(before) - len(after)), *after)
-        return [self._part(part, size) for part, size in zip(full, self.shape, strict=True)]
-
-    def _part(self, part: Index, size: int) -> int | slice:
-        if isinstance(part, slice):
-            return part
-        if not isinstance(part, int | np.integer):
-            raise IndexError(f"index {part!r} is neither an integer nor a slice; a lazy image takes only these")
-        if not -size <= part < size:
-            raise IndexError(f"index {part} is out of range for an axis of {size} pixels")
-        return int(part) % size
 
 
 def lazy(recipe: Recipe) -> LazyImage:
