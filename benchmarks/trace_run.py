@@ -70,8 +70,8 @@ class Trace:
         elif event == "call" and not depth:
             with self._lock:
                 self.files[file] += 1
-                if frame.f_code.co_name in self.callers:
-                    self.callers[frame.f_code.co_name][_told(frame.f_back)] += 1
+                if frame.f_code.co_qualname in self.callers:  # functions, and no methods of the same name
+                    self.callers[frame.f_code.co_qualname][_told(frame.f_back)] += 1
 
     def _ours(self, frame: FrameType) -> str | None:
         name = frame.f_code.co_filename
