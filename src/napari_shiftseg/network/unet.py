@@ -17,7 +17,7 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_shiftseg.errors import ModelError, SettingsError, memory_ran_out
-from napari_shiftseg.geometry import Lattice, Pass, UNetSpec, Window
+from napari_shiftseg.geometry import Lattice, Layer, Pass, UNetSpec, Window
 from napari_shiftseg.network.device import channels_last
 
 __all__ = [
@@ -71,23 +71,10 @@ class UNet(nn.Module):
         if spec.ndim not in _CONV:
             raise SettingsError(f"ndim is {spec.ndim}; give 1, 2 or 3.")
         self.spec = spec
-        features = spec.channels
-        decoder_convs = spec.decoder_convs or spec.convs
-        inputs = (spec.in_channels, *features[:-1])
-        self.encoder = nn.ModuleList(_block(spec, a, b, spec.convs) for a, b in zip(inputs, features, strict=True))
-        up, decoder = [], []
-        for level, factor in enumerate(spec.factors):
-            deep, fine = features[level + 1], features[level]
-            if spec.upsampling == "learnt":
-                layers = [_TRANSPOSED[spec.ndim](deep, fine, factor, factor)]
-                up.append(nn.Sequential(*layers, nn.ReLU(inplace=True)))
-                decoder.append(_block(spec, 2 * fine, fine, decoder_convs))
-            else:
-                up.append(nn.Sequential(nn.Upsample(scale_factor=tuple(map(float, factor)), mode="nearest")))
-                decoder.append(_block(spec, fine + deep, fine, decoder_convs))
-        self.up, self.decoder = nn.ModuleList(up), nn.ModuleList(decoder)
-        padding = (spec.head_kernel - 1) // 2 if spec.padding == "zero" else 0
-        self.head = _CONV[spec.ndim](features[0], spec.out_channels, spec.head_kernel, padding=padding)
+        self.encoder = nn.ModuleList(_block(spec, "encoder", level) for level in range(spec.levels + 1))
+        self.up = nn.ModuleList(_raising(layer) for layer in reversed(spec.walk) if layer.kind == "upsampling")
+        self.decoder = nn.ModuleList(_block(spec, "decoder", level) for level in range(spec.levels))
+        self.head = _convolution(spec.walk[-1])
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,16 +93,26 @@ class UNet(nn.Module):
             return self.head(x.to(self.head.weight.dtype))  # type: ignore[no-any-return]
 
 
-def _block(spec: UNetSpec, source: int, target: int, convs: int) -> nn.Sequential:
+def _convolution(layer: Layer, **more: Any) -> Any:
+    padding = tuple((k - 1) // 2 - lost for k, lost in zip(layer.kernel, layer.lost, strict=True))
+    return _CONV[len(padding)](layer.source, layer.target, layer.kernel, padding=padding, **more)
+
+
+def _block(spec: UNetSpec, path: str, level: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    padding = tuple((k - 1) // 2 for k in spec.kernels) if spec.padding == "zero" else 0
-    for index in range(convs):
-        before = target if index else source
-        layers.append(_CONV[spec.ndim](before, target, spec.kernels, padding=padding, bias=not spec.batch_norm))
-        if spec.batch_norm:
-            layers.append(_NORM[spec.ndim](target))
-        layers.append(nn.ReLU(inplace=True))
+    for layer in spec.walk:
+        if (layer.kind, layer.path, layer.level) == ("convolution", path, level):
+            norm = [_NORM[spec.ndim](layer.target)] if spec.batch_norm else []
+            layers += [_convolution(layer, bias=not spec.batch_norm), *norm, nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
+
+
+def _raising(layer: Layer) -> nn.Sequential:
+    if layer.taps:
+        return nn.Sequential(
+            _TRANSPOSED[len(layer.factor)](layer.source, layer.target, layer.factor, layer.factor), nn.ReLU(inplace=True)
+        )
+    return nn.Sequential(nn.Upsample(scale_factor=tuple(map(float, layer.factor)), mode="nearest"))
 
 
 def _centre(x: Tensor, shape: Sequence[int]) -> Tensor:
