@@ -145,20 +145,7 @@ class Lattice:
     @overload
     def input_size(self, at_least: Sequence[int], axis: int = -1) -> tuple[int, ...]: ...
     def input_size(self, at_least: int | Sequence[int], axis: int = -1) -> int | tuple[int, ...]:
-        """Smallest input edge whose output edge is `at_least` pixels or more.
-
-        Parameters
-        ----------
-        at_least : int or sequence of int
-            Wanted output edge, pixels, >= 1; a sequence has one per axis.
-        axis : int
-            The axis that an integer refers to.
-
-        Raises
-        ------
-        SizeError
-            If `at_least` is below 1.
-        """
+        """Smallest input edge whose output edge is `at_least` pixels or more, as `UNetSpec.input_size`."""
         if isinstance(at_least, Iterable):
             return tuple(self.input_size(int(size), k) for k, size in enumerate(self._all_axes(at_least)))
         if at_least < 1:
@@ -172,20 +159,7 @@ class Lattice:
     @overload
     def output_size(self, size: Sequence[int], axis: int = -1) -> tuple[int, ...]: ...
     def output_size(self, size: int | Sequence[int], axis: int = -1) -> int | tuple[int, ...]:
-        """Output edge of a legal input edge, before any crop.
-
-        Parameters
-        ----------
-        size : int or sequence of int
-            Input edge, pixels; a sequence has one per axis.
-        axis : int
-            The axis that an integer refers to.
-
-        Raises
-        ------
-        SizeError
-            If a pooling would not divide evenly or nothing would be left; `nearest` holds the legal input edges.
-        """
+        """Output edge of a legal input edge, before any crop, as `UNetSpec.output_size`."""
         if isinstance(size, Iterable):
             return tuple(self.output_size(int(edge), k) for k, edge in enumerate(self._all_axes(size)))
         period, smallest = self.period[axis], self.smallest[axis]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from typing import Any, Literal, overload
 
@@ -201,19 +201,42 @@ class UNetSpec:
         """
         return self.lattice.output_size(size, axis)
 
-    def _smallest_input(self, axis: int) -> int:
-        period, encoder = self.period[axis], 2 * lost((layer for layer in self.walk if layer.path == "encoder"), axis)
-        # the bottleneck and the output must keep one pixel
-        return period * max(1, (self.margin[axis] - encoder) // period + 1) + encoder
-
     @property
+    def smallest(self) -> tuple[int, ...]:
+        """Smallest input edge per axis, pixels.
+
+        >>> UNetSpec(levels=4).smallest
+        (188, 188)
+        """
+        # the bottleneck and the output must keep one pixel
+        encoder = [layer for layer in self.walk if layer.path == "encoder"]
+        before = [2 * lost(encoder, axis) for axis in range(self.ndim)]
+        return tuple(
+            period * max(1, (margin - least) // period + 1) + least
+            for period, margin, least in zip(self.period, self.margin, before, strict=True)
+        )
+
+    @cached_property
     def lattice(self) -> Lattice:
         """What a plan needs to know of the network.
 
-        >>> UNetSpec(levels=4).lattice.smallest
-        (188, 188)
+        >>> UNetSpec(levels=4).lattice.reach
+        (107, 107)
         """
-        return _lattice_of(self)
+        edge = 2**20 * prod(self.period)
+        return Lattice(
+            ndim=self.ndim,
+            period=self.period,
+            margin=self.margin,
+            reach=self.reach,
+            padding=self.padding,
+            smallest=self.smallest,
+            grid_phase=self.grid_phase,
+            in_channels=self.in_channels,
+            flops_per_pixel=self.flops_per_pixel,
+            bytes_per_pixel=self.peak_bytes((edge,) * self.ndim) / float(edge) ** self.ndim,
+            spec=self,
+        )
 
     # -- where the pooling grid lies, and how far a pixel sees -------------------------------------------------------
 
@@ -314,24 +337,6 @@ class UNetSpec:
             return cls(**known)  # type: ignore[arg-type]
         except TypeError as exc:
             raise SettingsError(f"the description of the network does not fit this version ({exc}).") from exc
-
-
-@lru_cache(maxsize=256)
-def _lattice_of(spec: UNetSpec) -> Lattice:
-    edge = 2**20 * prod(spec.period)
-    return Lattice(
-        ndim=spec.ndim,
-        period=spec.period,
-        margin=spec.margin,
-        reach=spec.reach,
-        padding=spec.padding,
-        smallest=tuple(spec._smallest_input(axis) for axis in range(spec.ndim)),
-        grid_phase=spec.grid_phase,
-        in_channels=spec.in_channels,
-        flops_per_pixel=spec.flops_per_pixel,
-        bytes_per_pixel=spec.peak_bytes((edge,) * spec.ndim) / float(edge) ** spec.ndim,
-        spec=spec,
-    )
 
 
 def as_lattice(network: Lattice | UNetSpec | Mapping[str, Any]) -> Lattice:
