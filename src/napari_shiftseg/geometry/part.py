@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from napari_shiftseg.errors import TilingError
-from napari_shiftseg.geometry.axis import computed_size, plan_axis
+from napari_shiftseg.geometry.lattice import computed_size, plan_axis
 from napari_shiftseg.geometry.plan import TilePlan, fewer_periods, read_shape
 
 __all__ = ["plan_part", "smaller_plan"]

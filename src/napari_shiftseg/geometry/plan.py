@@ -22,9 +22,8 @@ from operator import index
 from typing import Any, Literal
 
 from napari_shiftseg.errors import SettingsError, TilingError
-from napari_shiftseg.geometry.axis import alone_axis, computed_size, context, halo, plan_axis
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
-from napari_shiftseg.geometry.lattice import Lattice
+from napari_shiftseg.geometry.lattice import Lattice, alone_axis, computed_size, context, halo, plan_axis
 from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 from napari_shiftseg.geometry.walk import Pass
 

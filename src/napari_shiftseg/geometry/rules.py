@@ -11,9 +11,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from napari_shiftseg.geometry.axis import halo
 from napari_shiftseg.geometry.coverage import Coverage, Trained, Zeros, coverage, inner_part, least_window, zeros_as_trained
-from napari_shiftseg.geometry.lattice import Lattice
+from napari_shiftseg.geometry.lattice import Lattice, halo
 from napari_shiftseg.geometry.plan import TilePlan
 from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 
