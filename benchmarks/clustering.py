@@ -363,7 +363,7 @@ def _joined(truth: Any, codes: Any, grid: Any, rng: Any) -> dict[str, Any]:
         modes = np.concatenate([np.zeros((1, codes.shape[1])), codes[ids] + rng.normal(0, 0.01, (len(ids), codes.shape[1]))])
         found = Pieces(pixels=pixels.reshape(block.shape), modes=modes, fragment=np.arange(len(modes)) - 1)
         corner = [part.start for part in block.core]
-        fragments = fragments_of(found, found.pixels > 0, settings, corner, grid.shape)
+        fragments = fragments_of(found, found.pixels > 0, settings, corner=corner, image_shape=grid.shape)
         pieces.append(found)
         faces.append(faces_of(found, fragments))
     seconds, numbers = timed(lambda: join_blocks(grid, faces.__getitem__, settings), 3)

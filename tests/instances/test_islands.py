@@ -21,6 +21,6 @@ def test_what_passes_by_a_code_elsewhere_is_no_object_only_if_it_mixes_what_it_t
     centres = np.array([*ends, (5.0, 0.4)])
     values = centres[modes[mask] - 1].T + 0.05 * np.random.default_rng(0).standard_normal((2, mask.sum()))
     values[:, island[mask]] = [[5.0], [0.0]]
-    found = without_islands(modes, mask, values, centres, LabelSettings(bandwidth=1.0, min_size=16))
+    found = without_islands(modes, mask, values, centres=centres, settings=LabelSettings(bandwidth=1.0, min_size=16))
     assert (found[island] == (3 if kept else 0)).all()
     np.testing.assert_array_equal(found[~island], modes[~island])

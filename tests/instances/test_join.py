@@ -74,7 +74,7 @@ def test_tables_of_blocks_make_the_table_of_the_image(shape):
     labels = synthetic.blobs(shape, 8, radius=(3, 5), seed=3).labels
     seams = [range(16, n, 16) for n in shape]
     grid = BlockGrid(shape=shape, edge=(16,) * len(shape), halo=0)
-    parts = [block_table(labels[b.core], [part.start for part in b.core], shape, seams) for b in grid]
+    parts = [block_table(labels[b.core], [part.start for part in b.core], shape, seams=seams) for b in grid]
     ours, whole = whole_table(parts), object_table(labels, seams)
     assert list(ours) == list(whole)
     for name, column in whole.items():
@@ -149,7 +149,8 @@ def test_the_join_is_that_of_all_pairs_of_neighbours(most_pixels):
         grid, found, wish = case
         corners = [[part.start for part in block.core] for block in grid]
         faces = [
-            faces_of(one, fragments_of(one, None, wish, corner, grid.shape)) for one, corner in zip(found, corners, strict=True)
+            faces_of(one, fragments_of(one, None, wish, corner=corner, image_shape=grid.shape))
+            for one, corner in zip(found, corners, strict=True)
         ]
         asked = Counter()
         numbers = join_blocks(grid, lambda number: asked.update([number]) or faces[number], wish)

@@ -242,7 +242,7 @@ def test_cells_decide_for_their_points_as_each_point_would(dim, edge, radius, pl
     cells = NEIGHBOURS.cells_of(placed(points), 1.0)
     assert cells.edge == edge and cells.counts.max() > 10
     distance, nearest = cKDTree(modes).query(points)
-    found = nearest_mode(placed(points), 1.0, cells, placed(modes), radius).cpu().numpy()
+    found = nearest_mode(placed(points), 1.0, cells, modes=placed(modes), radius=radius).cpu().numpy()
     np.testing.assert_array_equal(found, np.where(distance <= radius, nearest, -1))
 
 
@@ -255,7 +255,7 @@ def test_the_nearest_are_those_of_all_distances(dim, count, others, placed, monk
     all_distances = np.linalg.norm(at[:, None] - modes, axis=2)
     expected = np.sort(np.pad(all_distances, ((0, 0), (0, 1)), constant_values=np.inf), axis=1)[:, :count]
     bound = np.median(expected[:, 0])
-    distance, index = (found.cpu().numpy() for found in NEIGHBOURS.nearest(placed(at), placed(modes), count, bound))
+    distance, index = (found.cpu().numpy() for found in NEIGHBOURS.nearest(placed(at), placed(modes), count, bound=bound))
     near = expected <= bound
     assert 0 < near.sum() < near.size
     np.testing.assert_allclose(distance, np.where(near, expected, np.inf), rtol=1e-9)

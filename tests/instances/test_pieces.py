@@ -51,7 +51,7 @@ def test_a_part_gets_what_the_whole_image_gives():
     numbers = np.array([0, 0, 3], np.uint32)
     inner = (slice(10, 30), slice(5, 41))
     seen = tuple(slice(part.start - REACH, part.stop + REACH) for part in inner)
-    part = settled(codes[seen], numbers, 16, tuple(slice(REACH, REACH + p.stop - p.start) for p in inner))
+    part = settled(codes[seen], numbers, 16, inner=tuple(slice(REACH, REACH + p.stop - p.start) for p in inner))
     np.testing.assert_array_equal(part, settled(codes, numbers, 16)[inner])
 
 

@@ -211,7 +211,7 @@ def test_a_hole_in_the_codes_of_an_object_is_a_part_of_it():
 def test_half_of_a_disk_is_a_part_and_what_touches_is_none():
     sizes, border = np.array([40, 40, 40, 9, 9, 40]), np.array([100, 100, 100, 30, 30, 100])
     contacts = np.array([[0, 7, 38], [1, 7, 37], [1, 8, 37], [2, 7, 20], [2, 7, 18], [3, 5, 1], [3, 4, 1]])
-    found = placed(sizes, border, contacts, 10)
+    found = placed(sizes, border, contacts, min_size=10)
     # half of the border; two that hold a third each; a contact seen from two blocks; small; small and alone; alone
     np.testing.assert_array_equal(found, [7, NEW, 7, 4, NONE, NEW])
 

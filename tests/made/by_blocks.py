@@ -7,13 +7,12 @@ from napari_shiftseg.geometry import BlockGrid
 from napari_shiftseg.instances import (
     BlockFaces,
     BlockRest,
+    Settling,
     faces_of,
     fragments_of,
     join_blocks,
     join_rest,
     piece_steps,
-    rest_of_block,
-    settled_block,
 )
 
 
@@ -25,17 +24,22 @@ def labels_by_blocks(embedding, foreground, wish, edge):
     for block in grid:
         own = None if foreground is None else foreground[block.core]
         seen = None if foreground is None else foreground[block.seen]
-        steps = piece_steps(embedding[(slice(None), *block.seen)], seen, wish, block.inner, block.origin)
+        steps = piece_steps(embedding[(slice(None), *block.seen)], seen, wish, inner=block.inner, origin=block.origin)
         found = drain(steps)
         corner = [part.start for part in block.core]
-        fragments = fragments_of(found, own, wish, corner, shape)
+        fragments = fragments_of(found, own, wish, corner=corner, image_shape=shape)
         codes[block.number] = fragments.codes
         faces[block.number] = BlockFaces.from_arrays(faces_of(found, fragments).to_arrays())
     found = join_blocks(grid, faces.__getitem__, wish)
-    parts = [rest_of_block(grid, block, codes[block.number], found, faces.__getitem__, 32).to_arrays() for block in grid]
-    numbers = join_rest(grid, lambda number: BlockRest.from_arrays(parts[number]), found, wish)
+
+    def settling(block, numbers):
+        load = faces.__getitem__
+        return Settling(grid=grid, block=block, codes=codes[block.number], numbers=numbers, load=load, window=32)
+
+    parts = [settling(block, found).rest().to_arrays() for block in grid]
+    numbers = join_rest(grid, lambda number: BlockRest.from_arrays(parts[number]), found, settings=wish)
     labels = np.zeros(shape, np.uint32)
     for block in grid:
-        labels[block.core] = settled_block(grid, block, codes[block.number], numbers, faces.__getitem__, 32)
+        labels[block.core] = settling(block, numbers).labels()
     assert numbers.count == labels.max()
     return labels

@@ -1,7 +1,7 @@
 """From embedding to labels, and how good they are."""
 
 from napari_shiftseg.instances.faces import BlockFaces, BlockRest, faces_of
-from napari_shiftseg.instances.join import Numbers, join_blocks, join_rest, rest_of_block, settled_block
+from napari_shiftseg.instances.join import Numbers, Settling, join_blocks, join_rest
 from napari_shiftseg.instances.label import LabelSettings, label_instances, label_steps, labels_of, numbered
 from napari_shiftseg.instances.match import Mistakes, match_score, mistaken_objects, split_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
@@ -21,6 +21,7 @@ __all__ = [
     "Numbers",
     "ObjectTable",
     "Pieces",
+    "Settling",
     "block_table",
     "faces_of",
     "fragments_of",
@@ -36,9 +37,7 @@ __all__ = [
     "object_table",
     "piece_steps",
     "pool_scores",
-    "rest_of_block",
     "settled",
-    "settled_block",
     "split_objects",
     "whole_table",
 ]

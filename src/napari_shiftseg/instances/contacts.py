@@ -45,7 +45,7 @@ def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[n
     for top in range(0, len(before), height):
         a, b = (_line(face[top : top + height + 1], height) for face in (before, after))
         if a.any() and b.any():
-            found = _pairs(a, b, height * strides[0], steps, strides)
+            found = _pairs(a, b, height * strides[0], steps=steps, straight=strides)
             keys.append(_each_once([p.astype(np.int64) * base + q for p, q in found]))
     return np.stack(np.divmod(_each_once(keys), base), axis=1)
 
@@ -111,7 +111,7 @@ def _line(rows: npt.NDArray[Any], height: int) -> npt.NDArray[Any]:
 
 
 def _pairs(
-    a: npt.NDArray[Any], b: npt.NDArray[Any], count: int, steps: Sequence[int], straight: Sequence[int]
+    a: npt.NDArray[Any], b: npt.NDArray[Any], count: int, *, steps: Sequence[int], straight: Sequence[int]
 ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
     """Pairs of numbers above 0 that touch, some of them several times, of the first `count` pixels of the lines of two sides.
 

@@ -213,7 +213,7 @@ class _Part:
         for axis, (own, count) in enumerate(zip(self.own, self.grid.counts, strict=True)):
             layout = self._layout(axis)
             for place in range(own.start, min(own.stop, count - 1)):
-                pairs = touching(self._plane(layout, axis, place, 1), self._plane(layout, axis, place + 1, 0))
+                pairs = touching(self._plane(layout, axis, place, side=1), self._plane(layout, axis, place + 1, side=0))
                 same = agreeing(self.modes[pairs[:, 0]], self.modes[pairs[:, 1]], bandwidth)
                 found.append(self.fragment[pairs[same]])
         return np.concatenate(found)
@@ -235,7 +235,7 @@ class _Part:
             places.append((beside, spot, tuple(slice(0, e - s) for s, e in zip(start, end, strict=True))))
         return [last - f for last, f in zip(stop, first, strict=True)], places
 
-    def _plane(self, layout: _Layout, axis: int, place: int, side: int) -> npt.NDArray[np.int32]:
+    def _plane(self, layout: _Layout, axis: int, place: int, *, side: int) -> npt.NDArray[np.int32]:
         """Pieces on the faces of the blocks at a place along an axis."""
         size, places = layout
         plane = np.empty(size, np.int32)

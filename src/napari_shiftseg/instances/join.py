@@ -20,7 +20,7 @@ from napari_shiftseg.instances.label import numbered, numbered_again
 from napari_shiftseg.instances.settings import LabelSettings
 from napari_shiftseg.instances.undecided import Rest, placed, rest_of, settled
 
-__all__ = ["Numbers", "join_blocks", "join_rest", "rest_of_block", "settled_block"]
+__all__ = ["Numbers", "Settling", "join_blocks", "join_rest"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,10 +73,10 @@ def join_blocks(grid: BlockGrid, load: Callable[[int], BlockFaces], settings: La
     held of one part of the image at a time, sizes and first pixels of the fragments of all.
     """
     sizes, first, offsets, links = linked(grid, load, settings.bandwidth)
-    return _numbers(sizes, first, offsets, links, settings.min_size)
+    return _numbers(sizes, first, offsets, links=links, min_size=settings.min_size)
 
 
-def join_rest(grid: BlockGrid, load: Callable[[int], BlockRest], numbers: Numbers, settings: LabelSettings) -> Numbers:
+def join_rest(grid: BlockGrid, load: Callable[[int], BlockRest], numbers: Numbers, *, settings: LabelSettings) -> Numbers:
     """Number the instances of an image anew once the rest of each of its blocks is known.
 
     Parameters
@@ -106,7 +106,7 @@ def join_rest(grid: BlockGrid, load: Callable[[int], BlockRest], numbers: Number
     touched[:, 0] = stands[touched[:, 0]]
     whole = np.bincount(stands, sizes, len(sizes)).astype(np.int64)
     edges = np.concatenate([border[number] for number in range(len(grid))])
-    joins = placed(whole, np.bincount(stands, edges, len(sizes)).astype(np.int64), touched, settings.min_size)
+    joins = placed(whole, np.bincount(stands, edges, len(sizes)).astype(np.int64), touched, min_size=settings.min_size)
     leading = np.flatnonzero(stands == np.arange(len(stands)))
     again, parts = numbered_again(numbers.first, joins[leading], first[leading])
     rest = np.zeros(len(sizes), np.uint32)
@@ -114,97 +114,97 @@ def join_rest(grid: BlockGrid, load: Callable[[int], BlockRest], numbers: Number
     return replace(numbers, labels=again[numbers.labels], rest=rest[stands], rest_offsets=offsets)
 
 
-def settled_block(
-    grid: BlockGrid,
-    block: Block,
-    codes: npt.NDArray[np.int32],
-    numbers: Numbers,
-    load: Callable[[int], BlockFaces],
-    window: int,
-) -> npt.NDArray[np.uint32]:
-    """Final labels of a block, as `label_instances` gives them for the whole image.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Settling:
+    """A block, and all that decides its labels.
 
-    Parameters
+    Attributes
     ----------
-    grid, block
+    grid : BlockGrid
+    block : Block
     codes : ndarray
         (*core) codes of the block.
     numbers : Numbers
-        From `join_rest`.
+        From `join_blocks` to find the rest, from `join_rest` for the labels.
     load : callable
         Number of a neighbour to its `BlockFaces`.
     window : int
         Pixels per axis that are looked at at once.
     """
-    labels, rest = _reached(grid, block, codes, numbers, load, window)
-    there = rest.pixels > 0
-    labels[there] = numbers.of_rest(block)[rest.pixels[there] - 1]
-    return labels
 
+    grid: BlockGrid
+    block: Block
+    codes: npt.NDArray[np.int32]
+    numbers: Numbers
+    load: Callable[[int], BlockFaces]
+    window: int
 
-def rest_of_block(
-    grid: BlockGrid,
-    block: Block,
-    codes: npt.NDArray[np.int32],
-    numbers: Numbers,
-    load: Callable[[int], BlockFaces],
-    window: int,
-) -> BlockRest:
-    """What no instance reaches in a block; as `settled_block`, with the numbers from `join_blocks`."""
-    _, rest = _reached(grid, block, codes, numbers, load, window)
-    count = len(rest.sizes)
-    faces = BlockFaces(
-        sizes=rest.sizes,
-        first=rest.first,
-        modes=np.zeros((count + 1, 1)),
-        fragment=np.arange(count + 1) - 1,
-        faces={(axis, side): np.take(rest.pixels, -side, axis) for axis, side in product(range(codes.ndim), (0, 1))},
-        rims={},
-    )
-    return BlockRest(faces=faces, border=rest.border, contacts=rest.contacts)
+    def labels(self) -> npt.NDArray[np.uint32]:
+        """(*core) final labels, as `label_instances` gives them for the whole image."""
+        labels, rest = self._reached()
+        there = rest.pixels > 0
+        labels[there] = self.numbers.of_rest(self.block)[rest.pixels[there] - 1]
+        return labels
 
-
-def _reached(
-    grid: BlockGrid,
-    block: Block,
-    codes: npt.NDArray[np.int32],
-    numbers: Numbers,
-    load: Callable[[int], BlockFaces],
-    window: int,
-) -> tuple[npt.NDArray[np.uint32], Rest]:
-    """Labels of a block where an instance reaches, and the rest."""
-    ndim = codes.ndim
-    before = tuple(RIM * (place > 0) for place in block.index)
-    after = tuple(RIM * (place + 1 < count) for place, count in zip(block.index, grid.counts, strict=True))
-    wide = np.zeros(tuple(n + b + a for n, b, a in zip(codes.shape, before, after, strict=True)), np.int32)
-    wide[tuple(slice(b, b + n) for n, b in zip(codes.shape, before, strict=True))] = codes
-    tables = [np.zeros(2, np.uint32), numbers.of(block)]
-    known = len(tables[1])
-    for step in product((-1, 0, 1), repeat=ndim):
-        other = grid.neighbour(block, step)
-        if other is None or not any(step):
-            continue
-        part = rim(load(other.number), step)
-        place = tuple(
-            slice(0, b) if s < 0 else slice(b, b + n) if s == 0 else slice(b + n, b + n + have)
-            for s, b, n, have in zip(step, before, codes.shape, part.shape, strict=True)
+    def rest(self) -> BlockRest:
+        """What no instance reaches."""
+        _, rest = self._reached()
+        count = len(rest.sizes)
+        sides = product(range(self.codes.ndim), (0, 1))
+        faces = BlockFaces(
+            sizes=rest.sizes,
+            first=rest.first,
+            modes=np.zeros((count + 1, 1)),
+            fragment=np.arange(count + 1) - 1,
+            faces={(axis, side): np.take(rest.pixels, -side, axis) for axis, side in sides},
+            rims={},
         )
-        wide[place] = np.where(part > 1, part + known, part)
-        tables.append(numbers.of(other))
-        known += len(tables[-1])
-    # with the next pixels, whose labels the rest may touch
-    one = [(min(1, b), min(1, a)) for b, a in zip(before, after, strict=True)]
-    beside = tuple(slice(b - s, b + n + e) for n, b, (s, e) in zip(codes.shape, before, one, strict=True))
-    inner = tuple(slice(s, s + n) for n, (s, _) in zip(codes.shape, one, strict=True))
-    labels = settled(wide, np.concatenate(tables), window, beside)
-    rest = rest_of(labels, wide[beside], inner, [part.start for part in block.core], grid.shape)
-    return labels[inner], rest
+        return BlockRest(faces=faces, border=rest.border, contacts=rest.contacts)
+
+    def _reached(self) -> tuple[npt.NDArray[np.uint32], Rest]:
+        """Labels where an instance reaches, and the rest."""
+        shape, place = self.codes.shape, self.block.index
+        before = tuple(RIM * (k > 0) for k in place)
+        after = tuple(RIM * (k + 1 < count) for k, count in zip(place, self.grid.counts, strict=True))
+        codes, tables = self._wide(before, after)
+        # with the next pixels, whose labels the rest may touch
+        one = [(min(1, b), min(1, a)) for b, a in zip(before, after, strict=True)]
+        beside = tuple(slice(b - s, b + n + e) for n, b, (s, e) in zip(shape, before, one, strict=True))
+        inner = tuple(slice(s, s + n) for n, (s, _) in zip(shape, one, strict=True))
+        labels = settled(codes, np.concatenate(tables), self.window, inner=beside)
+        corner = [part.start for part in self.block.core]
+        rest = rest_of(labels, codes[beside], inner, corner=corner, image_shape=self.grid.shape)
+        return labels[inner], rest
+
+    def _wide(
+        self, before: tuple[int, ...], after: tuple[int, ...]
+    ) -> tuple[npt.NDArray[np.int32], list[npt.NDArray[np.uint32]]]:
+        """Codes of the block and of the pixels around it that decide its labels, and the label of each code."""
+        shape = self.codes.shape
+        wide = np.zeros(tuple(n + b + a for n, b, a in zip(shape, before, after, strict=True)), np.int32)
+        wide[tuple(slice(b, b + n) for n, b in zip(shape, before, strict=True))] = self.codes
+        tables = [np.zeros(2, np.uint32), self.numbers.of(self.block)]
+        known = len(tables[1])
+        for step in product((-1, 0, 1), repeat=len(shape)):
+            other = self.grid.neighbour(self.block, step)
+            if other is None or not any(step):
+                continue
+            part = rim(self.load(other.number), step)
+            place = tuple(
+                slice(0, b) if s < 0 else slice(b, b + n) if s == 0 else slice(b + n, b + n + have)
+                for s, b, n, have in zip(step, before, shape, part.shape, strict=True)
+            )
+            wide[place] = np.where(part > 1, part + known, part)
+            tables.append(self.numbers.of(other))
+            known += len(tables[-1])
+        return wide, tables
 
 
 def _numbers(
     sizes: npt.NDArray[np.int64],
     first: npt.NDArray[np.int64],
     offsets: npt.NDArray[np.int64],
+    *,
     links: npt.NDArray[np.int64],
     min_size: int,
 ) -> Numbers:

@@ -81,11 +81,11 @@ def label_instances(
     found = choose_device(device)
     if found.kind == "mps":
         raise DeviceError("clustering needs double precision, which Apple's GPUs lack; give device='cpu'.")
-    return drain(label_steps(embedding, foreground, chosen, found.torch_device), on_event)
+    return drain(label_steps(embedding, foreground, chosen, device=found.torch_device), on_event)
 
 
 def label_steps(
-    embedding: Any, foreground: Any, settings: LabelSettings, device: str | torch.device = "cpu"
+    embedding: Any, foreground: Any, settings: LabelSettings, *, device: str | torch.device = "cpu"
 ) -> Generator[WindowDone, None, npt.NDArray[np.uint32]]:
     """Generator form of `label_instances`: yields a `WindowDone` per window, returns the labels."""
     shape = tuple(embedding.shape[1:])
@@ -104,7 +104,7 @@ def labels_of(fragments: Fragments, settings: LabelSettings) -> npt.NDArray[np.u
     labels = settled(codes, table, settings.lattice(codes.ndim)[0])
     rest = rest_of(labels, codes)
     if len(rest.sizes):
-        joins = placed(rest.sizes, rest.border, rest.contacts, min_size)
+        joins = placed(rest.sizes, rest.border, rest.contacts, min_size=min_size)
         again, parts = numbered_again(np.sort(fragments.first[numbers > 0]), joins, rest.first)
         labels, there = again[labels], rest.pixels > 0
         labels[there] = parts[rest.pixels[there] - 1]

@@ -278,20 +278,20 @@ def _score(overlaps: _Overlaps, threshold: float, crossing: tuple[Mask, Mask] | 
     matched = _pair_up(overlaps, threshold)
     every_label = np.ones(overlaps.label_area.size, dtype=bool)
     every_truth = np.ones(overlaps.truth_area.size, dtype=bool)
-    whole = _count(overlaps, matched, threshold, every_label, every_truth, every_label)
+    whole = _count(overlaps, matched, threshold, labels=every_label, truth=every_truth, merging=every_label)
     if crossing is None:
         return whole
     label_across, truth_at = crossing
-    label_at = _at_seams(overlaps, matched, label_across, truth_at)
+    label_at = _at_seams(overlaps, matched, label_across, truth_at=truth_at)
     merge_at = label_at | label_across
     return replace(
         whole,
-        at_seams=_count(overlaps, matched, threshold, label_at, truth_at, merge_at),
-        elsewhere=_count(overlaps, matched, threshold, ~label_at, ~truth_at, ~merge_at),
+        at_seams=_count(overlaps, matched, threshold, labels=label_at, truth=truth_at, merging=merge_at),
+        elsewhere=_count(overlaps, matched, threshold, labels=~label_at, truth=~truth_at, merging=~merge_at),
     )
 
 
-def _at_seams(overlaps: _Overlaps, matched: npt.NDArray[np.intp], label_across: Mask, truth_at: Mask) -> Mask:
+def _at_seams(overlaps: _Overlaps, matched: npt.NDArray[np.intp], label_across: Mask, *, truth_at: Mask) -> Mask:
     """Which predicted objects count at the seams, by the rule that `match_score` states."""
     at_seams = label_across.copy()
     largest = np.zeros(overlaps.label_area.size, dtype=np.int64)
@@ -303,7 +303,7 @@ def _at_seams(overlaps: _Overlaps, matched: npt.NDArray[np.intp], label_across: 
 
 
 def _count(
-    overlaps: _Overlaps, matched: npt.NDArray[np.intp], threshold: float, labels: Mask, truth: Mask, merging: Mask
+    overlaps: _Overlaps, matched: npt.NDArray[np.intp], threshold: float, *, labels: Mask, truth: Mask, merging: Mask
 ) -> MatchScore:
     """Score of the chosen predicted objects, truth objects, and predicted objects whose merges count."""
     inside = matched[truth[overlaps.truth[matched]]]

@@ -137,9 +137,9 @@ def mean_shift(
     keep = density >= min_density
     modes, density = _merge(found[keep], density[keep], merge)
     if dip < 1 and len(modes) > 1:
-        modes, density = _join_without_dip(modes, density, kernels, dip)
+        modes, density = _join_without_dip(modes, density, kernels, dip=dip)
         modes, density = _without_mixtures(modes, density, kernels)
-    assignment = nearest_mode(values, bandwidth, cells, torch.from_numpy(modes).to(values.device), radius)
+    assignment = nearest_mode(values, bandwidth, cells, modes=torch.from_numpy(modes).to(values.device), radius=radius)
     return MeanShift(modes=modes * bandwidth, assignment=assignment.cpu().numpy(), density=density)
 
 
@@ -191,20 +191,20 @@ def _merge(modes: FloatArray, density: FloatArray, radius: float) -> tuple[Float
     return modes[kept], density[kept]
 
 
-def _join_without_dip(modes: FloatArray, density: FloatArray, kernels: Kernels, dip: float) -> tuple[FloatArray, FloatArray]:
+def _join_without_dip(modes: FloatArray, density: FloatArray, kernels: Kernels, *, dip: float) -> tuple[FloatArray, FloatArray]:
     """Drop a mode from which a path to a denser one nearby stays high: a large object's votes have several bumps."""
     pairs = cKDTree(modes).query_pairs(2 * KERNEL_REACH, output_type="ndarray")
     pairs = np.sort(pairs, axis=1)  # modes are sorted by density: the first of a pair is the denser one
     a, b, least = modes[pairs[:, 0]], modes[pairs[:, 1]], dip * density[pairs[:, 1]]
     # most ways are out after a look at their middle
-    joined = np.flatnonzero(_between(a, b, WAY[3:4], kernels)[:, 0] > least)
-    joined = joined[_between(a[joined], b[joined], WAY, kernels).min(axis=1) > least[joined]]
+    joined = np.flatnonzero(_between(a, b, WAY[3:4], kernels=kernels)[:, 0] > least)
+    joined = joined[_between(a[joined], b[joined], WAY, kernels=kernels).min(axis=1) > least[joined]]
     kept = np.ones(len(modes), bool)
     kept[pairs[joined, 1]] = False
     return modes[kept], density[kept]
 
 
-def _between(a: FloatArray, b: FloatArray, steps: FloatArray, kernels: Kernels) -> FloatArray:
+def _between(a: FloatArray, b: FloatArray, steps: FloatArray, *, kernels: Kernels) -> FloatArray:
     """(P, S) density at steps of the straight way between pairs of positions (P, E)."""
     places = (a[:, None] * (1 - steps[:, None]) + b[:, None] * steps[:, None]).reshape(-1, a.shape[1])
     return kernels.sums(places)[0].reshape(len(a), len(steps))
@@ -242,7 +242,7 @@ def _without_mixtures(modes: FloatArray, density: FloatArray, kernels: Kernels) 
     # each way is looked at once
     ways, back = np.unique(np.concatenate([light, light]) * len(modes) + np.concatenate([one, two]), return_inverse=True)
     start, end = np.divmod(ways, len(modes))
-    usual = np.sort(_between(modes[start], modes[end], WAY, kernels), axis=1)[:, GAPS]
+    usual = np.sort(_between(modes[start], modes[end], WAY, kernels=kernels), axis=1)[:, GAPS]
     filled = (usual > THIN * density[start])[back].reshape(2, -1).all(axis=0)
     kept = np.ones(len(modes), bool)
     kept[light[filled]] = False

@@ -95,7 +95,7 @@ def blocks(rows: int, columns: int, device: torch.device) -> list[slice]:
     return [slice(start, start + step) for start in range(0, rows, step)]
 
 
-def nearest(at: Tensor, others: Tensor, count: int, bound: float) -> tuple[Tensor, Tensor]:
+def nearest(at: Tensor, others: Tensor, count: int, *, bound: float) -> tuple[Tensor, Tensor]:
     """Distances (S, count) from positions (S, E) to the nearest of others (K, E), and which these are (S, count).
 
     What is farther than `bound`, or not there, has distance infinity and number K.
@@ -140,7 +140,7 @@ def _by_products(at: Tensor, others: Tensor, count: int) -> tuple[Tensor, Tensor
     return square.clamp_min_(0).sqrt_(), torch.from_numpy(index)
 
 
-def nearest_mode(points: Tensor, bandwidth: float, cells: Cells, modes: Tensor, radius: float) -> Tensor:
+def nearest_mode(points: Tensor, bandwidth: float, cells: Cells, *, modes: Tensor, radius: float) -> Tensor:
     """(N,) int64, index of the nearest mode of each point, -1 where none is within `radius`.
 
     Parameters
@@ -153,10 +153,10 @@ def nearest_mode(points: Tensor, bandwidth: float, cells: Cells, modes: Tensor, 
     if len(modes) == 0:
         return torch.full((len(points),), -1, dtype=torch.int64, device=points.device)
     if len(points) < CROWDED * len(cells.counts):
-        return _asked(points, bandwidth, modes, radius)
+        return _asked(points, bandwidth, modes, radius=radius)
     half = cells.edge / 2 * points.shape[1] ** 0.5
     crowded = torch.nonzero(cells.counts >= CROWDED)[:, 0]
-    distance, found = nearest(cells.corners[crowded] + cells.edge / 2, modes, 2, radius + 3 * half)
+    distance, found = nearest(cells.corners[crowded] + cells.edge / 2, modes, 2, bound=radius + 3 * half)
     # no point of a cell is farther from its centre than half its diagonal
     clear = (distance[:, 1] > distance[:, 0] + 2 * half) & (distance[:, 0] + half < radius)
     none = distance[:, 0] - half > radius
@@ -165,10 +165,10 @@ def nearest_mode(points: Tensor, bandwidth: float, cells: Cells, modes: Tensor, 
     decided[crowded[none]] = -1
     assignment = decided[cells.index]
     undecided = torch.nonzero(assignment == -2)[:, 0]
-    assignment[undecided] = _asked(points[undecided], bandwidth, modes, radius)
+    assignment[undecided] = _asked(points[undecided], bandwidth, modes, radius=radius)
     return assignment
 
 
-def _asked(points: Tensor, bandwidth: float, modes: Tensor, radius: float) -> Tensor:
-    _, found = nearest(points.double() / bandwidth, modes, 1, radius)
+def _asked(points: Tensor, bandwidth: float, modes: Tensor, *, radius: float) -> Tensor:
+    _, found = nearest(points.double() / bandwidth, modes, 1, bound=radius)
     return torch.where(found[:, 0] < len(modes), found[:, 0], -1)

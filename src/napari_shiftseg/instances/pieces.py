@@ -23,7 +23,7 @@ from napari_shiftseg.instances.constants import UNDECIDED
 from napari_shiftseg.instances.contacts import Window, agreeing, touching
 from napari_shiftseg.instances.mean_shift import mean_shift
 from napari_shiftseg.instances.settings import LabelSettings
-from napari_shiftseg.instances.undecided import without_islands
+from napari_shiftseg.instances.undecided import first_pixels, without_islands
 from napari_shiftseg.network.device import memory_errors
 from napari_shiftseg.threads import side_by_side
 
@@ -72,9 +72,9 @@ def piece_steps(
     embedding: Any,
     foreground: Any,
     settings: LabelSettings,
+    *,
     inner: Window | None = None,
     origin: Sequence[int] | None = None,
-    *,
     threads: int = 1,
     device: torch.device | str = "cpu",
 ) -> Generator[WindowDone, None, Pieces]:
@@ -108,7 +108,7 @@ def piece_steps(
 
     def cluster(core: Window) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         place = tuple(slice(c.start + i.start, c.stop + i.start) for c, i in zip(core, inner, strict=True))
-        return _cluster_window(embedding, foreground, place, halo, settings, origin, device)
+        return _cluster_window(embedding, foreground, place, halo=halo, settings=settings, origin=origin, device=device)
 
     for index, (core, (local, centres)) in enumerate(zip(cores, side_by_side(cluster, cores, threads), strict=True)):
         there = local > 0
@@ -117,13 +117,14 @@ def piece_steps(
         known += len(centres)
         yield WindowDone(done=index + 1, total=len(corners), window=core)
     together = np.concatenate(modes)
-    return Pieces(pixels=pieces, modes=together, fragment=_joined(pieces, together, edge, settings.bandwidth))
+    return Pieces(pixels=pieces, modes=together, fragment=_joined(pieces, together, edge, bandwidth=settings.bandwidth))
 
 
 def fragments_of(
     found: Pieces,
     foreground: Any,
     settings: LabelSettings,
+    *,
     corner: Sequence[int] | None = None,
     image_shape: Sequence[int] | None = None,
 ) -> Fragments:
@@ -148,12 +149,8 @@ def fragments_of(
     count = int(found.fragment.max()) + 1
     places = np.flatnonzero(found.pixels)
     owners = found.fragment[found.pixels.ravel()[places]]
-    sizes = np.bincount(owners, minlength=count)
-    first = np.zeros(count, np.int64)
-    first[owners[::-1]] = places[::-1]  # the last value written is the first place
-    corners = np.unravel_index(first, shape)
-    moved = [p + c for p, c in zip(corners, corner or (0,) * len(shape), strict=True)]
-    return Fragments(codes=codes, sizes=sizes, first=np.ravel_multi_index(moved, tuple(image_shape or shape)))
+    first = first_pixels(owners, places, count, shape=shape, corner=corner, image_shape=image_shape)
+    return Fragments(codes=codes, sizes=np.bincount(owners, minlength=count), first=first)
 
 
 def mask_of(foreground: Any, window: Window, threshold: float) -> npt.NDArray[np.bool_]:
@@ -163,7 +160,7 @@ def mask_of(foreground: Any, window: Window, threshold: float) -> npt.NDArray[np
 
 
 def _joined(
-    pieces: npt.NDArray[np.int64], modes: npt.NDArray[np.float64], edge: int, bandwidth: float
+    pieces: npt.NDArray[np.int64], modes: npt.NDArray[np.float64], edge: int, *, bandwidth: float
 ) -> npt.NDArray[np.int64]:
     """Fragment of each piece: those that touch across a border of two windows are one if their modes agree."""
     links = [np.empty((0, 2), np.int64)]
@@ -182,6 +179,7 @@ def _cluster_window(
     embedding: Any,
     foreground: Any,
     core: Window,
+    *,
     halo: int,
     settings: LabelSettings,
     origin: Sequence[int],
@@ -212,7 +210,7 @@ def _cluster_window(
         )
     modes[mask] = found.assignment + 1
     if settings.dip < 1:
-        modes = without_islands(modes, mask, values, found.modes, settings)
+        modes = without_islands(modes, mask, values, centres=found.modes, settings=settings)
     local = connected(modes[inner], connectivity=mask.ndim, background=0)
     there = local > 0
     owner = np.zeros(int(local.max()) + 1, np.int64)

@@ -53,7 +53,7 @@ def object_table(labels: Any, seams: Sequence[Sequence[int]] | None = None, *, b
     if seams is not None and len(seams) != len(shape):
         raise SettingsError(f"seams have {len(seams)} entries for {len(shape)} axes; give positions for each axis.")
     rest = (0,) * (len(shape) - 1)
-    return whole_table([block_table(slab, (first, *rest), shape, seams) for first, slab in _slabs(labels, shape, block)])
+    return whole_table([block_table(slab, (first, *rest), shape, seams=seams) for first, slab in _slabs(labels, shape, block)])
 
 
 def whole_table(parts: Sequence[ObjectTable]) -> ObjectTable:
@@ -80,7 +80,7 @@ def _slabs(labels: Any, shape: tuple[int, ...], block: int) -> Iterator[tuple[in
 
 
 def block_table(
-    block: npt.NDArray[Any], corner: Sequence[int], shape: Sequence[int], seams: Sequence[Sequence[int]] | None
+    block: npt.NDArray[Any], corner: Sequence[int], shape: Sequence[int], *, seams: Sequence[Sequence[int]] | None
 ) -> ObjectTable:
     """Sums and extremes of the instances of a block, for `whole_table`.
 

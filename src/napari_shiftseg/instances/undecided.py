@@ -16,7 +16,7 @@ from napari_shiftseg.instances.constants import ELSEWHERE, NEW, OFF, OPPOSITE, P
 from napari_shiftseg.instances.contacts import Window, borders, neighbour_steps
 from napari_shiftseg.instances.settings import LabelSettings
 
-__all__ = ["Rest", "placed", "rest_of", "settled", "without_islands"]
+__all__ = ["Rest", "first_pixels", "placed", "rest_of", "settled", "without_islands"]
 
 
 IntArray = npt.NDArray[np.int64]
@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def without_islands(
-    modes: IntArray, mask: npt.NDArray[np.bool_], values: FloatArray, centres: FloatArray, settings: LabelSettings
+    modes: IntArray, mask: npt.NDArray[np.bool_], values: FloatArray, *, centres: FloatArray, settings: LabelSettings
 ) -> IntArray:
     """Mode of each pixel, 0 also for those that are islands: they are undecided.
 
@@ -65,7 +65,15 @@ def without_islands(
     if not settings.coordinates:
         asked = islands & (sizes >= settings.min_size)  # what is smaller is no object in any case
         if asked.any():
-            found = _no_objects(np.where(asked[parts], parts, 0), modes, mask, values, centres, settings.bandwidth, len(sizes))
+            found = _no_objects(
+                np.where(asked[parts], parts, 0),
+                modes,
+                mask,
+                values=values,
+                centres=centres,
+                bandwidth=settings.bandwidth,
+                count=len(sizes),
+            )
             islands &= found | ~asked
     return np.where(islands[parts], 0, modes) if islands.any() else modes
 
@@ -74,6 +82,7 @@ def _no_objects(
     parts: IntArray,
     modes: IntArray,
     mask: npt.NDArray[np.bool_],
+    *,
     values: FloatArray,
     centres: FloatArray,
     bandwidth: float,
@@ -115,7 +124,7 @@ def _mixes(code: FloatArray, others: FloatArray, bandwidth: float) -> bool:
 
 
 def settled(
-    codes: npt.NDArray[np.int32], numbers: npt.NDArray[np.uint32], block: int, inner: Window | None = None
+    codes: npt.NDArray[np.int32], numbers: npt.NDArray[np.uint32], block: int, *, inner: Window | None = None
 ) -> npt.NDArray[np.uint32]:
     """Labels from codes: fragments get their numbers and grow by `REACH` steps into undecided and dissolved pixels.
 
@@ -198,6 +207,7 @@ def rest_of(
     labels: npt.NDArray[np.uint32],
     codes: npt.NDArray[np.int32],
     inner: Window | None = None,
+    *,
     corner: Sequence[int] | None = None,
     image_shape: Sequence[int] | None = None,
 ) -> Rest:
@@ -221,15 +231,11 @@ def rest_of(
     parts = wide[inner]
     places = np.flatnonzero(parts)
     owners = parts.ravel()[places].astype(np.int64) - 1
-    first = np.zeros(count, np.int64)
-    first[owners[::-1]] = places[::-1]  # the last value written is the first place
-    corners = np.unravel_index(first, shape)
-    moved = [p + c for p, c in zip(corners, corner or (0,) * len(shape), strict=True)]
     touched, pairs, border = borders(wide, labels, undecided) if count else _NOTHING
     return Rest(
         pixels=parts,
         sizes=np.bincount(owners, minlength=count),
-        first=np.ravel_multi_index(moved, tuple(image_shape or shape)),
+        first=first_pixels(owners, places, count, shape=shape, corner=corner, image_shape=image_shape),
         border=border[1:],
         contacts=np.column_stack([touched[:, 0] - 1, touched[:, 1], pairs]),
     )
@@ -238,8 +244,25 @@ def rest_of(
 _NOTHING = np.empty((0, 2), np.int64), np.empty(0, np.int64), np.zeros(1, np.int64)
 
 
+def first_pixels(
+    owners: IntArray,
+    places: IntArray,
+    count: int,
+    *,
+    shape: Sequence[int],
+    corner: Sequence[int] | None,
+    image_shape: Sequence[int] | None,
+) -> IntArray:
+    """(count,) first pixel of each owner in raster order of the image, by the owner of each of some ascending places."""
+    first = np.zeros(count, np.int64)
+    first[owners[::-1]] = places[::-1]  # the last value written is the first place
+    inside = np.unravel_index(first, shape)
+    moved = [p + c for p, c in zip(inside, corner or (0,) * len(shape), strict=True)]
+    return np.asarray(np.ravel_multi_index(moved, tuple(image_shape or shape)))
+
+
 def placed(
-    sizes: npt.NDArray[np.int64], border: npt.NDArray[np.int64], contacts: npt.NDArray[np.int64], min_size: int
+    sizes: npt.NDArray[np.int64], border: npt.NDArray[np.int64], contacts: npt.NDArray[np.int64], *, min_size: int
 ) -> npt.NDArray[np.int64]:
     """Label of the instance that each part joins, `NEW` for those that become one, `NONE` for what is small and alone.
 

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.events import Event
-from napari_shiftseg.geometry import Block, BlockGrid, TilePlan
+from napari_shiftseg.geometry import Block, TilePlan
 from napari_shiftseg.instances import (
     BlockFaces,
     BlockRest,
     Numbers,
+    Settling,
     block_table,
     faces_of,
     fragments_of,
     join_blocks,
     join_rest,
     piece_steps,
-    rest_of_block,
-    settled_block,
 )
 from napari_shiftseg.io import BlockPyramid, ChunkReader, WorkFolder
 from napari_shiftseg.network import ConstantTiles, needed_pixels, predict_steps
@@ -172,11 +171,11 @@ class BlockJob:
         embedding, foreground = seen.embedding, seen.foreground
         device = labels_device(task.device, self.settings)
         found = yield from piece_steps(
-            embedding, foreground, task.clustering, block.inner, block.origin, threads=threads, device=device
+            embedding, foreground, task.clustering, inner=block.inner, origin=block.origin, threads=threads, device=device
         )
         own = None if foreground is None else foreground[block.inner]
         corner = [s.start for s in block.core]
-        fragments = fragments_of(found, own, task.clustering, corner, self.layout.grid.shape)
+        fragments = fragments_of(found, own, task.clustering, corner=corner, image_shape=self.layout.grid.shape)
         self.codes.write(self.window(frame, block), fragments.codes[self._new_axes(frame)])
         if self.foreground is not None and own is not None:
             self.foreground.write(self.window(frame, block), own[self._new_axes(frame)])
@@ -199,7 +198,7 @@ class BlockJob:
 
     def reach(self, frame: int, block: Block, numbers: Numbers) -> None:
         """Pass 2: what no instance reaches in a block, with the numbers from `join`."""
-        rest = rest_of_block(*self._settling(frame, block, numbers))
+        rest = self._settling(frame, block, numbers).rest()
         self.work.write_arrays(_rest_name(frame, block.number), rest.to_arrays())
 
     def join_rest(self, frame: int) -> Numbers:
@@ -209,7 +208,8 @@ class BlockJob:
             return BlockRest.from_arrays(self.work.read_arrays(_rest_name(frame, number)))
 
         return self._numbers(
-            f"numbers/{frame}-with-rest.npz", lambda: join_rest(self.layout.grid, rest, self.join(frame), self.task.clustering)
+            f"numbers/{frame}-with-rest.npz",
+            lambda: join_rest(self.layout.grid, rest, self.join(frame), settings=self.task.clustering),
         )
 
     def _numbers(self, name: str, join: Callable[[], Numbers]) -> Numbers:
@@ -219,19 +219,17 @@ class BlockJob:
 
     def settle(self, frame: int, block: Block, numbers: Numbers) -> None:
         """Pass 3: final labels of a block, with the numbers from `join_rest`, and the rows of its instances."""
-        labels = settled_block(*self._settling(frame, block, numbers))
+        labels = self._settling(frame, block, numbers).labels()
         self.labels.write(self.window(frame, block), labels[self._new_axes(frame)])
-        table = block_table(labels, [s.start for s in block.core], self.layout.grid.shape, self.seams)
+        table = block_table(labels, [s.start for s in block.core], self.layout.grid.shape, seams=self.seams)
         self.work.write_arrays(_table_name(frame, block.number), table)
 
-    def _settling(
-        self, frame: int, block: Block, numbers: Numbers
-    ) -> tuple[BlockGrid, Block, npt.NDArray[np.int32], Numbers, Callable[[int], BlockFaces], int]:
-        """What `rest_of_block` and `settled_block` take."""
+    def _settling(self, frame: int, block: Block, numbers: Numbers) -> Settling:
         spatial = tuple(s.stop - s.start for s in block.core)
         codes = np.asarray(self.codes.levels[0][self.window(frame, block)]).reshape(spatial)
         edge = self.task.clustering.lattice(len(spatial))[0]
-        return self.layout.grid, block, codes, numbers, lambda number: self.faces(frame, number), edge
+        load = partial(self.faces, frame)
+        return Settling(grid=self.layout.grid, block=block, codes=codes, numbers=numbers, load=load, window=edge)
 
     def faces(self, frame: int, number: int) -> BlockFaces:
         """What pass 1 wrote of a block."""

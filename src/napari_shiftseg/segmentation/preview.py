@@ -95,7 +95,7 @@ def preview_steps(
         embedding = embedding.astype(np.float64)
         for axis, span in enumerate(spans):
             embedding[axis] += span.start
-    labels = yield from label_steps(embedding, foreground, task.clustering, labels_device(task.device, settings))
+    labels = yield from label_steps(embedding, foreground, task.clustering, device=labels_device(task.device, settings))
     inner = labels[tuple(slice(span.core.start - span.start, span.core.stop - span.start) for span in spans)]
     numbered = relabel_sequential(inner)[0].astype(np.uint32)
     return Preview(

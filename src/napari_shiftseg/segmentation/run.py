@@ -198,7 +198,7 @@ def segment_steps(
         yield Stage(done=0, total=0, text=f"instances{which}")
         before = time.perf_counter()
         labels[position] = yield from label_steps(
-            prediction.embedding, masked, task.clustering, labels_device(task.device, settings)
+            prediction.embedding, masked, task.clustering, device=labels_device(task.device, settings)
         )
         seconds["labels"] += time.perf_counter() - before
     plan = max(ran, key=len)  # of all that ran, the one with the most seams
