@@ -73,7 +73,7 @@ def kills() -> dict[str, str]:
         "kills": str(run["kills"]),
         "pixels": f"{run['pixels']:,}",
         "otherwise": f"{run['different_pixels']:,}",
-        "workers": str(workers["killed"]),
+        "workers": str(workers["kills"]),
         "workers.otherwise": f"{workers['differing']:,}",
     }
 
