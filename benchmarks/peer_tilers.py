@@ -5,7 +5,7 @@ nnU-Net (nnunetv2/inference/sliding_window_prediction.py), cellpose (cellpose/tr
 (torch_em/util/prediction.py) and bioimageio.core (bioimageio/core/block_meta.py). Test-time mirroring, pre- and post-processing
 are left out, and sums are kept in float32.
 
-A network is a function from (B, C, *window) to (B, E, *window) on its device; an image is a numpy array (C, *shape), and so is
+A network is a function from (B, C, *window) to (B, E, *window); an image is a numpy array (C, *shape), and so is
 the result (E, *shape).
 """
 
@@ -35,55 +35,40 @@ class Tiler:
     Attributes
     ----------
     name : str
-    like : str
-        Whose, and what is the package's own.
-    run : callable
-        (image, network, device) -> result.
-    starts : callable
-        Shape of an image -> first pixel of the windows per axis; negative where a window begins in the padding.
     window : int
         Edge of what the network gets, pixels.
+    run : callable
+        (image, network) -> result.
+    starts : callable
+        Shape of an image -> first pixel of the windows per axis; negative where a window begins in the padding.
     """
 
     name: str
-    like: str
     window: int
-    run: Callable[[np.ndarray, Network, torch.device], np.ndarray]
+    run: Callable[[np.ndarray, Network], np.ndarray]
     starts: Callable[[Sequence[int]], Starts]
 
 
-def tilers(ndim: int, window: int, halos: Sequence[int] = (), batch: int = 1) -> dict[str, Tiler]:
-    """The peers, by name.
-
-    Parameters
-    ----------
-    ndim : {2, 3}
-    window : int
-        Edge of the window, or of a block without its halo, pixels.
-    halos : sequence of int
-        Of blocks, pixels; those of `HALOS` if none is given.
-    batch : int
-        Windows per call of the network, for MONAI.
-    """
+def tilers(ndim: int, window: int, halos: Sequence[int] = ()) -> dict[str, Tiler]:
+    """The peers by name; `window` is the edge of the window or of a block without its halo, pixels, as are the halos."""
     made = [
-        monai(window, 0.25, "constant", batch),
-        monai(window, 0.5, "gaussian", batch),
+        monai(window, 0.25, "constant"),
+        monai(window, 0.5, "gaussian"),
+        # steps of half a window, rounded; Gaussian weights; no mirroring
         Tiler(
             name="nnU-Net-style 0.5",
             window=window,
-            like="re-implemented: steps of half a window, rounded; Gaussian weights; no mirroring",
-            run=lambda image, net, device: _weighted(image, net, device, window, nnunet_starts, _gaussian(window, ndim)),
+            run=lambda image, net: _weighted(image, net, window, nnunet_starts, _gaussian(window, ndim)),
             starts=lambda shape: nnunet_starts(shape, window),
         ),
         *(blocks(window, halo) for halo in halos or HALOS[ndim]),
     ]
-    if ndim == 2:
+    if ndim == 2:  # windows spread evenly, sigmoid taper, batches of 8
         made.append(
             Tiler(
                 name="cellpose-style 10 %",
                 window=window,
-                like="re-implemented: windows spread evenly with an overlap of 10 %, sigmoid taper, batches of 8",
-                run=lambda image, net, device: _weighted(image, net, device, window, cellpose_starts, _taper(window), batch=8),
+                run=lambda image, net: _weighted(image, net, window, cellpose_starts, _taper(window), batch=8),
                 starts=lambda shape: cellpose_starts(shape, window),
             )
         )
@@ -92,35 +77,30 @@ def tilers(ndim: int, window: int, halos: Sequence[int] = (), batch: int = 1) ->
 
 def shifted_blocks(window: int, halos: Sequence[int]) -> dict[str, Tiler]:
     """Blocks whose last one is moved back until it ends with the image, as in bioimageio.core."""
-    made = [blocks(window, halo, shifted=True) for halo in halos]
-    return {tiler.name: tiler for tiler in made}
+    return {tiler.name: tiler for tiler in (blocks(window, halo, shifted=True) for halo in halos)}
 
 
-# -- MONAI, the package ----------------------------------------------------------------------------------------------------
+# -- MONAI, the package -----------------------------------------------------------------------------------------------
 
 
-def monai(window: int, overlap: float, mode: str, batch: int) -> Tiler:
+def monai(window: int, overlap: float, mode: str) -> Tiler:
     """`sliding_window_inference` of the installed package."""
 
-    def run(image: np.ndarray, network: Network, device: torch.device) -> np.ndarray:
+    def run(image: np.ndarray, network: Network) -> np.ndarray:
         from monai.inferers import sliding_window_inference
 
-        x = torch.from_numpy(image)[None].to(device)
         roi = (window,) * (image.ndim - 1)
-        return sliding_window_inference(x, roi, batch, network, overlap=overlap, mode=mode)[0].cpu().numpy()
+        return sliding_window_inference(torch.from_numpy(image)[None], roi, 1, network, overlap=overlap, mode=mode)[0].numpy()
 
     def starts(shape: Sequence[int]) -> Starts:
         from monai.data.utils import dense_patch_slices
         from monai.inferers.utils import _get_scan_interval
 
         size, roi = tuple(max(window, n) for n in shape), (window,) * len(shape)
-        step = _get_scan_interval(size, roi, len(shape), (overlap,) * len(shape))
-        found = dense_patch_slices(size, roi, step)
+        found = dense_patch_slices(size, roi, _get_scan_interval(size, roi, len(shape), (overlap,) * len(shape)))
         return tuple(tuple(sorted({int(part[axis].start) for part in found})) for axis in range(len(shape)))
 
-    weights = "equal" if mode == "constant" else "Gaussian"
-    like = f"the package; overlap {overlap}, {weights} weights"
-    return Tiler(name=f"MONAI {overlap}", like=like, window=window, run=run, starts=starts)
+    return Tiler(name=f"MONAI {overlap}", window=window, run=run, starts=starts)
 
 
 # -- windows that lie in the image, averaged with weights ------------------------------------------------------------------
@@ -168,7 +148,6 @@ def _taper(window: int) -> np.ndarray:
 def _weighted(
     image: np.ndarray,
     network: Network,
-    device: torch.device,
     window: int,
     starts: Callable[[Sequence[int], int], Starts],
     weights: np.ndarray,
@@ -176,20 +155,18 @@ def _weighted(
 ) -> np.ndarray:
     """Weighted mean of all windows over each pixel; an image below the window is padded with zeros."""
     shape = image.shape[1:]
-    padded = np.pad(image, [(0, 0), *((0, max(0, window - size)) for size in shape)]) if min(shape) < window else image
-    x, weight = torch.from_numpy(padded).to(device), torch.from_numpy(weights).to(device)
-    corners = list(product(*starts(padded.shape[1:], window)))
-    total, count = None, torch.zeros(padded.shape[1:], device=device)
+    x = torch.from_numpy(np.pad(image, [(0, 0), *((0, max(0, window - size)) for size in shape)]))
+    corners, weight = list(product(*starts(x.shape[1:], window))), torch.from_numpy(weights)
+    total, count = None, torch.zeros(x.shape[1:])
     for index in range(0, len(corners), batch):
         parts = [tuple(slice(c, c + window) for c in corner) for corner in corners[index : index + batch]]
         found = network(torch.stack([x[(slice(None), *part)] for part in parts]))
-        if total is None:
-            total = torch.zeros((found.shape[1], *padded.shape[1:]), device=device)
+        total = torch.zeros((found.shape[1], *x.shape[1:])) if total is None else total
         for part, block in zip(parts, found, strict=True):
             total[(slice(None), *part)] += block * weight
             count[part] += weight
     total /= count
-    return total[(slice(None), *(slice(0, size) for size in shape))].cpu().numpy()
+    return total[(slice(None), *(slice(0, size) for size in shape))].numpy()
 
 
 # -- blocks with a halo that is cropped ------------------------------------------------------------------------------------
@@ -203,24 +180,21 @@ def blocks(block: int, halo: int, shifted: bool = False) -> Tiler:
             tuple(min(start, max(0, size - block)) if shifted else start for start in range(0, size, block)) for size in shape
         )
 
-    def run(image: np.ndarray, network: Network, device: torch.device) -> np.ndarray:
+    def run(image: np.ndarray, network: Network) -> np.ndarray:
         shape, result = image.shape[1:], None
         for corner in product(*corners(shape)):
             read = tuple(slice(c, c + block + 2 * halo) for c in corner)
             x = read_window(image, read, ((halo, halo),) * len(shape))
-            y = network(torch.from_numpy(np.ascontiguousarray(x))[None].to(device))[0]
+            y = network(torch.from_numpy(np.ascontiguousarray(x))[None])[0]
             size = tuple(min(block, n - c) for c, n in zip(corner, shape, strict=True))
-            if result is None:
-                result = np.empty((y.shape[0], *shape), np.float32)
+            result = np.empty((y.shape[0], *shape), np.float32) if result is None else result
             keep = tuple(slice(halo, halo + n) for n in size)
-            result[(slice(None), *(slice(c, c + n) for c, n in zip(corner, size, strict=True)))] = y[(slice(None), *keep)].cpu()
+            result[(slice(None), *(slice(c, c + n) for c, n in zip(corner, size, strict=True)))] = y[(slice(None), *keep)]
         return result
 
-    style, last = ("bioimageio-style", "last block moved back") if shifted else ("torch-em-style", "last block padded")
     return Tiler(
-        name=f"{style} {block}+{halo}",
+        name=f"{'bioimageio-style' if shifted else 'torch-em-style'} {block}+{halo}",
         window=block + 2 * halo,
-        like=f"re-implemented: blocks of {block} px with a halo of {halo} px, {last}",
         run=run,
         starts=lambda shape: tuple(tuple(c - halo for c in axis) for axis in corners(shape)),
     )

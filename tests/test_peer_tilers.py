@@ -10,8 +10,6 @@ from torch.nn import functional as F
 from napari_shiftseg import UNetSpec
 from napari_shiftseg.network import UNet
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture
 def benchmarks(monkeypatch):
@@ -35,7 +33,7 @@ def reimplemented(benchmarks, ndim, window, halos=(16,)):
 def test_a_network_that_does_nothing_gives_the_image(benchmarks, shape):
     image = np.random.default_rng(0).random((1, *shape), np.float32)
     for name, tiler in reimplemented(benchmarks, len(shape), 48 if len(shape) == 2 else 24).items():
-        found = tiler.run(image, lambda x: torch.cat([x, 2 * x], 1), CPU)
+        found = tiler.run(image, lambda x: torch.cat([x, 2 * x], 1))
         assert np.allclose(found, np.concatenate([image, 2 * image]), atol=1e-5), name
 
 
@@ -48,11 +46,11 @@ def test_windows_of_1003_px_lie_where_the_packages_put_them(benchmarks):
 
 
 def test_a_window_off_the_lattice_changes_the_result_and_a_halo_does_not_help(benchmarks):
-    runs, tilers = benchmarks("peer_runs"), reimplemented(benchmarks, 2, 48, (24,))
+    runs, tilers = benchmarks("peers"), reimplemented(benchmarks, 2, 48, (24,))
     torch.manual_seed(0)
     image = np.random.default_rng(0).random((1, 150, 150), np.float32)
-    subject = runs.Subject.of(UNet(UNetSpec(levels=2, features=4)), image, "cpu")
-    plain, border = runs.CONFIGS[0], subject.net.spec.reach[0] + 1
+    subject = runs.Subject.of(UNet(UNetSpec(levels=2, features=4)), image)
+    plain, border = runs.CONFIGS[0], subject.border
     with torch.inference_mode():
         padded = F.pad(torch.from_numpy(image)[None], (0, 2, 0, 2))
         wanted = subject.twin(padded)[0, :, :150, :150].numpy()
@@ -62,13 +60,13 @@ def test_a_window_off_the_lattice_changes_the_result_and_a_halo_does_not_help(be
     }
     assert errors["torch-em-style 48+24"] < 1e-6 < 1e-3 < errors["bioimageio-style 48+24"]
     whole = runs.run_ours(subject, runs.WHOLE, plain)
-    for method in runs.methods():
+    for method in runs.OURS:
         assert runs.difference(runs.run_ours(subject, method, plain, 48), whole, 0)["max"] < 1e-5
 
 
 @pytest.mark.parametrize("method", ["tiles", "stream"])
 def test_ours_takes_the_layout_of_the_comparison(benchmarks, monkeypatch, method):
-    runs = benchmarks("peer_runs")
+    runs = benchmarks("peers")
     seen = []
     pool = F.max_pool2d
 
@@ -77,7 +75,7 @@ def test_ours_takes_the_layout_of_the_comparison(benchmarks, monkeypatch, method
         return pool(x, *rest)
 
     monkeypatch.setitem(importlib.import_module("napari_shiftseg.network.unet").POOL, 2, noted)
-    subject = runs.Subject.random(2, 64, 1, 4, "cpu")
+    subject = runs.Subject.random(2, 64)
     for config, last in zip(runs.CONFIGS, (False, True, True), strict=True):
         seen.clear()
         runs.run_ours(subject, method, config, 32)
@@ -87,7 +85,7 @@ def test_ours_takes_the_layout_of_the_comparison(benchmarks, monkeypatch, method
 def test_fused_convolutions_are_counted(benchmarks):
     from napari_shiftseg.network import unet
 
-    counter = benchmarks("flop_counter").flop_counter
+    counter = benchmarks("bench").flop_counter
     layers = (torch.nn.Conv2d(3, 5, 3), torch.nn.ConvTranspose2d(3, 5, 2, 2))
     if not unet.one_step_works(2, torch.float32):
         pytest.skip("this PyTorch does not fuse them")
