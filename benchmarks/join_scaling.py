@@ -10,15 +10,10 @@ python benchmarks/join_scaling.py --blocks 2 5 16 --out docs/measurements/join_s
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import resource
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
+from bench import in_own_process, keep, origin, parser, peak_of, told
 
 from napari_shiftseg.geometry import BlockGrid
 from napari_shiftseg.instances import BlockFaces, LabelSettings, join_blocks
@@ -27,27 +22,14 @@ PITCH, EDGE = 20, 4096
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--blocks", nargs="+", type=int, default=[2, 5, 16], help="blocks along each edge of the image")
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    wishes = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--blocks", nargs="+", type=int, default=[2, 5, 16], help="blocks along each edge of the image")
+    made.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    wishes = made.parse_args()
     if wishes.one:
-        print(json.dumps(measure(wishes.one)))
+        told(measure(wishes.one))
         return
-    rows = []
-    for count in wishes.blocks:
-        run = subprocess.run([sys.executable, __file__, "--one", str(count)], check=True, stdout=subprocess.PIPE, text=True)
-        rows.append(json.loads(run.stdout))
-        print(json.dumps(rows[-1]), flush=True)
-    if wishes.out:
-        document = {
-            "date": time.strftime("%Y-%m-%d"),
-            "command": "python benchmarks/join_scaling.py " + " ".join(sys.argv[1:]),
-            "machine": {"processor": platform.machine(), "numpy": np.__version__},
-            "rows": rows,
-        }
-        wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    keep(wishes.out, {**origin(), "rows": [told(in_own_process("--one", count)) for count in wishes.blocks]})
 
 
 def measure(count: int) -> dict:
@@ -55,11 +37,10 @@ def measure(count: int) -> dict:
     edge = count * EDGE - EDGE // 3  # the last blocks are smaller
     grid = BlockGrid(shape=(edge, edge), edge=(EDGE, EDGE), halo=64)
     made = Lattice(grid)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = []
     started = time.perf_counter()
-    numbers = join_blocks(grid, made, LabelSettings(bandwidth=1.0, min_size=1))
-    seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = peak_of(lambda: found.append(join_blocks(grid, made, LabelSettings(bandwidth=1.0, min_size=1))))
+    seconds, (numbers,) = time.perf_counter() - started, found
     return {
         "edge": edge,
         "blocks": len(grid),
@@ -68,7 +49,7 @@ def measure(count: int) -> dict:
         "true": (-(-edge // PITCH)) ** 2,
         "seconds": round(seconds - made.seconds, 3),
         "seconds_for_making_faces": round(made.seconds, 3),
-        "memory": (peak - before) * 1024,
+        "memory": memory,
     }
 
 

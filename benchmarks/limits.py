@@ -8,19 +8,11 @@ compared with PyTorch's counter over runs of small images. The rates of the devi
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import shlex
-import sys
-import time
 from math import prod
-from pathlib import Path
 
 import numpy as np
 import torch
-from flop_counter import flop_counter
+from bench import flop_counter, keep, origin, parser, told
 
 from napari_shiftseg import geometry
 from napari_shiftseg.geometry import UNetSpec, network_cost, plan_cost, plan_tiles
@@ -43,28 +35,23 @@ TILES = {2: 512, 3: 96}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--measured", nargs="*", default=["2,3,16", "2,3,32", "3,2,16"], metavar="NDIM,LEVELS,FEATURES")
-    parser.add_argument("--tile", nargs=2, type=int, default=[TILES[2], TILES[3]], metavar=("IN2D", "IN3D"))
-    parser.add_argument("--out", type=Path)
-    wishes = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--device", default="cpu")
+    made.add_argument("--measured", nargs="*", default=["2,3,16", "2,3,32", "3,2,16"], metavar="NDIM,LEVELS,FEATURES")
+    made.add_argument("--tile", nargs=2, type=int, default=[TILES[2], TILES[3]], metavar=("IN2D", "IN3D"))
+    wishes = made.parse_args()
     rates = measure_rates(wishes.device)
     measured = [tuple(map(int, name.split(","))) for name in wishes.measured]
-    document = {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": "python benchmarks/limits.py " + shlex.join(sys.argv[1:]),
-        "machine": {"platform": platform.machine(), "device": rates.device.describe(), "torch": torch.__version__},
-        "load": os.getloadavg()[0],
+    found = {
         "rates": {"bandwidth": rates.bandwidth, "matrix": dict(rates.matrix)},
         "networks": [network_row(*key, rates) for key in NETWORKS],
         "plans": [row for key, edge, memory, goal in PLANS for row in plan_rows(spec_of(*key), edge, memory, goal)],
         "counted": [row for key, shape, tile in COUNTED for row in counted_rows(spec_of(*key), shape, tile)],
         "reached": [row for key in measured for row in reached_rows(spec_of(*key), wishes.tile[key[0] - 2], rates)],
     }
-    print(json.dumps(document, indent=1))
-    if wishes.out:
-        wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    document = {**origin(), **told(found)}
+    document["machine"]["device"] = rates.device.describe()
+    keep(wishes.out, document)
 
 
 def spec_of(ndim: int, levels: int, features: int) -> UNetSpec:
@@ -95,9 +82,6 @@ def plan_rows(spec: UNetSpec, edge: int, memory: int, goal: float | None) -> lis
     """Tiles and stream of one image within the same memory."""
     shape = (edge,) * spec.ndim
     base = {**named(spec), "edge": edge, "memory": memory, "goal": goal}
-    if not hasattr(geometry, "describe_methods"):
-        plan = plan_tiles(spec, shape, memory=memory)
-        return [{**base, "method": "tiles", "chosen": True, "over_ideal": plan.redundancy, "plan": plan.describe()}]
     return [
         {**base, "method": cost.method, "chosen": cost.chosen, "over_ideal": cost.redundancy, "plan": cost.text,
          "estimated_memory": cost.memory}
@@ -111,14 +95,10 @@ def counted_rows(spec: UNetSpec, shape: tuple[int, ...], tile: int) -> list[dict
     torch.manual_seed(0)
     net, image = UNet(spec).eval(), np.random.default_rng(0).random(shape, np.float32)
     plan = plan_tiles(spec, shape, tile)
-    planned = {"tiles": plan.flops}
-    if hasattr(geometry, "plan_stream"):
-        planned["stream"] = geometry.plan_stream(plan).flops
     rows = []
-    for method, flops in planned.items():
-        wishes = {"method": method} if len(planned) > 1 else {}
+    for method, flops in (("tiles", plan.flops), ("stream", geometry.plan_stream(plan).flops)):
         with flop_counter() as counter:
-            predict(net, image, plan, "cpu", **wishes)
+            predict(net, image, plan, "cpu", method=method)
         row = {**named(spec), "shape": shape, "tile": tile, "method": method, "counted": counter.get_total_flops()}
         rows.append({**row, "planned": flops, "over_ideal": flops / spec.flops_per_pixel / prod(shape)})
     return rows

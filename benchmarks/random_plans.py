@@ -7,15 +7,11 @@ Networks have 1 to 3 dimensions, 1 to 3 poolings by 2 or 1 to 2 by 3, valid and 
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
-import platform
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
+from bench import keep, origin, parser, told
 
 from napari_shiftseg import UNet, UNetSpec, plan_tiles, verify_tiling
 from napari_shiftseg.network import Model
@@ -54,22 +50,15 @@ def differences(count: int, dtype: str, seed: int) -> Iterator[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", type=int, default=252)
-    parser.add_argument("--halves", type=int, default=24)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    found = {"float32": list(differences(options.networks, "float32", 0))}
-    found["bfloat16"] = list(differences(options.halves, "bfloat16", 1))
-    document = {
-        "date": datetime.date.today().isoformat(),
-        "command": "python benchmarks/random_plans.py --out docs/measurements/random_plans.json",
-        "machine": f"{platform.machine()}, torch {torch.__version__}",
-        **{name: {"plans": len(values), "largest": max(values), "equal": values.count(0.0)} for name, values in found.items()},
-    }
-    print(json.dumps(document, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    made = parser(__doc__)
+    made.add_argument("--networks", type=int, default=252)
+    made.add_argument("--halves", type=int, default=24)
+    wishes = made.parse_args()
+    document = origin()
+    for seed, (dtype, count) in enumerate((("float32", wishes.networks), ("bfloat16", wishes.halves))):
+        values = list(differences(count, dtype, seed))
+        document[dtype] = told({"plans": len(values), "largest": max(values), "equal": values.count(0.0)})
+    keep(wishes.out, document)
 
 
 if __name__ == "__main__":

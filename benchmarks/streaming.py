@@ -15,16 +15,13 @@ stream itself takes.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
+from bench import in_own_process, in_turns, keep, off, origin, parser, peak_of, ratio, told
 
 from napari_shiftseg import UNet, UNetSpec, plan_tiles, predict
 from napari_shiftseg.geometry import Pass, StreamPlan, plan_stream
@@ -50,40 +47,24 @@ MEMORY_OF_WHOLE = 0.1
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--rows", nargs="*", type=int, default=[512, 2048, 8192, 65_536], help="heights of the tall images")
-    parser.add_argument("--out", type=Path, help="JSON")
-    parser.add_argument("--peak", nargs=2, metavar=("CASE", "STRIP"), help=argparse.SUPPRESS)
-    parser.add_argument("--tall", type=int, metavar="ROWS", help=argparse.SUPPRESS)
-    wishes = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--turns", type=int, default=5)
+    made.add_argument("--threads", type=int, default=torch.get_num_threads())
+    made.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    made.add_argument("--rows", nargs="*", type=int, default=[512, 2048, 8192, 65_536], help="heights of the tall images")
+    made.add_argument("--peak", nargs=2, metavar=("CASE", "STRIP"), help=argparse.SUPPRESS)
+    made.add_argument("--tall", type=int, metavar="ROWS", help=argparse.SUPPRESS)
+    wishes = made.parse_args()
     torch.set_num_threads(wishes.threads)
     if wishes.peak:
         case, strip = Case(wishes.peak[0]), int(wishes.peak[1]) or None
-        print(json.dumps(peak_of(lambda: case.run(strip))))
-        return
-    if wishes.tall:
-        print(json.dumps(tall(wishes.tall)))
-        return
-    found = {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": "python benchmarks/streaming.py " + " ".join(sys.argv[1:]),
-        "machine": {"threads": wishes.threads, "processor": platform.machine(), "platform": platform.platform()},
-        "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
-        "cases": [],
-        "tall": [],
-    }
-    for name in wishes.cases:
-        for row in compared(name, wishes):
-            found["cases"].append(row)
-            print(json.dumps(row), flush=True)
-    for rows in wishes.rows:
-        found["tall"].append(in_a_process(wishes, "--tall", rows))
-        print(json.dumps(found["tall"][-1]), flush=True)
-    if wishes.out:
-        wishes.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        told(peak_of(lambda: case.run(strip)))
+    elif wishes.tall:
+        told(tall(wishes.tall))
+    else:
+        own = partial(in_own_process, "--threads", wishes.threads)
+        cases = [told(row) for name in wishes.cases for row in compared(name, wishes.turns, own)]
+        keep(wishes.out, {**origin(), "cases": cases, "tall": [told(own("--tall", rows)) for rows in wishes.rows]})
 
 
 class Case:
@@ -128,24 +109,15 @@ class Case:
         return self.out
 
 
-def compared(name: str, wishes: argparse.Namespace) -> list[dict]:
+def compared(name: str, turns: int, own: partial) -> list[dict]:
     case = Case(name)
-    strips = STRIPS[case.spec.ndim]
     # what is taken where memory is short
     chosen = plan_stream(case.tiles, memory=int(case.spec.peak_bytes(case.image.shape[2:]) * MEMORY_OF_WHOLE)).strip
-    kinds = [None, *sorted({*strips, chosen})]
-    seconds: dict[int | None, list[float]] = {kind: [] for kind in kinds}
-    busy: dict[int | None, list[float]] = {kind: [] for kind in kinds}
-    results = {kind: case.run(kind).copy() for kind in kinds}  # warm
-    for _ in range(wishes.turns):
-        for kind in kinds:
-            wall, cpu = time.perf_counter(), time.process_time()
-            case.run(kind)
-            seconds[kind].append(time.perf_counter() - wall)
-            busy[kind].append(time.process_time() - cpu)
+    ways = {kind: partial(case.run, kind) for kind in (None, *sorted({*STRIPS[case.spec.ndim], chosen}))}
+    results = {kind: way().copy() for kind, way in ways.items()}  # warm
+    seconds, busy = in_turns(ways, turns), in_turns(ways, turns, time.process_time)
     rows = []
-    for kind in kinds:
-        peak = in_a_process(wishes, "--peak", name, kind or 0)
+    for kind in ways:
         plan = None if kind is None else case.plan(kind)
         flops = case.spec.flops(case.tile.read[k].stop for k in range(case.spec.ndim)) if plan is None else plan.flops
         rows.append(
@@ -154,11 +126,11 @@ def compared(name: str, wishes: argparse.Namespace) -> list[dict]:
                 "strip": kind,
                 "chosen": kind == chosen,
                 "seconds": round(statistics.median(seconds[kind]), 3),
-                "ratio": round(statistics.median(a / b for a, b in zip(seconds[kind], seconds[None], strict=True)), 3),
-                "cpu_ratio": round(statistics.median(a / b for a, b in zip(busy[kind], busy[None], strict=True)), 3),
-                "difference": float(np.abs(results[kind] - results[None]).max() / np.abs(results[None]).max()),
+                "ratio": round(ratio(seconds[kind], seconds[None]), 3),
+                "cpu_ratio": round(ratio(busy[kind], busy[None]), 3),
+                "difference": off(results[kind], results[None]),
                 "flops": round(flops / (case.spec.flops_per_pixel * np.prod(case.shape)), 4),
-                "peak_memory": peak,
+                "peak_memory": own("--peak", name, kind or 0),
                 "state": None if plan is None else plan.state_bytes,
             }
         )
@@ -210,26 +182,6 @@ def tall(rows: int) -> dict:
         "megapixels_per_second": round(rows * WIDTH / 1e6 / seconds, 3),
         "mean": out.sum / (PLANE.embedding_dim * rows * WIDTH),
     }
-
-
-def peak_of(call) -> int:
-    """Memory that a call takes at most above what was there before, bytes (Linux)."""
-    torch.nn.functional.conv2d(torch.rand(1, 8, 64, 64), torch.rand(8, 8, 3, 3))  # the library itself is there before
-    Path("/proc/self/clear_refs").write_text("5")
-    before = status("VmRSS")
-    call()
-    return status("VmHWM") - before
-
-
-def status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
-
-
-def in_a_process(wishes: argparse.Namespace, *what: object) -> object:
-    command = [sys.executable, __file__, "--threads", str(wishes.threads), *map(str, what)]
-    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(run.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

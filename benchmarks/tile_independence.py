@@ -9,29 +9,23 @@ then the same with `deterministic=True`, which has to be 0 throughout.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import datetime
-import json
-import platform
 from pathlib import Path
 
 import numpy as np
-import torch
+from bench import keep, named, origin, parser, read, told
 
-from napari_shiftseg import SegmentSettings, load_model, match_score, read_image, segment
+from napari_shiftseg import SegmentSettings, load_model, match_score, segment
 
 TILES = (48, 64, 96, 128, 200)
 
 
-def compare(image: np.ndarray, truth: np.ndarray, model: object, tile: int, deterministic: bool) -> dict[str, float]:
+def compare(image: np.ndarray, truth: np.ndarray, model: object, tile: int, deterministic: bool) -> dict[str, object]:
     """Differences between one tile size and the whole image in one pass."""
     period = model.spec.period[0]
-    results = [
+    whole, tiled = (
         segment(image, model, SegmentSettings(write=write, deterministic=deterministic))
         for write in (1 << 20, tile // period * period)
-    ]
-    whole, tiled = results
+    )
     return {
         "tile": tile,
         "deterministic": deterministic,
@@ -45,42 +39,32 @@ def compare(image: np.ndarray, truth: np.ndarray, model: object, tile: int, dete
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--model", default="nuclei")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--images", type=int, default=10)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    model = load_model(options.model)
-    with open(options.data / "meta.csv", encoding="utf-8") as lines:
-        names = [row["id"] for row in csv.DictReader(lines) if row["split"] == options.split]
-    chosen = names[:: max(1, len(names) // options.images)][: options.images]
+    made = parser(__doc__)
+    made.add_argument("data", type=Path)
+    made.add_argument("--model", default="nuclei")
+    made.add_argument("--split", default="val")
+    made.add_argument("--images", type=int, default=10)
+    wishes = made.parse_args()
+    model, names = load_model(wishes.model), named(wishes.data, wishes.split)
     rows = []
-    for name in chosen:
-        image = np.asarray(read_image(options.data / "images" / f"{name}.tif").data)
-        truth = np.asarray(read_image(options.data / "masks" / f"{name}.tif").data)
+    for name in names[:: max(1, len(names) // wishes.images)][: wishes.images]:
+        image, truth = read(wishes.data, name)
         for tile in TILES:
             for deterministic in (False, True):
-                row = {"image": name[:12], "shape": image.shape, **compare(image, truth, model, tile, deterministic)}
-                rows.append(row)
-                print(row, flush=True)
-    summary = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+                row = compare(image, truth, model, tile, deterministic)
+                rows.append(told({"image": name[:12], "shape": image.shape, **row}))
+    plain, fixed = ([row for row in rows if row["deterministic"] == kind] for kind in (False, True))
+    document = origin() | {
         "model": {"name": model.name, "sha256": model.hash},
-        "pixels": int(sum(np.prod(row["shape"]) for row in rows if not row["deterministic"])),
-        "pixels_decided_otherwise": sum(row["pixels_decided_otherwise"] for row in rows if not row["deterministic"]),
-        "pixels_decided_otherwise_deterministic": sum(row["pixels_decided_otherwise"] for row in rows if row["deterministic"]),
+        "pixels": int(sum(np.prod(row["shape"]) for row in plain)),
+        "pixels_decided_otherwise": sum(row["pixels_decided_otherwise"] for row in plain),
+        "pixels_decided_otherwise_deterministic": sum(row["pixels_decided_otherwise"] for row in fixed),
         "instance_counts_that_differ": sum(row["instances_whole"] != row["instances_tiled"] for row in rows),
         "largest_embedding_difference": max(row["embedding_difference"] for row in rows),
         "largest_ap_difference": max(abs(row["ap_difference"]) for row in rows),
         "rows": rows,
     }
-    print({key: value for key, value in summary.items() if key != "rows"})
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(summary, indent=1) + "\n")
+    keep(wishes.out, document)
 
 
 if __name__ == "__main__":
