@@ -74,7 +74,7 @@ def kills() -> dict[str, str]:
         "pixels": f"{run['pixels']:,}",
         "otherwise": f"{run['different_pixels']:,}",
         "workers": str(workers["kills"]),
-        "workers.otherwise": f"{workers['differing']:,}",
+        "workers.otherwise": f"{workers['different_pixels']:,}",
     }
 
 
