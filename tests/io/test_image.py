@@ -202,7 +202,7 @@ def test_reordered_image_has_the_axes_of_ome_zarr_and_reads_nothing():
 def loading(request, monkeypatch):
     """Small files are decoded at once; with a limit of 0 bytes they take the way of large ones."""
     if request.param == "lazy":
-        monkeypatch.setattr(tiff, "_EAGER_BYTES", 0)
+        monkeypatch.setattr(tiff, "EAGER_BYTES", 0)
     return request.param
 
 

@@ -20,7 +20,7 @@ from napari_shiftseg.io import BlockPyramid, Overview
 )
 def test_all_levels_are_those_of_the_labels(tmp_path, shape, axes, edges):
     labels = np.random.default_rng(0).integers(1, 1 << 30, shape).astype(np.int32)
-    pyramid = BlockPyramid.create(zarr.open_group(str(tmp_path / "a"), mode="a"), shape, axes, np.int32, edges)
+    pyramid = BlockPyramid.create(zarr.open_group(str(tmp_path / "a"), mode="a"), shape, axes, dtype=np.int32, edges=edges)
     steps = [edges.get(axis, 1) for axis in axes]
     starts = [range(0, size, step) for size, step in zip(shape, steps, strict=True)]
     windows = [

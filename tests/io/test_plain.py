@@ -1,10 +1,8 @@
 """Descriptions survive JSON by the types of their fields, and what does not fit is named in one sentence."""
 
-import doctest
 import json
 import math
 from dataclasses import dataclass, replace
-from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -145,8 +143,3 @@ def test_every_bundled_model_has_a_description_that_comes_back():
         model = load_model(file.name.removesuffix(".safetensors"))
         assert from_plain(UNetSpec, json.loads(to_json(model.spec))) == model.spec
         assert from_json(ModelRecord, to_json(model.record)) == model.record
-
-
-def test_examples():
-    failed, tried = doctest.testmod(import_module("napari_shiftseg.io.plain"))
-    assert tried > 0 and failed == 0

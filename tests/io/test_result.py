@@ -361,7 +361,7 @@ def test_labels_tiff_keeps_values_and_calibration(tmp_path, axes, shape, largest
     labels.flat[-1] = largest
     step, unit = {"t": 60.0, "z": 2.0, "y": 0.5, "x": 0.25}, {"t": "second"}
     scale, units = [step[a] for a in axes], [unit.get(a, "micrometer") for a in axes]
-    path = save_labels_tiff(tmp_path / name, labels, axes, scale, units)
+    path = save_labels_tiff(tmp_path / name, labels, axes, scale=scale, units=units)
     with tifffile.TiffFile(path) as file:
         assert getattr(file, kind)
     image = read_image(path)
@@ -380,7 +380,7 @@ def test_labels_tiff_without_calibration_has_none(tmp_path):
 def test_labels_tiff_takes_the_labels_of_a_store(tmp_path):
     labels = blobs((3, 20, 30))
     result = open_result(save_result(tmp_path / "r.zarr", labels=labels, axes="zyx", record={}))
-    path = save_labels_tiff(tmp_path / "l.tif", result.labels, result.axes, result.scale, result.units)
+    path = save_labels_tiff(tmp_path / "l.tif", result.labels, result.axes, scale=result.scale, units=result.units)
     np.testing.assert_array_equal(read_image(path).data, labels)
 
 

@@ -152,7 +152,7 @@ def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> 
     if target.store is not None:
         written["result"] = target.store if result.stored is not None else result.save(target.store, overwrite=overwrite)
     if target.labels is not None:
-        written["labels"] = save_labels_tiff(target.labels, result.labels, result.axes, result.scale, result.units)
+        written["labels"] = save_labels_tiff(target.labels, result.labels, result.axes, scale=result.scale, units=result.units)
     if target.picture is not None:
         from napari_shiftseg.picture import draw_segmentation, encode_png
 

@@ -2,8 +2,16 @@
 
 from napari_shiftseg.io.chunk_reader import ChunkReader
 from napari_shiftseg.io.image import Frame, Image, read_image
-from napari_shiftseg.io.model import bundled_models, demonstrations, load_model, save_model
-from napari_shiftseg.io.plain import from_json, from_plain, to_json, to_plain
+from napari_shiftseg.io.model import (
+    bundled_models,
+    demonstrations,
+    from_json,
+    from_plain,
+    load_model,
+    save_model,
+    to_json,
+    to_plain,
+)
 from napari_shiftseg.io.pyramid import BlockPyramid, Overview, chunk_edges
 from napari_shiftseg.io.result import (
     ResultWriter,

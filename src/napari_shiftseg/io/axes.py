@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, ResultError
+from napari_shiftseg.io.constants import LARGEST_LABEL, MOST_CHANNELS
 from napari_shiftseg.views import ArrayLike
 
 __all__ = [
@@ -37,9 +38,6 @@ ORDER = "tczyx"
 SPATIAL = "zyx"
 
 _WORDS = {"z": "depth", "t": "time", "c": "channels"}
-
-# An unnamed leading axis up to this size is taken for channels when a further unnamed axis can be the depth.
-_MOST_CHANNELS = 5
 
 _NAMES = {
     "t": ("t", "time", "times", "frame", "frames", "timepoint", "timepoints"),
@@ -245,14 +243,14 @@ def name_axes(raw: str, shape: Sequence[int]) -> tuple[tuple[str | None, ...], s
             letters[index] = None
             if shape[index] > 1:
                 unknown.append(index)
-    guessed = _letters_for([shape[index] for index in unknown], [a for a in "tcz" if a not in letters], raw, shape)
+    guessed = _letters_for([shape[index] for index in unknown], [a for a in "tcz" if a not in letters], raw, shape=shape)
     for index, letter in zip(unknown, guessed, strict=True):
         letters[index] = letter
     words = " and ".join(f"{shape[index]} planes as {_WORDS[letters[index] or '']}" for index in unknown)
     return tuple(letters), f"The file does not name all axes; read {words}." if unknown else ""
 
 
-def _letters_for(sizes: Sequence[int], free: Sequence[str], raw: str, shape: Sequence[int]) -> tuple[str, ...]:
+def _letters_for(sizes: Sequence[int], free: Sequence[str], raw: str, *, shape: Sequence[int]) -> tuple[str, ...]:
     if len(sizes) > len(free):
         raise ImageError(
             f'the image has axes "{raw}" of sizes {tuple(shape)}, more than the five of "{ORDER}"; '
@@ -261,12 +259,12 @@ def _letters_for(sizes: Sequence[int], free: Sequence[str], raw: str, shape: Seq
     if len(sizes) == 1:
         return (next(letter for letter in "ztc" if letter in free),)
     if len(sizes) == 2 and len(free) == 3:
-        return ("c", "z") if sizes[0] <= _MOST_CHANNELS else ("t", "z")
+        return ("c", "z") if sizes[0] <= MOST_CHANNELS else ("t", "z")
     return tuple(free[: len(sizes)])
 
 
 def check_label_axes(
-    axes: str, shape: Sequence[int], scale: Sequence[float] | None, units: Sequence[str | None] | None
+    axes: str, shape: Sequence[int], scale: Sequence[float] | None, *, units: Sequence[str | None] | None
 ) -> tuple[tuple[float, ...], tuple[str | None, ...]]:
     """Scale and units per axis of labels, filled up where they are not given; `ResultError` where they do not fit."""
     if axes not in ("yx", "zyx", "tyx", "tzyx"):
@@ -300,6 +298,6 @@ def check_integers(labels: ArrayLike) -> None:
 
 def check_range(low: int, high: int) -> int:
     """The largest label; `ResultError` if not all of them fit into uint32."""
-    if low < 0 or high >= 2**32:
-        raise ResultError(f"labels run from {low} to {high}, but must lie between 0 and {2**32 - 1}; relabel them.")
+    if low < 0 or high > LARGEST_LABEL:
+        raise ResultError(f"labels run from {low} to {high}, but must lie between 0 and {LARGEST_LABEL}; relabel them.")
     return high

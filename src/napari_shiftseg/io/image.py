@@ -100,6 +100,7 @@ class Image:
         data: ArrayLike,
         axes: str | None = None,
         scale: Sequence[float] | None = None,
+        *,
         units: Sequence[str | None] | None = None,
         name: str = "image",
     ) -> Image:
@@ -120,6 +121,10 @@ class Image:
         ------
         ImageError
             If the axes do not fit the data, or the data are no gray values.
+
+        >>> image = Image.from_array(np.zeros((30, 64, 64)), "tyx", (5, 0.2, 0.2), units=("min", "um", "um"))
+        >>> image.sizes, image.units
+        ({'t': 30, 'y': 64, 'x': 64}, ('minute', 'micrometer', 'micrometer'))
         """
         array = data if all(hasattr(data, trait) for trait in ("shape", "dtype", "ndim")) else np.asarray(data)
         note = ""
@@ -321,6 +326,11 @@ def read_image(path: str | Path, *, scene: int | None = None, axes: str | None =
     ------
     ImageError
         If there is no such file, scene or reader, or the file is damaged. One sentence says which.
+
+    >>> from importlib.resources import files
+    >>> image = read_image(str(files("napari_shiftseg") / "samples" / "nuclei.tif"))
+    >>> image.axes, image.data.shape, image.frames(2)[0].view.shape
+    ('yx', (520, 696), (1, 520, 696))
     """
     path = Path(path)
     with _damage(path):

@@ -59,7 +59,7 @@ def read_pyramid(path: Path, scene: int | None = None) -> tuple[Image, tuple[zar
         return _series(node, path, scene)
     if "plate" in ome or "well" in ome:
         raise ImageError(f"{path.name} is an OME-Zarr plate or well; give one of its images (row/column/field).")
-    return _multiscale(node, ome, path, scene)
+    return _multiscale(node, ome, path, scene=scene)
 
 
 def _node(path: Path) -> zarr.Array[Any] | zarr.Group:
@@ -110,11 +110,11 @@ def _series(group: zarr.Group, path: Path, scene: int | None) -> tuple[Image, tu
     note = f"The store holds {len(names)} images; the first was read." if scene is None and len(names) > 1 else ""
     if not isinstance(child, zarr.Group):
         raise ImageError(f"{path.name}/{names[scene or 0]} is not an OME-Zarr image.")
-    return _multiscale(child, attributes.get("ome", attributes), path, None, note=note)
+    return _multiscale(child, attributes.get("ome", attributes), path, note=note)
 
 
 def _multiscale(
-    group: zarr.Group, ome: Any, path: Path, scene: int | None, *, note: str = ""
+    group: zarr.Group, ome: Any, path: Path, *, scene: int | None = None, note: str = ""
 ) -> tuple[Image, tuple[zarr.Array[Any], ...]]:
     entries = ome.get("multiscales")
     if not isinstance(entries, list) or not entries:

@@ -19,6 +19,7 @@ from ome_zarr_models.v05.labels import LabelsAttrs
 from ome_zarr_models.v05.multiscales import Dataset, Multiscale
 
 from napari_shiftseg.errors import ResultError
+from napari_shiftseg.io.constants import DEEP, PLANE_CHUNK, SMALLEST_LEVEL, STACK_CHUNK
 from napari_shiftseg.views import ArrayLike
 
 __all__ = [
@@ -40,8 +41,6 @@ __all__ = [
 Reduction = Literal["nearest", "mean"]
 """How a pyramid level comes from the one below: every second pixel, or the mean of two by two."""
 
-_SMALLEST_LEVEL = 256
-_DEEP = 16  # planes from which on a stack is read as a volume rather than plane by plane
 _TYPES = {"t": "time", "c": "channel"}
 
 
@@ -52,7 +51,7 @@ def level_count(sizes: dict[str, int]) -> int:
     (1, 2, 5)
     """
     count, size = 1, max(sizes["y"], sizes["x"])
-    while size >= _SMALLEST_LEVEL:
+    while size >= SMALLEST_LEVEL:
         count, size = count + 1, -(-size // 2)
     return count
 
@@ -65,15 +64,16 @@ def chunk_edges(axes: str, shape: Sequence[int]) -> dict[str, int]:
     >>> chunk_edges("zyx", (15, 900, 900)), chunk_edges("zyx", (16, 900, 900))
     ({'z': 1, 'y': 512, 'x': 512}, {'z': 64, 'y': 128, 'x': 128})
     """
-    deep = dict(zip(axes, shape, strict=True)).get("z", 1) >= _DEEP
-    edges = {"t": 1, "c": 1, "z": 64 if deep else 1, "y": 128 if deep else 512, "x": 128 if deep else 512}
-    return {axis: edges[axis] for axis in axes}
+    deep = dict(zip(axes, shape, strict=True)).get("z", 1) >= DEEP
+    edges = dict(zip("zyx", STACK_CHUNK if deep else PLANE_CHUNK, strict=True))
+    return {axis: edges.get(axis, 1) for axis in axes}
 
 
 def create_level(
     group: zarr.Group,
     path: str,
     shape: Sequence[int],
+    *,
     axes: str,
     dtype: npt.DTypeLike,
     shards: tuple[int, ...] | None = None,
@@ -100,13 +100,13 @@ def fill(target: zarr.Array[Any], source: ArrayLike) -> None:
         target[window] = np.asarray(source[window])
 
 
-def add_levels(group: zarr.Group, axes: str, count: int, reduction: Reduction, first: int = 1) -> None:
+def add_levels(group: zarr.Group, axes: str, count: int, *, reduction: Reduction, first: int = 1) -> None:
     """Levels `first` to `count` - 1 of the pyramid in the group, each half as large on y and x as the one below."""
     below: Any = group[str(first - 1)]
     for level in range(first, count):
         if str(level) in group:  # of a run that was killed while it wrote them
             del group[str(level)]
-        array = create_level(group, str(level), halved(below.shape, axes), axes, below.dtype)
+        array = create_level(group, str(level), halved(below.shape, axes), axes=axes, dtype=below.dtype)
         for window in windows(array):
             array[window] = reduced(below[_doubled(window, axes)], axes, reduction)
         below = array
@@ -225,6 +225,7 @@ class BlockPyramid:
         group: zarr.Group | Path,
         shape: Sequence[int],
         axes: str,
+        *,
         dtype: npt.DTypeLike,
         edges: Mapping[str, int],
         reduction: Reduction = "nearest",
@@ -258,7 +259,7 @@ class BlockPyramid:
                 break
             array: Any = group.get(str(level))
             if array is None:
-                array = create_level(group, str(level), size, axes, dtype, shards)
+                array = create_level(group, str(level), size, axes=axes, dtype=dtype, shards=shards)
             elif tuple(array.shape) != size or array.shards != shards:
                 raise ResultError(f"{group.store_path} holds arrays of another run; remove it.")
             levels.append(array)
@@ -268,7 +269,7 @@ class BlockPyramid:
         return cls(levels=tuple(levels), axes=axes, reduction=reduction)
 
     @classmethod
-    def open(cls, path: Path, axes: str, count: int, reduction: Reduction = "nearest") -> BlockPyramid:
+    def open(cls, path: Path, axes: str, count: int, *, reduction: Reduction = "nearest") -> BlockPyramid:
         """The first `count` levels of a pyramid that is there."""
         group = zarr.open_group(str(path), mode="r+")
         levels: Any = [group[str(level)] for level in range(count)]
@@ -348,7 +349,7 @@ class Overview:
         for level in range(len(written), count):
             shape = halved(levels[-1].shape, axes)
             there: Any = more.get(str(level))
-            made = there if there is not None else create_level(more, str(level), shape, axes, levels[-1].dtype)
+            made = there if there is not None else create_level(more, str(level), shape, axes=axes, dtype=levels[-1].dtype)
             levels.append(made)
         if count > 1 and axes == "yx":
             levels[-1] = reduced(np.asarray(levels[-2][...]), axes, "nearest").copy()

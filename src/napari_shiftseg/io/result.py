@@ -28,9 +28,10 @@ import zarr
 from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.io import pyramid
 from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, check_translation
+from napari_shiftseg.io.constants import STORE_VERSION, TABLE_ROWS
 from napari_shiftseg.io.image import Image
+from napari_shiftseg.io.model import to_plain
 from napari_shiftseg.io.ome_zarr import OUR_KEY, read_levels, read_zarr
-from napari_shiftseg.io.plain import to_plain
 from napari_shiftseg.io.pyramid import BlockPyramid
 from napari_shiftseg.io.tiff import save_labels_tiff
 from napari_shiftseg.views import ArrayLike
@@ -154,6 +155,14 @@ def open_result(path: str | Path) -> StoredResult:
     ------
     ResultError
         If there is no store of this package at the path, or a part of it is missing.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     labels = np.eye(8, dtype=int)
+    ...     path = save_result(Path(folder) / "result.zarr", labels=labels, axes="yx", record={"made": "by hand"})
+    ...     result = open_result(path)
+    ...     print(result.axes, result.labels.shape, result.record, int(result.labels[3, 3]))
+    yx (8, 8) {'made': 'by hand'} 1
     """
     path = Path(path)
     ours = our_attributes(path)
@@ -212,9 +221,6 @@ FOLDERS: Mapping[str, str] = {
     "embedding": "embedding",
     "foreground": "foreground",
 }
-STORE_VERSION = 1
-# Rows of the table of instances in a chunk.
-_ROWS = 1 << 16
 
 
 class ResultWriter:
@@ -263,7 +269,7 @@ class ResultWriter:
     ) -> None:
         self.path = Path(path).absolute()
         self._shape, self._axes, self._name = tuple(shape), axes, name
-        self._scale, self._units = check_label_axes(axes, shape, scale, units)
+        self._scale, self._units = check_label_axes(axes, shape, scale, units=units)
         self._translation = check_translation(translation, axes)
         check_store(self.path, overwrite=overwrite)
         self._levels = pyramid.level_count(dict(zip(axes, shape, strict=True)))
@@ -300,7 +306,7 @@ class ResultWriter:
             Channels of the embedding, which has axes (t) c (z) y x; the others have the axes of the labels.
         """
         shape, axes, dtype = self._format(part, channels)
-        return self._create(part, shape, axes, dtype)
+        return self._create(part, shape, axes, dtype=dtype)
 
     def create_blocks(
         self, part: Literal["labels", "embedding", "foreground"], edges: Mapping[str, int], *, channels: int = 1
@@ -314,7 +320,7 @@ class ResultWriter:
         """
         shape, axes, dtype = self._format(part, channels)
         self._axes_of[part] = axes
-        made = BlockPyramid.create(self._group(part), shape, axes, dtype, edges)
+        made = BlockPyramid.create(self._group(part), shape, axes, dtype=dtype, edges=edges)
         self._made[part] = len(made.levels)
         return made
 
@@ -335,14 +341,14 @@ class ResultWriter:
                 f'labels of shape {self._shape} (axes "{self._axes}") do not belong to the image '
                 f'{image.name} of shape {tuple(image.data.shape)} (axes "{image.axes}").'
             )
-        pyramid.fill(self._create("image", image.data.shape, image.axes, image.data.dtype), image.data)
+        pyramid.fill(self._create("image", image.data.shape, image.axes, dtype=image.data.dtype), image.data)
         self._image = image
 
     def write_objects(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write the table of instances: an array per column, all of one length."""
         objects = self._root.create_group("objects", overwrite=True)
         for name, values in columns.items():
-            chunk = max(1, min(len(values), _ROWS))
+            chunk = max(1, min(len(values), TABLE_ROWS))
             objects.create_array(name, shape=values.shape, chunks=(chunk,), dtype=values.dtype)[:] = values
         objects.update_attributes({"columns": list(columns)})
 
@@ -359,7 +365,8 @@ class ResultWriter:
             raise ResultError("a result without labels cannot be written; create and fill the labels first.")
         try:
             for part, axes in self._axes_of.items():
-                pyramid.add_levels(self._group(part), axes, self._levels, _reduction(part), self._made.get(part, 1))
+                first = self._made.get(part, 1)
+                pyramid.add_levels(self._group(part), axes, self._levels, reduction=_reduction(part), first=first)
                 self._group(part).update_attributes(self._attributes(part, axes))
             self._root.require_group("labels").update_attributes(pyramid.labels_attributes("instances"))
             if self._image is None:
@@ -372,9 +379,9 @@ class ResultWriter:
             raise ResultError(f"{self.path} cannot be written ({exc}); choose another folder or make room.") from exc
         return self.path
 
-    def _create(self, part: str, shape: Sequence[int], axes: str, dtype: npt.DTypeLike) -> zarr.Array[Any]:
+    def _create(self, part: str, shape: Sequence[int], axes: str, *, dtype: npt.DTypeLike) -> zarr.Array[Any]:
         self._axes_of[part] = axes
-        return pyramid.create_level(self._group(part), "0", shape, axes, dtype)
+        return pyramid.create_level(self._group(part), "0", shape, axes=axes, dtype=dtype)
 
     def _group(self, part: str) -> zarr.Group:
         return self._root.require_group(FOLDERS[part]) if FOLDERS[part] else self._root

@@ -16,24 +16,19 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 import tifffile
+from tifffile import EXTRASAMPLE, PHOTOMETRIC, RESUNIT
 
 from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.files import replacing
 from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, name_axes, steps_of, unit_name
+from napari_shiftseg.io.constants import EAGER_BYTES, LARGEST_PIXEL_UM
 from napari_shiftseg.io.image import Image, native
 from napari_shiftseg.views import ArrayLike, View
 
 __all__ = ["read_tiff", "save_labels_tiff"]
 
-# Up to this size a file is decoded once on opening: each strip is unpacked once however many tiles cross it, and the
-# file can be closed. Larger files stay on disk.
-_EAGER_BYTES = 256 << 20
-
-# A larger pixel means that the resolution was written for a printer (72 dpi), not by a microscope.
-_LARGEST_PIXEL_UM = 100.0
-
-_ALPHA = (1, 2)  # ASSOCALPHA and UNASSALPHA in the tag ExtraSamples
-_MINISWHITE, _PALETTE, _CENTIMETER = 0, 3, 3
+# The OME schema's own units, where an attribute names none.
+_STEPS = (*((axis, f"PhysicalSize{axis.upper()}", "µm") for axis in "zyx"), ("t", "TimeIncrement", "s"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +62,10 @@ def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
         page = series.keyframe
         letters, guess = name_axes(series.axes, series.shape)
         alpha = _has_alpha(page, series.axes)
-        pixels = _pixels(file, number, page, path)
+        pixels = _pixels(file, number, page, path=path)
         notes += [guess, *_page_notes(page, dropped_alpha=alpha, imagej=file.is_imagej), *pixels.notes]
         notes += _cut_short(file, series) + _without_pixels(series)
-        data = _open(file, path, series, number, eager=not lazy and series.nbytes <= _EAGER_BYTES)
+        data = _open(file, path, series, number=number, eager=not lazy and series.nbytes <= EAGER_BYTES)
     data = _select(native(data, path.name), letters, drop_last_channel=alpha, name=path.name)
     axes = "".join(letter for letter in letters if letter)
     if alpha and len(data.shape) < len(axes):  # gray with alpha: one sample is left
@@ -116,16 +111,16 @@ def _choose(file: tifffile.TiffFile, scene: int | None, path: Path) -> tuple[int
 
 def _has_alpha(page: Any, axes: str) -> bool:
     samples = tuple(int(sample) for sample in page.extrasamples or ())
-    return "S" in axes and len(samples) == 1 and samples[0] in _ALPHA
+    return "S" in axes and len(samples) == 1 and samples[0] in (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA)
 
 
 def _page_notes(page: Any, *, dropped_alpha: bool, imagej: bool) -> list[str]:
     notes = ["The alpha channel was dropped."] if dropped_alpha else []
     # The colour tables of ImageJ are display settings of channels, and a table of grays changes nothing.
-    coloured = page.photometric == _PALETTE and not imagej and not (page.colormap == page.colormap[0]).all()
+    coloured = page.photometric == PHOTOMETRIC.PALETTE and not imagej and not (page.colormap == page.colormap[0]).all()
     if coloured:
         notes.append("The colour table was left out: the stored values are the gray values.")
-    if page.photometric == _MINISWHITE:
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
         notes.append("The file says that low values are bright; the stored values were kept.")
     return notes
 
@@ -168,7 +163,7 @@ def _chain_breaks(file: tifffile.TiffFile) -> bool:
     return bool(following >= handle.size)
 
 
-def _open(file: tifffile.TiffFile, path: Path, series: tifffile.TiffPageSeries, number: int, *, eager: bool) -> ArrayLike:
+def _open(file: tifffile.TiffFile, path: Path, series: tifffile.TiffPageSeries, *, number: int, eager: bool) -> ArrayLike:
     """Pixels of the series: in memory when it is small, mapped or chunked on disk when it is large."""
     if eager:
         return np.asarray(series.asarray(level=0))
@@ -196,10 +191,9 @@ def _select(data: ArrayLike, letters: tuple[str | None, ...], *, drop_last_chann
     return view[...] if isinstance(data, np.ndarray) and not isinstance(data, np.memmap) else view
 
 
-def _pixels(file: tifffile.TiffFile, number: int, page: Any, path: Path) -> _Pixels:
+def _pixels(file: tifffile.TiffFile, number: int, page: Any, *, path: Path) -> _Pixels:
     if file.is_ome and file.ome_metadata:
-        found = describe_series(file.ome_metadata, file.series, number, path, pages=len(file.pages))
-        return _Pixels(scale=found.scale, units=found.units, channels=found.channels, notes=found.notes)
+        return _described(file.ome_metadata, file.series, number, path=path, pages=len(file.pages))
     if file.is_imagej and file.imagej_metadata:
         return _imagej_pixels(file.imagej_metadata, page)
     plain = _tag_pixels(page)
@@ -224,53 +218,19 @@ def _imagej_pixels(metadata: Mapping[str, Any], page: Any) -> _Pixels:
 
 
 def _tag_pixels(page: Any) -> _Pixels:
-    if page.resolutionunit != _CENTIMETER or not all(page.resolution):
+    if page.resolutionunit != RESUNIT.CENTIMETER or not all(page.resolution):
         return _Pixels(scale={}, units={})
     steps = {axis: 1e4 / per_cm for axis, per_cm in zip("xy", page.resolution, strict=True)}
-    if max(steps.values()) > _LARGEST_PIXEL_UM:
+    if max(steps.values()) > LARGEST_PIXEL_UM:
         return _Pixels(scale={}, units={})
     return _Pixels(scale=steps, units=dict.fromkeys(steps, "micrometer"))
 
 
-# The OME schema's own units, where an attribute names none.
-_STEPS = (*((axis, f"PhysicalSize{axis.upper()}", "µm") for axis in "zyx"), ("t", "TimeIncrement", "s"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Described:
-    """Of one image: step and unit per axis letter, names of its channels, and what has to be said.
-
-    Attributes
-    ----------
-    scale, units : mapping
-        As far as the XML gives them.
-    channels : tuple of str
-        () where none has a name.
-    notes : tuple of str
-        Sentences.
-    """
-
-    scale: Mapping[str, float]
-    units: Mapping[str, str | None]
-    channels: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-def describe_series(xml: str, series: Sequence[Any], number: int, path: Path, *, pages: int) -> Described:
-    """What the XML says of series `number` of a file.
+def _described(xml: str, series: Sequence[Any], number: int, *, path: Path, pages: int) -> _Pixels:
+    """What the OME-XML says of series `number` of a file of so many planes, beside which the others of a set lie.
 
     Images that are described and have no pixels in the file are passed over, as tifffile does, so that a series is not taken
     for another image.
-
-    Parameters
-    ----------
-    xml : str
-    series : sequence of tifffile.TiffPageSeries
-    number : int
-    path : Path
-        Of the file, beside which the others of a set lie.
-    pages : int
-        Planes in the file.
     """
     try:
         root = ElementTree.fromstring(xml)
@@ -284,21 +244,21 @@ def describe_series(xml: str, series: Sequence[Any], number: int, path: Path, *,
     names = [image.attrib.get("Name", "") for image in root.findall("{*}Image")]
     if series[number].kind != "ome":
         return _nothing("The OME-XML does not fit the pixels of the file, so its axes and pixel sizes were left aside.")
-    found = _image_of(series, number, images, root)
+    found = _image_of(series, number, images, root=root)
     if found is None:
         return _nothing(
             f"The OME-XML describes {len(names)} images and does not say which of them this is; its steps were left."
         )
     notes = _absent(len(names), len(series)) + _missing(found, series[number], path) + _more(series, pages)
     scale, units, faults = _steps(found)
-    return Described(scale=scale, units=units, channels=_channels(found), notes=(*notes, *faults))
+    return _Pixels(scale=scale, units=units, channels=_channels(found), notes=(*notes, *faults))
 
 
-def _nothing(note: str) -> Described:
-    return Described(scale={}, units={}, channels=(), notes=(note,))
+def _nothing(note: str) -> _Pixels:
+    return _Pixels(scale={}, units={}, notes=(note,))
 
 
-def _image_of(series: Sequence[Any], number: int, images: list[Any], root: Any) -> Any | None:
+def _image_of(series: Sequence[Any], number: int, images: list[Any], *, root: Any) -> Any | None:
     """Pixels element of a series: in order, each series is the next image of its size and name."""
     names = {image.find("{*}Pixels"): image.attrib.get("Name") for image in root.findall("{*}Image")}
     if len(images) == len(series):
@@ -388,6 +348,7 @@ def save_labels_tiff(
     path: str | Path,
     labels: ArrayLike,
     axes: str,
+    *,
     scale: Sequence[float] | None = None,
     units: Sequence[str | None] | None = None,
 ) -> Path:
@@ -414,9 +375,9 @@ def save_labels_tiff(
         what is no file.
     """
     path = Path(path)
-    scale, units = check_label_axes(axes, labels.shape, scale, units)
+    scale, units = check_label_axes(axes, labels.shape, scale, units=units)
     largest = _largest(labels)
-    wide = largest >= 2**16
+    wide = largest > np.iinfo(np.uint16).max
     ome = wide or path.name.lower().endswith((".ome.tif", ".ome.tiff"))
     dtype = np.dtype(np.uint32 if wide else np.uint16)
     calibration = _ome_calibration(axes, scale, units) if ome else _imagej_calibration(axes, scale, units)

@@ -253,7 +253,7 @@ def _open(
         if settings.keep_embedding:
             embedding = writer.create_blocks("embedding", edges, channels=task.model.embedding.count)
             foreground = writer.create_blocks("foreground", edges) if "foreground" in task.model.outputs else None
-        codes = BlockPyramid.create(work.path / "fragments", shape, axes, np.int32, edges)
+        codes = BlockPyramid.create(work.path / "fragments", shape, axes, dtype=np.int32, edges=edges)
     job = BlockJob(
         task=task,
         settings=settings,

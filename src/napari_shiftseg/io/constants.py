@@ -1,0 +1,33 @@
+"""The numbers of this room, and where each comes from."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- images -----------------------------------------------------------------------------------------------------------
+
+# An unnamed leading axis up to this size is taken for channels when a further unnamed axis can be the depth: microscopes have
+# up to four or five detectors, and stacks more planes than that.
+MOST_CHANNELS: Final = 5
+# Up to this size a TIFF is decoded once on opening: each strip is unpacked once however many tiles cross it, and the file can
+# be closed. Larger files stay on disk.
+EAGER_BYTES: Final = 256 << 20
+# A larger pixel means that the resolution was written for a printer (72 dpi are 353 micrometers), not by a microscope.
+LARGEST_PIXEL_UM: Final = 100.0
+
+# -- results ----------------------------------------------------------------------------------------------------------
+
+# Raised when older versions of this package could no longer read a store.
+STORE_VERSION: Final = 1
+# Labels are stored as uint32.
+LARGEST_LABEL: Final = 2**32 - 1
+# Planes from which on a stack is read as a volume rather than plane by plane.
+DEEP: Final = 16
+# Edges of a chunk (z, y, x), each of a million bytes of float32 or four: few requests for what a screen shows, and little else
+# read with it.
+PLANE_CHUNK: Final = (1, 512, 512)
+STACK_CHUNK: Final = (64, 128, 128)
+# A pyramid ends with a level that is smaller, on y and x: a screen shows it whole.
+SMALLEST_LEVEL: Final = 256
+# Rows of the table of instances in a chunk: half a megabyte of a column.
+TABLE_ROWS: Final = 1 << 16

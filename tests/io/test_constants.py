@@ -1,0 +1,46 @@
+"""The numbers of the room stand in one place, and none moves unseen."""
+
+import ast
+
+import numpy as np
+from numbers_of import PACKAGE, beside, stated
+
+from napari_shiftseg.io import chunk_edges, constants
+
+NUMBERS = {
+    "MOST_CHANNELS": 5,
+    "EAGER_BYTES": 268435456,
+    "LARGEST_PIXEL_UM": 100.0,
+    "STORE_VERSION": 1,
+    "LARGEST_LABEL": 4294967295,
+    "DEEP": 16,
+    "PLANE_CHUNK": (1, 512, 512),
+    "STACK_CHUNK": (64, 128, 128),
+    "SMALLEST_LEVEL": 256,
+    "TABLE_ROWS": 65536,
+}
+
+
+def test_no_number_moves_unseen():
+    assert stated(constants) == NUMBERS
+    assert beside("io/*.py", "views.py") == []
+
+
+def test_numbers_follow_from_their_reasons():
+    assert np.iinfo(np.uint32).max == constants.LARGEST_LABEL
+    assert 10 < constants.LARGEST_PIXEL_UM < 25_400 / 72  # a pixel of a microscope, and one of a screen or printer
+    for chunk in (constants.PLANE_CHUNK, constants.STACK_CHUNK):
+        assert 2**20 <= 4 * np.prod(chunk) <= 2**22
+    # blocks of the smallest level hold whole chunks of every level below it
+    assert constants.PLANE_CHUNK[1] % constants.SMALLEST_LEVEL == 0
+    assert chunk_edges("tczyx", (3, 2, 16, 9, 9)) == {"t": 1, "c": 1, "z": 64, "y": 128, "x": 128}
+
+
+def test_no_function_takes_more_than_three_parameters_by_their_place():
+    long = []
+    for path in (*(PACKAGE / "io").glob("*.py"), PACKAGE / "views.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("__"):
+                places = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args) if arg.arg not in ("self", "cls")]
+                long += [f"{path.name}: {node.name}"] * (len(places) > 3)
+    assert long == []
