@@ -71,7 +71,7 @@ def test_control_points_of_the_deformation_lie_20_px_apart(shape):
     """> Fig. 6, bottom: slight deformation suffices to tell same-looking objects apart (control points 20 px apart, 0.2 px)"""
     ruler = np.broadcast_to(np.arange(shape[1], dtype=np.float32), shape)
     rng = np.random.default_rng(0)
-    fields = [(warp(ruler, ruler.astype(np.int32), 0.2, rng)[0] - ruler)[30:-30, 30:-30] for _ in range(6)]
+    fields = [(warp(ruler, ruler.astype(np.int32), 0.2, rng=rng)[0] - ruler)[30:-30, 30:-30] for _ in range(6)]
 
     def alike(distance):
         """Correlation of the displacements of two pixels of one row."""

@@ -212,8 +212,8 @@ def evaluate_steps(
                     name=example.name + "".join(f" {axis}={k}" for axis, k in position.items()),
                     group=example.group,
                     scores=match_score(result.labels[tuple(position.values())], output.truth, ious),
-                    centres=_centre_score(output, model, result, iou),
-                    baseline=_baseline_score(result, position, output, iou) if baseline else None,
+                    centres=_centre_score(output, model, result, iou=iou),
+                    baseline=_baseline_score(result, position, output, iou=iou) if baseline else None,
                     seconds=seconds / max(1, len(result.record["instances"])),
                 )
             )
@@ -379,7 +379,7 @@ def _split(result: Segmentation, example: Example) -> Iterable[tuple[dict[str, i
         )
 
 
-def _centre_score(output: FrameOutput, model: Model, result: Segmentation, iou: float) -> MatchScore:
+def _centre_score(output: FrameOutput, model: Model, result: Segmentation, *, iou: float) -> MatchScore:
     labels = true_centre_labels(
         output.embedding,
         output.truth,
@@ -390,7 +390,7 @@ def _centre_score(output: FrameOutput, model: Model, result: Segmentation, iou: 
     return match_score(labels, output.truth, iou)
 
 
-def _baseline_score(result: Segmentation, position: dict[str, int], output: FrameOutput, iou: float) -> MatchScore:
+def _baseline_score(result: Segmentation, position: dict[str, int], output: FrameOutput, *, iou: float) -> MatchScore:
     channels = result.record["settings"]["channels"]
     for frame in result.image.frames(result.plan.lattice.ndim, None if channels is None else tuple(channels)):
         if frame.index == position:

@@ -86,7 +86,7 @@ def test_elastic_deformation_moves_disks_a_little_and_loses_none(shape):
 def test_elastic_steps_have_the_wanted_size():
     rng = np.random.default_rng(0)
     ruler = np.tile(np.arange(400, dtype=np.float32), (400, 1))
-    seen, _ = warp(ruler, ruler.astype(np.int32), 0.5, rng)
+    seen, _ = warp(ruler, ruler.astype(np.int32), 0.5, rng=rng)
     inside = (slice(20, -20), slice(20, -20))  # what comes from outside the image is 0
     # at the control points the standard deviation is 0.5; the spline between them is flatter
     assert 0.3 < np.std((seen - ruler)[inside]) < 0.5

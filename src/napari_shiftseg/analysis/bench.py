@@ -72,6 +72,7 @@ def bench_steps(
     module: Network,
     ndim: int,
     channels: int,
+    *,
     declared: UNetSpec | None,
     size: int | Sequence[int] | None,
     seed: int,
@@ -85,7 +86,7 @@ def bench_steps(
         yield Event(done=0, total=0)
         return found
 
-    short, long = yield from _sizes(passes, ndim, declared, size)
+    short, long = yield from _sizes(passes, ndim, declared, size=size)
     out = yield from passes(short)
     if out is None or len(out) != ndim:
         raise ModelError(f"the network does not take an image of shape {(channels, *short)}; give a size that it takes.")
@@ -131,7 +132,7 @@ def _output_shape(network: Network, x: Tensor) -> tuple[int, ...] | None:
 
 
 def _sizes(
-    passes: Passes, ndim: int, declared: UNetSpec | None, size: int | Sequence[int] | None
+    passes: Passes, ndim: int, declared: UNetSpec | None, *, size: int | Sequence[int] | None
 ) -> Generator[Event, None, tuple[Edges, Edges]]:
     """Short and long edges: as wished, else as declared if the network takes those, else found by trying."""
     if size is not None:

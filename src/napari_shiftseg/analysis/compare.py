@@ -55,9 +55,9 @@ def compare_steps(
     model: Model,
     image: ArrayLike,
     plan: TilePlan,
+    *,
     embedding: npt.NDArray[Any],
     labels: npt.NDArray[Any],
-    *,
     clustering: LabelSettings,
     how: Naive = "uncropped",
     limits: Limits | None = None,
@@ -109,7 +109,7 @@ def compare_steps(
         foreground=made.foreground,
         difference=difference,
         changed=changed,
-        text=_text(np.asarray(labels), changed, difference, naive, how),
+        text=_text(np.asarray(labels), changed, difference, plan=naive, how=how),
     )
 
 
@@ -134,7 +134,7 @@ def changed_pixels(labels: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.ND
 
 
 def _text(
-    labels: npt.NDArray[Any], changed: npt.NDArray[np.bool_], difference: npt.NDArray[np.float32], plan: TilePlan, how: Naive
+    labels: npt.NDArray[Any], changed: npt.NDArray[np.bool_], difference: npt.NDArray[np.float32], *, plan: TilePlan, how: Naive
 ) -> str:
     hit, there = (np.count_nonzero(np.unique(seen)) for seen in (labels[changed], labels))
     tiles = " x ".join(map(str, plan.write))

@@ -59,7 +59,7 @@ class Cuts:
         return f"{found}, {self.straight} with a straight edge where {self.straight_control:.1f} would by chance"
 
 
-def count_cuts(labels: Any, lines: Lines, axis: int, position: int, seed: int) -> CutCount:
+def count_cuts(labels: Any, lines: Lines, axis: int, *, position: int, seed: int) -> CutCount:
     """Count along one seam; control lines are drawn from those nearby.
 
     Parameters
@@ -72,7 +72,7 @@ def count_cuts(labels: Any, lines: Lines, axis: int, position: int, seed: int) -
         rng = np.random.default_rng([seed, axis, position])
         controls = np.sort(rng.choice(controls, CONTROLS, replace=False))
     segments, faces = [], []
-    for slab in slabs(labels, lines, axis, position):
+    for slab in slabs(labels, lines, axis, position=position):
         below, above = slab.pixels[:-1], slab.pixels[1:]
         differ = (below != above) & ((below > 0) | (above > 0))
         sums = segment_sums(differ, len(lines.shape))

@@ -106,7 +106,7 @@ class Slab:
     truth: npt.NDArray[Any] | None = None
 
 
-def slabs(array: Any, lines: Lines, axis: int, position: int, truth: Any = None) -> Iterator[Slab]:
+def slabs(array: Any, lines: Lines, axis: int, *, position: int, truth: Any = None) -> Iterator[Slab]:
     """Read the surroundings of a seam in pieces of bounded memory; a piece holds whole segments.
 
     Parameters
@@ -126,7 +126,7 @@ def slabs(array: Any, lines: Lines, axis: int, position: int, truth: Any = None)
         raise ImageError(f"a truth of shape {tuple(truth.shape)} does not fit the plan's result of {lines.shape} px.")
     across = lines.extent(axis, position)
     others = [k for k in range(len(lines.shape)) if k != axis]
-    for piece in _pieces(array, lines, others, across.stop - across.start):
+    for piece in _pieces(array, lines, others, depth=across.stop - across.start):
         window = [slice(None)] * len(lines.shape)
         window[axis] = across
         if others:
@@ -139,7 +139,7 @@ def slabs(array: Any, lines: Lines, axis: int, position: int, truth: Any = None)
         )
 
 
-def _pieces(array: Any, lines: Lines, others: Sequence[int], depth: int) -> Iterator[slice]:
+def _pieces(array: Any, lines: Lines, others: Sequence[int], *, depth: int) -> Iterator[slice]:
     if not others:
         yield slice(None)
         return

@@ -132,7 +132,7 @@ def probe_steps(
         ndim, channels = declared.ndim, declared.in_channels
     if shifts is not None and (not shifts or min(shifts) < 1):
         raise SettingsError(f"shifts are {tuple(shifts)}; give whole pixels, 1 or more.")
-    bench = yield from bench_steps(module, ndim, channels, declared, size, seed)
+    bench = yield from bench_steps(module, ndim, channels, declared=declared, size=size, seed=seed)
     return (yield from _probed(bench, declared, shifts))
 
 
@@ -145,13 +145,13 @@ def _probed(bench: Bench, declared: UNetSpec | None, shifts: Sequence[int] | Non
     period: list[int | None] = []
     for axis in range(bench.ndim):
         found: dict[int, float] = {}
-        for shift in _shifts(bench, axis, declared, shifts, found):
-            found[shift] = yield from _sensitivity_steps(bench, axis, shift, reach)
+        for shift in _shifts(bench, axis, declared, wanted=shifts, found=found):
+            found[shift] = yield from _sensitivity_steps(bench, axis, shift, reach=reach)
         sensitivity.append(dict(sorted(found.items())))
         period.append(min((t for t, value in found.items() if value <= bench.equal), default=None))
     yield Stage(done=0, total=0, text="looking at a constant image")
     distinct, aware = _constant(bench, tuple(p or bench.room[k] for k, p in enumerate(period)), reach)
-    agrees = None if declared is None else _agrees(declared, period, bench.margin, reach)
+    agrees = None if declared is None else _agrees(declared, period, bench.margin, reach=reach)
     return PeriodProbe(
         period=tuple(period),
         margin=bench.margin,
@@ -163,7 +163,7 @@ def _probed(bench: Bench, declared: UNetSpec | None, shifts: Sequence[int] | Non
         agrees=agrees,
         size=bench.long,
         precision=str(bench.dtype).removeprefix("torch."),
-        text=_text(period, bench.margin, reach, distinct, aware, declared, agrees),
+        text=_text(period, bench.margin, reach, distinct=distinct, aware=aware, declared=declared, agrees=agrees),
     )
 
 
@@ -188,7 +188,7 @@ def _reach_steps(bench: Bench, axis: int) -> Generator[Event, None, int | None]:
         for side in (slice(position, None), slice(None, edge - position)):
             changes = []
             for other in others:
-                changes.append(_change(bench, image, other, axis, side, before))
+                changes.append(_change(bench, image, other, axis=axis, side=side, before=before))
                 done += 1
                 yield Event(done=done, total=total)
             moved = torch.stack(changes).amax(0)
@@ -202,7 +202,7 @@ def _reach_steps(bench: Bench, axis: int) -> Generator[Event, None, int | None]:
     return farthest
 
 
-def _change(bench: Bench, image: Tensor, other: Tensor, axis: int, side: slice, before: Tensor) -> Tensor:
+def _change(bench: Bench, image: Tensor, other: Tensor, *, axis: int, side: slice, before: Tensor) -> Tensor:
     """Largest change of the output along an axis if one side of the image is replaced."""
     changed = image.clone()
     window = (slice(None),) * (2 + axis) + (side,)
@@ -210,7 +210,7 @@ def _change(bench: Bench, image: Tensor, other: Tensor, axis: int, side: slice, 
     return (bench.run(changed) - before).abs().movedim(axis + 1, 0).flatten(1).amax(1)
 
 
-def _sensitivity_steps(bench: Bench, axis: int, shift: int, reach: tuple[int | None, ...]) -> Generator[Event, None, float]:
+def _sensitivity_steps(bench: Bench, axis: int, shift: int, *, reach: tuple[int | None, ...]) -> Generator[Event, None, float]:
     """Largest |F(T_t I) - T_t F(I)| over the largest |F(I)|, on a random and on a constant image."""
     shape = list(bench.shape(axis))
     shape[axis] += shift
@@ -225,12 +225,12 @@ def _sensitivity_steps(bench: Bench, axis: int, shift: int, reach: tuple[int | N
         yield Event(done=2 * number + 2, total=total)
         length = still.shape[axis + 1] - shift
         a, b = still.narrow(axis + 1, shift, length), moved.narrow(axis + 1, 0, length)
-        inside = _interior(bench, a.shape[1:], reach, axis, shift)
+        inside = _interior(bench, a.shape[1:], reach, axis=axis, shift=shift)
         worst = max(worst, float((a - b)[(slice(None), *inside)].abs().max()) / scale(still))
     return worst
 
 
-def _interior(bench: Bench, shape: Sequence[int], reach: tuple[int | None, ...], axis: int, shift: int) -> tuple[slice, ...]:
+def _interior(bench: Bench, shape: Sequence[int], reach: tuple[int | None, ...], *, axis: int, shift: int) -> tuple[slice, ...]:
     """Where the false zeros beyond a padded network's borders cannot be felt; everything for a valid network."""
     inside = []
     for k, size in enumerate(shape):
@@ -274,7 +274,7 @@ def _count_distinct(vectors: npt.NDArray[Any], tolerance: float) -> int:
 
 
 def _shifts(
-    bench: Bench, axis: int, declared: UNetSpec | None, wanted: Sequence[int] | None, found: Mapping[int, float]
+    bench: Bench, axis: int, declared: UNetSpec | None, *, wanted: Sequence[int] | None, found: Mapping[int, float]
 ) -> Iterator[int]:
     """Shifts worth testing: those that hold form a group, so the smallest divides every other one."""
     if wanted is not None:
@@ -292,7 +292,7 @@ def _shifts(
                 return
 
 
-def _agrees(spec: UNetSpec, period: Sequence[int | None], margin: Sequence[int], reach: Sequence[int | None]) -> bool:
+def _agrees(spec: UNetSpec, period: Sequence[int | None], margin: Sequence[int], *, reach: Sequence[int | None]) -> bool:
     return all(
         found is not None and wanted % found == 0 and lost == expected and seen is not None and seen <= most
         for found, wanted, lost, expected, seen, most in zip(
@@ -305,6 +305,7 @@ def _text(
     period: Sequence[int | None],
     margin: Sequence[int],
     reach: Sequence[int | None],
+    *,
     distinct: int,
     aware: bool,
     declared: UNetSpec | None,

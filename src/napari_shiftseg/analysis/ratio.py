@@ -73,8 +73,8 @@ def ratio_of(lines: Sequence[npt.NDArray[np.float64]], rng: np.random.Generator,
     beside = np.divide(control, control_count, out=typical, where=control_count > 0)
     greater = np.sign(seam / seam_count - beside)
     margin = max(
-        _margin(segments, rng, level, FEWEST_SEGMENTS),
-        _margin(np.stack([line.sum(axis=0) for line in lines]), rng, level, FEWEST_LINES),
+        _margin(segments, rng, level, fewest=FEWEST_SEGMENTS),
+        _margin(np.stack([line.sum(axis=0) for line in lines]), rng, level, fewest=FEWEST_LINES),
     )
     interval = (math.nan, math.nan) if margin < 0 else (value * math.exp(-margin), value * math.exp(margin))
     return Ratio(
@@ -86,7 +86,7 @@ def ratio_of(lines: Sequence[npt.NDArray[np.float64]], rng: np.random.Generator,
     )
 
 
-def _margin(sums: npt.NDArray[np.float64], rng: np.random.Generator, level: float, fewest: int) -> float:
+def _margin(sums: npt.NDArray[np.float64], rng: np.random.Generator, level: float, *, fewest: int) -> float:
     """Half width of the interval of the logarithm; -1 if there are too few rows to resample."""
     count = len(sums)
     if count < fewest or sums[:, 0].sum() <= 0:

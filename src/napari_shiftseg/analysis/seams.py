@@ -203,8 +203,8 @@ def seam_report(
         raise SettingsError(f"level is {level}; give a confidence between 0 and 1, such as 0.99.")
     lines = lines_of(plan)
     chosen = lines.chosen(most)
-    measured = [] if embedding is None else [_measure(embedding, lines, axis, p, truth) for axis, p in chosen]
-    counts = [] if labels is None else [count_cuts(labels, lines, axis, p, seed) for axis, p in chosen]
+    measured = [] if embedding is None else [_measure(embedding, lines, axis, position=p, truth=truth) for axis, p in chosen]
+    counts = [] if labels is None else [count_cuts(labels, lines, axis, position=p, seed=seed) for axis, p in chosen]
     rng = np.random.default_rng(seed)
     alike = ratio_of([m.against_alike for m in measured], rng, level)
     near = ratio_of([m.against_near for m in measured], rng, level)
@@ -224,14 +224,14 @@ def seam_report(
         nearby=near,
         exposed=exposed,
         table=tuple(
-            replace(_row(k, chosen, measured, counts, rng, level), missed=missed, split=split)
+            replace(_row(k, chosen, measured, counts=counts, rng=rng, level=level), missed=missed, split=split)
             for k, (missed, split) in enumerate(mistaken)
         ),
         cuts=cuts,
         score=score,
         seams=sum(map(len, lines.seams)),
         level=level,
-        verdict=_verdict(lines, alike, same, exposed, cuts, score, level, truth is not None),
+        verdict=_verdict(lines, alike, same, exposed=exposed, cuts=cuts, score=score, level=level, inside=truth is not None),
     )
 
 
@@ -244,12 +244,12 @@ class _Measured:
     same_phase: bool
 
 
-def _measure(embedding: Any, lines: Lines, axis: int, position: int, truth: Any) -> _Measured:
+def _measure(embedding: Any, lines: Lines, axis: int, *, position: int, truth: Any) -> _Measured:
     same_phase = lines.same_phase(axis, position)
     most_alike = same_phase or lines.next_phase(axis, position)
     alike: list[npt.NDArray[np.float64]] = []
     near: list[npt.NDArray[np.float64]] = []
-    for slab in slabs(embedding, lines, axis, position, truth):
+    for slab in slabs(embedding, lines, axis, position=position, truth=truth):
         if slab.pixels.ndim != len(lines.shape) + 1:
             raise ImageError(f"the embedding has {slab.pixels.ndim} axes; give (E, *shape), channels first.")
         inside = counted(slab)
@@ -272,6 +272,7 @@ def _row(
     index: int,
     chosen: Sequence[tuple[int, int]],
     measured: Sequence[_Measured],
+    *,
     counts: Sequence[CutCount],
     rng: np.random.Generator,
     level: float,
@@ -335,6 +336,7 @@ def _verdict(
     lines: Lines,
     alike: Ratio,
     same_phase: bool,
+    *,
     exposed: bool | None,
     cuts: Cuts | None,
     score: MatchScore | None,

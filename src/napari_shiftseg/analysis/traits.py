@@ -281,7 +281,7 @@ def object_contrasts(window: FoundWindow) -> Floats:
     ids, index = np.unique(window.labels, return_inverse=True)
     index = index.reshape(window.labels.shape)
     size = np.bincount(index.ravel(), minlength=len(ids)).astype(np.float64)
-    contrast = _contrasts(window.pixels, window.labels, ids, index, size)[ids > 0]
+    contrast = _contrasts(window.pixels, window.labels, ids, index=index, size=size)[ids > 0]
     return np.asarray(contrast[np.isfinite(contrast)])
 
 
@@ -295,7 +295,7 @@ def _objects(window: FoundWindow, bandwidth: float) -> dict[str, Floats]:
     length, fullness = _moments(index, size, ndim)
     columns = {
         "size": size,
-        "contrast": _contrasts(window.pixels, window.labels, ids, index, size),
+        "contrast": _contrasts(window.pixels, window.labels, ids, index=index, size=size),
         "fullness": fullness,
         "length": length,
         "scatter": _scatter(window.codes, index, size) / bandwidth,
@@ -316,6 +316,7 @@ def _contrasts(
     pixels: npt.NDArray[np.floating],
     labels: npt.NDArray[np.integer],
     ids: npt.NDArray[np.integer],
+    *,
     index: npt.NDArray[np.intp],
     size: Floats,
 ) -> Floats:

@@ -156,7 +156,7 @@ def verify_steps(
     reference = yield from predict_steps(network, image, single, device=device, dtype=dtype, limits=limits, method="tiles")
     corner = tuple(axis[0][2].start for axis in _covering(plan, window))
     part = tuple(slice(w.start - c, w.stop - c) for w, c in zip(window, corner, strict=True))
-    check = _compare(plan, window, _differences(tiled, reference, part), allowed)
+    check = _compare(plan, window, _differences(tiled, reference, part), allowed=allowed)
     if plan.zeros == "tile" and check.compared > 1:
         return replace(check, text=f"{check.text} {_ALONE}")
     return check if method == "tiles" else replace(check, text=_stream_text(check))
@@ -229,7 +229,7 @@ def _one_tile(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:
     axes, pads, shape = [], [], []
     for axis, (tiles, part) in enumerate(zip(_covering(plan, window), window, strict=True)):
         size = part.stop - part.start
-        read, keep = _single_axis(plan, axis, tiles[0], part)
+        read, keep = _single_axis(plan, axis, tiles[0], part=part)
         before = plan.pad[axis][0]
         pads.append((before, max(plan.pad[axis][1], read.stop - before - plan.image_shape[axis])))
         axes.append(((read, keep, slice(0, size)),))
@@ -237,7 +237,7 @@ def _one_tile(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:
     return replace(plan, axes=tuple(axes), pad=tuple(pads), result_shape=tuple(shape), write=tuple(shape))
 
 
-def _single_axis(plan: TilePlan, axis: int, tile: tuple[slice, slice, slice], part: slice) -> tuple[slice, slice]:
+def _single_axis(plan: TilePlan, axis: int, tile: tuple[slice, slice, slice], *, part: slice) -> tuple[slice, slice]:
     lattice, (read, keep, write) = plan.lattice, tile
     period, size = lattice.period[axis], part.stop - part.start
     if lattice.padding == "zero":
@@ -272,7 +272,7 @@ def _differences(tiled: Prediction, reference: Prediction, part: tuple[slice, ..
     return np.asarray(np.maximum.reduce(largest), np.float32)
 
 
-def _compare(plan: TilePlan, window: tuple[slice, ...], difference: npt.NDArray[np.float32], allowed: float) -> TilingCheck:
+def _compare(plan: TilePlan, window: tuple[slice, ...], difference: npt.NDArray[np.float32], *, allowed: float) -> TilingCheck:
     maximum = float(difference.max())
     at = np.unravel_index(int(difference.argmax()), difference.shape)
     tiles = list(_tiles_in(plan, window))
@@ -297,7 +297,7 @@ def _compare(plan: TilePlan, window: tuple[slice, ...], difference: npt.NDArray[
         compared=len(tiles),
         window=window,
         whole=whole,
-        text=_text(ok, maximum, allowed, len(tiles), differing, window, whole),
+        text=_text(ok, maximum, allowed, tiles=len(tiles), differing=differing, window=window, whole=whole),
     )
 
 
@@ -312,7 +312,7 @@ def _stream_text(check: TilingCheck) -> str:
 
 
 def _text(
-    ok: bool, maximum: float, allowed: float, tiles: int, differing: list[Tile], window: tuple[slice, ...], whole: bool
+    ok: bool, maximum: float, allowed: float, *, tiles: int, differing: list[Tile], window: tuple[slice, ...], whole: bool
 ) -> str:
     edges = " x ".join(str(w.stop - w.start) for w in window)
     where = "the whole result" if whole else f"a window of {edges} px of the result"

@@ -84,7 +84,7 @@ def _run_one(experiment: Experiment, size: str, seed: int, folder: Path, console
     from napari_shiftseg.paper import run_steps
 
     with console.progress() as show:
-        return drain(run_steps(experiment, size, seed, folder), show)  # type: ignore[arg-type]
+        return drain(run_steps(experiment, size, seed, folder=folder), show)  # type: ignore[arg-type]
 
 
 def _say(experiment: Experiment, finding: Finding, console: Console) -> None:

@@ -207,7 +207,7 @@ class Experiment:
 
 
 def run_steps(
-    experiment: Experiment, size: Size = "quick", seed: int = 0, folder: str | Path | None = None
+    experiment: Experiment, size: Size = "quick", seed: int = 0, *, folder: str | Path | None = None
 ) -> Generator[Event, None, Finding]:
     """Run an experiment: yields events, returns its `Finding`.
 

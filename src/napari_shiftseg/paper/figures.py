@@ -27,7 +27,7 @@ __all__ = ["EXPERIMENTS"]
 NUCLEI = UNetSpec(features=32, embedding_dim=2, foreground=True, coordinates=True)
 
 
-def _disks(edge: int, spacing: int, radius: int, offset: int = 0, ndim: int = 2, **noise: Any) -> DiskRecipe:
+def _disks(edge: int, spacing: int, radius: int, *, offset: int = 0, ndim: int = 2, **noise: Any) -> DiskRecipe:
     return DiskRecipe(shape=(edge,) * ndim, spacing=(spacing,) * ndim, radius=radius, offset=(offset,) * ndim, **noise)
 
 
@@ -38,8 +38,8 @@ def _same_looking(levels: int, spacing: int, upsampling: Literal["learnt", "fixe
     # radius 5 as in the paper; the crops of one large image have all phases
     spec = UNetSpec(levels=levels, features=16 if full else 8, upsampling=upsampling)
     window = spec.output_size(spec.input_size(76, 0), 0)
-    image = _disks(400 if full else 220, spacing, 5, 4)
-    test = _disks(spec.input_size(16 * spacing, 0), spacing, 5, 4) if full else image
+    image = _disks(400 if full else 220, spacing, 5, offset=4)
+    test = _disks(spec.input_size(16 * spacing, 0), spacing, 5, offset=4) if full else image
     training = Training(image=image, window=window, steps=14_000 if full else 3000, learning_rate=1e-3 if full else 2e-3)
     return Setup(spec=spec, test=test, weights=training)
 

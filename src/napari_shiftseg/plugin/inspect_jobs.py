@@ -100,10 +100,10 @@ def compare_steps(
         raise ResultError(f"{subject.name} was segmented without embedding layers; segment it with them.")
     model, plan, record = find_model(subject, model_file), subject.tile_plan(), subject.record
     pixels = _same_pixels(subject, plan)
-    result = np.asarray(subject.embedding_of_run()), np.asarray(subject.frame("labels"))
-    options = {"limits": subject.limits(), "clustering": LabelSettings(**record["clustering"])}
+    options = {"embedding": np.asarray(subject.embedding_of_run()), "labels": np.asarray(subject.frame("labels"))}
+    options |= {"limits": subject.limits(), "clustering": LabelSettings(**record["clustering"])}
     options["dtype"] = record["settings"].get("dtype", "float32")
-    comparison = yield from compare.compare_steps(model, pixels, plan, *result, how=how, **options)
+    comparison = yield from compare.compare_steps(model, pixels, plan, how=how, **options)
     yield Stage(done=0, total=0, text="drawing")
     return subject, comparison, paint_comparison(subject, comparison)
 

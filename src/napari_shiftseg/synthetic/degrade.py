@@ -10,7 +10,7 @@ from napari_shiftseg.synthetic.constants import CONTROL_SPACING
 
 
 def shade(
-    image: npt.NDArray[np.float32], light: float, along: tuple[npt.NDArray[np.int64], ...], shape: tuple[int, ...]
+    image: npt.NDArray[np.float32], light: float, along: tuple[npt.NDArray[np.int64], ...], *, shape: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
     """`image` under light that falls linearly from 1 at the first corner of `shape` to 1 - `light` at the last one.
 
@@ -36,7 +36,7 @@ def add_noise(image: npt.NDArray[np.float32], sigma: float, rng: np.random.Gener
 
 
 def warp(
-    image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], sigma: float, rng: np.random.Generator
+    image: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], sigma: float, *, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Image and labels, both seen through one smooth random deformation.
 

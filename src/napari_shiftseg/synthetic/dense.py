@@ -14,7 +14,7 @@ from napari_shiftseg.synthetic.recipe import ConstantRecipe, RampRecipe
 def draw_constant(recipe: ConstantRecipe) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
     """Image and labels of a `ConstantRecipe`."""
     everywhere = tuple(np.arange(size) for size in recipe.shape)
-    image = shade(np.full(recipe.shape, recipe.value, dtype=np.float32), recipe.light, everywhere, recipe.shape)
+    image = shade(np.full(recipe.shape, recipe.value, dtype=np.float32), recipe.light, everywhere, shape=recipe.shape)
     return add_noise(image, recipe.noise, np.random.default_rng(recipe.seed)), _own_labels(recipe.shape)
 
 

@@ -77,19 +77,29 @@ def _figures() -> tuple[Preset, ...]:
             shows="Moved about, this image makes each place meet all f^(dl) output functions.",
             spec=FOUR,
         ),
-        _disks("fig2a", 220, 16, 4, THREE, "Disks at multiples of the period look the same to the network: one embedding."),
+        _disks("fig2a", (220, 16, 4), "Disks at multiples of the period look the same to the network: one embedding."),
+        _disks("fig2b", (220, 15, 4), "Disks at a spacing that shares no factor with the period get different embeddings."),
         _disks(
-            "fig2b", 220, 15, 4, THREE, "Disks at a spacing that shares no factor with the period get different embeddings."
+            "fig2c", (220, 15, 4), "Fixed upsampling tells as many of them apart, since the image is not constant.", spec=FIXED
         ),
-        _disks("fig2c", 220, 15, 4, FIXED, "Fixed upsampling tells as many of them apart, since the image is not constant."),
-        _disks("fig3", 284, 13, 0, FOUR, "Stitched from tiles that are not cropped to the period, disks break at the seams."),
-        _constant("fig4", 236, NARROW, "Learnt upsampling gives a constant image as many embeddings as it has phases."),
-        _constant("fig5a", 40, PADDED, "Zero padding tells all pixels of a small constant image apart."),
-        _constant("fig5b", 64, PADDED, "Beyond the reach of the zero padding, the pixels of a constant image repeat."),
-        _disks("fig6_noise", 292, 16, 0, FOUR, "Slight noise suffices to tell disks on the period apart.", noise=0.1),
-        _disks("fig6_elastic", 284, 16, 0, FOUR, "Slight deformation suffices as well.", elastic=0.2),
-        _disks("fig7a", 288, 16, -4, FOUR, "Noisy disks break at the seams of tiles that are off the period.", noise=0.1),
-        _disks("fig7b", 288, 16, -4, FOUR, "Deformed disks break at the seams of tiles that are off the period.", elastic=0.2),
+        _disks(
+            "fig3", (284, 13, 0), "Stitched from tiles that are not cropped to the period, disks break at the seams.", spec=FOUR
+        ),
+        _constant("fig4", 236, "Learnt upsampling gives a constant image as many embeddings as it has phases.", spec=NARROW),
+        _constant("fig5a", 40, "Zero padding tells all pixels of a small constant image apart.", spec=PADDED),
+        _constant("fig5b", 64, "Beyond the reach of the zero padding, the pixels of a constant image repeat.", spec=PADDED),
+        _disks("fig6_noise", (292, 16, 0), "Slight noise suffices to tell disks on the period apart.", spec=FOUR, noise=0.1),
+        _disks("fig6_elastic", (284, 16, 0), "Slight deformation suffices as well.", spec=FOUR, elastic=0.2),
+        _disks(
+            "fig7a", (288, 16, -4), "Noisy disks break at the seams of tiles that are off the period.", spec=FOUR, noise=0.1
+        ),
+        _disks(
+            "fig7b",
+            (288, 16, -4),
+            "Deformed disks break at the seams of tiles that are off the period.",
+            spec=FOUR,
+            elastic=0.2,
+        ),
     )
 
 
@@ -97,25 +107,24 @@ def _variations() -> tuple[Preset, ...]:
     squares = SquareRecipe(shape=(220, 220), spacing=(15, 15), radius=5.0, offset=(4, 4))
     return (
         Preset(name="spaced_squares", recipe=squares, shows="The rule does not depend on the form of objects.", spec=THREE),
-        _disks("touching_disks", 220, 9, 4, THREE, "Equal disks that touch: only their embeddings tell them apart."),
-        _disks("jittered_disks", 220, 16, 4, THREE, "Equal disks that are not on an exact lattice.", jitter=3),
-        _disks("shaded_disks", 220, 16, 4, THREE, "Uneven light tells disks on the period apart.", light=0.5),
+        _disks("touching_disks", (220, 9, 4), "Equal disks that touch: only their embeddings tell them apart."),
+        _disks("jittered_disks", (220, 16, 4), "Equal disks that are not on an exact lattice.", jitter=3),
+        _disks("shaded_disks", (220, 16, 4), "Uneven light tells disks on the period apart.", light=0.5),
     )
 
 
 def _disks(
     name: str,
-    edge: int,
-    spacing: int,
-    offset: int,
-    spec: UNetSpec,
+    sizes: tuple[int, int, int],
     shows: str,
     *,
+    spec: UNetSpec = THREE,
     noise: float = 0.0,
     elastic: float = 0.0,
     jitter: int = 0,
     light: float = 0.0,
 ) -> Preset:
+    edge, spacing, offset = sizes
     recipe = DiskRecipe(
         shape=(edge, edge),
         spacing=(spacing, spacing),
@@ -129,5 +138,5 @@ def _disks(
     return Preset(name=name, recipe=recipe, shows=shows, spec=spec)
 
 
-def _constant(name: str, edge: int, spec: UNetSpec, shows: str) -> Preset:
+def _constant(name: str, edge: int, shows: str, *, spec: UNetSpec) -> Preset:
     return Preset(name=name, recipe=ConstantRecipe(shape=(edge, edge)), shows=shows, spec=spec)

@@ -20,9 +20,9 @@ def draw_lattice(recipe: LatticeRecipe) -> tuple[npt.NDArray[np.float32], npt.ND
     warp_rng, noise_rng, jitter_rng = np.random.default_rng(recipe.seed).spawn(3)
     labels = _jittered_labels(recipe, jitter_rng) if recipe.jitter else _lattice_labels(recipe)
     everywhere = tuple(np.arange(size) for size in recipe.shape)
-    image = shade((labels > 0).astype(np.float32), recipe.light, everywhere, recipe.shape)
+    image = shade((labels > 0).astype(np.float32), recipe.light, everywhere, shape=recipe.shape)
     if recipe.elastic > 0:
-        image, labels = warp(image, labels, recipe.elastic, warp_rng)
+        image, labels = warp(image, labels, recipe.elastic, rng=warp_rng)
     return add_noise(image, recipe.noise, noise_rng), consecutive(labels)
 
 
@@ -30,7 +30,7 @@ def draw_window(recipe: LatticeRecipe, window: tuple[slice, ...]) -> npt.NDArray
     """A window of the image of a recipe that has no jitter, noise and elastic warp; the rest is never computed."""
     along = tuple(np.arange(size)[part] for size, part in zip(recipe.shape, window, strict=True))
     away = tuple(_nearest_site(line, axis, recipe)[1] for axis, line in enumerate(along))
-    return shade(_inside(recipe, away).astype(np.float32), recipe.light, along, recipe.shape)
+    return shade(_inside(recipe, away).astype(np.float32), recipe.light, along, shape=recipe.shape)
 
 
 def count_objects(recipe: LatticeRecipe) -> tuple[int, tuple[int, ...]]:

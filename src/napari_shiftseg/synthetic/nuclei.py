@@ -40,7 +40,7 @@ def draw_blobs(recipe: BlobRecipe) -> tuple[npt.NDArray[np.float32], npt.NDArray
     """Image and labels of a `BlobRecipe`."""
     place_rng, paint_rng, noise_rng = np.random.default_rng(recipe.seed).spawn(3)
     blobs, labels = _place(recipe, place_rng)
-    image = _paint(recipe, blobs, labels, paint_rng)
+    image = _paint(recipe, blobs, labels, rng=paint_rng)
     return add_noise(image, recipe.noise, noise_rng), labels
 
 
@@ -51,7 +51,7 @@ def _place(recipe: BlobRecipe, rng: np.random.Generator) -> tuple[list[_Ellipsoi
     for index in range(recipe.count):
         shape = _random_ellipsoid(recipe, rng)
         alone = index < recipe.count - attached
-        blob = _place_alone(shape, labels, rng) if alone else _place_beside(shape, blobs, labels, rng)
+        blob = _place_alone(shape, labels, rng) if alone else _place_beside(shape, blobs, labels, rng=rng)
         if blob is None:
             raise SettingsError(
                 f"only {index} of {recipe.count} blobs of radius {recipe.radius} px found room in shape "
@@ -83,7 +83,7 @@ def _place_alone(shape: _Ellipsoid, labels: npt.NDArray[np.int32], rng: np.rando
 
 
 def _place_beside(
-    shape: _Ellipsoid, blobs: list[_Ellipsoid], labels: npt.NDArray[np.int32], rng: np.random.Generator
+    shape: _Ellipsoid, blobs: list[_Ellipsoid], labels: npt.NDArray[np.int32], *, rng: np.random.Generator
 ) -> _Ellipsoid | None:
     for _ in range(TRIES):
         neighbour = blobs[rng.integers(len(blobs))]
@@ -111,7 +111,7 @@ def _grown(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
 
 
 def _paint(
-    recipe: BlobRecipe, blobs: list[_Ellipsoid], labels: npt.NDArray[np.int32], rng: np.random.Generator
+    recipe: BlobRecipe, blobs: list[_Ellipsoid], labels: npt.NDArray[np.int32], *, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
     image = np.full(recipe.shape, BACKGROUND, dtype=np.float32)
     grain = rng.standard_normal(recipe.shape, dtype=np.float32)

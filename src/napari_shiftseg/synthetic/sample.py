@@ -125,7 +125,7 @@ def disks(
     225
     """
     amounts = {"jitter": jitter, "light": light, "noise": noise, "elastic": elastic, "seed": seed}
-    return make(_lattice(DiskRecipe, shape, spacing, radius, offset, amounts))
+    return make(_lattice(DiskRecipe, shape, spacing, radius=radius, offset=offset, amounts=amounts))
 
 
 def squares(
@@ -149,13 +149,14 @@ def squares(
     81
     """
     amounts = {"jitter": jitter, "light": light, "noise": noise, "elastic": elastic, "seed": seed}
-    return make(_lattice(SquareRecipe, shape, spacing, radius, offset, amounts))
+    return make(_lattice(SquareRecipe, shape, spacing, radius=radius, offset=offset, amounts=amounts))
 
 
 def _lattice(
     kind: type[DiskRecipe] | type[SquareRecipe],
     shape: Sequence[int],
     spacing: int | Sequence[int],
+    *,
     radius: float,
     offset: int | Sequence[int],
     amounts: Mapping[str, float],

@@ -38,7 +38,7 @@ class LazyImage(LazyArray):
             return draw_window(self.recipe, tuple(slice(part.start, part.stop, part.step) for part in ranges))
         along = tuple(np.asarray(part) for part in ranges)
         image = np.full(tuple(map(len, along)), self.recipe.value, dtype=np.float32)
-        return shade(image, self.recipe.light, along, self.shape)
+        return shade(image, self.recipe.light, along, shape=self.shape)
 
 
 def lazy(recipe: Recipe) -> LazyImage:
