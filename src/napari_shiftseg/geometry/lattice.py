@@ -13,6 +13,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from napari_shiftseg.errors import SettingsError, SizeError, TilingError
+from napari_shiftseg.geometry.constants import BYTES_PER_PIXEL, FLOPS_PER_PIXEL
 
 if TYPE_CHECKING:
     from napari_shiftseg.geometry.coverage import Zeros
@@ -35,12 +36,6 @@ __all__ = [
 
 Activation = Literal["linear", "sigmoid"]
 Meaning = Literal["code", "offset", "probability", "value"]
-
-# What a U-Net with four poolings and 64 features takes (Ronneberger et al. 2015), by the counts of `UNetSpec`: of a network
-# of which nothing is known it is better to expect too much.
-_FLOPS = 1.5e6
-_BYTES = 1504.0
-_PER_AXIS = ("period", "margin", "reach", "smallest", "grid_phase")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +92,8 @@ class Lattice:
     smallest: tuple[int, ...] = ()
     grid_phase: tuple[int, ...] = (0,)
     in_channels: int = 1
-    flops_per_pixel: float = _FLOPS
-    bytes_per_pixel: float = _BYTES
+    flops_per_pixel: float = FLOPS_PER_PIXEL
+    bytes_per_pixel: float = BYTES_PER_PIXEL
     spec: UNetSpec | None = None
 
     def __post_init__(self) -> None:

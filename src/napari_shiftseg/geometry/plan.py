@@ -22,13 +22,13 @@ from operator import index
 from typing import Any, Literal
 
 from napari_shiftseg.errors import SettingsError, TilingError
+from napari_shiftseg.geometry.constants import CANONICAL_EDGE, DEFAULT_MEMORY, LARGEST_EDGE
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
 from napari_shiftseg.geometry.lattice import Lattice, alone_axis, computed_size, context, halo, plan_axis
 from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 from napari_shiftseg.geometry.walk import Pass
 
 __all__ = [
-    "DEFAULT_MEMORY",
     "Tile",
     "TilePlan",
     "Window",
@@ -42,12 +42,6 @@ __all__ = [
 Window = tuple[slice, ...]
 Axis = tuple[tuple[slice, slice, slice], ...]
 """Windows of the tiles along an axis: what each reads, keeps and writes."""
-
-# Larger tiles gain little (redundancy 1.13 at 512 px, levels=3) and make progress and cancelling coarse.
-_LARGEST_DEFAULT = {1: 1 << 20, 2: 512, 3: 96}
-DEFAULT_MEMORY = 2 << 30
-# Blocks of deterministic runs: large enough for speed, small enough for any memory.
-_CANONICAL = {1: 4096, 2: 192, 3: 48}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +166,7 @@ class TilePlan:
         """The same image on a tile size that the network alone decides: equal bits whatever tile size was wished."""
         if self.zeros == "tile":
             return self  # its tiles have one size only
-        edge = _CANONICAL[self.lattice.ndim]
+        edge = CANONICAL_EDGE[self.lattice.ndim]
         return self.resized(tuple(max(1, edge // period) * period for period in self.lattice.period))
 
     def resized(self, write: Sequence[int]) -> TilePlan:
@@ -412,7 +406,7 @@ def _checked_edges(
 def _largest_edges(lattice: Lattice, domain: tuple[int, ...], memory: int) -> tuple[int, ...]:
     """Largest legal edges, as equal as possible over the image, whose pass fits in `memory` bytes."""
     periods = [
-        max(1, min(size, _LARGEST_DEFAULT[lattice.ndim]) // period) for size, period in zip(domain, lattice.period, strict=True)
+        max(1, min(size, LARGEST_EDGE[lattice.ndim]) // period) for size, period in zip(domain, lattice.period, strict=True)
     ]
     edges = []
     for size, count, period in zip(domain, fewer_periods(lattice, periods, memory), lattice.period, strict=True):

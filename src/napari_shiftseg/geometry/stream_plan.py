@@ -18,8 +18,9 @@ from math import prod
 from typing import Literal
 
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.geometry.constants import DEFAULT_MEMORY, NARROWER, STRIP_PERIODS, STRIP_PIXELS, STRIP_ROWS, TALL, THIN
 from napari_shiftseg.geometry.coverage import Trained
-from napari_shiftseg.geometry.plan import DEFAULT_MEMORY, Axis, Tile, TilePlan, kinds_of, plan_tiles
+from napari_shiftseg.geometry.plan import Axis, Tile, TilePlan, kinds_of, plan_tiles
 from napari_shiftseg.geometry.spec import UNetSpec
 from napari_shiftseg.geometry.walk import Layer, Pass
 
@@ -40,17 +41,6 @@ Method = Literal["auto", "tiles", "stream"]
 METHODS: tuple[Method, ...] = ("auto", "tiles", "stream")
 # Why a compiled pass is no stream.
 _WHOLE_TILES = "OpenVINO runs whole tiles"
-# Share of the memory that a stream must not exceed to be worth another try.
-_LESS = 0.75
-# Strips of about this many pixels, where memory allows: at 1024 px, 32 rows take 8 to 45 % longer than 128, in a third of it.
-_STRIP_PIXELS = {1: 1 << 15, 2: 1 << 17, 3: 1 << 15}
-# Rows of a strip, at least and at most, and periods at least, where memory allows.
-_ROWS = {1: (1 << 12, 1 << 16), 2: (32, 256), 3: (1, 64)}
-_FEWEST_PERIODS = {1: 1, 2: 1, 3: 2}
-# So many times the pixels and the rows where each call has to be worth its start: a strip takes some 20 kernels per level.
-_TALL = 16
-# Share of time that strips of a single period cost more than high ones (2D: measured on a CPU; 3D: none was seen).
-_THIN = {1: 0.2, 2: 0.2, 3: 0.05}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +229,7 @@ def plan_stream(
             raise SettingsError(f"an edge of {edge} px was given on axis {axis}; give a multiple of the period {period[axis]}.")
     budget = memory or DEFAULT_MEMORY
     found: list[tuple[float, StreamPlan]] = []
-    for rows in (strip,) if strip is not None else _strips(tiles, _TALL if tall else 1):
+    for rows in (strip,) if strip is not None else _strips(tiles, TALL if tall else 1):
         plan = _fitted(tiles, rows, wanted, budget)
         found.append((plan.flops * strip_cost(spec, rows), plan))
         if wanted is not None and plan.peak_bytes <= budget:
@@ -258,20 +248,20 @@ def narrower_stream(stream: StreamPlan) -> StreamPlan | None:
     True
     """
     found = plan_stream(stream.tiles, memory=stream.peak_bytes // 2)
-    return found if found.peak_bytes <= _LESS * stream.peak_bytes else None
+    return found if found.peak_bytes <= NARROWER * stream.peak_bytes else None
 
 
 def strip_cost(spec: UNetSpec, strip: int) -> float:
     """Time of a strip's pixel over that of a high strip's."""
-    return 1.0 + _THIN[spec.ndim] * spec.period[0] / strip
+    return 1.0 + THIN[spec.ndim] * spec.period[0] / strip
 
 
 def _strips(tiles: TilePlan, times: int) -> Iterator[int]:
     """Heights to try, the wished one first, which is `times` as high as on a CPU."""
     spec, period = tiles.spec, tiles.spec.period[0]
     across = max(1, prod(tiles.result_shape[1:]))
-    fewest, most = _ROWS[spec.ndim]
-    rows = max(fewest, min(most * times, times * _STRIP_PIXELS[spec.ndim] // across), _FEWEST_PERIODS[spec.ndim] * period)
+    fewest, most = STRIP_ROWS[spec.ndim]
+    rows = max(fewest, min(most * times, times * STRIP_PIXELS[spec.ndim] // across), STRIP_PERIODS[spec.ndim] * period)
     rows = min(rows, tiles.result_shape[0] + spec.margin[0])
     periods = -(-rows // period)
     while True:
@@ -501,30 +491,25 @@ def describe_methods(
     """
     tiles = plan_tiles(spec, shape, write, border, memory=memory, trained=trained)
     chosen = choose_method(tiles, memory=memory, tall=tall, compiled=compiled)
-    by_tiles = MethodCost(
-        method="tiles",
-        possible=True,
-        chosen=chosen is None,
-        flops=tiles.flops,
-        redundancy=tiles.redundancy,
-        memory=_tile_bytes(tiles),
-        text=tiles.describe(),
-    )
+    by_tiles = _cost_of("tiles", tiles, _tile_bytes(tiles), chosen is None)
     if refusal := stream_refusal(tiles) or (_WHOLE_TILES if compiled else None):
         text = f"not possible, because {refusal}"
         none = MethodCost(method="stream", possible=False, chosen=False, flops=0.0, redundancy=0.0, memory=0, text=text)
         return by_tiles, none
     stream = chosen or plan_stream(tiles, memory=memory, tall=tall)
-    by_stream = MethodCost(
-        method="stream",
+    return by_tiles, _cost_of("stream", stream, stream.peak_bytes, chosen is not None)
+
+
+def _cost_of(method: Literal["tiles", "stream"], plan: TilePlan | StreamPlan, memory: int, chosen: bool) -> MethodCost:
+    return MethodCost(
+        method=method,
         possible=True,
-        chosen=chosen is not None,
-        flops=stream.flops,
-        redundancy=stream.redundancy,
-        memory=stream.peak_bytes,
-        text=stream.describe(),
+        chosen=chosen,
+        flops=plan.flops,
+        redundancy=plan.redundancy,
+        memory=memory,
+        text=plan.describe(),
     )
-    return by_tiles, by_stream
 
 
 def _tile_bytes(tiles: TilePlan) -> int:

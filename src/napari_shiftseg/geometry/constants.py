@@ -1,0 +1,35 @@
+"""The numbers of this room, by number of axes where they differ, and where each comes from."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- networks of which only the lattice is known ----------------------------------------------------------------------
+
+# What a U-Net with four poolings and 64 features takes (Ronneberger et al. 2015), by the counts of `UNetSpec`: of a network
+# of which nothing is known it is better to expect too much.
+FLOPS_PER_PIXEL: Final = 1.5e6
+BYTES_PER_PIXEL: Final = 1504.0
+
+# -- tiles ------------------------------------------------------------------------------------------------------------
+
+# What a pass may take where nobody says, bytes.
+DEFAULT_MEMORY: Final = 2 << 30
+# Larger tiles gain little (redundancy 1.13 at 512 px, levels=3) and make progress and cancelling coarse.
+LARGEST_EDGE: Final = {1: 1 << 20, 2: 512, 3: 96}
+# Tiles of deterministic runs: large enough for speed, small enough for any memory.
+CANONICAL_EDGE: Final = {1: 4096, 2: 192, 3: 48}
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+# Strips of about this many pixels, where memory allows: at 1024 px, 32 rows take 8 to 45 % longer than 128, in a third of it.
+STRIP_PIXELS: Final = {1: 1 << 15, 2: 1 << 17, 3: 1 << 15}
+# Rows of a strip, at least and at most, and periods at least, where memory allows.
+STRIP_ROWS: Final = {1: (1 << 12, 1 << 16), 2: (32, 256), 3: (1, 64)}
+STRIP_PERIODS: Final = {1: 1, 2: 1, 3: 2}
+# So many times the pixels and the rows where each call has to be worth its start: a strip takes some 20 kernels per level.
+TALL: Final = 16
+# Share of time that strips of a single period cost more than high ones (2D: measured on a CPU; 3D: none was seen).
+THIN: Final = {1: 0.2, 2: 0.2, 3: 0.05}
+# Share of the memory that a stream must not exceed to be worth another try.
+NARROWER: Final = 0.75
