@@ -145,7 +145,7 @@ class UNetSpec:
         >>> UNetSpec(levels=4).margin
         (184, 184)
         """
-        return tuple(2 * lost(self.walk, axis) for axis in range(self.ndim))
+        return tuple(2 * side for side in lost(self.walk))
 
     # -- sizes --------------------------------------------------------------------------------------------------------
 
@@ -208,12 +208,11 @@ class UNetSpec:
         >>> UNetSpec(levels=4).smallest
         (188, 188)
         """
+        before = lost(layer for layer in self.walk if layer.path == "encoder")
         # the bottleneck and the output must keep one pixel
-        encoder = [layer for layer in self.walk if layer.path == "encoder"]
-        before = [2 * lost(encoder, axis) for axis in range(self.ndim)]
         return tuple(
-            period * max(1, (margin - least) // period + 1) + least
-            for period, margin, least in zip(self.period, self.margin, before, strict=True)
+            period * max(1, (margin - 2 * side) // period + 1) + 2 * side
+            for period, margin, side in zip(self.period, self.margin, before, strict=True)
         )
 
     @cached_property
@@ -247,8 +246,8 @@ class UNetSpec:
         >>> UNetSpec(levels=4).grid_phase
         (2, 2)
         """
-        decoder = [layer for layer in self.walk if layer.path == "decoder"]
-        return tuple(-lost(decoder, axis) % period for axis, period in enumerate(self.period))
+        after = lost(layer for layer in self.walk if layer.path == "decoder")
+        return tuple(-side % period for side, period in zip(after, self.period, strict=True))
 
     @property
     def poolings(self) -> tuple[Layer, ...]:
@@ -258,11 +257,10 @@ class UNetSpec:
     @cached_property
     def skip_crops(self) -> tuple[tuple[int, ...], ...]:
         """What a skip loses on each side before it is joined, per level, finest first, and axis, pixels of its level."""
+        deeper = [lost(layer for layer in self.walk if layer.level > pooling.level) for pooling in self.poolings]
         return tuple(
-            tuple(
-                lost((layer for layer in self.walk if layer.level > level), axis) // scale for axis, scale in enumerate(scales)
-            )
-            for level, scales in enumerate(layer.scale for layer in self.poolings)
+            tuple(side // scale for side, scale in zip(sides, pooling.scale, strict=True))
+            for sides, pooling in zip(deeper, self.poolings, strict=True)
         )
 
     @property

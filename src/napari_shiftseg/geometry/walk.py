@@ -141,9 +141,10 @@ def layers_of(spec: UNetSpec) -> Iterator[Layer]:
 # -- folds ------------------------------------------------------------------------------------------------------------
 
 
-def lost(layers: Iterable[Layer], axis: int) -> int:
-    """Pixels of the image that layers take from each side, along an axis."""
-    return sum(layer.lost[axis] * layer.scale[axis] for layer in layers)
+def lost(layers: Iterable[Layer]) -> tuple[int, ...]:
+    """Pixels of the image that layers take from each side, per axis."""
+    taken = [[side * scale for side, scale in zip(layer.lost, layer.scale, strict=True)] for layer in layers]
+    return tuple(map(sum, zip(*taken, strict=True)))
 
 
 def sees(layers: Sequence[Layer], axis: int, pixel: int) -> tuple[int, int]:
