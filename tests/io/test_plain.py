@@ -36,6 +36,8 @@ VALUES = [
     replace(RECORD, inner=None, known=None),
     UNetSpec(levels=2, pool=((1, 2), (2, 2)), kernel=(3, 5), padding="zero"),
     UNetSpec(ndim=3, decoder_convs=1, upsampling="fixed"),
+    SegmentSettings(limits=(HUGE, HUGE + 7), no_data=HUGE),
+    SegmentSettings(limits=((0.5, HUGE), (HUGE, HUGE + 7))),
     SegmentSettings(write=352, limits=(0.5, 3.0), channels=(1, 0), keep_embedding=False),
     SegmentSettings(write=(160, 352), limits=((0.0, 1.0), (2.0, 3.0)), method="stream", no_data=-1.0, cluster="tcp://a:1"),
     Limits(low=(HUGE,), high=(HUGE + 7,), no_data=HUGE, empty=((HUGE - 1, None),)),
@@ -128,6 +130,11 @@ def test_nan_and_infinity_are_kept_named_or_left_out():
     assert to_plain(values, beyond="none") == {"a": None, "b": [None, [None, 1.5]]}
     kept = to_plain(values)
     assert math.isnan(kept["a"]) and kept["b"] == [math.inf, [-math.inf, 1.5]]
+
+
+def test_a_stored_record_whose_infinities_are_names_is_read_again():
+    limits = Limits(low=(-math.inf, 0.5), high=(7, math.inf), no_data=math.inf)
+    assert from_plain(Limits, to_plain(limits, beyond="named")) == limits
 
 
 def test_what_has_no_form_in_json_is_refused():

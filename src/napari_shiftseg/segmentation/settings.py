@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from napari_shiftseg.geometry import Method
 
 __all__ = ["SegmentSettings", "Status"]
+
+Number: TypeAlias = int | float
+"""Of an intensity: no float tells huge integers apart."""
 
 Status = Literal["compliant", "tile-exact", "non-compliant"]
 
@@ -70,11 +73,11 @@ class SegmentSettings:
     allow_noncompliant: bool = False
     threshold: float | None = None
     channels: tuple[int, ...] | None = None
-    limits: tuple[float, float] | tuple[tuple[float, float], ...] | None = None
+    limits: tuple[Number, Number] | tuple[tuple[Number, Number], ...] | None = None
     percentiles: tuple[float, float] | None = None
     limits_per: Literal["image", "frame"] = "image"
     invert: bool = False
-    no_data: float | None = None
+    no_data: Number | None = None
     keep_embedding: bool | None = None
     out_of_core: bool | None = None
     workers: int = 0
