@@ -285,13 +285,13 @@ FAILURES = {
 
 @pytest.mark.parametrize(("failure", "expected"), FAILURES.values(), ids=FAILURES)
 def test_a_run_that_stops_half_way_leaves_nothing(shiftseg, folder, tmp_path, monkeypatch, failure, expected):
-    from napari_shiftseg.segmentation import run
+    from napari_shiftseg.segmentation import pipeline
 
     def stop(*_, **__):
         raise failure
         yield
 
-    monkeypatch.setattr(run, "label_steps", stop)
+    monkeypatch.setattr(pipeline, "piece_steps", stop)
     image, model = folder / "data/images/a.tif", folder / "model.safetensors"
     code, _, err = shiftseg("segment", image, "--model", model, "--out", "r.ome.zarr", "--labels-tiff", "r.tif")
     assert code == expected

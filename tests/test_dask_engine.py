@@ -197,8 +197,8 @@ def test_any_other_error_is_one_sentence_and_the_run_goes_on_later(tmp_path, sha
     path, labels = plane
     steps = segment_steps(path, model, shared, tmp_path / "r.zarr")
     until_started(steps)
-    change_order(tmp_path / "r.zarr", limits=[{}])
-    with pytest.raises(ResultError, match=r"block \d failed 3 times \(TypeError: .*\); the same call goes on") as caught:
+    change_order(tmp_path / "r.zarr", arrays=[])
+    with pytest.raises(ResultError, match=r"block \d failed 3 times \(AttributeError: .*\); the same call goes on") as caught:
         list(steps)
     assert "\n" not in str(caught.value)
     np.testing.assert_array_equal(segment(path, model, shared, tmp_path / "r.zarr").labels[:], labels)
@@ -207,12 +207,13 @@ def test_any_other_error_is_one_sentence_and_the_run_goes_on_later(tmp_path, sha
 def test_a_task_that_kills_its_workers_is_given_up():
     from distributed import KilledWorker
 
-    job = SimpleNamespace(
-        task=SimpleNamespace(image=SimpleNamespace(source=__file__, name="x")),
+    inputs = SimpleNamespace(image=SimpleNamespace(source=__file__, name="x"))
+    blocks = SimpleNamespace(
+        job=SimpleNamespace(opened=inputs, settings=replace(LOCAL, workers=1)),
         work=SimpleNamespace(target=Path("r.zarr")),
         layout=SimpleNamespace(frames=2),
     )
-    engine = dask_engine.DaskEngine(job, replace(LOCAL, workers=1))
+    engine = dask_engine.DaskEngine(blocks)
     failed = SimpleNamespace(status="error", exception=lambda: KilledWorker("key", None, 10))
     batch = dask_engine._Batch(number=3, blocks=((1, 7),))
     assert engine._failed(failed, replace(batch, tries=5)), "workers die of other things than their task"

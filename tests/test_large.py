@@ -21,8 +21,8 @@ from napari_shiftseg.errors import DeviceError, ResultError, SettingsError
 from napari_shiftseg.events import BlockDone, Estimate, Event, Stage, TileDone
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import ChunkReader, Image, ResultWriter, WorkFolder, work_path
-from napari_shiftseg.network import Model, predict
-from napari_shiftseg.segmentation import Pace, duration, kept_of, layout_of, prepare, segment_steps
+from napari_shiftseg.network import Model, choose_device, predict
+from napari_shiftseg.segmentation import Pace, decide, duration, kept_of, segment_steps
 
 SMALL = 1 << 30
 LARGE = SegmentSettings(device="cpu", out_of_core=True, memory=SMALL, deterministic=True)
@@ -148,7 +148,7 @@ def test_the_plan_of_the_record_is_that_of_the_tiles(tmp_path):
         covered[tile.write] += 1
     assert (covered == 1).all()
     assert {512, 1024} <= set(result.plan.seams()[0]) and 512 in result.plan.seams()[1]
-    in_memory = prepare(image, model, MEMORY).plan
+    in_memory = decide(image, model, MEMORY).plan
     np.testing.assert_allclose(predict(model, image, result.plan, device="cpu"), predict(model, image, in_memory), atol=1e-5)
     blocks = [event for event in events if isinstance(event, BlockDone)]
     assert [(b.done, b.total, b.final) for b in blocks] == [(n, 6, final) for final in (False, True) for n in range(1, 7)]
@@ -178,7 +178,7 @@ def test_a_stream_in_each_block_gives_the_labels_of_tiles_and_has_seams_between_
     whole = segment(image, model, replace(MEMORY, deterministic=False, method="tiles"))
     result = segment(image, model, replace(wish, method="stream"), tmp_path / "s.zarr")
     assert (result.labels[:] != whole.labels).mean() <= 1e-6
-    layout = layout_of(prepare(image, model, replace(wish, method="stream")), replace(wish, method="stream"))
+    layout = decide(image, model, replace(wish, method="stream"), tmp_path / "again.zarr").layout
     assert result.record["method"]["name"] == "stream"
     borders = [[*range(edge, size, edge)] for edge, size in zip(layout.grid.edge, shape, strict=True)]
     seams = result.record["plan"]["seams"]
@@ -194,7 +194,7 @@ def test_blocks_are_streamed_by_themselves_where_that_saves_much():
     def layout(levels, **wish):
         spec = UNetSpec(ndim=3, levels=levels, features=4)
         model = Model(spec=spec, module=UNet(spec), record=None, name="m", hash="")
-        return layout_of(prepare(image, model, replace(free, **wish)), replace(free, **wish))
+        return decide(image, model, replace(free, **wish), "never.zarr").layout
 
     deep, shallow = layout(3), layout(1)
     assert deep.stream is not None and shallow.stream is None
@@ -276,20 +276,20 @@ def test_time_memory_and_disk_are_said_before_the_start(tmp_path):
     segment(image, model, LARGE, tmp_path / "r.zarr", on_event=events.append)
     (said,) = [event for event in events if isinstance(event, Estimate)]
     assert not any(isinstance(event, TileDone) for event in events[: events.index(said)])
-    layout = layout_of(prepare(image, model, LARGE), LARGE)
-    assert said.seconds > 0 and (said.memory, said.disk) == (sum(layout.memory.values()), layout.disk)
+    job = decide(image, model, LARGE, tmp_path / "again.zarr")
+    assert said.seconds > 0 and (said.memory, said.disk) == (job.memory, job.disk)
     assert duration(said.seconds) in said.text
 
 
 def test_the_expected_time_grows_with_the_image_and_follows_the_slower_half():
     model = grey_model()
-    small, large = (layout_of(prepare(bars(shape), model, LARGE), LARGE) for shape in ((1024, 512), (4096, 512)))
+    small, large = (decide(bars(shape), model, LARGE, "never.zarr") for shape in ((1024, 512), (4096, 512)))
     pace = Pace(network=1e-6, clustering=4e-6, writing=0.0, overlap=True, threads=2)
-    assert pace.seconds(large) == pytest.approx(2e-6 * large.redundancy * 4096 * 512)
+    assert pace.seconds(large) == pytest.approx(2e-6 * large.layout.redundancy * 4096 * 512)
     assert 3.9 < pace.seconds(large) / pace.seconds(small) < 4.5  # inner blocks see more margin
-    assert pace.seconds(large, large.tasks // 2) == pytest.approx(pace.seconds(large) / 2)
+    assert pace.seconds(large, large.layout.tasks // 2) == pytest.approx(pace.seconds(large) / 2)
     faster = replace(pace, clustering=1e-6)
-    assert faster.seconds(large) == pytest.approx(1e-6 * large.redundancy * 4096 * 512)
+    assert faster.seconds(large) == pytest.approx(1e-6 * large.layout.redundancy * 4096 * 512)
     assert replace(faster, overlap=False).seconds(large) > faster.seconds(large)
 
 
@@ -439,10 +439,9 @@ def test_half_written_files_are_never_taken_for_finished_ones(tmp_path):
 
 
 def test_openvino_is_refused_since_it_takes_memory_for_each_kind_of_tile():
-    task = prepare(Image.from_array(bars((600, 530)), "yx"), grey_model(), LARGE)
-    by_openvino = replace(task, device=replace(task.device, compiled=True))
+    by_openvino = replace(choose_device("cpu"), compiled=True)
     with pytest.raises(DeviceError, match="out of core cannot say what it takes; use --device cpu"):
-        layout_of(by_openvino, LARGE)
+        decide(bars((600, 530)), grey_model(), LARGE, "never.zarr", by_openvino)
 
 
 def test_an_unfinished_run_of_something_else_is_refused_and_kept(tmp_path, monkeypatch):
@@ -507,7 +506,7 @@ def test_a_run_that_was_killed_before_it_replaced_an_older_result_does_not_take_
 
 
 def test_a_result_that_does_not_fit_goes_to_disk_by_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_shiftseg.segmentation.run.free_memory", lambda: 10 << 20)
+    monkeypatch.setattr("napari_shiftseg.segmentation.decision.free_memory", lambda: 10 << 20)
     image, model = bars((600, 530)), grey_model()
     with pytest.raises(SettingsError, match=r"is needed \(the result takes .* free\) and has no place to write; name a store"):
         segment(image, model, SegmentSettings(device="cpu"))
@@ -527,9 +526,9 @@ def test_too_little_memory_and_too_small_a_disk_are_refused_before_the_start(tmp
 def test_the_memory_of_a_layout_bounds_it(monkeypatch):
     monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 4096, 3: 512})
     source = Counted(np.broadcast_to(np.float32(0), (40_000, 50_000)), (1024, 1024))
-    task = prepare(Image.from_array(source, "yx"), grey_model(), MEMORY)
+    image = Image.from_array(source, "yx")
     for memory in (1000 << 20, 1 << 30, 2 << 30, 8 << 30):
-        layout = layout_of(task, replace(LARGE, memory=memory))
+        layout = decide(image, grey_model(), replace(LARGE, memory=memory), "never.zarr").layout
         assert sum(layout.memory.values()) <= memory
         assert all(edge % 512 == 0 for edge in layout.grid.edge)
     assert layout.grid.edge == (4096, 4096)  # whole chunks of 1024

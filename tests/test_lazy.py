@@ -9,9 +9,8 @@ from napari_shiftseg import SegmentSettings, UNet, UNetSpec, plan_tiles
 from napari_shiftseg.events import drain
 from napari_shiftseg.io import Image
 from napari_shiftseg.network import Model, ModelRecord, predict_steps
-from napari_shiftseg.segmentation.forecast import forecast
+from napari_shiftseg.segmentation import decide, look
 from napari_shiftseg.segmentation.lazy import lazy_embedding
-from napari_shiftseg.segmentation.prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +33,13 @@ def embedding_of(tiny, data, axes="yx", write=64, cache=1 << 28, **settings):
     """A lazy embedding, and the whole one."""
     wish = SegmentSettings(write=write, device="cpu", **settings)
     image = Image.from_array(data, axes)
-    task = prepare(image, tiny, wish)
-    lazy = lazy_embedding(image, tiny, wish, task.intensity, cache=cache)
-    options = {"limits": task.intensity.of(0), "device": "cpu", "deterministic": wish.deterministic}
-    frames = [drain(predict_steps(task.model, f.view, task.plan, **options)).embedding for f in task.frames]
+    job = look(decide(image, tiny, wish), likeness=False)
+    lazy = lazy_embedding(image, tiny, wish, job.intensity, cache=cache)
+    options = {"limits": job.limits(0), "device": "cpu", "deterministic": wish.deterministic}
+    inputs = job.opened
+    frames = [drain(predict_steps(inputs.model, f.view, job.plan, **options)).embedding for f in inputs.frames]
     whole = frames[0] if len(axes) == 2 else np.stack(frames, axis=1)
-    return lazy, whole, task
+    return lazy, whole, job
 
 
 def test_only_the_tiles_that_a_request_meets_are_computed(tiny):
@@ -56,9 +56,10 @@ def test_only_the_tiles_that_a_request_meets_are_computed(tiny):
 
 
 def test_other_tiles_give_the_same_embedding(tiny):
-    lazy, _, task = embedding_of(tiny, cells((200, 300)))
-    plan = plan_tiles(task.model.spec, (200, 300), 400)
-    whole = drain(predict_steps(task.model, task.frames[0].view, plan, limits=task.intensity.of(0), device="cpu")).embedding
+    lazy, _, job = embedding_of(tiny, cells((200, 300)))
+    plan = plan_tiles(job.plan.lattice, (200, 300), 400)
+    image = job.opened.frames[0].view
+    whole = drain(predict_steps(job.opened.model, image, plan, limits=job.limits(0), device="cpu")).embedding
     assert len(plan) == 1 < len(lazy.plan)
     assert np.abs(lazy[...] - whole).max() <= 1e-5 * np.abs(whole).max()
 
@@ -127,7 +128,7 @@ class Unread:
         raise AssertionError("pixels were read")
 
 
-def test_a_forecast_reads_no_pixel(tiny):
-    coming = forecast(Image.from_array(Unread(), "yx"), tiny, SegmentSettings(out_of_core=True, device="cpu"))
-    assert coming.large and coming.needed > 3e10
+def test_a_decision_reads_no_pixel(tiny):
+    coming = decide(Image.from_array(Unread(), "yx"), tiny, SegmentSettings(out_of_core=True, device="cpu"), "never.zarr")
+    assert coming.large and coming.disk > 1e9
     assert "10 x 13 blocks of 4096 x 4096 px" in coming.layout.describe()

@@ -14,7 +14,7 @@ from napari_shiftseg.errors import ModelError
 from napari_shiftseg.events import drain
 from napari_shiftseg.io import Image, bundled_models, demonstrations, from_plain
 from napari_shiftseg.network import Known, Model, ModelRecord, Normalisation, TrainImage, UNet
-from napari_shiftseg.segmentation import learned_steps, likeness, prepare
+from napari_shiftseg.segmentation import decide, learned_steps, likeness, look
 from napari_shiftseg.segmentation.likeness import compare_result
 
 SAMPLE = Path(str(files("napari_shiftseg") / "samples" / "nuclei.tif"))
@@ -194,7 +194,7 @@ def test_a_run_that_finds_nothing_says_so(nuclei):
 
 def test_objects_can_be_unlike_in_an_image_that_is_like(nuclei, sample):
     """The truth is; the background as an object, squares, crumbs and one large object are not."""
-    task = prepare(sample, nuclei, SegmentSettings())
+    job = look(decide(sample, nuclei, SegmentSettings()))
     truth = np.asarray(read_image(SAMPLE.with_name("nuclei_truth.tif")).data)
     y, x = np.mgrid[: sample.shape[0], : sample.shape[1]]
     wrong = {
@@ -204,9 +204,9 @@ def test_objects_can_be_unlike_in_an_image_that_is_like(nuclei, sample):
         "one": np.ones_like(truth),
         "none": np.zeros_like(truth),
     }
-    assert compare_result(task, truth).verdict == "like"
+    assert compare_result(job, truth).verdict == "like"
     for name, labels in wrong.items():
-        told = compare_result(task, labels.astype(np.uint32))
+        told = compare_result(job, labels.astype(np.uint32))
         assert told.verdict == "unlike" and told.remedy and told.objects, name
 
 

@@ -130,7 +130,7 @@ def test_channels_are_chosen_or_all_taken():
     np.testing.assert_array_equal(segment(stack[[2, 0, 1]], all_three, ON_CPU).labels, truth)
     chosen = segment(Image.from_array(np.moveaxis(stack, 0, -1), axes="yxc"), all_three, replace(ON_CPU, channels=(2, 0, 1)))
     np.testing.assert_array_equal(chosen.labels, truth)
-    with pytest.raises(ImageError, match="has 3 channels and the network wants 1"):
+    with pytest.raises(ImageError, match="gives 3 channels and the network wants 1"):
         segment(Image.from_array(stack, axes="cyx"), grey_model(), ON_CPU)
     with pytest.raises(ImageError, match="the network wants 1"):
         segment(Image.from_array(stack, axes="cyx"), grey_model(), replace(ON_CPU, channels=(0, 1)))
@@ -232,7 +232,7 @@ def test_the_record_is_json_and_repeats_the_run():
     record = json.loads(json.dumps(result.record))
     assert set(record) == {
         "model", "image", "plan", "status", "violations", "settings", "clustering", "limits", "device", "versions",
-        "time", "instances", "seconds", "method", "promises", "run", "intensity", "likeness",
+        "time", "instances", "seconds", "method", "promises", "run", "intensity", "likeness", "job",
     }  # fmt: skip
     assert record["model"]["name"] == "grey" and record["model"]["sha256"] == "ab12"
     assert UNetSpec.from_dict(record["model"]["spec"]) == model.spec

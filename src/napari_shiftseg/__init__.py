@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from napari_shiftseg.network import discriminative_loss as discriminative_loss
     from napari_shiftseg.network import predict as predict
     from napari_shiftseg.network import train as train
+    from napari_shiftseg.segmentation import Job as Job
     from napari_shiftseg.segmentation import SegmentSettings as SegmentSettings
+    from napari_shiftseg.segmentation import decide as decide
     from napari_shiftseg.segmentation import segment as segment
 
 _ROOMS = {
@@ -62,6 +64,8 @@ _ROOMS = {
     "read_image": "io",
     "open_result": "io",
     "SegmentSettings": "segmentation",
+    "Job": "segmentation",
+    "decide": "segmentation",
     "segment": "segmentation",
 }
 

@@ -63,7 +63,7 @@ def put_result(tiny):
     import numpy as np
     from napari.layers import Image as ImageLayer
 
-    from napari_shiftseg import SegmentSettings
+    from napari_shiftseg import SegmentSettings, decide
     from napari_shiftseg.events import drain
     from napari_shiftseg.plugin.layers import layer_tuples, put_layers, segment_and_draw
     from napari_shiftseg.plugin.source import image_of, placement_of
@@ -73,7 +73,7 @@ def put_result(tiny):
         layer = viewer.add_layer(ImageLayer(data, name="cells", **options))
         axes = axes[-len(shape) :]
         settings = SegmentSettings(write=write, allow_noncompliant=bad, method=method)
-        drawn = drain(segment_and_draw(image_of(layer, axes), model, settings))
+        drawn = drain(segment_and_draw(decide(image_of(layer, axes), model, settings), str(model)))
         tuples = layer_tuples(drawn, placement_of(layer, axes, drawn.result.axes), "cells", layer.unique_id)
         put_layers(viewer, tuples)
         return drawn.result

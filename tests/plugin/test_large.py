@@ -91,14 +91,13 @@ def test_the_widget_says_before_run_that_it_goes_out_of_core(open_large, tmp_pat
 def test_a_result_that_does_not_fit_goes_out_of_core_by_itself(open_large, monkeypatch):
     _, widget = open_large(choice="Auto")
     assert widget.form.writing.text() == ""
-    for name in ("run", "forecast"):
-        module = import_module(f"napari_shiftseg.segmentation.{name}")  # the package has a function of that name
-        monkeypatch.setattr(module, "free_memory", lambda: 10_000_000)
+    module = import_module("napari_shiftseg.segmentation.decision")
+    monkeypatch.setattr(module, "free_memory", lambda: 10_000_000)
     widget._refresh()
     text = widget.form.writing.text()
     assert "GB in memory, 0.01 GB are free" in text and "cells_shiftseg.ome.zarr" in text
     assert widget.run_button.isEnabled()
-    monkeypatch.setattr("napari_shiftseg.plugin.large_verdict.free_place", lambda image: None)
+    monkeypatch.setattr("napari_shiftseg.plugin.verdict.free_place", lambda image: None)
     widget._refresh()
     assert not widget.run_button.isEnabled()
     assert "name a store to write under Result" in widget.form.verdict.text()

@@ -10,7 +10,7 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 
-from napari_shiftseg import SegmentSettings
+from napari_shiftseg import SegmentSettings, decide
 from napari_shiftseg.events import drain
 from napari_shiftseg.plugin.layers import KEY, layer_tuples, put_layers, segment_and_draw
 from napari_shiftseg.plugin.source import image_of, placement_of
@@ -33,7 +33,7 @@ def put(viewer, layer, axes, model):
     """Segment the layer, show the result as the widget does; returns the segmentation."""
     viewer.add_layer(layer)
     settings = SegmentSettings(channels=(1,) if "c" in axes else None)
-    drawn = drain(segment_and_draw(image_of(layer, axes), model, settings))
+    drawn = drain(segment_and_draw(decide(image_of(layer, axes), model, settings), str(model)))
     place = placement_of(layer, axes, drawn.result.axes)
     put_layers(viewer, layer_tuples(drawn, place, layer.name, layer.unique_id))
     return drawn.result

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Judge a model, a tile size and an image; 3 if a rule is broken."""
-    from napari_shiftseg.geometry import plan_tiles, rulings, violations
+    from napari_shiftseg.geometry import judge, plan_tiles
     from napari_shiftseg.io import load_model, read_image
     from napari_shiftseg.segmentation import likeness, promises, status
 
@@ -49,11 +49,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
         alike = likeness(image, model)
         console.field("likeness", f"{alike.text} (the image alone)")
     plan = plan_tiles(model.spec, shape, args.tile, args.border, allow_noncompliant=True, trained=model.record)
-    broken = violations(plan, model.record)
-    verdicts = rulings(plan, model.record)
+    judged = judge(plan, model.record)
+    broken, verdicts = judged.violations, judged.rulings
     console.field("plan", plan.describe())
     report_rules(verdicts, console)
-    promise, both = status(broken, model.record), promises(plan, model.record)
+    promise, both = status(broken, model.record), promises(judged, model.record)
     console.field("tile-exact", "yes" if both["tile_exact"] else "no")
     console.field("as trained", _as_trained(both))
     console.field("status", promise)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import add_run_options, run_settings
-from napari_shiftseg.cli.prepare import check_free, describe_image, describe_model, prepare
+from napari_shiftseg.cli.prepare import check_free, decide_run, describe_image, describe_model
 from napari_shiftseg.cli.segment import document, report_result, write_results
 from napari_shiftseg.cli.targets import Targets
 from napari_shiftseg.errors import ResultError
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from napari_shiftseg.events import drain
     from napari_shiftseg.instances import match_score
     from napari_shiftseg.io import load_model, read_image
-    from napari_shiftseg.segmentation import segment_steps
+    from napari_shiftseg.segmentation import look, run_steps
 
     settings, targets = run_settings(args), _targets(args.out)
     model = load_model(args.model)
@@ -48,11 +48,11 @@ def run(args: argparse.Namespace, console: Console) -> None:
         image = read_image(sample)
         truth = read_image(truth_file).data[...]
         console.field("image", describe_image(image))
-        prepared = prepare(image, model, settings)
-        console.field("plan", prepared.plan.describe())
-        console.field("device", f"{prepared.device.describe()}; {settings.dtype}")
+        job = look(decide_run(image, model, settings))
+        for name, text in job.lines():
+            console.field(name, text)
         with console.progress() as show:
-            result = drain(segment_steps(image, model, settings), show)
+            result = drain(run_steps(job), show)
         written = write_results(result, targets, overwrite=True)
     score = match_score(result.labels, truth, 0.5)
     report_result(result, written, console)

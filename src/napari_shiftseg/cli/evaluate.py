@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import add_run_options, indices, number, run_settings, whole
 from napari_shiftseg.cli.pairs import Pair, describe_data, find_pairs, read_mask
-from napari_shiftseg.cli.prepare import check_free, describe_model, prepare, replace_file
+from napari_shiftseg.cli.prepare import check_free, decide_run, describe_model, replace_file
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
 
@@ -97,10 +97,10 @@ def _read(pairs: list[Pair], by: str | None, model: Model, settings: SegmentSett
 
     for index, pair in enumerate(pairs):
         image = read_image(pair.image)
-        prepared = prepare(image, model, settings)
         if index == 0:
-            console.field("plan", f"{prepared.plan.describe()} (first image)")
-            console.field("device", f"{prepared.device.describe()}; {settings.dtype}")
+            lines = dict(decide_run(image, model, settings).lines())
+            console.field("plan", f"{lines['plan']} (first image)")
+            console.field("device", lines["device"])
         yield Example(image=image, truth=read_mask(pair, image), name=pair.name, group=pair.row[by] if by else "")
 
 

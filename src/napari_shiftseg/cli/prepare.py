@@ -3,73 +3,60 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from napari_shiftseg.errors import ComplianceError, ImageError, ResultError
+from napari_shiftseg.errors import ComplianceError, ResultError, TilingError
 from napari_shiftseg.files import check_file, replacing
 
 if TYPE_CHECKING:
-    from napari_shiftseg.geometry import Lattice, TilePlan, Violation
+    from napari_shiftseg.geometry import Lattice
     from napari_shiftseg.io import Image
-    from napari_shiftseg.network import Device, Model
-    from napari_shiftseg.segmentation import SegmentSettings
+    from napari_shiftseg.network import Model
+    from napari_shiftseg.segmentation import Job, SegmentSettings
 
-__all__ = ["Preparation", "check_free", "describe_image", "describe_model", "prepare", "refuse", "replace_file"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Preparation:
-    """What a run will do."""
-
-    plan: TilePlan
-    device: Device
-    broken: tuple[Violation, ...]
+__all__ = ["check_free", "decide_run", "describe_image", "describe_model", "frame_shape", "refusal", "replace_file"]
 
 
-def prepare(image: Image, model: Model, settings: SegmentSettings) -> Preparation:
-    """Plan a segmentation and judge it, so that nothing is computed in vain.
+def decide_run(image: Image, model: Model, settings: SegmentSettings, out: Path | None = None) -> Job:
+    """Decide a run, so that nothing is computed in vain.
 
     Raises
     ------
     ComplianceError
         If a rule is broken and `settings.allow_noncompliant` is false.
     """
-    from napari_shiftseg.geometry import violations
-    from napari_shiftseg.network import choose_device
-    from napari_shiftseg.segmentation import plan_image
+    from napari_shiftseg.segmentation import decide
 
-    shape = frame_shape(image, model.lattice, settings.channels)
-    device = choose_device(settings.device)
-    # the wish itself is judged, also where `deterministic` would replace its tiles
-    wish = replace(settings, allow_noncompliant=True, deterministic=False)
-    wished = plan_image(model.lattice, shape, wish, device, model.record)
-    broken = violations(wished, model.record)
-    refuse(broken, allowed=settings.allow_noncompliant)
-    plan = plan_image(model.lattice, shape, settings, device, model.record)
-    return Preparation(plan=plan, device=device, broken=broken)
+    try:
+        return decide(image, model, settings, out)
+    except ComplianceError as exc:
+        raise refusal(exc.violations) from exc
+    except TilingError as exc:
+        if settings.allow_noncompliant or not exc.nearest:
+            raise
+        # the wish itself is judged, also where `deterministic` would replace its tiles
+        wish = replace(settings, allow_noncompliant=True, deterministic=False)
+        if broken := decide(image, model, wish, refuse=False).broken:
+            raise refusal(broken) from exc
+        raise
 
 
-def frame_shape(image: Image, spec: Lattice, channels: tuple[int, ...] | None) -> tuple[int, ...]:
+def frame_shape(image: Image, lattice: Lattice, channels: tuple[int, ...] | None) -> tuple[int, ...]:
     """Spatial shape of what the network sees, px."""
-    count, *shape = image.frames(spec.ndim, channels)[0].view.shape
-    if count != spec.in_channels:
-        raise ImageError(
-            f"{image.name} gives {count} channel{'s' * (count > 1)} and the network wants {spec.in_channels}; "
-            f"choose {spec.in_channels} with --channels (0 to {image.sizes.get('c', 1) - 1})."
-        )
-    return tuple(shape)
+    chosen = image.channels_for(lattice.in_channels, channels)
+    return tuple(image.frames(lattice.ndim, chosen)[0].view.shape[1:])
 
 
-def refuse(broken: tuple[Violation, ...], *, allowed: bool) -> None:
-    """Raise for the first broken rule, unless it is allowed."""
-    if not broken or allowed:
-        return
+def refusal(broken: Sequence[Any]) -> ComplianceError:
+    """The error for the first broken rule."""
     others = len({v.message for v in broken}) - 1
     more = f" ({others} more: shiftseg check lists all.)" if others else ""
-    raise ComplianceError(f"{broken[0].message} To run all the same, add --allow-noncompliant.{more}", violations=broken)
+    return ComplianceError(
+        f"{broken[0].message} To run all the same, add --allow-noncompliant.{more}", violations=tuple(broken)
+    )
 
 
 def check_free(

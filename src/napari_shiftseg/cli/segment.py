@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, Any
 from napari_shiftseg.cli import report
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import add_image_options, add_run_options, indices, run_settings, whole
-from napari_shiftseg.cli.prepare import check_free, describe_image, describe_model, prepare, replace_file
+from napari_shiftseg.cli.prepare import check_free, decide_run, describe_image, describe_model, replace_file
 from napari_shiftseg.cli.targets import NAMING, Targets, targets_of
 from napari_shiftseg.errors import SettingsError, ShiftsegError, memory_ran_out
 
 if TYPE_CHECKING:
     from napari_shiftseg.events import Event
-    from napari_shiftseg.network import Model
-    from napari_shiftseg.segmentation import Forecast, Segmentation, SegmentSettings
-    from napari_shiftseg.segmentation.prepare import Task
+    from napari_shiftseg.io import Image
+    from napari_shiftseg.segmentation import Job, Segmentation, SegmentSettings
 
 EXAMPLE = "shiftseg segment image.tif --model nuclei --out result.ome.zarr"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="TIFF, OME-Zarr, PNG, JPEG or .npy")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="TIFF, OME-Zarr, PNG, JPEG or .npy")
+    parser.add_argument("--from", dest="record", type=Path, metavar="RESULT",
+                        help="repeat the run of a result, or of what --json printed, on the same image")  # fmt: skip
     parser.add_argument("--model", default="nuclei", help="bundled name or file (default: %(default)s)")
     parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")
     add_image_options(parser)
@@ -51,31 +52,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Segment each image; one that fails does not stop the others."""
-    from napari_shiftseg.io import load_model
+    from napari_shiftseg.io import load_model, read_image
 
-    targets = targets_of(args)
+    if not args.images and args.record is None:
+        raise SettingsError("no image was given; give one or more, or --from with a result that is to be run again.")
+    again = None if args.record is None else _recorded(args)
+    names = args.images or [again["job"]["image"]["source"]] if again is not None else args.images
+    targets = targets_of(args, names)
     if args.embedding and args.no_embedding:
         raise SettingsError("--embedding and --no-embedding were given; give one of them.")
     check_free(
         (path for target in targets for path in target.files()),
         stores=(path for target in targets for path in target.stores()),
-        inputs=(*args.images, args.model),
+        inputs=(*names, args.model, *filter(None, [args.record])),
         overwrite=args.overwrite,
     )
-    settings = replace(
-        run_settings(args),
-        keep_embedding=True if args.embedding else False if args.no_embedding else None,
-        out_of_core=True if args.out_of_core else None,
-        workers=args.workers,
-        cluster=args.cluster,
-    )
-    model = load_model(args.model)
-    console.field("model", describe_model(model))
+    settings = _settings(args)
+    model = None if again is not None else load_model(args.model)
+    if model is not None:
+        console.field("model", describe_model(model))
     done: list[dict[str, Any]] = []
     code = 0
-    for name, target in zip(args.images, targets, strict=True):
+    for name, target in zip(names, targets, strict=True):
         try:
-            done.append(_segment_file(name, target, model, settings, args, console))
+            image = read_image(name, scene=args.scene, axes=args.axes)
+            console.field("image", describe_image(image))
+            if again is not None:
+                job = _again(again, image, target, console)
+            else:
+                assert model is not None
+                job = decide_run(image, model, settings, target.store)
+            done.append(_segment_file(job, target, args, console))
         except (ShiftsegError, OSError, MemoryError, RuntimeError) as exc:
             known = isinstance(exc, ShiftsegError | OSError) or memory_ran_out(exc)
             if len(targets) == 1 or not known:
@@ -87,27 +94,67 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return code
 
 
-def _segment_file(
-    name: str, target: Targets, model: Model, settings: SegmentSettings, args: argparse.Namespace, console: Console
-) -> dict[str, Any]:
-    from napari_shiftseg.events import Estimate, drain
-    from napari_shiftseg.io import read_image
-    from napari_shiftseg.segmentation import compare_image, duration, forecast, kept_of, segment_steps
-    from napari_shiftseg.segmentation import prepare as prepare_run
+def _settings(args: argparse.Namespace) -> SegmentSettings:
+    return replace(
+        run_settings(args),
+        keep_embedding=True if args.embedding else False if args.no_embedding else None,
+        out_of_core=True if args.out_of_core else None,
+        workers=args.workers,
+        cluster=args.cluster,
+    )
 
-    image = read_image(name, scene=args.scene, axes=args.axes)
-    console.field("image", describe_image(image))
-    prepared = prepare(image, model, settings)
-    console.field("plan", prepared.plan.describe())
-    console.field("device", f"{prepared.device.describe()}; {settings.dtype}")
-    coming = forecast(image, model, settings, prepared.device, target.store)
-    if coming.layout is not None:
+
+def _recorded(args: argparse.Namespace) -> dict[str, Any]:
+    """The record of the run that is to be repeated."""
+    import json
+
+    from napari_shiftseg.io import open_result
+
+    if len(args.images) > 1:
+        raise SettingsError(f"{len(args.images)} images were given with --from, which repeats one run; give one, or none.")
+    plain = argparse.ArgumentParser()
+    add_arguments(plain)
+    if args.channels or _settings(args) != _settings(plain.parse_args(["image"])):
+        raise SettingsError("--from repeats a run as it was; leave the other options of the run out, or leave --from out.")
+    path = args.record
+    if path.is_file() and path.suffix == ".json":
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as exc:
+            raise SettingsError(f"{path} is no JSON ({exc}); give a result, or what shiftseg segment --json printed.") from exc
+    else:
+        record = open_result(path).record
+    if not isinstance(record, dict) or "job" not in record:
+        raise SettingsError(f"{path} does not say how it was made, since an older version made it; segment the image again.")
+    found: dict[str, Any] = record
+    return found
+
+
+def _again(record: dict[str, Any], image: Image, target: Targets, console: Console) -> Job:
+    """The job of a record, on its image and for new places."""
+    from napari_shiftseg.network import choose_device
+    from napari_shiftseg.segmentation import Job, open_job, pixel_digest
+
+    job = Job.from_dict(record["job"])
+    job = open_job(job, image)
+    console.field("model", describe_model(job.opened.model))
+    if pixel_digest(job.opened.frames) != record["image"]["pixels"]:
+        raise SettingsError(f"{image.source} has other pixels than the image of the run; give that image.")
+    device = choose_device("openvino" if job.device.compiled else job.device.kind)
+    return replace(job, device=device, out=None if target.store is None else str(target.store))
+
+
+def _segment_file(job: Job, target: Targets, args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    from napari_shiftseg.events import Estimate, drain
+    from napari_shiftseg.segmentation import duration, kept_of, look, run_steps
+
+    if job.large:
         _check_large(target)
-        console.field("blocks", coming.layout.describe())
-    console.field("likeness", f"{compare_image(prepare_run(image, model, settings)).text} (the image alone)")
+    job = look(job)
+    for name, text in job.lines():
+        console.field(name, text)
     if args.dry_run:
-        return _dry_run(prepare_run(image, model, settings), coming, settings, console)
-    out = target.store if coming.large else None
+        return _dry_run(job, console)
     with console.progress() as show:
 
         def tell(event: Event) -> None:
@@ -116,9 +163,9 @@ def _segment_file(
                 console.field("time", f"about {duration(event.seconds)}")
 
         try:
-            result = drain(segment_steps(image, model, settings, out, overwrite=args.overwrite), tell)
+            result = drain(run_steps(job, overwrite=args.overwrite), tell)
         except KeyboardInterrupt:
-            if out is not None and (kept := kept_of(out)):
+            if job.large and job.out is not None and (kept := kept_of(job.out)):
                 raise KeyboardInterrupt(f"interrupted; {kept}: the same command goes on from there.") from None
             raise
     written = write_results(result, target, overwrite=args.overwrite)
@@ -126,22 +173,19 @@ def _segment_file(
     return document(result, written)
 
 
-def _dry_run(task: Task, coming: Forecast, settings: SegmentSettings, console: Console) -> dict[str, Any]:
+def _dry_run(job: Job, console: Console) -> dict[str, Any]:
     """What the run would take; the time comes from the pace of a few tiles."""
-    from napari_shiftseg.segmentation import duration, layout_of, take_pace
+    from napari_shiftseg.segmentation import duration, take_pace
 
-    layout = coming.layout or layout_of(task, settings)
-    seconds = take_pace(task, layout, settings).seconds(layout)
-    memory = sum(layout.memory.values()) if coming.large else coming.needed
-    found = {"notes": task.intensity.notes, "warnings": task.intensity.warnings}
-    tell_intensity(task.intensity.describe(), found, console)
-    console.field("memory", f"up to {memory / 1e9:.3g} GB" + f" of {coming.free / 1e9:.3g} GB free" * bool(coming.free))
+    assert job.intensity is not None
+    seconds = take_pace(job).seconds(job)
+    tell_intensity(job.intensity.describe(), {"notes": job.intensity.notes, "warnings": job.intensity.warnings}, console)
     console.field("time", f"about {duration(seconds)}")
     console.field("written", "nothing, since this is a dry run")
-    values = {"plan": task.plan.to_dict(), "out_of_core": coming.large, "memory": memory, "seconds": seconds}
-    if coming.large:
-        values |= {"disk": layout.disk, "blocks": {"edge": layout.grid.edge, "tasks": layout.tasks}}
-    return {"dry_run": values}
+    values = {"plan": job.plan.to_dict(), "out_of_core": job.large, "memory": job.memory, "seconds": seconds}
+    if job.layout is not None:
+        values |= {"disk": job.disk, "blocks": {"edge": job.layout.grid.edge, "tasks": job.layout.tasks}}
+    return {"dry_run": values, "job": job.to_dict()}
 
 
 def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> dict[str, Path]:
@@ -150,7 +194,7 @@ def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> 
 
     written = {}
     if target.store is not None:
-        written["result"] = target.store if result.stored is not None else result.save(target.store, overwrite=overwrite)
+        written["result"] = result.path or result.save(target.store, overwrite=overwrite)
     if target.labels is not None:
         written["labels"] = save_labels_tiff(target.labels, result.labels, result.axes, scale=result.scale, units=result.units)
     if target.picture is not None:

@@ -37,7 +37,7 @@ class Targets:
         return [] if self.store is None else [self.store]
 
 
-def targets_of(args: argparse.Namespace) -> list[Targets]:
+def targets_of(args: argparse.Namespace, images: Sequence[str]) -> list[Targets]:
     """Targets of each image of `shiftseg segment`; those of several are in folders, which are made.
 
     Raises
@@ -50,9 +50,9 @@ def targets_of(args: argparse.Namespace) -> list[Targets]:
     wished = {"store": args.out, "labels": args.labels_tiff, "picture": args.picture, "table": args.table}
     if not any(wished.values()) and not args.dry_run:
         raise SettingsError("no result was asked for; give --out, --labels-tiff, --picture or --table.")
-    if len(args.images) == 1:
+    if len(images) == 1:
         return [Targets(**wished)]
-    names = names_of(args.images)
+    names = names_of(images)
     for folder in filter(None, wished.values()):
         _make_folder(folder)
     return [Targets(**{kind: folder and folder / (name + _SUFFIX[kind]) for kind, folder in wished.items()}) for name in names]

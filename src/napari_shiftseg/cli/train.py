@@ -12,7 +12,7 @@ from napari_shiftseg.cli.check import report_rules, training_rules
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import edges, indices, number, pooling, whole
 from napari_shiftseg.cli.pairs import Pair, describe_data, find_pairs, read_mask
-from napari_shiftseg.cli.prepare import check_free, refuse
+from napari_shiftseg.cli.prepare import check_free, refusal
 from napari_shiftseg.errors import SettingsError, SizeError
 from napari_shiftseg.events import Event, TrainStep, drain
 
@@ -127,7 +127,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     broken = training_violations(settings)
     console.field("data", settings.data)
     report_rules(training_rules(settings.spec, settings), console)
-    refuse(broken, allowed=args.allow_noncompliant)
+    if broken and not args.allow_noncompliant:
+        raise refusal(broken)
     images = read_images(pairs, settings, args.channels)
     settings = replace(settings, spec=replace(settings.spec, in_channels=images[0].pixels.shape[0]))
     console.field("training", f"{len(images)} images with {sum(len(i.centres) for i in images)} instances")

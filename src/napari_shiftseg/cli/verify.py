@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import add_image_options, add_run_options, indices, run_settings, whole
-from napari_shiftseg.cli.prepare import describe_image, describe_model, prepare
+from napari_shiftseg.cli.prepare import decide_run, describe_image, describe_model
 from napari_shiftseg.errors import SettingsError
 
 EXAMPLE = "shiftseg verify image.tif --model nuclei --tile 200"
@@ -29,25 +30,25 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from napari_shiftseg.analysis import verify_steps
     from napari_shiftseg.events import drain
     from napari_shiftseg.io import load_model, read_image
-    from napari_shiftseg.segmentation.intensity import scale_frames
+    from napari_shiftseg.segmentation import look
 
     model = load_model(args.model)
     image = read_image(args.image, scene=args.scene, axes=args.axes)
-    prepared = prepare(image, model, run_settings(args))
-    plan = prepared.plan
-    frames = image.frames(model.lattice.ndim, args.channels)
+    wish = replace(run_settings(args), keep_embedding=False, out_of_core=False)
+    job = look(decide_run(image, model, wish), likeness=False)
+    plan, frames = job.plan, job.opened.frames
     if args.frame >= len(frames):
         raise SettingsError(f"--frame {args.frame} was given, but {image.name} has {len(frames)}; give 0 to {len(frames) - 1}.")
+    assert job.intensity is not None
     console.field("model", describe_model(model))
     console.field("image", describe_image(image))
     console.field("plan", plan.describe())
-    console.field("device", f"{prepared.device.describe()}; {args.dtype}")
-    intensity = scale_frames(model.record, frames, run_settings(args))
-    console.field("intensity", intensity.describe())
+    console.field("device", dict(job.lines())["device"])
+    console.field("intensity", job.intensity.describe())
     with console.progress() as show:
         steps = verify_steps(
             model, frames[args.frame].view, plan, device=args.device, dtype=args.dtype, max_pixels=args.max_pixels,
-            normalisation=intensity.of(args.frame),
+            normalisation=job.limits(args.frame),
             method="stream" if args.method == "stream" else "tiles",
         )  # fmt: skip
         check = drain(steps, show)

@@ -10,7 +10,7 @@ is computed more than once::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -398,7 +398,7 @@ def choose_method(
     tall: bool = False,
     compiled: bool = False,
     deterministic: bool = False,
-    empty: float = 0.0,
+    empty: float | Callable[[], float] = 0.0,
 ) -> StreamPlan | None:
     """The streamed plan that runs, or None where the tiles run.
 
@@ -414,8 +414,9 @@ def choose_method(
         Passes are compiled as a whole, which only tiles can be.
     deterministic : bool
         Bits may depend on the network alone, which only fixed tiles grant.
-    empty : float
-        Share of the tiles that need no computing, because they hold one value per channel; 0 to 1.
+    empty : float or callable
+        Share of the tiles that need no computing, because they hold one value per channel; 0 to 1. A callable gives it, and is
+        called where the share decides.
 
     Raises
     ------
@@ -448,10 +449,11 @@ def choose_method(
     stream = plan_stream(tiles, memory=memory, tall=tall)
     if method == "stream":
         return stream
-    seconds_tiles = tiles.flops * (1.0 - empty)
-    seconds_stream = stream.flops * strip_cost(tiles.spec, stream.strip)
-    fits = stream.peak_bytes <= max(memory or DEFAULT_MEMORY, _tile_bytes(tiles))
-    return stream if fits and seconds_stream < seconds_tiles else None
+    seconds = stream.flops * strip_cost(tiles.spec, stream.strip)
+    if stream.peak_bytes > max(memory or DEFAULT_MEMORY, _tile_bytes(tiles)) or seconds >= tiles.flops:
+        return None
+    share = empty() if callable(empty) else empty
+    return stream if seconds < tiles.flops * (1.0 - share) else None
 
 
 def describe_methods(

@@ -100,7 +100,8 @@ def load_model(name: str | Path) -> Model:
         detail = str(exc).splitlines()[0]
         raise ModelError(f"the description in {path} does not fit its weights ({detail}); train the model again.") from exc
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Model(spec=spec, module=module, record=record, name=path.stem, hash=digest)
+    source = str(name) if name in bundled_models() else str(path.absolute())
+    return Model(spec=spec, module=module, record=record, name=path.stem, hash=digest, source=source)
 
 
 def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None = None, *, half: bool = False) -> Path:

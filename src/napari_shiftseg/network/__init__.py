@@ -2,10 +2,10 @@
 
 from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.crops import Augmentation, TrainImage
-from napari_shiftseg.network.device import Device, choose_device, stream_wish
+from napari_shiftseg.network.device import Device, choose_device, choose_dtype, stream_wish
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation, Scaling
-from napari_shiftseg.network.predict import Prediction, predict, predict_steps
+from napari_shiftseg.network.predict import Prediction, choose_stream, predict, predict_steps
 from napari_shiftseg.network.rate import Rates, measure_pass, measure_rates
 from napari_shiftseg.network.record import Clustering, Known, Model, ModelRecord
 from napari_shiftseg.network.train import TrainSettings, train, train_steps, training_of, training_violations
@@ -30,6 +30,8 @@ __all__ = [
     "TrainSettings",
     "UNet",
     "choose_device",
+    "choose_dtype",
+    "choose_stream",
     "discriminative_loss",
     "free_memory",
     "measure_pass",

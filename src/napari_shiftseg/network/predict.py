@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -50,7 +50,7 @@ from napari_shiftseg.network.windows import (
 )
 from napari_shiftseg.views import ArrayLike, View, in_memory
 
-__all__ = ["Prediction", "fitting_plan", "predict", "predict_steps"]
+__all__ = ["Prediction", "choose_stream", "fitting_plan", "predict", "predict_steps"]
 
 
 # Share of the free memory that a pass may take: the blocks of the next and of the last tile lie beside it.
@@ -204,9 +204,12 @@ def predict_steps(
     canvas = _Canvas(outputs, plan.result_shape, out)
     chosen = device if isinstance(device, Device) else choose_device(device)
     choose_dtype(dtype, chosen)
-    if not isinstance(method, StreamPlan):
+    if isinstance(method, StreamPlan):
+        stream: StreamPlan | None = method
+    else:
         instead = "tiles" if method == "auto" else "columns"
-    stream = _stream(module, image, plan, method, stream_wish(chosen, memory), deterministic)
+        wish: Any = {"memory": memory, "deterministic": deterministic}
+        stream = choose_stream(module, plan, method, chosen, **wish, images=(image,))
     if limits is None:
         record = model.record if isinstance(model, Model) else None
         normalisation = record.normalisation if record else Normalisation(low=0, high=0)
@@ -376,20 +379,41 @@ def _runnable(model: Model | Network, plan: TilePlan) -> UNet | PlainNet:
     return plain_net(module, lattice, None if outputs is None else channel_count(outputs), len(plan))
 
 
-def _stream(
-    module: UNet | PlainNet, image: ArrayLike, plan: TilePlan, method: Method | StreamPlan, wish: Any, deterministic: bool
+def choose_stream(
+    module: Network,
+    plan: TilePlan,
+    method: Method,
+    device: Device,
+    *,
+    memory: int | None = None,
+    deterministic: bool = False,
+    images: Sequence[ArrayLike] = (),
 ) -> StreamPlan | None:
-    """The streamed plan, or None where tiles run."""
-    if isinstance(method, StreamPlan):
-        return method
+    """The stream by which a network runs over an image, or None where tiles run.
+
+    Parameters
+    ----------
+    module : UNet, Module or callable
+    plan, method, device, memory, deterministic
+        As in `predict_steps`.
+    images : sequence of array-like
+        Frames (C, *shape). Where all of them are in memory, "auto" counts the tiles that are constant, which cost nothing.
+
+    Raises
+    ------
+    SettingsError
+        If a stream is wanted where there can be none.
+    """
     if not streamable(module):
         if method == "stream":
             raise SettingsError("only a UNet can be streamed, since its layers run one by one; take method 'tiles' or 'auto'.")
         method = "tiles"
-    stream = choose_method(plan, method, **wish, deterministic=deterministic)
-    if stream is None or method == "stream" or not in_memory(image):
-        return stream
-    return choose_method(plan, method, **wish, empty=constant_share(image, plan))
+
+    def empty() -> float:
+        looked = bool(images) and all(map(in_memory, images))
+        return float(np.mean([constant_share(image, plan) for image in images])) if looked else 0.0
+
+    return choose_method(plan, method, **stream_wish(device, memory), deterministic=deterministic, empty=empty)
 
 
 def _with_channels(image: ArrayLike, plan: TilePlan) -> ArrayLike:

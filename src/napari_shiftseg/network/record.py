@@ -140,6 +140,8 @@ class Model:
     name : str
     hash : str
         SHA-256 of the model file, hexadecimal; empty for a model that was never saved.
+    source : str
+        Name of a bundled model, or path of the file; empty for a model that was never saved.
 
     Raises
     ------
@@ -160,6 +162,7 @@ class Model:
     record: ModelRecord | None = None
     name: str = "unnamed"
     hash: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         spec, lattice, outputs = self.spec, self.lattice, self.outputs

@@ -12,8 +12,8 @@ from napari_shiftseg.events import BlockDone, Event, Stage
 from napari_shiftseg.plugin.layout import from_zarr
 
 if TYPE_CHECKING:
-    from napari_shiftseg.io import Image, Overview, StoredResult
-    from napari_shiftseg.segmentation import Segmentation, SegmentSettings
+    from napari_shiftseg.io import Overview, StoredResult
+    from napari_shiftseg.segmentation import Job, Segmentation
 
 __all__ = ["LevelsReady", "Written", "features_of", "layer_levels", "segment_large", "words_on_unfinished"]
 
@@ -49,52 +49,47 @@ class Written:
     model: str
 
 
-def segment_large(image: "Image", model: str, settings: "SegmentSettings", out: Path) -> Generator[Event, None, Written]:
-    """Segment out of core; yields the events of `segment_steps`, and a `LevelsReady` when a pass has something to show."""
-    from napari_shiftseg.io import load_model
-    from napari_shiftseg.segmentation import segment_steps
+def segment_large(job: "Job", model: str) -> Generator[Event, None, Written]:
+    """Segment out of core; yields the events of `run_steps`, and a `LevelsReady` when a pass has something to show."""
+    from napari_shiftseg.segmentation import run_steps
 
     yield Stage(done=0, total=0, text="reading")
-    loaded = load_model(model)
     shown: dict[bool, Overview] = {}
-    with closing(segment_steps(image, loaded, settings, out)) as steps:
+    with closing(run_steps(job)) as steps:
         while True:
             try:
                 event = next(steps)
             except StopIteration as stop:
                 result = stop.value
                 break
-            yield from _show(event, image, loaded.spec.ndim, out, shown)
+            yield from _show(event, job, shown)
             yield event
     yield Stage(done=0, total=0, text="drawing")
     assert result.stored is not None
-    features = features_of(result.stored, result.plan.spec.ndim)
+    features = features_of(result.stored, job.plan.lattice.ndim)
     return Written(result=result, levels=layer_levels(result.stored.levels("labels")), features=features, model=model)
 
 
-def _show(
-    event: Event, image: "Image", ndim: int, out: Path, shown: "dict[bool, Overview]"
-) -> Generator[LevelsReady, None, None]:
+def _show(event: Event, job: "Job", shown: "dict[bool, Overview]") -> Generator[LevelsReady, None, None]:
     from napari_shiftseg.segmentation.engine import TITLES
 
     final = (isinstance(event, BlockDone) and event.final) or (isinstance(event, Stage) and event.text == TITLES["settle"])
     begins = isinstance(event, BlockDone) or (isinstance(event, Stage) and event.text in TITLES.values())
     if begins and final not in shown:
         shown.clear()  # the pass before is over
-        shown[final] = _overview(image, ndim, out, final=final)
+        shown[final] = _overview(job, final=final)
         levels = tuple(layer_levels(shown[final].levels))
         yield LevelsReady(done=event.done, total=event.total, levels=levels, axes=shown[final].axes, final=final)
     if isinstance(event, BlockDone):
         shown[final].update(event.window)
 
 
-def _overview(image: "Image", ndim: int, out: Path, *, final: bool) -> "Overview":
+def _overview(job: "Job", *, final: bool) -> "Overview":
     from napari_shiftseg.io import Overview, work_path
-    from napari_shiftseg.segmentation.prepare import loop_axes
 
-    folder = work_path(out)
+    folder = work_path(str(job.out))
     path = folder / "store" / "labels" / "instances" if final else folder / "fragments"
-    return Overview(path, folder / "shown" / ("labels" if final else "fragments"), loop_axes(image, ndim)[0])
+    return Overview(path, folder / "shown" / ("labels" if final else "fragments"), job.axes)
 
 
 def layer_levels(levels: Any) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +14,8 @@ from napari_shiftseg.plugin.replacement import put_layers
 from napari_shiftseg.plugin.signature import KEY, PLACE, digest_of
 
 if TYPE_CHECKING:
-    from napari_shiftseg.io import Image
     from napari_shiftseg.plugin.source import Placement
-    from napari_shiftseg.segmentation import Segmentation, SegmentSettings
+    from napari_shiftseg.segmentation import Job, Segmentation
 
 __all__ = ["KEY", "PLACE", "Drawn", "areas", "draw", "layer_name", "layer_tuples", "placed", "put_layers", "segment_and_draw"]
 
@@ -48,17 +46,22 @@ class Drawn:
     digests: dict[str, str | None] = field(default_factory=dict)
 
 
-def segment_and_draw(
-    image: "Image", model: str | Path, settings: "SegmentSettings", out: Path | None = None
-) -> Generator[Event, None, Drawn]:
-    """The whole job of the widget: load the model, segment, draw; yields the events of `segment_steps`."""
-    from napari_shiftseg.segmentation import segment_steps  # torch is loaded in the thread
+def segment_and_draw(job: "Job", model: str) -> Generator[Event, None, Drawn]:
+    """The whole work of the widget: segment, draw; yields the events of `run_steps`.
+
+    Parameters
+    ----------
+    job : Job
+    model : str
+        Name or path that the model was loaded from.
+    """
+    from napari_shiftseg.segmentation import run_steps  # torch is loaded in the thread
 
     yield Stage(done=0, total=0, text="reading")
-    segmented = digest_of(image.data)
-    result = yield from segment_steps(image, model, settings, out)
+    segmented = digest_of(job.opened.image.data)
+    result = yield from run_steps(job)
     yield Stage(done=0, total=0, text="drawing")
-    return draw(result, str(model), segmented)
+    return draw(result, model, segmented)
 
 
 def draw(result: "Segmentation", model: str = "", image: str | None = None) -> Drawn:

@@ -14,9 +14,8 @@ from napari_shiftseg.plugin.replacement import PREVIEW
 from napari_shiftseg.plugin.signature import KEY
 
 if TYPE_CHECKING:
-    from napari_shiftseg.io import Image
     from napari_shiftseg.plugin.source import Placement
-    from napari_shiftseg.segmentation import Preview, SegmentSettings
+    from napari_shiftseg.segmentation import Job, Preview
 
 __all__ = ["preview_layer", "view_steps", "window_in_view"]
 
@@ -56,13 +55,11 @@ def _on_canvas(viewer: Any, layer: Layer, displayed: list[int]) -> np.ndarray:
     return np.rint([seen.min(axis=0), seen.max(axis=0)])
 
 
-def view_steps(
-    image: "Image", model: str, settings: "SegmentSettings", window: dict[str, slice]
-) -> Generator[Event, None, "Preview"]:
+def view_steps(job: "Job", _model: str, window: dict[str, slice]) -> Generator[Event, None, "Preview"]:
     """The job: segment a window of an image."""
-    from napari_shiftseg.segmentation import preview_steps  # torch is loaded in the thread
+    from napari_shiftseg import segmentation  # torch is loaded in the thread
 
-    return preview_steps(image, model, settings, window)
+    return segmentation.view_steps(job, window)
 
 
 def preview_layer(preview: "Preview", place: "Placement", name: str, source_id: Any = None) -> LayerDataTuple:

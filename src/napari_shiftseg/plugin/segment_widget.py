@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,10 +109,9 @@ class SegmentWidget(QWidget):
         self._refresh()
         verdict = self._verdict
         if verdict is None or not verdict.large:
-            options = {} if verdict is None or verdict.out is None else {"out": verdict.out}
-            self._start(partial(segment_and_draw, **options), self._show_and_sum_up)
+            self._start(segment_and_draw, self._show_and_sum_up)
         else:
-            self._start(partial(segment_large, out=verdict.out), self._show_large, out=verdict.out)
+            self._start(segment_large, self._show_large, out=verdict.out)
 
     def preview(self) -> None:
         """Start the segmentation of what is in view, in a thread."""
@@ -130,14 +128,13 @@ class SegmentWidget(QWidget):
 
         image, layer = self.image(), self.layer
         wanted = "".join(axis for axis in "tzyx" if axis in image.axes)
-        # what runs is the plan that is shown, even if the free memory has changed since
-        settings = replace(self._verdict.pinned(self.settings()), out_of_core=self._verdict.large)
         place = placement_of(layer, image.axes, wanted)
         target = self._target = Target(layer=layer, axes=image.axes, place=place, viewer=self.viewer)
         self._live = LiveLabels(self.viewer, target.place_in, layer.name, layer.unique_id)
         self._set_running(True, blocks=out is not None)
-        job = partial(steps, image, self.equipment.source, settings)
-        self.jobs.append(start_job(job, on_event=self._on_event, on_end=partial(self._on_end, show, out)))
+        # what runs is the job that is shown, even if the free memory has changed since
+        work = partial(steps, self._verdict.job, self.equipment.source)
+        self.jobs.append(start_job(work, on_event=self._on_event, on_end=partial(self._on_end, show, out)))
 
     def cancel(self) -> None:
         """Stop the run after the tile that is being computed."""
@@ -311,7 +308,6 @@ class SegmentWidget(QWidget):
             button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
 
     def _look(self) -> "Verdict":
-        from napari_shiftseg.plugin.large_verdict import with_forecast
         from napari_shiftseg.plugin.verdict import Verdict, judge, tile_sizes
 
         model = self.equipment.model
@@ -319,9 +315,7 @@ class SegmentWidget(QWidget):
             image = self.image()
             self.form.offer_channels(image.sizes.get("c", 1), model.spec.in_channels, image.channels)
             self.form.about_image.fill(image.note.removesuffix(image.assumed).strip())
-            wish = self.settings()
-            verdict = judge(image, model, wish, self.equipment.device)
-            verdict = with_forecast(verdict, image, model, wish, self.equipment.device, self.form.large.place)
+            verdict = judge(image, model, self.settings(), self.equipment.device, self.form.large.place)
         except ShiftsegError as exc:
             return Verdict(level="fail", text=sentence(exc))
         if verdict.plan is not None:

@@ -174,7 +174,7 @@ class Subject:
 
     def _was_segmented(self, image: "Image") -> bool:
         """Whether these are the pixels of the run: all of them where they are in memory, else some."""
-        from napari_shiftseg.segmentation.prepare import pixel_digest
+        from napari_shiftseg.segmentation import pixel_digest
 
         found = digest_of(image.data) if self.image_digest else None
         if found is not None:

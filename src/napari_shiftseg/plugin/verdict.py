@@ -5,18 +5,18 @@ import re
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from napari_shiftseg.analysis.spacing import lattice_spacing, middle
 from napari_shiftseg.errors import SettingsError, ShiftsegError
 from napari_shiftseg.events import Event
-from napari_shiftseg.geometry import StreamPlan, TilePlan, UNetSpec, choose_method, counted, tile_exact, violations
-from napari_shiftseg.io import Image
-from napari_shiftseg.network import Device, Model, stream_wish
-from napari_shiftseg.network.device import choose_dtype
-from napari_shiftseg.segmentation import SegmentSettings, plan_image, status
+from napari_shiftseg.geometry import StreamPlan, TilePlan, UNetSpec
+from napari_shiftseg.io import Image, work_path
+from napari_shiftseg.network import Device, Model
+from napari_shiftseg.plugin.result_place import free_place
+from napari_shiftseg.segmentation import Job, SegmentSettings, decide
 from napari_shiftseg.synthetic import capacity
 
 __all__ = ["Verdict", "capacity_text", "describe_model", "judge", "spacing_steps", "tile_sizes", "tile_wish"]
@@ -35,24 +35,15 @@ class Verdict:
         "warn": it runs, and promises less; "fail": it does not run.
     text : str
         Why, and what to do.
-    plan : TilePlan or None
-        None where no plan can be made.
-    stream : StreamPlan or None
-        The columns and strips of a run that streams.
-    large : bool
-        Whether the run goes out of core.
-    out : Path or None
-        The store that it writes.
+    job : Job or None
+        What would run; None where nothing can.
     writing : str
         Where the result goes and in which blocks, "" where it stays in memory.
     """
 
     level: Literal["pass", "warn", "fail"]
     text: str
-    plan: TilePlan | None = None
-    stream: StreamPlan | None = None
-    large: bool = False
-    out: Path | None = None
+    job: Job | None = None
     writing: str = ""
 
     @property
@@ -60,52 +51,99 @@ class Verdict:
         """Whether Run would start."""
         return self.level != "fail"
 
+    @property
+    def plan(self) -> TilePlan | None:
+        """Tiles of a frame; None where no plan can be made."""
+        return None if self.job is None else self.job.plan
+
+    @property
+    def stream(self) -> StreamPlan | None:
+        """The columns and strips of a run that streams."""
+        return None if self.job is None else self.job.stream
+
+    @property
+    def out(self) -> Path | None:
+        """The store that the run writes."""
+        return None if self.job is None or self.job.out is None else Path(self.job.out)
+
+    @property
+    def large(self) -> bool:
+        """Whether the run goes out of core."""
+        return self.job is not None and self.job.large
+
     def describe(self) -> str:
         """The plan in words, "" where there is none."""
-        chosen = self.stream or self.plan
-        return "" if chosen is None else chosen.describe()
-
-    def pinned(self, settings: SegmentSettings) -> SegmentSettings:
-        """A wish for the very plan that was judged, even if the free memory has changed since."""
-        assert self.plan is not None
-        return replace(settings, write=self.plan.write, method="tiles" if self.stream is None else "stream")
+        return "" if self.job is None else self.job.describe_plan()
 
 
-def judge(image: Image, model: Model, settings: SegmentSettings, device: Device) -> Verdict:
-    """The verdict on a run of `segment` with these values; integers only, no pixel is read."""
-    spec = model.spec
+def judge(image: Image, model: Model, settings: SegmentSettings, device: Device, named: Path | None = None) -> Verdict:
+    """The verdict on a run of `segment` with these values; integers only, unless the pixels are in memory.
+
+    Parameters
+    ----------
+    image, model, settings, device
+        As in `decide`.
+    named : Path or None
+        The store that the user named.
+    """
+    out = named or free_place(image)
+    unfinished = out is not None and work_path(out).is_dir()
     try:
-        choose_dtype(settings.dtype, device)
-        view = image.frames(spec.ndim, image.channels_for(spec.in_channels, settings.channels))[0].view
-        plan = plan_image(spec, view.shape[1:], settings, device, model.record)
-        wish = stream_wish(device, settings.memory)
-        stream = choose_method(plan, settings.method, deterministic=settings.deterministic, **wish)
+        job = decide(image, model, settings, out, device, refuse=False)
     except ShiftsegError as exc:
-        text = str(exc)
-        return Verdict(level="fail", text=text[:1].upper() + text[1:])
-    found: Any = {"plan": plan, "stream": stream}
-    broken = violations(plan, model.record)
-    if broken:
-        first = {v.rule: v.message for v in reversed(broken)}  # one sentence per rule, not one per axis
-        reasons = " ".join(f"{message[:1].upper()}{message[1:]}" for message in reversed(first.values()))
-        if settings.allow_noncompliant:
-            word = "Tile-exact only" if status(broken, model.record) == "tile-exact" else "Non-compliant, allowed"
-            return Verdict(level="warn", text=f"{word}. {reasons}", **found)
-        return Verdict(level="fail", text=f"Not compliant. {reasons}", **found)
-    if status(broken, model.record) == "tile-exact":
+        return Verdict(level="fail", text=_sentence(str(exc)))
+    if not job.large:
+        job = replace(job, out=None if named is None else str(named))
+    verdict = replace(_promise(job, model), job=job)
+    if not verdict.can_run:
+        return verdict
+    if named is not None and named.exists():
+        return replace(verdict, level="fail", text=f"{named} is there already; name another store under Result.")
+    if job.large and job.out is None:
+        why = job.reason or "the run goes out of core"
+        return replace(verdict, level="fail", text=f"{_sentence(why)}; name a store to write under Result.")
+    return replace(verdict, writing=_writing(job, unfinished=unfinished))
+
+
+def _promise(job: Job, model: Model) -> Verdict:
+    """What can be promised of the labels."""
+    if job.broken:
+        first = {v.rule: v.message for v in reversed(job.broken)}  # one sentence per rule, not one per axis
+        reasons = " ".join(_sentence(message) for message in reversed(first.values()))
+        if job.settings.allow_noncompliant:
+            word = "Tile-exact only" if job.status == "tile-exact" else "Non-compliant, allowed"
+            return Verdict(level="warn", text=f"{word}. {reasons}")
+        return Verdict(level="fail", text=f"Not compliant. {reasons}")
+    if job.status == "tile-exact":
         text = "Tile-exact: the result equals that of a single tile. How the network was trained is not recorded."
-        return Verdict(level="warn", text=text, **found)
-    count = counted(plan, model.record)
-    assert model.record is not None and count is not None
-    trained = f"windows of {_edges(model.record.window)} px ({count.describe()})"
-    if tile_exact(plan):
-        text = f"Compliant: tiles meet on the network's {_edges(spec.period)} px lattice, and it was trained on {trained}."
+        return Verdict(level="warn", text=text)
+    assert model.record is not None
+    (functions, of_functions), (pairs, of_pairs) = job.promises["functions"], job.promises["pairs"]
+    count = f"{functions} of {of_functions} functions, {pairs} of {of_pairs} pairs"
+    trained = f"windows of {_edges(model.record.window)} px ({count})"
+    if job.promises["tile_exact"]:
+        period = _edges(job.plan.lattice.period)
+        text = f"Compliant: tiles meet on the network's {period} px lattice, and it was trained on {trained}."
     else:
         text = (
             f"Compliant as trained: the network pads with zeros, and its tiles stand alone as in training, on {trained}. "
             "Not tile-exact: one pass over the image gives another result."
         )
-    return Verdict(level="pass", text=text, **found)
+    return Verdict(level="pass", text=text)
+
+
+def _writing(job: Job, *, unfinished: bool) -> str:
+    if job.layout is None:
+        return "" if job.out is None else f"The result is also written to {job.out}."
+    blocks = f"{job.layout.describe()}."
+    if unfinished:
+        return f"Out of core: Run goes on with the unfinished result {job.out}. {_sentence(blocks)}"
+    why = f"{_sentence(job.reason)}. " if job.reason else ""
+    return f"Out of core: {why}Run writes the result to {job.out}, {blocks}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def describe_model(model: Model) -> str:

@@ -1,37 +1,37 @@
 """The main verb: image -> embedding -> instances, in memory or out of core, with a record of what happened."""
 
-from napari_shiftseg.segmentation.forecast import Forecast, forecast
-from napari_shiftseg.segmentation.large import layout_of
+from napari_shiftseg.segmentation.decision import decide, pixel_digest, plan_image, promises, status
+from napari_shiftseg.segmentation.job import Job, open_job
+from napari_shiftseg.segmentation.large import kept_of
 from napari_shiftseg.segmentation.learned import learned_steps
-from napari_shiftseg.segmentation.likeness import compare_image, likeness
+from napari_shiftseg.segmentation.likeness import likeness, look
 from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
-from napari_shiftseg.segmentation.prepare import plan_image, prepare, promises, status
-from napari_shiftseg.segmentation.preview import Preview, preview_steps
-from napari_shiftseg.segmentation.run import Segmentation, out_of_core, segment, segment_steps
+from napari_shiftseg.segmentation.preview import Preview, preview_steps, view_steps
+from napari_shiftseg.segmentation.run import Segmentation, run_steps, segment, segment_steps
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
-from napari_shiftseg.segmentation.unfinished import kept_of
 
 __all__ = [
-    "Forecast",
+    "Job",
     "Pace",
     "Preview",
     "SegmentSettings",
     "Segmentation",
     "Status",
-    "compare_image",
+    "decide",
     "duration",
-    "forecast",
     "kept_of",
-    "layout_of",
     "learned_steps",
     "likeness",
-    "out_of_core",
+    "look",
+    "open_job",
+    "pixel_digest",
     "plan_image",
-    "prepare",
     "preview_steps",
     "promises",
+    "run_steps",
     "segment",
     "segment_steps",
     "status",
     "take_pace",
+    "view_steps",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -19,18 +19,15 @@ import torch
 from napari_shiftseg import __version__
 from napari_shiftseg.errors import ImageError, ResultError, SettingsError
 from napari_shiftseg.events import Event
-from napari_shiftseg.geometry import BlockGrid, UNetSpec, plan_again
-from napari_shiftseg.instances import LabelSettings, Numbers
-from napari_shiftseg.io import BlockPyramid, ChunkReader, Image, WorkFolder, chunks_of, load_model, read_image
+from napari_shiftseg.instances import Numbers
+from napari_shiftseg.io import BlockPyramid, Image, WorkFolder, load_model, read_image
 from napari_shiftseg.machine import give_back_memory
-from napari_shiftseg.network import Limits, choose_device
+from napari_shiftseg.network import choose_device
 from napari_shiftseg.segmentation.blockwise import BlockJob, Pass
-from napari_shiftseg.segmentation.intensity import Intensity
-from napari_shiftseg.segmentation.layout import Layout, known_stream
-from napari_shiftseg.segmentation.prepare import Task, pixel_digest
-from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.segmentation.decision import pixel_digest
+from napari_shiftseg.segmentation.job import Job, open_job
 
-__all__ = ["describe_job", "finish_blocks", "open_job", "order_of"]
+__all__ = ["describe_job", "finish_blocks", "open_blocks", "order_of"]
 
 # A worker asks the disk this often whether its work is still wanted, seconds.
 _ASK_EVERY = 1.0
@@ -44,41 +41,28 @@ def order_of(run: str) -> str:
     return f"workers/{run}.json"
 
 
-def describe_job(job: BlockJob, *, threads: int | None) -> dict[str, Any]:
+def describe_job(blocks: BlockJob, *, threads: int | None) -> dict[str, Any]:
     """All that a worker needs for making the job again, as JSON values.
 
     Parameters
     ----------
-    job : BlockJob
+    blocks : BlockJob
     threads : int or None
         Of a worker's network; None takes those that the worker was given.
     """
-    task, layout, settings = job.task, job.layout, job.settings
-    image, tiles = task.image, layout.tiles
-    parts = {"codes": job.codes, "labels": job.labels, "embedding": job.embedding, "foreground": job.foreground}
+    parts = {"codes": blocks.codes, "labels": blocks.labels, "embedding": blocks.embedding, "foreground": blocks.foreground}
+    told = blocks.job.to_dict()
+    told["image"]["source"] = str(Path(told["image"]["source"]).absolute())
     return {
         "version": __version__,
         "threads": threads,
-        "image": {
-            "source": str(Path(image.source).absolute()),
-            "scene": image.scene,
-            "axes": image.axes,
-            "shape": list(image.data.shape),
-            "dtype": str(image.data.dtype),
-            "pixels": pixel_digest(task.frames),
-        },
-        "channels": None if task.channels is None else list(task.channels),
-        "clustering": asdict(task.clustering),
-        "limits": [limits.to_dict() for limits in task.intensity.limits],
-        "settings": {"device": settings.device, "dtype": settings.dtype, "deterministic": settings.deterministic},
-        "tiles": {key: tiles.to_dict()[key] for key in ("image_shape", "write", "border", "zeros")},
-        "grid": asdict(layout.grid),
-        "layout": {each.name: getattr(layout, each.name) for each in fields(layout) if each.name not in ("grid", "tiles")},
-        "arrays": {name: _place(pyramid, job.work) for name, pyramid in parts.items() if pyramid is not None},
+        "pixels": pixel_digest(blocks.job.opened.frames),
+        "job": told,
+        "arrays": {name: _place(pyramid, blocks.work) for name, pyramid in parts.items() if pyramid is not None},
     }
 
 
-def open_job(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
+def open_blocks(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
     """The job that was described.
 
     Raises
@@ -91,33 +75,18 @@ def open_job(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
             f"{platform.node()} has napari-shiftseg {__version__} and the run began with {told['version']}; "
             "install the same version everywhere."
         )
-    model = load_model(work.path / "model.safetensors")
-    image = _open_image(told["image"])
-    reader = ChunkReader(image.data, told["layout"]["memory"]["chunks"]) if chunks_of(image.data) is not None else None
-    source = image if reader is None else replace(image, data=reader)
-    channels = None if told["channels"] is None else tuple(told["channels"])
-    frames = source.frames(model.lattice.ndim, channels)
-    if pixel_digest(frames) != told["image"]["pixels"]:
-        raise _other_image(told["image"], "other pixels")
-    settings = SegmentSettings(**told["settings"])
-    layout = _layout(model.spec, told)
-    task = Task(
-        model=model,
-        image=image,
-        frames=frames,
-        channels=channels,
-        reader=reader,
-        device=choose_device(settings.device),
-        plan=layout.tiles,
-        broken=(),
-        clustering=LabelSettings(**told["clustering"]),
-        intensity=Intensity(limits=tuple(Limits.from_dict(limits) for limits in told["limits"])),
-    )
+    job = Job.from_dict(told["job"])
+    job = open_job(job, _open_image(job), load_model(work.path / "model.safetensors"))
+    if job.opened.reader is not None and job.layout is not None:
+        job.opened.reader.budget = job.layout.memory["chunks"]
+    if pixel_digest(job.opened.frames) != told["pixels"]:
+        raise _other_image(job, "other pixels")
+    job = replace(job, device=choose_device(job.settings.device))
     arrays: dict[str, Any] = {
         name: BlockPyramid.open(work.path / place["folder"], place["axes"], place["levels"])
         for name, place in told["arrays"].items()
     }
-    return BlockJob(task=task, settings=settings, layout=layout, work=work, **arrays)
+    return BlockJob(job=job, work=work, **arrays)
 
 
 def finish_blocks(target: str, run: str, which: Pass, blocks: Sequence[tuple[int, int]]) -> None:
@@ -185,7 +154,7 @@ def _job_of(target: str, run: str) -> BlockJob:
             "workers see under the same path."
         )
     torch.set_num_threads(told["threads"] or _threads_here())
-    return open_job(work, told)
+    return open_blocks(work, told)
 
 
 @lru_cache(maxsize=1)
@@ -201,33 +170,23 @@ def _threads_here() -> int:
     return int(get_worker().state.nthreads)
 
 
-def _open_image(told: dict[str, Any]) -> Image:
+def _open_image(job: Job) -> Image:
+    facts = job.image
     try:
-        image = read_image(told["source"], scene=told["scene"])
+        image = read_image(facts.source, scene=facts.scene)
     except ImageError as exc:
         raise ImageError(f"on {platform.node()}: {exc}") from exc
-    found = (list(image.data.shape), str(image.data.dtype))
-    if found != (told["shape"], told["dtype"]):
-        raise _other_image(told, f"shape {tuple(image.data.shape)} and type {image.data.dtype}")
-    # the axes may have been set by the user, and step and unit do not matter for a block
-    ones, none = (1.0,) * len(told["axes"]), (None,) * len(told["axes"])
-    return replace(image, axes=told["axes"], scale=ones, units=none)
+    found = (tuple(image.data.shape), str(image.data.dtype))
+    if found != (facts.shape, facts.dtype):
+        raise _other_image(job, f"shape {found[0]} and type {found[1]}")
+    return image
 
 
-def _other_image(told: dict[str, Any], found: str) -> SettingsError:
+def _other_image(job: Job, found: str) -> SettingsError:
+    facts = job.image
     return SettingsError(
-        f"workers read the image from {told['source']}, and on {platform.node()} that file has {found}, where the image of the "
-        f"run has shape {tuple(told['shape'])} and type {told['dtype']}; save the image, and give the path of the file."
-    )
-
-
-def _layout(spec: UNetSpec, told: dict[str, Any]) -> Layout:
-    tiles, grid, rest = told["tiles"], told["grid"], dict(told["layout"])
-    return Layout(
-        grid=BlockGrid(shape=tuple(grid["shape"]), edge=tuple(grid["edge"]), halo=grid["halo"]),
-        tiles=plan_again(spec, tiles),
-        stream=known_stream(rest.pop("stream")),
-        **rest,
+        f"workers read the image from {facts.source}, and on {platform.node()} that file has {found}, where the image of the "
+        f"run has shape {facts.shape} and type {facts.dtype}; save the image, and give the path of the file."
     )
 
 

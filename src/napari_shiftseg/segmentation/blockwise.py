@@ -7,7 +7,7 @@ there, and depends on nothing but the image, the model and the layout.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, TypeAlias
 
@@ -23,19 +23,16 @@ from napari_shiftseg.instances import (
     Settling,
     block_table,
     faces_of,
-    fragments_of,
     join_blocks,
     join_rest,
-    piece_steps,
 )
 from napari_shiftseg.io import BlockPyramid, ChunkReader, WorkFolder
-from napari_shiftseg.network import ConstantTiles, needed_pixels, predict_steps
-from napari_shiftseg.segmentation.intensity import with_data
+from napari_shiftseg.network import ConstantTiles, needed_pixels
+from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
-from napari_shiftseg.segmentation.prepare import Task, labels_device
-from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.segmentation.pipeline import Seen, cluster_steps, embed_steps
 
-__all__ = ["BlockJob", "Pass", "Region", "Seen"]
+__all__ = ["BlockJob", "Pass", "Region"]
 
 Pass: TypeAlias = Literal["find", "reach", "settle"]
 
@@ -79,22 +76,12 @@ class Region:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Seen:
-    """What the network says of a block and its surroundings: (E, *seen), and (*seen) or None."""
-
-    embedding: npt.NDArray[np.float32]
-    foreground: npt.NDArray[np.float32] | None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class BlockJob:
-    """All that the passes need; workers make their own from the files of the run.
+    """A job by blocks, with the places of what its passes leave; workers make their own from the files of the run.
 
     Attributes
     ----------
-    task : Task
-    settings : SegmentSettings
-    layout : Layout
+    job : Job
     work : WorkFolder
     codes : BlockPyramid
         Fragments of each block, between the passes.
@@ -104,9 +91,7 @@ class BlockJob:
         Where they are written as well.
     """
 
-    task: Task
-    settings: SegmentSettings
-    layout: Layout
+    job: Job
     work: WorkFolder
     codes: BlockPyramid
     labels: BlockPyramid
@@ -114,9 +99,16 @@ class BlockJob:
     foreground: BlockPyramid | None = None
     _known: ConstantTiles = field(default_factory=ConstantTiles)
 
+    @property
+    def layout(self) -> Layout:
+        """The blocks."""
+        layout = self.job.layout
+        assert layout is not None
+        return layout
+
     def read(self, frame: int, block: Block) -> Region:
         """The pixels that a block needs, read at once."""
-        view = self.task.frames[frame].view
+        view = self.job.opened.frames[frame].view
         window = needed_pixels(self.layout.part(block), view.shape[1:])
         channels = slice(0, view.shape[0])
         return Region(
@@ -125,11 +117,11 @@ class BlockJob:
 
     def expect(self, tasks: Iterable[tuple[int, int]]) -> None:
         """Tell the reader of the image which blocks will be read, so that it keeps what several of them need."""
-        reader = self.task.reader
+        reader = self.job.opened.reader
         if reader is None:
             return
         log = _Log(reader)
-        frames = _frames_of(self.task, log)
+        frames = self.job.opened.logged(log, self.job.channels)
         for frame, number in tasks:
             window = needed_pixels(self.layout.part(self.layout.grid[number]), self.layout.tiles.image_shape)
             frames[frame].view[(slice(0, frames[frame].view.shape[0]), *window)]
@@ -142,45 +134,29 @@ class BlockJob:
 
     def embed_steps(self, frame: int, block: Block, region: Region | None = None) -> Generator[Event, None, Seen]:
         """The network's half of pass 1: yields a `TileDone` per tile, returns what the block sees."""
-        task = self.task
         part: TilePlan = self.layout.part(block)
-        pixels, limits = self.read(frame, block) if region is None else region, task.intensity.of(frame)
-        prediction = yield from predict_steps(
-            task.model,
-            pixels,
-            part,
-            device=self.settings.device,
-            dtype=self.settings.dtype,
-            limits=limits,
-            deterministic=self.settings.deterministic,
-            known=self._known,
-            method=self.layout.run(block),
+        pixels = self.read(frame, block) if region is None else region
+        run = self.layout.run(block)
+        seen = yield from embed_steps(self.job, frame, part, run=run, pixels=pixels, known=self._known)
+        return seen.cropped(
+            tuple(
+                slice(s.start - first + zero, s.stop - first + zero)
+                for s, first, zero in zip(block.seen, part.origin, self.layout.tiles.origin, strict=True)
+            )
         )
-        window = tuple(
-            slice(s.start - first + zero, s.stop - first + zero)
-            for s, first, zero in zip(block.seen, part.origin, self.layout.tiles.origin, strict=True)
-        )
-        foreground = None if prediction.foreground is None else prediction.foreground[window]
-        corner = [part.origin[axis] + span.start for axis, span in enumerate(window)]
-        foreground = with_data(foreground, pixels, limits, corner, prediction.embedding[(0, *window)].shape)
-        return Seen(embedding=prediction.embedding[(slice(None), *window)], foreground=foreground)
 
     def cluster_steps(self, frame: int, block: Block, seen: Seen, threads: int = 1) -> Generator[Event, None, None]:
         """The other half of pass 1, clustering and writing: yields a `WindowDone` per window."""
-        task, channels = self.task, self.task.model.embedding.count
-        embedding, foreground = seen.embedding, seen.foreground
-        device = labels_device(task.device, self.settings)
-        found = yield from piece_steps(
-            embedding, foreground, task.clustering, inner=block.inner, origin=block.origin, threads=threads, device=device
+        grid, channels = self.layout.grid, self.job.opened.model.embedding.count
+        found, fragments = yield from cluster_steps(
+            self.job, seen, inner=block.inner, origin=block.origin, image_shape=grid.shape, threads=threads
         )
-        own = None if foreground is None else foreground[block.inner]
-        corner = [s.start for s in block.core]
-        fragments = fragments_of(found, own, task.clustering, corner=corner, image_shape=self.layout.grid.shape)
+        own = None if seen.foreground is None else seen.foreground[block.inner]
         self.codes.write(self.window(frame, block), fragments.codes[self._new_axes(frame)])
         if self.foreground is not None and own is not None:
             self.foreground.write(self.window(frame, block), own[self._new_axes(frame)])
         if self.embedding is not None:
-            values = embedding[(slice(None), *block.inner)]
+            values = seen.embedding[(slice(None), *block.inner)]
             at = 1 if self.embedding.axes.startswith("t") else 0
             window = list(self.window(frame, block))
             window.insert(at, slice(0, channels))
@@ -193,7 +169,7 @@ class BlockJob:
         """After pass 1: number the instances of a frame."""
         return self._numbers(
             f"numbers/{frame}.npz",
-            lambda: join_blocks(self.layout.grid, lambda number: self.faces(frame, number), self.task.clustering),
+            lambda: join_blocks(self.layout.grid, lambda number: self.faces(frame, number), self.job.clustering),
         )
 
     def reach(self, frame: int, block: Block, numbers: Numbers) -> None:
@@ -209,7 +185,7 @@ class BlockJob:
 
         return self._numbers(
             f"numbers/{frame}-with-rest.npz",
-            lambda: join_rest(self.layout.grid, rest, self.join(frame), settings=self.task.clustering),
+            lambda: join_rest(self.layout.grid, rest, self.join(frame), settings=self.job.clustering),
         )
 
     def _numbers(self, name: str, join: Callable[[], Numbers]) -> Numbers:
@@ -227,7 +203,7 @@ class BlockJob:
     def _settling(self, frame: int, block: Block, numbers: Numbers) -> Settling:
         spatial = tuple(s.stop - s.start for s in block.core)
         codes = np.asarray(self.codes.levels[0][self.window(frame, block)]).reshape(spatial)
-        edge = self.task.clustering.lattice(len(spatial))[0]
+        edge = self.job.clustering.lattice(len(spatial))[0]
         load = partial(self.faces, frame)
         return Settling(grid=self.layout.grid, block=block, codes=codes, numbers=numbers, load=load, window=edge)
 
@@ -266,11 +242,11 @@ class BlockJob:
 
     def window(self, frame: int, block: Block) -> tuple[slice, ...]:
         """Place of a block in the result."""
-        position = self.task.frames[frame].index.values()
+        position = self.job.opened.frames[frame].index.values()
         return (*(slice(at, at + 1) for at in position), *block.core)
 
     def _new_axes(self, frame: int) -> Any:
-        return (None,) * len(self.task.frames[frame].index)
+        return (None,) * len(self.job.opened.frames[frame].index)
 
 
 def _faces_name(frame: int, number: int) -> str:
@@ -301,7 +277,3 @@ class _Log:
         self.keys.append(key)
         sizes = [len(range(*k.indices(n))) for k, n in zip(key, self.shape, strict=True) if isinstance(k, slice)]
         return np.broadcast_to(np.zeros((), self.dtype), sizes)
-
-
-def _frames_of(task: Task, source: Any) -> Any:
-    return replace(task.image, data=source).frames(task.model.lattice.ndim, task.channels)

@@ -17,13 +17,12 @@ from typing import Any, Self
 from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError, ShiftsegError, memory_ran_out
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.io import Image
-from napari_shiftseg.segmentation.block_worker import describe_job, finish_blocks, open_job, order_of
+from napari_shiftseg.segmentation.block_worker import describe_job, finish_blocks, open_blocks, order_of
 from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.engine import TITLES, Pass, block_event
+from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.local_workers import LocalWorkers, visible_devices
-from napari_shiftseg.segmentation.prepare import Task
-from napari_shiftseg.segmentation.settings import SegmentSettings
 
 __all__ = ["DaskEngine", "check_workers"]
 
@@ -41,7 +40,7 @@ _LOG = "workers.log"
 _ON = "the same call goes on where the run stopped"
 
 
-def check_workers(task: Task, settings: SegmentSettings) -> None:
+def check_workers(job: Job) -> None:
     """Refuse in time what workers cannot do.
 
     Raises
@@ -49,6 +48,7 @@ def check_workers(task: Task, settings: SegmentSettings) -> None:
     SettingsError
         If dask is missing, the image is not a file, or both a cluster and workers are wanted.
     """
+    settings = job.settings
     if settings.cluster is not None and settings.workers:
         raise SettingsError(
             f"{settings.workers} workers on this machine and the cluster {settings.cluster} were asked for; give one of them."
@@ -61,7 +61,7 @@ def check_workers(task: Task, settings: SegmentSettings) -> None:
         raise SettingsError(
             'workers need dask, which is not installed; install it with pip install "napari-shiftseg[distributed]".'
         ) from exc
-    _check_file(task.image)
+    _check_file(job.opened.image)
 
 
 def _check_file(image: Image) -> None:
@@ -86,29 +86,27 @@ class DaskEngine:
 
     Parameters
     ----------
-    job : BlockJob
-        Of this process; each worker makes its own from the files of the run.
-    settings : SegmentSettings
-        `cluster` is the address of a scheduler; else `workers` processes are started here, which share the GPUs if the run is
-        on CUDA.
+    blocks : BlockJob
+        Of this process; each worker makes its own from the files of the run. Of its settings, `cluster` is the address of a
+        scheduler; else `workers` processes are started here, which share the GPUs if the run is on CUDA.
     """
 
-    def __init__(self, job: BlockJob, settings: SegmentSettings) -> None:
-        check_workers(job.task, settings)
-        self._job, self._settings = job, settings
+    def __init__(self, blocks: BlockJob) -> None:
+        check_workers(blocks.job)
+        self._blocks, self._settings = blocks, blocks.job.settings
         self._run = uuid.uuid4().hex
-        self._target = str(job.work.target)
+        self._target = str(blocks.work.target)
         self._client: Any = None
         self._local: LocalWorkers | None = None
         self._counted, self._count = 0.0, 0
 
     def __enter__(self) -> Self:
-        settings, work = self._settings, self._job.work
+        settings, work = self._settings, self._blocks.work
         with ExitStack() as opening:
             opening.enter_context(_silence())
             address = settings.cluster
             if address is None:
-                spread = self._job.task.device.kind == "cuda" and settings.device in ("auto", "cuda")
+                spread = self._blocks.job.device.kind == "cuda" and settings.device in ("auto", "cuda")
                 self._local = LocalWorkers(
                     settings.workers,
                     work.path / _LOG,
@@ -117,8 +115,8 @@ class DaskEngine:
                 )
                 address = opening.enter_context(self._local).address
             self._client = opening.enter_context(_client(address))
-            told = describe_job(self._job, threads=_threads(settings.workers) if self._local is not None else None)
-            _same_layout(open_job(work, told).layout, self._job.layout)
+            told = describe_job(self._blocks, threads=_threads(settings.workers) if self._local is not None else None)
+            _same_layout(open_blocks(work, told).layout, self._blocks.layout)
             work.write_json(order_of(self._run), told)
             # first of all: workers stop, instead of being waited for
             opening.callback((work.path / order_of(self._run)).unlink, missing_ok=True)
@@ -152,13 +150,13 @@ class DaskEngine:
                         continue
                     for block in batch.blocks:
                         finished += 1
-                        yield block_event(self._job, which, block, finished, total)
+                        yield block_event(self._blocks, which, block, finished, total)
         finally:
             with suppress(Exception):  # of a connection that is lost
                 self._client.cancel(list(running), force=True)
 
     def _batches(self, left: Sequence[tuple[int, int]]) -> deque[_Batch]:
-        grid = self._job.layout.grid
+        grid = self._blocks.layout.grid
         pixels = prod(min(edge, size) for edge, size in zip(grid.edge, grid.shape, strict=True))
         # few blocks are spread over all workers
         workers = max(1, self._workers(), self._settings.workers)
@@ -176,7 +174,7 @@ class DaskEngine:
         if self._client.status != "running":
             raise self._lost()
         if self._local is not None and self._local.ended:
-            raise ResultError(f"a worker process could not be started; {self._job.work.path / _LOG} says why.")
+            raise ResultError(f"a worker process could not be started; {self._blocks.work.path / _LOG} says why.")
         if not self._count or time.monotonic() - self._counted > 2:
             try:
                 self._count = len(self._client.nthreads())
@@ -214,7 +212,7 @@ class DaskEngine:
         if batch.tries + 1 < _TRIES["killed" if killed else "failed"]:
             return True
         frame, number = batch.blocks[0]
-        which = f"block {number} of frame {frame}" if self._job.layout.frames > 1 else f"block {number}"
+        which = f"block {number} of frame {frame}" if self._blocks.layout.frames > 1 else f"block {number}"
         why = "its workers were killed, perhaps for want of memory" if killed else f"{type(error).__name__}: {error}"
         raise ResultError(f"{which} failed {batch.tries + 1} times ({' '.join(why.split())}); {_ON}.") from error
 

@@ -47,19 +47,19 @@ class Engine(Protocol):
         """
 
 
-def block_event(job: BlockJob, which: Pass, block: tuple[int, int], done: int, total: int) -> Event:
+def block_event(blocks: BlockJob, which: Pass, block: tuple[int, int], done: int, total: int) -> Event:
     """That a pass has finished a block: a `BlockDone` where it can be seen, a bare event where the rest was looked for."""
     if which == "reach":
         return Event(done=done, total=total)
     frame, number = block
-    return BlockDone(done=done, total=total, window=job.window(frame, job.layout.grid[number]), final=which == "settle")
+    return BlockDone(done=done, total=total, window=blocks.window(frame, blocks.layout.grid[number]), final=which == "settle")
 
 
 class LocalEngine:
     """One block after the other in this process, in a pipeline: one is read, one is in the network, one is clustered."""
 
-    def __init__(self, job: BlockJob) -> None:
-        self._job = job
+    def __init__(self, blocks: BlockJob) -> None:
+        self._blocks = blocks
         self._reading, self._clustering = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._behind: deque[tuple[tuple[int, int], Background[None]]] = deque()
 
@@ -84,11 +84,11 @@ class LocalEngine:
                 continue
             count += 1
             give_back_memory()
-            yield block_event(self._job, which, block, count, len(tasks))
+            yield block_event(self._blocks, which, block, count, len(tasks))
 
     def _found(self, left: Sequence[tuple[int, int]], before: int, total: int) -> Iterator[Event | tuple[int, int]]:
         """Events of pass 1, and each block when it is finished."""
-        job = self._job
+        job = self._blocks
         job.expect(left)
         following: Future[Region] | None = None
         finished = before
@@ -103,7 +103,7 @@ class LocalEngine:
             while self._behind:
                 yield from self._waited(finished, total)
                 finished += 1
-            clustering = job.cluster_steps(frame, block, seen, clustering_threads(job.task.device))
+            clustering = job.cluster_steps(frame, block, seen, clustering_threads(job.job.device))
             self._behind.append(((frame, number), Background(clustering, self._clustering)))
             # the thread alone holds what the block sees
             del region, seen, clustering
@@ -122,7 +122,7 @@ class LocalEngine:
 
     def _later(self, which: Pass, left: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Each block that one of the passes after the first has finished."""
-        job = self._job
+        job = self._blocks
         for frame, blocks in groupby(left, key=lambda task: task[0]):
             numbers, finish = (job.join(frame), job.reach) if which == "reach" else (job.join_rest(frame), job.settle)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import lcm, prod
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,21 +21,24 @@ from napari_shiftseg.geometry import (
     plan_part,
     plan_stream,
 )
+from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import chunk_edges
 from napari_shiftseg.machine import cores
-from napari_shiftseg.network import Device, stream_wish
-from napari_shiftseg.segmentation.prepare import Task, loop_axes
+from napari_shiftseg.network import Device, Model, stream_wish
 
-__all__ = ["Layout", "bytes_in_memory", "clustering_threads", "known_stream", "lay_out"]
+if TYPE_CHECKING:
+    from napari_shiftseg.segmentation.job import Inputs
+
+__all__ = ["BASE", "PER_PIXEL", "Layout", "byte_text", "clustering_bytes", "clustering_threads", "known_stream", "lay_out"]
 
 # What Python with torch and zarr takes before any pixel is read, bytes (measured: 330 to 420 MB).
-_BASE = 420 << 20
+BASE = 420 << 20
 # What the clustering of one window takes, and per pixel that it sees, and per channel of those (measured: 90 to 790 bytes per
 # pixel for 2 to 16 channels).
 _CLUSTERING = (40 << 20, 100, 45)
 _MOST_THREADS = 4
 # Pieces, fragments and the shards being written, bytes per pixel of a block.
-_PER_PIXEL = 28
+PER_PIXEL = 28
 # Labels and intermediate labels with their pyramids, compressed, bytes per pixel: generous, to refuse in time.
 _DISK_PER_PIXEL = 1.0
 # Share of the tiles' arithmetic below which blocks are streamed.
@@ -73,6 +76,35 @@ class Layout:
     frames: int
     memory: dict[str, int]
     disk: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without the tiles."""
+        return {
+            "shape": self.grid.shape,
+            "edge": self.grid.edge,
+            "halo": self.grid.halo,
+            "exact": self.exact,
+            "stream": self.stream,
+            "frames": self.frames,
+            "memory": self.memory,
+            "disk": self.disk,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], tiles: TilePlan) -> Layout:
+        """The layout that `to_dict` wrote, over its tiles."""
+        known = dict(values)
+        grid = BlockGrid(shape=tuple(known.pop("shape")), edge=tuple(known.pop("edge")), halo=known.pop("halo"))
+        return cls(grid=grid, tiles=tiles, stream=known_stream(known.pop("stream")), **known)
+
+    def resumed(self, known: Mapping[str, Any]) -> Layout:
+        """The layout of a run that began with the edges, tiles and columns in `known`.
+
+        Blocks and tiles may follow from the memory that was free then, and other tiles round otherwise.
+        """
+        tiles = self.tiles if known["write"] == list(self.tiles.write) else self.tiles.resized(known["write"])
+        grid = replace(self.grid, edge=tuple(known["edge"]))
+        return replace(self, grid=grid, tiles=tiles, stream=known_stream(known["stream"]))
 
     @property
     def tasks(self) -> int:
@@ -134,17 +166,31 @@ class Layout:
         frames = f" in each of {self.frames} frames" if self.frames > 1 else ""
         return (
             f"{' x '.join(map(str, self.grid.counts))} block{'s' * (len(self.grid) > 1)} of {edges} px{frames}, "
-            f"{self.redundancy:.2f}x the pixels; memory up to {_size(sum(self.memory.values()))}, "
-            f"disk up to {_size(self.disk)}"
+            f"{self.redundancy:.2f}x the pixels; memory up to {byte_text(sum(self.memory.values()))}, "
+            f"disk up to {byte_text(self.disk)}"
         )
 
 
-def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool, method: Method = "auto") -> Layout:
+def lay_out(
+    inputs: Inputs,
+    plan: TilePlan,
+    clustering: LabelSettings,
+    *,
+    device: Device,
+    memory: int,
+    deterministic: bool,
+    embedding: bool,
+    method: Method = "auto",
+) -> Layout:
     """Choose the largest blocks that fit the memory.
 
     Parameters
     ----------
-    task : Task
+    inputs : Inputs
+    plan : TilePlan
+        Tiles of a frame.
+    clustering : LabelSettings
+    device : Device
     memory : int
         Bytes that the run may take.
     deterministic : bool
@@ -159,39 +205,39 @@ def lay_out(task: Task, memory: int, *, deterministic: bool, embedding: bool, me
     SettingsError
         If even the smallest blocks do not fit, or a stream is wanted where there can be none.
     """
-    spec, plan, shape = task.model.lattice, task.plan, task.plan.result_shape
-    window, halo = task.clustering.lattice(spec.ndim)
-    axes = "zyx"[-spec.ndim :]
+    lattice, shape = plan.lattice, plan.result_shape
+    window, halo = clustering.lattice(lattice.ndim)
+    axes = "zyx"[-lattice.ndim :]
     out_chunks = chunk_edges(axes, shape)
     steps = [lcm(window, out_chunks[axis]) for axis in axes]
-    _, lengths = loop_axes(task.image, spec.ndim)
-    most = _LARGEST[spec.ndim]
+    chunks = _in_chunks(inputs)
+    most = _LARGEST[lattice.ndim]
     needed: dict[str, int] = {}
     for edge in (most * share // 16 for share in range(16, 0, -1)):
-        edges = tuple(_fitted(edge, step, chunk, n) for step, chunk, n in zip(steps, _in_chunks(task), shape, strict=True))
-        needed = _memory(task, plan, shape, edges, halo, memory)
+        edges = tuple(_fitted(edge, step, chunk, n) for step, chunk, n in zip(steps, chunks, shape, strict=True))
+        needed = _memory(inputs, plan, clustering, device, BlockGrid(shape=shape, edge=edges, halo=halo), memory)
         if sum(needed.values()) <= memory:
             break
     else:
         raise SettingsError(
-            f"{_size(memory)} of memory were allowed and the smallest blocks take {_size(sum(needed.values()))}; "
+            f"{byte_text(memory)} of memory were allowed and the smallest blocks take {byte_text(sum(needed.values()))}; "
             f"allow more, or take a smaller tile (now {' x '.join(map(str, plan.write))} px)."
         )
-    frames = prod(lengths)
+    frames = len(inputs.frames)
     values = frames * prod(shape)
-    per_pixel = _DISK_PER_PIXEL + (4 * 1.34 * task.model.embedding.count if embedding else 0)
-    lattice = all(e % p == 0 for e, p in zip(plan.write, spec.period, strict=True))
-    aligned = all((e - halo) % p == 0 or e >= n for e, p, n in zip(edges, spec.period, shape, strict=True))
+    per_pixel = _DISK_PER_PIXEL + (4 * 1.34 * inputs.model.embedding.count if embedding else 0)
+    on_lattice = all(e % p == 0 for e, p in zip(plan.write, lattice.period, strict=True))
+    aligned = all((e - halo) % p == 0 or e >= n for e, p, n in zip(edges, lattice.period, shape, strict=True))
     layout = Layout(
         grid=BlockGrid(shape=shape, edge=edges, halo=halo),
         tiles=plan,
-        exact=deterministic or plan.zeros == "tile" or not (lattice and aligned),
+        exact=deterministic or plan.zeros == "tile" or not (on_lattice and aligned),
         stream=None,
         frames=frames,
         memory=needed,
         disk=int(values * per_pixel),
     )
-    return replace(layout, stream=_stream(layout, task.device, method, deterministic=deterministic))
+    return replace(layout, stream=_stream(layout, device, method, deterministic=deterministic))
 
 
 def known_stream(values: Sequence[Any] | None) -> tuple[int, tuple[int, ...]] | None:
@@ -208,16 +254,16 @@ def _stream(layout: Layout, device: Device, method: Method, *, deterministic: bo
     found = choose_method(part, method, **stream_wish(device, layout.memory["network"]))
     if found is None or (method == "auto" and found.flops > _WORTH_IT * part.flops):
         return None
-    return found.strip, tuple(-(-edge // p) * p for edge, p in zip(found.width, part.spec.period[1:], strict=True))
+    return found.strip, tuple(-(-edge // p) * p for edge, p in zip(found.width, part.lattice.period[1:], strict=True))
 
 
-def _in_chunks(task: Task) -> list[int]:
+def _in_chunks(inputs: Inputs) -> list[int]:
     """Edges of the input's chunks on the spatial axes of the network; 1 where there are none."""
-    reader = task.reader
-    if reader is None:
-        return [1] * task.model.lattice.ndim
-    edges = dict(zip(task.image.axes, reader.chunks, strict=True))
-    return [edges.get(axis, 1) for axis in "zyx"[-task.model.lattice.ndim :]]
+    ndim = inputs.model.lattice.ndim
+    if inputs.reader is None:
+        return [1] * ndim
+    edges = dict(zip(inputs.image.axes, inputs.reader.chunks, strict=True))
+    return [edges.get(axis, 1) for axis in "zyx"[-ndim:]]
 
 
 def _fitted(edge: int, step: int, chunk: int, size: int) -> int:
@@ -238,65 +284,65 @@ def clustering_threads(device: Device) -> int:
     return max(1, min(_MOST_THREADS, free))
 
 
-def _shared_pixels(task: Task, shape: Sequence[int], edges: Sequence[int], around: Sequence[int]) -> int:
+def _shared_pixels(inputs: Inputs, grid: BlockGrid, around: Sequence[int]) -> int:
     """Pixels of decoded chunks that wait for a later block, at most: blocks go in raster order and see a margin of each other.
 
     Before the border of two blocks these are those of the margin, behind it all of the chunks that the margin meets.
     """
-    block, shared = [], []
-    for n, edge, margin, chunk in zip(shape, edges, around, _in_chunks(task), strict=True):
+    block, shared, shape = [], [], grid.shape
+    for n, edge, margin, chunk in zip(shape, grid.edge, around, _in_chunks(inputs), strict=True):
         ends = [(at - margin, -(-(at + margin) // chunk) * chunk) for at in range(edge, n, edge)]
         shared.append(max((min(n, stop) - max(0, start) for start, stop in ends), default=0))
         block.append(min(n, edge + 2 * margin + chunk))
     return sum(shared[k] * prod(block[:k]) * prod(shape[k + 1 :]) for k in range(len(shape)))
 
 
-def _clustering_bytes(task: Task) -> int:
-    window, halo = task.clustering.lattice(task.model.lattice.ndim)
+def clustering_bytes(clustering: LabelSettings, model: Model) -> int:
+    """What the clustering of one window takes."""
+    ndim = model.lattice.ndim
+    window, halo = clustering.lattice(ndim)
     base, pixel, channel = _CLUSTERING
-    seen = prod((window + 2 * halo,) * task.model.lattice.ndim)
-    return base + seen * (pixel + channel * task.model.embedding.count)
+    seen = prod((window + 2 * halo,) * ndim)
+    return base + seen * (pixel + channel * model.embedding.count)
 
 
-def _memory(task: Task, plan: TilePlan, shape: Sequence[int], edges: Sequence[int], halo: int, memory: int) -> dict[str, int]:
-    spec, outputs = task.model.lattice, task.model.outputs
-    core = prod(min(n, e) for n, e in zip(shape, edges, strict=True))
-    seen = prod(min(n, e + 2 * halo) for n, e in zip(shape, edges, strict=True))
-    context = [m // 2 + p for m, p in zip(spec.margin, spec.period, strict=True)]
+def _memory(
+    inputs: Inputs, plan: TilePlan, clustering: LabelSettings, device: Device, grid: BlockGrid, memory: int
+) -> dict[str, int]:
+    """Bytes by purpose of a run by these blocks, where so many are allowed."""
+    lattice, model, reader, halo = plan.lattice, inputs.model, inputs.reader, grid.halo
+    core = prod(min(n, e) for n, e in zip(grid.shape, grid.edge, strict=True))
+    seen = prod(min(n, e + 2 * halo) for n, e in zip(grid.shape, grid.edge, strict=True))
+    context = [m // 2 + p for m, p in zip(lattice.margin, lattice.period, strict=True)]
     if plan.zeros == "tile":
         context = list(plan.write)  # whole tiles are read, wherever the block ends
-    read = prod(min(n, e + 2 * (halo + c)) for n, e, c in zip(shape, edges, context, strict=True))
-    item = np.dtype(task.image.data.dtype).itemsize
-    channels = channel_count(outputs)
+    read = prod(min(n, e + 2 * (halo + c)) for n, e, c in zip(grid.shape, grid.edge, context, strict=True))
+    item = np.dtype(inputs.image.data.dtype).itemsize
+    channels = channel_count(model.outputs)
     cache = 0
-    if task.reader is not None:
-        shared = _shared_pixels(task, shape, edges, [halo + c for c in context]) * item * spec.in_channels
-        cache = min(shared + task.reader.chunk_bytes, max(memory // 4, task.reader.chunk_bytes))
+    if reader is not None:
+        shared = _shared_pixels(inputs, grid, [halo + c for c in context]) * item * lattice.in_channels
+        cache = min(shared + reader.chunk_bytes, max(memory // 4, reader.chunk_bytes))
     return {
-        "base": _BASE,
-        "network": int(spec.peak_bytes(plan.read)),
-        "clustering": clustering_threads(task.device) * _clustering_bytes(task),
+        "base": BASE,
+        "network": int(lattice.peak_bytes(plan.read)),
+        "clustering": clustering_threads(device) * clustering_bytes(clustering, model),
         # one block is clustered while the network fills the next one
-        "block": 2 * 4 * channels * seen + _PER_PIXEL * core,
+        "block": 2 * 4 * channels * seen + PER_PIXEL * core,
         # one region is in work while the next one is read
-        "input": 2 * item * spec.in_channels * read,
+        "input": 2 * item * lattice.in_channels * read,
         "chunks": cache,
     }
 
 
-def _size(count: float) -> str:
+def byte_text(count: float) -> str:
+    """An amount of memory in words.
+
+    >>> byte_text(524_288_000)
+    '524 MB'
+    """
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
-
-
-def bytes_in_memory(task: Task, *, embedding: bool) -> int:
-    """What a run in memory takes for its result, bytes."""
-    count = task.model.embedding.count
-    pixels = prod(task.plan.result_shape)
-    frames = len(task.frames)
-    kept = 4 + 4 * ("foreground" in task.model.outputs) + 4 * count * embedding
-    # the frame in work has an embedding in any case
-    return int(pixels * frames * kept + pixels * (4 * count + _PER_PIXEL))

@@ -16,9 +16,11 @@ import numpy.typing as npt
 
 from napari_shiftseg.events import TileDone, drain
 from napari_shiftseg.geometry import TilePlan, Window
-from napari_shiftseg.network import ConstantTiles, Limits, Model, predict_steps
+from napari_shiftseg.network import ConstantTiles, Limits, Model
+from napari_shiftseg.segmentation.decision import decide
 from napari_shiftseg.segmentation.intensity import Intensity
-from napari_shiftseg.segmentation.prepare import Task, loop_axes, outline
+from napari_shiftseg.segmentation.job import Job
+from napari_shiftseg.segmentation.pipeline import predict_part
 from napari_shiftseg.segmentation.settings import SegmentSettings
 from napari_shiftseg.views import LazyArray, View
 
@@ -53,9 +55,9 @@ def lazy_embedding(
     cache : int
         Bytes of tiles that are kept.
     """
-    task = outline(image, model, settings)
+    job = decide(image, model, replace(settings, out_of_core=False))
     intensity = Intensity(limits=(limits,)) if isinstance(limits, Limits) else limits
-    return LazyEmbedding(replace(task, intensity=intensity, plan=plan or task.plan), settings, cache=cache)
+    return LazyEmbedding(replace(job, intensity=intensity, plan=plan or job.plan), cache=cache)
 
 
 class LazyEmbedding(LazyArray):
@@ -66,9 +68,8 @@ class LazyEmbedding(LazyArray):
 
     Parameters
     ----------
-    task : Task
+    job : Job
         With the limits of the whole image.
-    settings : SegmentSettings
     cache : int
         Bytes of tiles that are kept, one tile at least.
 
@@ -82,11 +83,11 @@ class LazyEmbedding(LazyArray):
         Passes of the network so far.
     """
 
-    def __init__(self, task: Task, settings: SegmentSettings, *, cache: int = _CACHE) -> None:
-        self.plan: TilePlan = task.plan
-        self.axes, self._looped = loop_axes(task.image, task.model.lattice.ndim)
+    def __init__(self, job: Job, *, cache: int = _CACHE) -> None:
+        self.plan: TilePlan = job.plan
+        self.axes, self._looped = job.axes, job.lengths
         self.computed = 0
-        self._task, self._settings, self._most = task, settings, cache
+        self._job, self._most = job, cache
         self._tiles: OrderedDict[Place, npt.NDArray[np.float32]] = OrderedDict()
         self._constant = ConstantTiles()
         self._lock, self._working = Lock(), Lock()
@@ -99,13 +100,13 @@ class LazyEmbedding(LazyArray):
     @property
     def shape(self) -> tuple[int, ...]:
         """Channels, then the sizes of `axes`."""
-        return (self._task.model.embedding.count, *self._looped, *self.plan.result_shape)
+        return (self._job.opened.model.embedding.count, *self._looped, *self.plan.result_shape)
 
     @property
     def chunks(self) -> tuple[int, ...]:
         """What is computed at once."""
         write = (min(edge, n) for edge, n in zip(self.plan.write, self.plan.result_shape, strict=True))
-        return (self._task.model.embedding.count, *(1,) * len(self._looped), *write)
+        return (self._job.opened.model.embedding.count, *(1,) * len(self._looped), *write)
 
     @property
     def dtype(self) -> np.dtype[np.float32]:
@@ -191,21 +192,10 @@ class LazyEmbedding(LazyArray):
                 self._tiles.popitem(last=False)
 
     def _compute(self, place: Place) -> npt.NDArray[np.float32]:
-        task, looped = self._task, len(self._looped)
+        looped = len(self._looped)
         number = int(np.ravel_multi_index(place[:looped], self._looped)) if looped else 0
-        prediction = drain(
-            predict_steps(
-                task.model,
-                task.frames[number].view,
-                self.plan.within(self.window(place)[looped:]),
-                device=self._settings.device,
-                dtype=self._settings.dtype,
-                limits=task.intensity.of(number),
-                deterministic=self._settings.deterministic,
-                known=self._constant,
-                method="tiles",
-            )
-        )
+        part = self.plan.within(self.window(place)[looped:])
+        prediction = drain(predict_part(self._job, number, part, known=self._constant))
         block: npt.NDArray[np.float32] = prediction.embedding
         return block[(slice(None), *(None,) * looped)]
 

@@ -15,10 +15,12 @@ from napari_shiftseg.analysis.traits import FoundWindow, found_traits, image_tra
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import Image, load_model, read_image
 from napari_shiftseg.network import Known, Model
-from napari_shiftseg.segmentation.prepare import Task, prepare
+from napari_shiftseg.segmentation.decision import decide
+from napari_shiftseg.segmentation.intensity import scale_frames
+from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-__all__ = ["FOUND_EDGE", "codes_of", "compare_image", "compare_result", "likeness"]
+__all__ = ["FOUND_EDGE", "codes_of", "compare_image", "compare_result", "likeness", "look"]
 
 # Frames of a series that are looked at; each trait is the median over them.
 _FRAMES = 5
@@ -34,6 +36,26 @@ _REMEDIES = {
 }
 
 Windows = Sequence[npt.NDArray[np.floating]]
+
+
+def look(job: Job, *, likeness: bool = True) -> Job:
+    """The job with what only the pixels tell: which intensities become 0 and 1, and whether the model knows such images.
+
+    Parameters
+    ----------
+    job : Job
+    likeness : bool
+        Whether to compare the image with what the model knows.
+
+    Raises
+    ------
+    ShiftsegError
+        If the image cannot be scaled as wished.
+    """
+    if job.intensity is None:
+        inputs = job.opened
+        job = replace(job, intensity=scale_frames(inputs.model.record, inputs.frames, job.settings))
+    return replace(job, likeness=compare_image(job).text) if likeness and not job.likeness else job
 
 
 def likeness(image: Any, model: Model | str | Path, settings: SegmentSettings | None = None) -> Likeness:
@@ -54,48 +76,52 @@ def likeness(image: Any, model: Model | str | Path, settings: SegmentSettings | 
     wish = replace(settings or SegmentSettings(), allow_noncompliant=True)
     have, wanted = picture.sizes.get("c", 1) if isinstance(picture, Image) else 0, chosen.lattice.in_channels
     if not have or wish.channels is not None or have == wanted:
-        return compare_image(prepare(picture, chosen, wish))
+        return _of_pixels(picture, chosen, wish)
     words = f"it has {have} channel{'s' * (have > 1)}, and the model knows {wanted}"
     told: tuple[Difference, ...] = (Difference(trait="channels", text=words, value=have, low=wanted, high=wanted),)
     if have > wanted:  # those that a user would try first
-        found = compare_image(prepare(picture, chosen, replace(wish, channels=tuple(range(wanted)))))
+        found = _of_pixels(picture, chosen, replace(wish, channels=tuple(range(wanted))))
         told = (*told, *found.differences)
     return Likeness(model=chosen.name, known=_known(chosen), differences=told, remedy=_remedy(told, lambda: ""))
 
 
-def compare_image(task: Task) -> Likeness:
+def _of_pixels(image: Any, model: Model, settings: SegmentSettings) -> Likeness:
+    return compare_image(look(decide(image, model, settings, refuse=False), likeness=False))
+
+
+def compare_image(job: Job) -> Likeness:
     """Before a run: the image alone, as the network will see it.
 
     Parameters
     ----------
-    task : Task
-        From `prepare`.
+    job : Job
+        Opened and looked at.
 
     Returns
     -------
     Likeness
         From at most nine windows of 256 px (or eight of 64 in 3D) of at most five frames.
     """
-    known = _known(task.model)
+    known = _known(job.opened.model)
     if known is None:
-        return Likeness(model=task.model.name, known=None)
-    stack = _stack(task.image, known)
-    windows = [_windows(task, number) for number in _picked(len(task.frames))]
+        return Likeness(model=job.opened.model.name, known=None)
+    stack = _stack(job.opened.image, known)
+    windows = [_windows(job, number) for number in _picked(len(job.opened.frames))]
     unlike = _unlike(known, windows)
     return Likeness(
-        model=task.model.name,
+        model=job.opened.model.name,
         known=known,
         differences=(*stack, *unlike),
         remedy=_remedy((*stack, *unlike), lambda: _changed(known, windows)),
     )
 
 
-def compare_result(task: Task, labels: Any, foreground: Any = None, embedding: Any = None) -> Likeness:
+def compare_result(job: Job, labels: Any, foreground: Any = None, embedding: Any = None) -> Likeness:
     """After a run: the image and the objects that were found in it.
 
     Parameters
     ----------
-    task : Task
+    job : Job
     labels : array-like
         ([t], [z], y, x), in memory or on disk; read window by window.
     foreground : array-like, optional
@@ -103,10 +129,10 @@ def compare_result(task: Task, labels: Any, foreground: Any = None, embedding: A
     embedding : array-like, optional
         (E, *labels.shape).
     """
-    before = compare_image(task)
+    before = compare_image(job)
     if before.known is None:
         return before
-    found = _found(task, before.known, labels, foreground, embedding)
+    found = _found(job, before.known, labels, foreground, embedding)
     told = (*before.differences, *found)
     remedy = before.remedy or (_OTHERWISE + "." if found else "")
     return replace(before, differences=told, objects=True, remedy=remedy)
@@ -137,14 +163,14 @@ def _picked(frames: int) -> list[int]:
     return [int((number + 0.5) / count * frames) for number in range(count)]
 
 
-def _windows(task: Task, frame: int) -> list[npt.NDArray[np.float32]]:
+def _windows(job: Job, frame: int) -> list[npt.NDArray[np.float32]]:
     """Windows (C, *shape) of a frame as the network sees them."""
-    return [_seen(task, frame, part) for part in sample_windows(task.frames[frame].view.shape[1:])]
+    return [_seen(job, frame, part) for part in sample_windows(job.opened.frames[frame].view.shape[1:])]
 
 
-def _seen(task: Task, frame: int, part: tuple[slice, ...]) -> npt.NDArray[np.float32]:
+def _seen(job: Job, frame: int, part: tuple[slice, ...]) -> npt.NDArray[np.float32]:
     """A window (C, *shape) of a frame as the network sees it."""
-    return task.intensity.of(frame).apply(np.asarray(task.frames[frame].view[(slice(None), *part)]))
+    return job.limits(frame).apply(np.asarray(job.opened.frames[frame].view[(slice(None), *part)]))
 
 
 def _unlike(known: Known, frames: Sequence[Windows]) -> tuple[Difference, ...]:
@@ -199,24 +225,25 @@ def _remedy(told: Sequence[Difference], changed: Callable[[], str]) -> str:
     return ". ".join(words) + "."
 
 
-def _found(task: Task, known: Known, labels: Any, foreground: Any, embedding: Any) -> tuple[Difference, ...]:
+def _found(job: Job, known: Known, labels: Any, foreground: Any, embedding: Any) -> tuple[Difference, ...]:
     """Traits of the objects that are not known."""
     rows, most = [], 0
-    for frame in _picked(len(task.frames)):
-        at = tuple(task.frames[frame].index.values())
+    model = job.opened.model
+    for frame in _picked(len(job.opened.frames)):
+        at = tuple(job.opened.frames[frame].index.values())
         windows = []
-        for part in sample_windows(task.plan.result_shape, FOUND_EDGE[known.ndim], 2):
-            read = tuple(slice(p.start + o, p.stop + o) for p, o in zip(part, task.plan.origin, strict=True))
+        for part in sample_windows(job.plan.result_shape, FOUND_EDGE[known.ndim], 2):
+            read = tuple(slice(p.start + o, p.stop + o) for p, o in zip(part, job.plan.origin, strict=True))
             windows.append(
                 FoundWindow(
-                    pixels=_seen(task, frame, read).mean(axis=0),
+                    pixels=_seen(job, frame, read).mean(axis=0),
                     labels=np.asarray(labels[(*at, *part)]),
                     foreground=None if foreground is None else np.asarray(foreground[(*at, *part)]),
-                    codes=None if embedding is None else codes_of(embedding[(slice(None), *at, *part)], task.model.embedding),
+                    codes=None if embedding is None else codes_of(embedding[(slice(None), *at, *part)], model.embedding),
                 )
             )
         most = max(most, *(int(window.labels.max()) for window in windows))
-        rows.append(found_traits(windows, task.clustering.bandwidth))
+        rows.append(found_traits(windows, job.clustering.bandwidth))
     if not most:
         return (Difference(trait="objects", text="no object was found"),)
     return differences(_medians(rows), known.found)

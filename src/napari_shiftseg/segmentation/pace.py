@@ -10,12 +10,11 @@ import numpy as np
 
 from napari_shiftseg.events import drain
 from napari_shiftseg.geometry import TilePlan
-from napari_shiftseg.instances import fragments_of, labels_of, piece_steps
 from napari_shiftseg.machine import cores
-from napari_shiftseg.network import predict_steps
-from napari_shiftseg.segmentation.layout import Layout, clustering_threads
-from napari_shiftseg.segmentation.prepare import Task, labels_device
-from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.segmentation.job import Job
+from napari_shiftseg.segmentation.layout import clustering_threads
+from napari_shiftseg.segmentation.likeness import look
+from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
 
 __all__ = ["Pace", "duration", "take_pace"]
 
@@ -44,18 +43,20 @@ class Pace:
     overlap: bool
     threads: int
 
-    def seconds(self, layout: Layout, tasks: int | None = None) -> float:
+    def seconds(self, job: Job, tasks: int | None = None) -> float:
         """Time of a run in this process.
 
         Parameters
         ----------
-        layout : Layout
+        job : Job
         tasks : int, optional
             Blocks that are left; all by default.
         """
-        share = 1.0 if tasks is None else tasks / layout.tasks
-        pixels = layout.frames * prod(layout.grid.shape) * share
-        network, clustering = self.network * pixels * layout.redundancy, self.clustering * pixels * layout.redundancy
+        layout = job.layout
+        share = 1.0 if tasks is None or layout is None else tasks / layout.tasks
+        pixels = job.frames * prod(job.plan.result_shape) * share
+        seen = pixels * (1.0 if layout is None else layout.redundancy)
+        network, clustering = self.network * seen, self.clustering * seen
         if self.overlap:
             both = max(network, clustering / self.threads)
         else:  # the network takes all cores, so that clustering takes its turn
@@ -63,47 +64,36 @@ class Pace:
         return both + self.writing * pixels / min(2, cores())
 
 
-def take_pace(task: Task, layout: Layout, settings: SegmentSettings) -> Pace:
+def take_pace(job: Job) -> Pace:
     """Run network and clustering over a few tiles in the middle of the image, on the device and in the format of the run."""
-    frame = task.frames[len(task.frames) // 2].view
+    job = look(job, likeness=False)
+    number = job.frames // 2
     spent, pixels = np.zeros(3), 0
     for place in _PLACES:
-        plan = _tile_at(layout.tiles, place)
+        plan = _tile_at(job.plan, place)
         before = time.perf_counter()
-        prediction = drain(
-            predict_steps(
-                task.model,
-                frame,
-                plan,
-                device=settings.device,
-                dtype=settings.dtype,
-                limits=task.intensity.of(len(task.frames) // 2),
-                deterministic=settings.deterministic,
-            )
-        )
+        seen = drain(embed_steps(job, number, plan))
         spent[0] += time.perf_counter() - before
-        embedding, foreground = prediction.embedding, prediction.foreground
         before = time.perf_counter()
-        found = drain(piece_steps(embedding, foreground, task.clustering, device=labels_device(task.device, settings)))
+        _, fragments = drain(cluster_steps(job, seen, threads=1))
         spent[1] += time.perf_counter() - before
         before = time.perf_counter()
-        fragments = fragments_of(found, foreground, task.clustering)
-        labels_of(fragments, task.clustering)
-        labels_of(fragments, task.clustering)  # out of core they are made twice, the first time for the rest
+        settle(job, fragments)
+        settle(job, fragments)  # out of core they are made twice, the first time for the rest
         spent[2] += time.perf_counter() - before
         pixels += prod(plan.result_shape)
         if spent.sum() > _LONGEST:
             break
-    window, halo = task.clustering.lattice(task.model.lattice.ndim)
+    window, halo = job.clustering.lattice(job.plan.lattice.ndim)
     # a window in the middle of a block sees its margin on all sides, those of a tile see it only within the tile
     margin = prod(_seen_share(n, window, halo) for n in plan.result_shape)
     network, clustering, writing = spent / pixels
     return Pace(
         network=float(network),
-        clustering=float(clustering * (1 + 2 * halo / window) ** task.model.lattice.ndim / margin),
+        clustering=float(clustering * (1 + 2 * halo / window) ** job.plan.lattice.ndim / margin),
         writing=float(writing),
-        overlap=task.device.kind != "cpu",
-        threads=clustering_threads(task.device),
+        overlap=job.device.kind != "cpu",
+        threads=clustering_threads(job.device),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ from skimage.segmentation import relabel_sequential
 
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import TilePlan
-from napari_shiftseg.instances import label_steps
-from napari_shiftseg.network import Model, predict_steps
-from napari_shiftseg.segmentation.intensity import with_data
-from napari_shiftseg.segmentation.prepare import labels_device, loop_axes, prepare
+from napari_shiftseg.network import Model
+from napari_shiftseg.segmentation.decision import decide
+from napari_shiftseg.segmentation.job import Job
+from napari_shiftseg.segmentation.likeness import look
+from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-__all__ = ["Preview", "preview_steps"]
+__all__ = ["Preview", "preview_steps", "view_steps"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,31 +72,32 @@ def preview_steps(
     ShiftsegError
         As `segment`.
     """
-    settings = settings or SegmentSettings()
-    task = prepare(image, model, settings)
-    network, plan = task.model.lattice, task.plan
-    axes, lengths = loop_axes(task.image, network.ndim)
-    looped = [min(max(0, window.get(axis, slice(0, 1)).start), size - 1) for axis, size in zip(axes, lengths, strict=False)]
+    return (yield from view_steps(decide(image, model, settings), window))
+
+
+def view_steps(job: Job, window: Mapping[str, slice]) -> Generator[Event, None, Preview]:
+    """As `preview_steps`, for what was decided."""
+    job = look(job, likeness=False)
+    plan, axes, masked = job.plan, job.axes, "foreground" in job.opened.model.outputs
+    looped = [min(max(0, window.get(axis, slice(0, 1)).start), size - 1) for axis, size in zip(axes, job.lengths, strict=False)]
     wanted = dict(zip(axes, looped, strict=False))
-    number, frame = next((number, frame) for number, frame in enumerate(task.frames) if frame.index == wanted)
-    limits = task.intensity.of(number)
+    number = next(number for number, frame in enumerate(job.opened.frames) if frame.index == wanted)
     sides = [window.get(axis, slice(0, size)) for axis, size in zip(axes[len(looped) :], plan.result_shape, strict=True)]
-    lattice = task.clustering.lattice(network.ndim)
-    filled = "foreground" in task.model.outputs
-    spans = [_span(side, size, *lattice, filled) for side, size in zip(sides, plan.result_shape, strict=True)]
+    lattice = job.clustering.lattice(plan.lattice.ndim)
+    spans = [_span(side, size, *lattice, masked) for side, size in zip(sides, plan.result_shape, strict=True)]
     part = plan.within([span.seen for span in spans])
     yield Stage(done=0, total=len(part), text="network")
-    options: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype, "deterministic": settings.deterministic}
-    prediction = yield from predict_steps(task.model, frame.view, part, limits=limits, method="tiles", **options)
+    seen = yield from embed_steps(job, number, part)
     yield Stage(done=0, total=0, text="instances")
-    embedding = _laid_out(prediction.embedding, spans, part.origin)
-    masked = with_data(prediction.foreground, frame.view, limits, part.origin, part.result_shape)
-    foreground = None if masked is None else _laid_out(masked[None], spans, part.origin)[0]
-    if task.model.embedding.meaning == "offset":  # in float64 the sum with whole pixels is exact
-        embedding = embedding.astype(np.float64)
-        for axis, span in enumerate(spans):
-            embedding[axis] += span.start
-    labels = yield from label_steps(embedding, foreground, task.clustering, device=labels_device(task.device, settings))
+    # smaller tiles may have run
+    part = seen.prediction.plan
+    laid = replace(
+        seen,
+        embedding=_laid_out(seen.embedding, spans, part.origin),
+        foreground=None if seen.foreground is None else _laid_out(seen.foreground[None], spans, part.origin)[0],
+    )
+    fragments = (yield from cluster_steps(job, laid, origin=[span.start for span in spans]))[1]
+    labels = settle(job, fragments)
     inner = labels[tuple(slice(span.core.start - span.start, span.core.stop - span.start) for span in spans)]
     numbered = relabel_sequential(inner)[0].astype(np.uint32)
     return Preview(
@@ -103,7 +105,7 @@ def preview_steps(
         axes=axes,
         origin=(*looped, *(span.core.start for span in spans)),
         plan=part,
-        record=record_of(task, part, settings),
+        record=record_of(job, part),
     )
 
 

@@ -11,16 +11,16 @@ from typing import Any
 
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.io import Image
-from napari_shiftseg.segmentation.prepare import Task, promises, status
-from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.segmentation.job import Job
 
 __all__ = ["record_of"]
 
 
-def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str, Any]:
+def record_of(job: Job, plan: TilePlan) -> dict[str, Any]:
     """The record of a run, without what only its end can tell."""
-    model, image, device = task.model, task.image, task.device
-    several = task.intensity.limits if len(task.intensity.limits) > 1 else ()
+    model, image, intensity = job.opened.model, job.opened.image, job.intensity
+    assert intensity is not None
+    several = intensity.limits if len(intensity.limits) > 1 else ()
     frame_limits = {"frame_limits": [limits.to_dict() for limits in several]} if several else {}
     return {
         "run": uuid.uuid4().hex,  # tells the layers and files of one run from those of any other
@@ -32,17 +32,18 @@ def record_of(task: Task, plan: TilePlan, settings: SegmentSettings) -> dict[str
         },
         "image": {"name": image.name, "source": image.source, "axes": image.axes, "note": image.note, **_known(image)},
         "plan": plan.to_dict(),
-        "status": status(task.broken, model.record),
-        "violations": [asdict(v) for v in task.broken],
-        "promises": promises(task.plan, model.record),
-        "settings": asdict(settings),
-        "clustering": asdict(task.clustering),
-        "limits": task.intensity.of(0).to_dict(),
+        "status": job.status,
+        "violations": [asdict(v) for v in job.broken],
+        "promises": job.promises,
+        "settings": asdict(job.settings),
+        "clustering": asdict(job.clustering),
+        "limits": intensity.of(0).to_dict(),
         **frame_limits,
-        "intensity": {"notes": list(task.intensity.notes), "warnings": list(task.intensity.warnings)},
-        "device": {"kind": device.kind, "name": device.name},
+        "intensity": {"notes": list(intensity.notes), "warnings": list(intensity.warnings)},
+        "device": {"kind": job.device.kind, "name": job.device.name},
         "versions": _versions(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "job": job.to_dict(),
     }
 
 

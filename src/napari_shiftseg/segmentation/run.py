@@ -11,32 +11,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.errors import ResultError, SettingsError
+from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event, Stage, drain
-from napari_shiftseg.geometry import METHODS, TilePlan, choose_method
-from napari_shiftseg.instances import label_steps
+from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
-from napari_shiftseg.network import Model, free_memory, predict_steps, stream_wish
-from napari_shiftseg.segmentation.intensity import few_objects, with_data
+from napari_shiftseg.network import Model
+from napari_shiftseg.segmentation.decision import chunk_budget, decide, pixel_digest
+from napari_shiftseg.segmentation.intensity import few_objects
+from napari_shiftseg.segmentation.job import Job, translation_of
 from napari_shiftseg.segmentation.large import large_steps
-from napari_shiftseg.segmentation.layout import bytes_in_memory
-from napari_shiftseg.segmentation.likeness import compare_result
-from napari_shiftseg.segmentation.prepare import (
-    Task,
-    labels_device,
-    loop_axes,
-    pixel_digest,
-    prepare,
-    spacing,
-    translation_of,
-)
+from napari_shiftseg.segmentation.likeness import compare_result, look
+from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
 from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-# Decoded chunks that are kept, since tiles overlap, bytes.
-_CHUNK_BUDGET = 256 << 20
-
-__all__ = ["Segmentation", "out_of_core", "segment", "segment_steps"]
+__all__ = ["Segmentation", "run_steps", "segment", "segment_steps"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +50,8 @@ class Segmentation:
         That was segmented.
     stored : StoredResult or None
         The store, if the run was out of core.
+    path : Path or None
+        Where the run wrote it.
     """
 
     labels: Any
@@ -73,6 +64,7 @@ class Segmentation:
     units: tuple[str | None, ...]
     image: Image
     stored: StoredResult | None = None
+    path: Path | None = None
 
     def save(self, path: str | Path, *, overwrite: bool = False, copy_image: bool = True) -> Path:
         """Write the result as an OME-Zarr store (see `io.save_result`)."""
@@ -144,123 +136,91 @@ def segment_steps(
 
     In memory, nothing is written before its end; out of core, the unfinished part lies in a hidden folder beside `out`.
     """
-    started = time.perf_counter()
-    settings = settings or SegmentSettings()
-    if settings.method not in METHODS:
-        raise SettingsError(f"method is {settings.method!r}; give {', '.join(map(repr, METHODS))}.")
     unfinished = out is not None and work_path(out).exists()
     if out is not None and Path(out).exists() and not overwrite and not unfinished:
         raise ResultError(f"{out} is there already; choose another name or remove it.")
     if out is not None and not unfinished:
         check_store(out, overwrite=True)
-    task = prepare(image, model, settings)
-    if out_of_core(task, settings, out):
-        if out is None:
-            raise _without_place(task, settings)
-        return (yield from _out_of_core_steps(task, settings, out, overwrite))
-    if task.reader is not None:
-        task.reader.budget = _CHUNK_BUDGET
-    chosen, picture, frames, plan = task.model, task.image, task.frames, task.plan
-    axes, lengths = loop_axes(picture, chosen.lattice.ndim)
-    shape = (*lengths, *plan.result_shape)
+    return (yield from run_steps(decide(image, model, settings, out), overwrite=overwrite))
+
+
+def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Segmentation]:
+    """Run what was decided: yields events, returns the `Segmentation`.
+
+    Parameters
+    ----------
+    job : Job
+        From `decide`, or loaded and opened.
+    overwrite : bool
+        Replace an earlier result.
+    """
+    started = time.perf_counter()
+    job = look(job, likeness=False)
+    if job.layout is not None:
+        stored, plan = yield from large_steps(job, overwrite=overwrite)
+        return _segmentation(job, plan, stored.record, labels=stored.labels, stored=stored)
+    inputs, model = job.opened, job.opened.model
+    if inputs.reader is not None:
+        inputs.reader.budget = chunk_budget(job.settings)
+    shape = (*job.lengths, *job.plan.result_shape)
     labels = np.zeros(shape, np.uint32)
-    embedding = np.empty((chosen.embedding.count, *shape), np.float32) if settings.keep_embedding is not False else None
-    foreground = np.empty(shape, np.float32) if "foreground" in chosen.outputs else None
+    keep = job.settings.keep_embedding is not False
+    embedding = np.empty((model.embedding.count, *shape), np.float32) if keep else None
+    foreground = np.empty(shape, np.float32) if "foreground" in model.outputs else None
     seconds = {"network": 0.0, "labels": 0.0}
-    wish: Any = {"method": settings.method, "deterministic": settings.deterministic}
-    stream = choose_method(plan, **wish, **stream_wish(task.device, settings.memory))
-    methods, ran = [], []
-    for number, frame in enumerate(frames):
+    plan, methods, ran = job.plan, [], []
+    for number, frame in enumerate(inputs.frames):
         position = tuple(frame.index.values())
         part: Any = (slice(None), *position)
-        which = f" of frame {number + 1}/{len(frames)}" if len(frames) > 1 else ""
-        limits = task.intensity.of(number)
-        yield Stage(done=0, total=stream.steps if stream else len(plan), text=f"network{which}")
+        which = f" of frame {number + 1}/{job.frames}" if job.frames > 1 else ""
+        yield Stage(done=0, total=job.stream.steps if job.stream else len(plan), text=f"network{which}")
         before = time.perf_counter()
-        prediction = yield from predict_steps(
-            chosen,
-            frame.view,
+        seen = yield from embed_steps(
+            job,
+            number,
             plan,
-            device=settings.device,
+            run=job.stream or "tiles",
             out=None if embedding is None else embedding[part],
-            dtype=settings.dtype,
-            limits=limits,
-            memory=settings.memory,
-            **wish,
+            instead="tiles" if job.settings.method == "auto" else "columns",
         )
-        methods.append({"name": "stream", **prediction.stream.to_dict()} if prediction.stream else {"name": "tiles"})
-        plan = prediction.plan  # smaller tiles for what follows, if memory ran out
-        ran.append(prediction.stream.passes if prediction.stream else plan)
+        made = seen.prediction
+        methods.append({"name": "stream", **made.stream.to_dict()} if made.stream else {"name": "tiles"})
+        plan = made.plan  # smaller tiles for what follows, if memory ran out
+        ran.append(made.stream.passes if made.stream else plan)
         seconds["network"] += time.perf_counter() - before
-        masked = with_data(prediction.foreground, frame.view, limits, prediction.plan.origin, prediction.plan.result_shape)
         if foreground is not None:
-            foreground[position] = masked
+            foreground[position] = seen.foreground
         yield Stage(done=0, total=0, text=f"instances{which}")
         before = time.perf_counter()
-        labels[position] = yield from label_steps(
-            prediction.embedding, masked, task.clustering, device=labels_device(task.device, settings)
-        )
+        labels[position] = settle(job, (yield from cluster_steps(job, seen))[1])
         seconds["labels"] += time.perf_counter() - before
     plan = max(ran, key=len)  # of all that ran, the one with the most seams
-    record = record_of(task, plan, settings)
-    record["image"]["pixels"] = pixel_digest(task.frames)
+    record = record_of(job, plan)
+    record["image"]["pixels"] = pixel_digest(inputs.frames)
     record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
-    record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in frames]
+    record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in inputs.frames]
     record["intensity"]["warnings"] += few_objects(record["instances"], plan.result_shape[-2:])
-    record["likeness"] = compare_result(task, labels, foreground, embedding).to_dict()
+    record["likeness"] = compare_result(job, labels, foreground, embedding).to_dict()
     seconds["all"] = time.perf_counter() - started  # without writing, which comes after the record
     record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
-    scale, units = spacing(picture, axes)
-    result = Segmentation(
-        labels=labels,
-        embedding=embedding,
-        foreground=foreground,
-        plan=plan,
-        record=record,
-        axes=axes,
-        scale=scale,
-        units=units,
-        image=picture,
-    )
-    if out is not None:
+    result = _segmentation(job, plan, record, labels=labels, embedding=embedding, foreground=foreground)
+    if job.out is not None:
         yield Stage(done=0, total=0, text="writing")
-        result.save(out, overwrite=overwrite)
+        result.save(job.out, overwrite=overwrite)
     return result
 
 
-def out_of_core(task: Task, settings: SegmentSettings, out: str | Path | None) -> bool:
-    """Whether a run goes from disk to disk: on request, because it began so, or because its result would not fit in memory.
-
-    A run that has to and has no place to write is refused by `segment`.
-    """
-    if settings.out_of_core is not None:
-        return settings.out_of_core
-    began = out is not None and work_path(out).exists()
-    free = free_memory()
-    too_large = bool(free) and bytes_in_memory(task, embedding=settings.keep_embedding is not False) > 0.6 * free
-    return began or too_large or bool(settings.workers) or settings.cluster is not None
-
-
-def _without_place(task: Task, settings: SegmentSettings) -> SettingsError:
-    needed, free = bytes_in_memory(task, embedding=settings.keep_embedding is not False), free_memory()
-    asked = settings.out_of_core or settings.workers or settings.cluster
-    why = "was asked for" if asked else f"is needed (the result takes {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free)"
-    return SettingsError(f"a run out of core {why} and has no place to write; name a store (out, or --out).")
-
-
-def _out_of_core_steps(
-    task: Task, settings: SegmentSettings, out: str | Path, overwrite: bool
-) -> Generator[Event, None, Segmentation]:
-    stored, plan = yield from large_steps(task, settings, out, overwrite=overwrite)
+def _segmentation(job: Job, plan: TilePlan, record: dict[str, Any], **parts: Any) -> Segmentation:
+    scale, units = job.spacing()
+    empty: dict[str, Any] = {"embedding": None, "foreground": None}
+    path = None if job.out is None else Path(job.out)
     return Segmentation(
-        labels=stored.labels,
-        embedding=None,
-        foreground=None,
+        path=path,
+        **{**empty, **parts},
         plan=plan,
-        record=stored.record,
-        axes=stored.axes,
-        scale=stored.scale,
-        units=stored.units,
-        image=task.image,
-        stored=stored,
+        record=record,
+        axes=job.axes,
+        scale=scale,
+        units=units,
+        image=job.opened.image,
     )

@@ -1,0 +1,354 @@
+"""`decide`: the one place that decides what a run will do, from shapes alone unless the pixels lie in memory anyway."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_shiftseg.errors import ComplianceError, DeviceError, ImageError, SettingsError
+from napari_shiftseg.geometry import (
+    METHODS,
+    Judgement,
+    Lattice,
+    StreamPlan,
+    TilePlan,
+    UNetSpec,
+    Violation,
+    judge,
+    plan_tiles,
+)
+from napari_shiftseg.instances import LabelSettings
+from napari_shiftseg.instances.label import check_embedding
+from napari_shiftseg.io import Frame, Image, WorkFolder, load_model, read_image, to_plain, work_path
+from napari_shiftseg.network import (
+    Device,
+    Model,
+    ModelRecord,
+    choose_device,
+    choose_dtype,
+    choose_stream,
+    free_memory,
+)
+from napari_shiftseg.segmentation.intensity import check_intensity
+from napari_shiftseg.segmentation.job import ImageFacts, Inputs, Job, ModelFacts, gather
+from napari_shiftseg.segmentation.layout import (
+    BASE,
+    PER_PIXEL,
+    Layout,
+    byte_text,
+    clustering_bytes,
+    clustering_threads,
+    lay_out,
+)
+from napari_shiftseg.segmentation.settings import SegmentSettings, Status
+from napari_shiftseg.views import in_memory
+
+__all__ = ["chunk_budget", "decide", "pass_bytes", "pixel_digest", "plan_image", "promises", "status"]
+
+# Memory that a run out of core takes when nothing is said: half of what is free, but no more than this.
+_DEFAULT_MEMORY = 4 << 30
+# Share of the free memory that a result may take.
+_SHARE = 0.6
+# Decoded chunks that a run in memory keeps, since tiles overlap, bytes.
+_CHUNK_BUDGET = 256 << 20
+
+_TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
+
+
+def decide(
+    image: Any,
+    model: Model | str | Path,
+    settings: SegmentSettings | None = None,
+    out: str | Path | None = None,
+    device: str | Device | None = None,
+    *,
+    refuse: bool = True,
+) -> Job:
+    """Decide all that a run of `segment` will do.
+
+    Parameters
+    ----------
+    image, model, settings, out
+        As in `segment`.
+    device : str or Device, optional
+        Instead of `settings.device`: a device that is known already.
+    refuse : bool
+        Raise where a rule is broken that was not allowed to be, or a run out of core has no place to write. Without it the job
+        comes back all the same, for who shows it: `Job.broken` and `Job.out` say what is wrong.
+
+    Returns
+    -------
+    Job
+        Its `intensity` and `likeness` are those of the pixels, which `look` reads; pixels on a disk are not touched here.
+
+    Raises
+    ------
+    ComplianceError
+        If a rule is broken and not allowed; `.violations` lists them.
+    ShiftsegError
+        For images, models, devices and settings that cannot work.
+
+    >>> from napari_shiftseg import synthetic
+    >>> job = decide(synthetic.disks((700, 500), 40, 12).image, "nuclei", SegmentSettings(write=256, device="cpu"))
+    >>> job.method, job.plan.counts, job.large
+    ('tiles', (3, 2), False)
+    """
+    settings = settings or SegmentSettings()
+    if settings.method not in METHODS:
+        raise SettingsError(f"method is {settings.method!r}; give {', '.join(map(repr, METHODS))}.")
+    check_intensity(settings)
+    chosen = model if isinstance(model, Model) else load_model(model)
+    picture = _as_image(image, chosen.lattice)
+    channels = picture.channels_for(chosen.lattice.in_channels, settings.channels)
+    inputs = gather(picture, chosen, channels)
+    where = device if isinstance(device, Device) else choose_device(device or settings.device)
+    choose_dtype(settings.dtype, where)
+    record = chosen.record
+    plan = plan_image(chosen.lattice, inputs.frames[0].view.shape[1:], settings, where, record)
+    judged = judge(plan, record)
+    broken = judged.violations
+    if broken and refuse and not settings.allow_noncompliant:
+        raise ComplianceError(" ".join(v.message for v in broken), violations=broken)
+    clustering = _label_settings(chosen, settings)
+    check_embedding(plan.result_shape, None, clustering)
+    needs, free = _needs_in_memory(inputs, plan, clustering, settings, where), free_memory()
+    began = out is not None and work_path(out).exists()
+    layout, stream = None, None
+    reason = _too_large(settings, needs, free)
+    asked = bool(settings.out_of_core or settings.workers or settings.cluster)
+    if asked or (settings.out_of_core is None and (began or reason)):
+        if out is None and refuse:
+            why = "was asked for" if asked else f"is needed ({reason})"
+            raise SettingsError(f"a run out of core {why} and has no place to write; name a store with --out (in Python: out).")
+        layout = _blocks(inputs, plan, clustering, settings, where, out)
+        plan, needs = layout.tiles, layout.memory
+    else:
+        stream = _stream(inputs, plan, settings, where)
+        if stream is not None:
+            needs = {**needs, "network": stream.peak_bytes}
+    return Job(
+        image=ImageFacts(
+            name=picture.name,
+            source=str(Path(picture.source).absolute()) if Path(picture.source).exists() else picture.source,
+            scene=picture.scene,
+            axes=picture.axes,
+            shape=tuple(map(int, picture.data.shape)),
+            dtype=str(np.dtype(picture.data.dtype)),
+            scale=tuple(map(float, picture.scale)),
+            units=picture.units,
+            translation=tuple(map(float, picture.translation)),
+        ),
+        model=ModelFacts(name=chosen.name, source=chosen.source, sha256=chosen.hash),
+        settings=settings,
+        channels=channels,
+        device=where,
+        dtype=settings.dtype,
+        why="",
+        plan=plan,
+        stream=stream,
+        layout=layout,
+        clustering=clustering,
+        broken=broken,
+        status=status(broken, record),
+        promises=promises(judged, record),
+        needs=needs,
+        free=free,
+        disk=0 if layout is None else layout.disk,
+        reason="" if layout is None or asked else reason,
+        out=None if out is None else str(out),
+        inputs=inputs,
+    )
+
+
+def plan_image(
+    lattice: Lattice | UNetSpec,
+    shape: Sequence[int],
+    settings: SegmentSettings,
+    device: Device | None = None,
+    trained: ModelRecord | None = None,
+) -> TilePlan:
+    """The tiles of a frame of spatial shape `shape`, pixels, for a network that was so trained."""
+    memory = pass_bytes(settings, device)
+    allow = settings.allow_noncompliant
+    plan = plan_tiles(lattice, shape, settings.write, allow_noncompliant=allow, memory=memory, trained=trained)
+    return plan.canonical() if settings.deterministic else plan
+
+
+def pass_bytes(settings: SegmentSettings, device: Device | None = None) -> int | None:
+    """Bytes that one pass of the network may take; None where nothing bounds it."""
+    if settings.memory is not None:
+        # of a GPU, its own memory is meant; and what is less than Python takes can only mean a pass
+        bound = device is None or device.kind == "cpu"
+        return (settings.memory - BASE) // 2 if bound and settings.memory > 2 * BASE else settings.memory
+    if device is not None and device.free:
+        # the estimate leaves out what the libraries themselves take
+        return device.free // (2 if device.kind == "cuda" else 8)
+    return None
+
+
+def status(broken: Sequence[Violation], record: ModelRecord | None) -> Status:
+    """What can be promised of a result.
+
+    "tile-exact": it equals the whole-image result; "compliant": every output function that ran was trained, and every pair of
+    neighbours under one loss. A compliant result is tile-exact, too, unless the tiles of a padded network stand alone as in
+    its training: `promises` says both.
+    """
+    if any(v.rule in _TILE_RULES for v in broken):
+        return "non-compliant"
+    return "compliant" if record is not None and not broken else "tile-exact"
+
+
+def promises(judged: Judgement, record: ModelRecord | None) -> dict[str, Any]:
+    """The two promises apart, and the counts behind the second, as JSON values.
+
+    Returns
+    -------
+    dict
+        "tile_exact": whether the result equals that of one pass; "as_trained": whether all that ran was trained under one loss
+        (None: not known); "functions", "pairs": how many were, and of how many (None: not known).
+    """
+    count = judged.coverage
+    as_trained = None if record is None else count is not None and count.complete and not judged.violations
+    return {
+        "tile_exact": judged.tile_exact,
+        "as_trained": as_trained,
+        **({"functions": None, "pairs": None} if count is None else count.to_dict()),
+    }
+
+
+def pixel_digest(frames: Sequence[Frame]) -> str:
+    """Hash of small patches over the first and the last frame: an image that changed is not taken for the same."""
+    digest = hashlib.sha256()
+    for frame in (frames[0], frames[-1]):
+        shape = frame.view.shape
+        for share in np.linspace(0, 1, 5):
+            corner = [int(share * max(0, n - 16)) for n in shape[1:]]
+            digest.update(frame.view[(slice(None), *(slice(at, at + 16) for at in corner))].tobytes())
+    return digest.hexdigest()
+
+
+# -- image, channels, clustering --------------------------------------------------------------------------------------
+
+
+def _as_image(image: Any, lattice: Lattice) -> Image:
+    if isinstance(image, Image):
+        return image
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if not hasattr(image, "shape"):
+        raise ImageError(f"a {type(image).__name__} was given as the image; give a path, an Image or an array.")
+    spatial = "zyx"[-lattice.ndim :]
+    # channels first is this library's order; an array with the network's axes and nothing else needs no guess
+    if len(image.shape) == lattice.ndim + 1 and image.shape[0] == lattice.in_channels:
+        return Image.from_array(image, axes="c" + spatial)
+    if len(image.shape) == lattice.ndim:
+        return Image.from_array(image, axes=spatial)
+    return Image.from_array(image)
+
+
+def _label_settings(model: Model, settings: SegmentSettings) -> LabelSettings:
+    base = LabelSettings(coordinates=model.embedding.meaning == "offset")
+    if model.record is not None:
+        base = replace(base, **asdict(model.record.clustering))
+    wishes: dict[str, Any] = {"bandwidth": settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
+    return replace(base, **{name: value for name, value in wishes.items() if value is not None})
+
+
+# -- memory, blocks, stream -------------------------------------------------------------------------------------------
+
+
+def _needs_in_memory(
+    inputs: Inputs, plan: TilePlan, clustering: LabelSettings, settings: SegmentSettings, device: Device
+) -> dict[str, int]:
+    """Bytes by purpose of a run that keeps all of its result in memory."""
+    model, image = inputs.model, inputs.image
+    pixels, frames = prod(plan.result_shape), len(inputs.frames)
+    kept = 4 + 4 * ("foreground" in model.outputs) + 4 * model.embedding.count * (settings.keep_embedding is not False)
+    there = in_memory(image.data) or inputs.reader is None
+    size = prod(image.data.shape) * np.dtype(image.data.dtype).itemsize
+    return {
+        "base": BASE,
+        "image": size if there else min(size, chunk_budget(settings)),
+        "network": int(plan.lattice.peak_bytes(plan.read)) if device.kind == "cpu" else 0,
+        "clustering": clustering_threads(device) * clustering_bytes(clustering, model),
+        "result": pixels * frames * kept,
+        # the frame in work has an embedding in any case
+        "frame": pixels * (4 * model.embedding.count + PER_PIXEL),
+    }
+
+
+def chunk_budget(settings: SegmentSettings) -> int:
+    """Bytes of decoded chunks that a run in memory keeps, since tiles overlap."""
+    return _CHUNK_BUDGET if settings.memory is None else min(_CHUNK_BUDGET, settings.memory // 8)
+
+
+def _too_large(settings: SegmentSettings, needs: dict[str, int], free: int) -> str:
+    """Why a run does not fit in memory, as half a sentence; "" where it does."""
+    result, allowed = needs["result"] + needs["frame"], settings.memory
+    # less than Python takes can only mean a pass of the network
+    if allowed is not None and BASE < allowed < sum(needs.values()):
+        return f"in memory the run takes {byte_text(sum(needs.values()))}, {byte_text(allowed)} were allowed"
+    if free and result > _SHARE * free:
+        return f"the result takes {result / 1e9:.3g} GB in memory, {free / 1e9:.3g} GB are free"
+    return ""
+
+
+def _blocks(
+    inputs: Inputs,
+    plan: TilePlan,
+    clustering: LabelSettings,
+    settings: SegmentSettings,
+    device: Device,
+    out: str | Path | None,
+) -> Layout:
+    """The blocks of a run out of core, or those with which it began."""
+    if device.compiled:
+        raise DeviceError(
+            "OpenVINO keeps memory for each kind of tile, so a run out of core cannot say what it takes; use --device cpu."
+        )
+    layout = lay_out(
+        inputs,
+        plan,
+        clustering,
+        device=device,
+        memory=_memory_out_of_core(settings, device),
+        deterministic=settings.deterministic,
+        embedding=bool(settings.keep_embedding),
+        method=settings.method,
+    )
+    if out is None:
+        return layout
+    work = WorkFolder(out)
+    known = work.read_json("run.json")
+    # without a finished block nothing of an earlier run is left to go on with, and of another network nothing fits
+    if known is None or not (work.names("faces") or Path(out).exists()):
+        return layout
+    return layout.resumed(known) if known.get("spec") == to_plain(inputs.model.spec) else layout
+
+
+def _memory_out_of_core(settings: SegmentSettings, device: Device) -> int:
+    """Bytes that the run, or each of its workers, may take."""
+    if settings.memory is not None:
+        return settings.memory
+    free = device.free if device.kind == "cpu" else 0
+    share = free // (2 * max(1, settings.workers)) if free else _DEFAULT_MEMORY
+    return int(min(_DEFAULT_MEMORY, max(share, 1 << 30)))
+
+
+def _stream(inputs: Inputs, plan: TilePlan, settings: SegmentSettings, device: Device) -> StreamPlan | None:
+    """The stream that runs over whole frames, or None where tiles do."""
+    return choose_stream(
+        inputs.model.module,
+        plan,
+        settings.method,
+        device,
+        memory=None if settings.memory is None else pass_bytes(settings, device),
+        deterministic=settings.deterministic,
+        images=[frame.view for frame in inputs.frames],
+    )

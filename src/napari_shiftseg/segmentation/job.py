@@ -1,0 +1,363 @@
+"""`Job`: all that a run will do, decided before its first pass; printed, kept in the record, sent to workers, run again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from napari_shiftseg.errors import ImageError, ModelError, SettingsError
+from napari_shiftseg.geometry import StreamPlan, TilePlan, Violation, plan_again, plan_stream
+from napari_shiftseg.instances import LabelSettings
+from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, from_plain, load_model, read_image, to_plain
+from napari_shiftseg.network import Device, Limits, Model
+from napari_shiftseg.segmentation.intensity import Intensity
+from napari_shiftseg.segmentation.layout import Layout, byte_text
+from napari_shiftseg.segmentation.settings import SegmentSettings, Status
+
+__all__ = ["ImageFacts", "Inputs", "Job", "ModelFacts", "gather", "open_job", "translation_of"]
+
+_VERSION = 1
+# Decoded chunks that are kept while the image is looked at, bytes; a run sets its own.
+_CHUNK_BUDGET = 32 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What a job knows of its image without reading a pixel; fields as of `io.Image`."""
+
+    name: str
+    source: str
+    scene: int | None
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: tuple[float, ...]
+    units: tuple[str | None, ...]
+    translation: tuple[float, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Pixels, channels or frames per axis."""
+        return dict(zip(self.axes, self.shape, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a job knows of its model.
+
+    Attributes
+    ----------
+    name, source : str
+        Short name; and that of a bundled model, or the path of its file, or "" for one that was never saved.
+    sha256 : str
+        Of the file.
+    """
+
+    name: str
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inputs:
+    """Model and image of a job, opened."""
+
+    model: Model
+    image: Image
+    frames: Sequence[Frame]
+    reader: ChunkReader | None
+
+    def logged(self, source: Any, channels: tuple[int, ...] | None) -> Sequence[Frame]:
+        """The frames of another source of pixels that stands for the image."""
+        return replace(self.image, data=source).frames(self.model.lattice.ndim, channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a run will do.
+
+    Attributes
+    ----------
+    image : ImageFacts
+    model : ModelFacts
+    settings : SegmentSettings
+        The wish.
+    channels : tuple of int or None
+        Of the image, that the network gets; None for all.
+    device : Device
+    dtype, why : str
+        Number format of the convolutions, and why it was chosen.
+    plan : TilePlan
+        Tiles of a frame.
+    stream : StreamPlan or None
+        Columns and strips, where the network runs as a stream over whole frames.
+    layout : Layout or None
+        Blocks of a run out of core; None in memory.
+    clustering : LabelSettings
+    broken : tuple of Violation
+    status : {"compliant", "tile-exact", "non-compliant"}
+    promises : dict
+        The two promises apart, and the counts behind the second.
+    needs : dict
+        Bytes of main memory by purpose, as estimated.
+    free, disk : int
+        Bytes of main memory that were free (0: not known), and that the run may write out of core.
+    reason : str
+        Why the run goes out of core though nobody asked for it; "" where that is not so.
+    out : str or None
+        Store that it writes.
+    intensity : Intensity or None
+        Which intensities become 0 and 1; None until the pixels were looked at.
+    likeness : str
+        What is to be said of the image before a run; "" until the pixels were looked at.
+    inputs : Inputs or None
+        Model and image; None for a job that was loaded, until `open_job`.
+    """
+
+    image: ImageFacts
+    model: ModelFacts
+    settings: SegmentSettings
+    channels: tuple[int, ...] | None
+    device: Device
+    dtype: str
+    why: str
+    plan: TilePlan
+    stream: StreamPlan | None
+    layout: Layout | None
+    clustering: LabelSettings
+    broken: tuple[Violation, ...]
+    status: Status
+    promises: dict[str, Any]
+    needs: dict[str, int]
+    free: int
+    disk: int
+    reason: str
+    out: str | None
+    intensity: Intensity | None = None
+    likeness: str = ""
+    inputs: Inputs | None = field(default=None, compare=False, repr=False)
+
+    # -- in words -----------------------------------------------------------------------------------------------------
+
+    @property
+    def method(self) -> Literal["tiles", "stream"]:
+        """How the network runs."""
+        streamed = self.stream is not None or (self.layout is not None and self.layout.stream is not None)
+        return "stream" if streamed else "tiles"
+
+    @property
+    def memory(self) -> int:
+        """Bytes of main memory that the run may take, as estimated."""
+        return sum(self.needs.values())
+
+    @property
+    def large(self) -> bool:
+        """Whether the run goes out of core, block by block from disk to disk."""
+        return self.layout is not None
+
+    @property
+    def axes(self) -> str:
+        """Axes of the labels."""
+        return self._loops() + "zyx"[-self.plan.lattice.ndim :]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Sizes of the axes that are looped over."""
+        return tuple(self.image.sizes[axis] for axis in self._loops())
+
+    @property
+    def frames(self) -> int:
+        """How many frames are run over."""
+        return prod(self.lengths)
+
+    def _loops(self) -> str:
+        ndim = self.plan.lattice.ndim
+        return "".join(axis for axis in "tz" if axis in self.image.axes and (axis == "t" or ndim == 2))
+
+    def describe_plan(self) -> str:
+        """What runs, in words: the stream, or the tiles."""
+        return (self.stream or self.plan).describe()
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Name and text of each line of `describe`."""
+        precision = self.dtype + f" ({self.why})" * bool(self.why)
+        found = [("plan", self.describe_plan()), ("device", f"{self.device.describe()}; {precision}")]
+        if self.layout is not None:
+            found.append(("blocks", self.layout.describe()))
+        free = f" of {byte_text(self.free)} free" * bool(self.free)
+        found.append(("memory", f"up to {byte_text(self.memory)}{free}"))
+        if self.likeness:
+            found.append(("likeness", f"{self.likeness} (the image alone)"))
+        return found
+
+    def describe(self) -> str:
+        """The job in words, a line for each thing that was decided."""
+        lines = [("image", f"{self.image.name}: {' x '.join(map(str, self.image.shape))} ({self.image.axes})")]
+        lines += [("model", self.model.name), *self.lines(), ("status", self.status)]
+        return "\n".join(f"{name:9} {text}" for name, text in lines)
+
+    # -- places -------------------------------------------------------------------------------------------------------
+
+    def spacing(self) -> tuple[tuple[float, ...], tuple[str | None, ...]]:
+        """Step and unit on each axis of the labels."""
+        at = [self.image.axes.index(axis) for axis in self.axes]
+        return tuple(self.image.scale[k] for k in at), tuple(self.image.units[k] for k in at)
+
+    def limits(self, frame: int) -> Limits:
+        """Intensities that become 0 and 1 in a frame."""
+        assert self.intensity is not None, "the pixels were not looked at"
+        return self.intensity.of(frame)
+
+    @property
+    def opened(self) -> Inputs:
+        """Model and image.
+
+        Raises
+        ------
+        SettingsError
+            If the job was loaded and not opened.
+        """
+        if self.inputs is None:
+            raise SettingsError("the job was loaded without its image and model; open it with open_job.")
+        return self.inputs
+
+    # -- JSON ---------------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The job as JSON values, without model and pixels."""
+        tiles = self.plan.to_dict()
+        names = ("dtype", "why", "status", "promises", "needs", "free", "disk", "reason", "out", "likeness")
+        device = self.device
+        values = {
+            "version": _VERSION,
+            "image": asdict(self.image),
+            "model": asdict(self.model),
+            "settings": asdict(self.settings),
+            "channels": self.channels,
+            "device": {
+                "kind": device.kind,
+                "name": device.name,
+                "where": str(device.torch_device),
+                "free": device.free,
+                "compiled": device.compiled,
+            },
+            "plan": {
+                **{name: tiles[name] for name in ("image_shape", "write", "border", "zeros", "lattice")},
+                "automatic": self.plan.automatic,
+            },
+            "stream": None if self.stream is None else {"strip": self.stream.strip, "width": self.stream.width},
+            "blocks": None if self.layout is None else self.layout.to_dict(),
+            "clustering": asdict(self.clustering),
+            "broken": [asdict(violation) for violation in self.broken],
+            "intensity": None if self.intensity is None else asdict(self.intensity),
+            **{name: getattr(self, name) for name in names},
+        }
+        plain: dict[str, Any] = to_plain(values, what="the job")
+        return plain
+
+    def to_json(self) -> str:
+        """The job as JSON; `from_json` gives an equal one back."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Job:
+        """A job from JSON values, without model and image: `open_job` adds them.
+
+        Raises
+        ------
+        SettingsError
+            If they are no job, or one of another version of the package.
+        """
+        if not isinstance(values, Mapping) or values.get("version") != _VERSION:
+            raise SettingsError("that is no job, or one of another version of napari-shiftseg; segment the image anew.")
+        try:
+            known = {name: value for name, value in values.items() if name != "version"}
+            device = dict(known.pop("device"))
+            tiles = dict(known.pop("plan"))
+            plan = replace(plan_again(None, tiles), automatic=tiles["automatic"])
+            channels = known.pop("channels")
+            stream, blocks, intensity = known.pop("stream"), known.pop("blocks"), known.pop("intensity")
+            return cls(
+                image=from_plain(ImageFacts, known.pop("image")),
+                model=from_plain(ModelFacts, known.pop("model")),
+                settings=from_plain(SegmentSettings, known.pop("settings")),
+                channels=None if channels is None else tuple(channels),
+                device=Device(torch_device=torch.device(device.pop("where")), **device),
+                plan=plan,
+                stream=None if stream is None else plan_stream(plan, **{**stream, "width": tuple(stream["width"])}),
+                layout=None if blocks is None else Layout.from_dict(blocks, plan),
+                clustering=from_plain(LabelSettings, known.pop("clustering")),
+                broken=from_plain(tuple[Violation, ...], known.pop("broken")),
+                intensity=None if intensity is None else from_plain(Intensity, intensity),
+                **known,
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            reason = " ".join(str(exc).split())[:200]
+            raise SettingsError(f"the job is damaged ({reason}); segment the image anew.") from exc
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """A job that `to_json` wrote; errors as of `from_dict`."""
+        try:
+            return cls.from_dict(json.loads(text))
+        except json.JSONDecodeError as exc:
+            raise SettingsError("the job is no JSON; segment the image anew.") from exc
+
+
+def translation_of(image: Image, axes: str) -> tuple[float, ...]:
+    """Place of the first pixel on each of the axes, () where nothing says."""
+    return tuple(image.translation[image.axes.index(axis)] for axis in axes) if image.translation else ()
+
+
+def gather(image: Image, model: Model, channels: tuple[int, ...] | None, budget: int = _CHUNK_BUDGET) -> Inputs:
+    """Model and image, with the frames that the network sees."""
+    # tiles overlap, so a chunk on disk is asked for many times
+    reader = ChunkReader(image.data, budget) if chunks_of(image.data) is not None else None
+    source = image if reader is None else replace(image, data=reader)
+    return Inputs(model=model, image=image, frames=source.frames(model.lattice.ndim, channels), reader=reader)
+
+
+def open_job(job: Job, image: Image | None = None, model: Model | None = None) -> Job:
+    """A job that was loaded, with its model and image.
+
+    Parameters
+    ----------
+    job : Job
+    image : Image, optional
+        The image, where it is open already; by default its file is opened.
+    model : Model, optional
+        As for the image.
+
+    Raises
+    ------
+    ImageError, ModelError
+        If they are not there any more, or have changed.
+    """
+    facts = job.image
+    if model is None:
+        if not job.model.source:
+            raise ModelError(f"the model {job.model.name} of the run was in memory alone; give the model.")
+        model = load_model(job.model.source)
+        if model.hash != job.model.sha256:
+            raise ModelError(
+                f"the model {job.model.source} has changed since (SHA-256 {model.hash[:12]}, then {job.model.sha256[:12]}); "
+                "give the model of the run."
+            )
+    if image is None:
+        if not Path(facts.source).exists():
+            raise ImageError(f"the image of the run, {facts.source}, is not there; give the image.")
+        image = read_image(facts.source, scene=facts.scene)
+    found = (tuple(image.data.shape), str(image.data.dtype))
+    if found != (facts.shape, facts.dtype):
+        raise ImageError(
+            f"{image.source} has shape {found[0]} and type {found[1]}, where the image of the run has shape {facts.shape} and "
+            f"type {facts.dtype}; give that image."
+        )
+    image = replace(image, axes=facts.axes, scale=facts.scale, units=facts.units, translation=facts.translation, assumed="")
+    return replace(job, inputs=gather(image, model, job.channels))
