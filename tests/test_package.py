@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -163,3 +164,10 @@ def test_large_pages_are_asked_for_unless_the_user_has_decided(before, after):
     code = "import napari_shiftseg, os; print(os.environ['THP_MEM_ALLOC_ENABLE'])"
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == after
+
+
+def test_functions_of_the_public_contract_have_an_example():
+    needs_training_or_a_model = {"discriminative_loss", "train", "predict", "segment"}  # pages show those
+    named = [getattr(module, name) for module in (napari_shiftseg, napari_shiftseg.synthetic) for name in module.__all__]
+    bare = {one.__name__ for one in named if inspect.isfunction(one) and ">>>" not in (inspect.getdoc(one) or "")}
+    assert bare <= needs_training_or_a_model

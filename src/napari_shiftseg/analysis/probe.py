@@ -110,6 +110,11 @@ def probe_period(
     OutOfMemoryError
 
     Source: Rumberger et al. 2021, Definitions 1 and 2, Lemma 1.
+
+    >>> pooled = torch.nn.Sequential(torch.nn.MaxPool1d(2), torch.nn.Upsample(scale_factor=2))
+    >>> found = probe_period(pooled, ndim=1)
+    >>> found.period, found.margin, found.distinct
+    ((2,), (0,), 1)
     """
     steps = probe_steps(module_or_model, ndim=ndim, channels=channels, size=size, shifts=shifts, seed=seed, spec=spec)
     return drain(steps, on_event)

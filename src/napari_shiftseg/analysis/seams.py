@@ -196,6 +196,13 @@ def seam_report(
     Each segment of a seam is compared with lines in the same strip of the image, so both meet the same mix of objects and
     background. Lines one period away join the same two output functions, so the period grid of a network is not taken for
     a seam. The interval is bootstrapped over segments and over whole lines, and the wider one is reported.
+
+    >>> from napari_shiftseg import UNetSpec, plan_tiles
+    >>> plan = plan_tiles(UNetSpec(levels=1), (256, 256), write=16)
+    >>> embedding = np.arange(256.0) + 2 * (np.arange(256) // 16) + np.zeros((1, 256, 1))  # three times as steep at a seam
+    >>> report = seam_report(embedding, plan)
+    >>> report.ratio, report.exposed
+    (3.0, True)
     """
     if embedding is None and labels is None:
         raise SettingsError("neither embedding nor labels were given; give at least one.")

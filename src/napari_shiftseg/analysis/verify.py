@@ -120,6 +120,12 @@ def verify_tiling(
     -----
     The single pass has the phase of the plan's first tile and the tiles' own context, so a rule that is broken by tiles among
     each other shows, and nothing else does. The paper: stitched tiles of n * f^l px equal the whole image's output.
+
+    >>> from napari_shiftseg import UNetSpec, plan_tiles
+    >>> spec = UNetSpec(ndim=1, levels=2, features=2)
+    >>> check = verify_tiling(UNet(spec), np.linspace(0, 1, 100, dtype=np.float32), plan_tiles(spec, (100,), write=16))
+    >>> check.ok, check.compared, check.whole
+    (True, 7, True)
     """
     steps = verify_steps(
         model, image, plan,

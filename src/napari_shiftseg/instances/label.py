@@ -71,6 +71,10 @@ def label_instances(
     Notes
     -----
     Windows lie at multiples of their edge from pixel 0 whatever the tile plan was, so labels depend on the embedding alone.
+
+    >>> embedding = np.repeat([0.0, 3.0, 0.0], 5)[None, None] * np.ones((1, 4, 1))  # equal codes apart are two instances
+    >>> label_instances(embedding, bandwidth=0.5)[0].tolist()
+    [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3]
     """
     if bandwidth is not None:
         wishes["bandwidth"] = bandwidth

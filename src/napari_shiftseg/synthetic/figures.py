@@ -47,6 +47,9 @@ def presets() -> dict[str, Preset]:
     """All presets by name, those of the paper's figures first.
 
     Source: Rumberger et al. 2021, Fig. 2 to 7, and the sizes of its public notebooks.
+
+    >>> ", ".join(list(presets())[:4])
+    'fig1, fig2a, fig2b, fig2c'
     """
     return {preset.name: preset for preset in (*_figures(), *_variations())}
 

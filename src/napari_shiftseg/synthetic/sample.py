@@ -59,6 +59,9 @@ def make(recipe: Recipe | Mapping[str, object]) -> Synthetic:
     ------
     SettingsError
         If the recipe cannot be drawn.
+
+    >>> make({"kind": "constant", "shape": (2, 3), "value": 0.5}).image.tolist()
+    [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
     """
     if isinstance(recipe, Mapping):
         recipe = recipe_from(recipe)
@@ -197,6 +200,10 @@ def constant(shape: Sequence[int], *, value: float = 1.0, light: float = 0.0, no
         If a value is out of range.
 
     Source: Rumberger et al. 2021, Fig. 4 and 5.
+
+    >>> constant((2, 3)).labels
+    array([[1, 2, 3],
+           [4, 5, 6]], dtype=int32)
     """
     edges = shape_tuple(shape)
     return make(
@@ -264,6 +271,9 @@ def blobs(
     ------
     SettingsError
         If a value is out of range, or the blobs do not find room.
+
+    >>> int(blobs((96, 96), 12, touching=0.5, seed=1).labels.max())
+    12
     """
     return make(
         BlobRecipe(
