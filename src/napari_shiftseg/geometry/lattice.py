@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from math import isfinite, prod
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
@@ -22,16 +23,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Activation",
     "AxisPlan",
+    "ImageAxis",
     "Lattice",
     "Meaning",
     "Output",
-    "alone_axis",
     "channel_count",
-    "computed_size",
-    "context",
-    "halo",
     "named_outputs",
-    "plan_axis",
 ]
 
 Activation = Literal["linear", "sigmoid"]
@@ -191,6 +188,11 @@ class Lattice:
             raise SizeError(f"{len(values)} sizes were given for {self.ndim} axes; give {self.ndim}.")
         return tuple(values)
 
+    @property
+    def halo(self) -> tuple[int, ...]:
+        """Context of a zero-padded tile per axis: whole periods that cover all that a pixel sees."""
+        return tuple(-(-reach // period) * period for reach, period in zip(self.reach, self.period, strict=True))
+
     def sees(self, axis: int, pixel: int) -> tuple[int, int]:
         """First and last input pixel that output pixel `pixel` of a padded network may depend on, along an axis."""
         if self.spec is not None:
@@ -246,168 +248,150 @@ class AxisPlan:
     windows: tuple[tuple[slice, slice, slice], ...]
 
 
-def computed_size(lattice: Lattice, axis: int, size: int, border: str, zeros: Zeros = "image") -> int:
-    """Pixels that are computed along an axis: whole periods.
+@dataclass(frozen=True, kw_only=True)
+class ImageAxis:
+    """One axis of an image that a network runs along.
 
-    Raises
-    ------
-    TilingError
-        If the image is too small for one period without reflection.
-    """
-    period = lattice.period[axis]
-    if border == "reflect" or (lattice.padding == "zero" and zeros == "image"):
-        return -(-size // period) * period
-    if lattice.padding == "zero":
-        least = 2 * halo(lattice, axis) + period
-        if size < least:
-            raise _too_small(axis, size, least)
-        return (size - least) // period * period + period
-    periods = (size - lattice.margin[axis]) // period
-    while periods > 0 and lattice.input_size(periods * period, axis) > size:
-        periods -= 1
-    if periods < 1:
-        raise _too_small(axis, size, lattice.input_size(period, axis))
-    return periods * period
-
-
-def _too_small(axis: int, size: int, least: int) -> TilingError:
-    return TilingError(
-        f"axis {axis} of the image has {size} px; without reflection the network needs {least} px: "
-        f"use border='reflect' or a larger image.",
-        nearest=(least,),
-    )
-
-
-def context(lattice: Lattice, axis: int) -> int:
-    """Pixels that a tile reads beyond each side of what it writes."""
-    return halo(lattice, axis) if lattice.padding == "zero" else lattice.margin[axis] // 2
-
-
-def halo(lattice: Lattice, axis: int) -> int:
-    """Context of a zero-padded tile: whole periods that cover all that a pixel sees."""
-    period = lattice.period[axis]
-    return -(-lattice.reach[axis] // period) * period
-
-
-def plan_axis(
-    lattice: Lattice,
-    axis: int,
-    size: int,
-    domain: int,
-    write: int,
-    border: str,
-    part: slice | None = None,
-    *,
-    zeros: Zeros = "image",
-) -> AxisPlan:
-    """Windows along an axis; of a part that starts on the lattice only its own, counted from its start.
-
-    Parameters
+    Attributes
     ----------
     lattice : Lattice
     axis : int
-    size, domain : int
-        Pixels of the image, and those of them that are computed (`computed_size`).
-    write : int
-        Output edge pasted per tile, pixels.
+        Its number.
+    size : int
+        Of the image, pixels.
     border : {"reflect", "valid"}
-    part : slice, optional
-        Result pixels that are wanted; all by default.
-    zeros : {"nowhere", "image"}
-        Where a zero-padded network meets zeros.
-
-    Source: Rumberger et al. 2021, section 3.2.
+    zeros : {"nowhere", "image", "tile"}
+        Where a network that pads meets zeros.
     """
-    if lattice.padding == "zero" and zeros == "image":
-        return _plan_zero_axis(lattice, axis, size, domain, write, part)
-    if lattice.padding == "zero":
-        return _plan_reflected_axis(lattice, axis, size, domain, write, border, part)
-    read = lattice.input_size(write, axis)
-    natural = lattice.output_size(read, axis)
-    # the crop is constant, else tiles differ in phase (section 3.2)
-    crop = (natural - write) // 2
-    on_lattice = write % lattice.period[axis] == 0
-    if border == "valid" and not on_lattice:
-        domain = size - lattice.margin[axis] - 2 * crop  # naive tiling goes on as long as its tiles fit
-    before = lattice.margin[axis] // 2 + crop if border == "reflect" else 0
-    stop = size if border == "reflect" else domain
-    begin = 0
-    if part is not None:
-        period = lattice.period[axis]
-        begin, stop = part.start, part.stop
-        domain = min(domain, begin + -(-(stop - begin) // period) * period)
-    windows, reach = [], 0
-    for start in range(begin, domain, write):
-        # the last tile moves back by whole periods, so that it does not read beyond what the image needs
-        back = max(0, start + write - domain) if on_lattice else 0
-        first = start - back
-        end = min(start + write, stop)
-        if end <= start:
-            continue
-        windows.append(
-            (slice(first, first + read), slice(crop + back, crop + back + end - start), slice(start - begin, end - begin))
+
+    lattice: Lattice
+    axis: int
+    size: int
+    border: Literal["reflect", "valid"]
+    zeros: Zeros
+
+    @property
+    def period(self) -> int:
+        """Of the lattice along the axis, pixels."""
+        return self.lattice.period[self.axis]
+
+    @cached_property
+    def computed(self) -> int:
+        """Pixels that are computed: whole periods.
+
+        Raises
+        ------
+        TilingError
+            If the image is too small for one period without reflection.
+        """
+        padded, period = self.lattice.padding == "zero", self.period
+        if self.border == "reflect" or (padded and self.zeros == "image"):
+            return -(-self.size // period) * period
+        if padded:
+            least = 2 * self._halo + period
+            if self.size < least:
+                raise self._too_small(least)
+            return (self.size - least) // period * period + period
+        periods = (self.size - self._margin) // period
+        while periods > 0 and self.lattice.input_size(periods * period, self.axis) > self.size:
+            periods -= 1
+        if periods < 1:
+            raise self._too_small(self.lattice.input_size(period, self.axis))
+        return periods * period
+
+    @property
+    def _margin(self) -> int:
+        return self.lattice.margin[self.axis]
+
+    @property
+    def _halo(self) -> int:
+        return self.lattice.halo[self.axis]
+
+    def _too_small(self, least: int) -> TilingError:
+        return TilingError(
+            f"axis {self.axis} of the image has {self.size} px; without reflection the network needs {least} px: "
+            f"use border='reflect' or a larger image.",
+            nearest=(least,),
         )
-        reach = max(reach, first + read)
-    after = max(0, reach - before - size)
-    if border == "valid" and not on_lattice:
-        windows = [w for w in windows if w[0].stop <= size and w[2].stop - w[2].start == write]
-        stop, after = windows[-1][2].stop, 0
-    return AxisPlan(
-        size=stop - begin,
-        origin=0 if border == "reflect" else lattice.margin[axis] // 2 + crop,
-        pad=(before, after),
-        windows=tuple(windows),
-    )
 
+    def planned(self, write: int, part: slice | None = None) -> AxisPlan:
+        """Windows of tiles that paste `write` pixels; of a part that starts on the lattice its own, counted from its start.
 
-def _plan_zero_axis(lattice: Lattice, axis: int, size: int, domain: int, write: int, part: slice | None) -> AxisPlan:
-    """Tiles of a zero-padded network: enough real context, and the image border where the whole image has it."""
-    around = halo(lattice, axis)
-    wanted = part or slice(0, size)
-    windows = []
-    for start in range(wanted.start, wanted.stop, write):
-        end = min(start + write, wanted.stop)
-        first = max(0, (start - around) // lattice.period[axis] * lattice.period[axis])
-        last = min(domain, -(-(end + around) // lattice.period[axis]) * lattice.period[axis])
-        write_window = slice(start - wanted.start, end - wanted.start)
-        windows.append((slice(first, last), slice(start - first, end - first), write_window))
-    return AxisPlan(size=wanted.stop - wanted.start, origin=0, pad=(0, domain - size), windows=tuple(windows))
+        Source: Rumberger et al. 2021, section 3.2.
+        """
+        if self.zeros == "tile":
+            return self._alone(write)
+        if self.lattice.padding == "zero":
+            return (self._with_zeros if self.zeros == "image" else self._reflected)(write, part)
+        return self._valid(write, part)
 
+    def _valid(self, write: int, part: slice | None) -> AxisPlan:
+        size, period, domain, reflect = self.size, self.period, self.computed, self.border == "reflect"
+        read = self.lattice.input_size(write, self.axis)
+        # the crop is constant, else tiles differ in phase (section 3.2)
+        crop = (self.lattice.output_size(read, self.axis) - write) // 2
+        on_lattice = write % period == 0
+        if not reflect and not on_lattice:
+            domain = size - self._margin - 2 * crop  # naive tiling goes on as long as its tiles fit
+        lost = self._margin // 2 + crop
+        begin, stop = 0, size if reflect else domain
+        if part is not None:
+            begin, stop = part.start, part.stop
+            domain = min(domain, begin + -(-(stop - begin) // period) * period)
+        windows, reach = [], 0
+        for start in range(begin, domain, write):
+            # the last tile moves back by whole periods, so that it does not read beyond what the image needs
+            back = max(0, start + write - domain) if on_lattice else 0
+            first, end = start - back, min(start + write, stop)
+            if end > start:
+                keep = slice(crop + back, crop + back + end - start)
+                windows.append((slice(first, first + read), keep, slice(start - begin, end - begin)))
+                reach = max(reach, first + read)
+        after = max(0, reach - lost * reflect - size)
+        if not reflect and not on_lattice:
+            windows = [w for w in windows if w[0].stop <= size and w[2].stop - w[2].start == write]
+            stop, after = windows[-1][2].stop, 0
+        before, origin = (lost, 0) if reflect else (0, lost)
+        return AxisPlan(size=stop - begin, origin=origin, pad=(before, after), windows=tuple(windows))
 
-def _plan_reflected_axis(
-    lattice: Lattice, axis: int, size: int, domain: int, write: int, border: str, part: slice | None
-) -> AxisPlan:
-    """Tiles of a padded network that never sees its zeros: what lies beyond the image is its reflection."""
-    around, period = halo(lattice, axis), lattice.period[axis]
-    wanted = part or slice(0, size if border == "reflect" else domain)
-    windows = []
-    for start in range(wanted.start, wanted.stop, write):
-        end = min(start + write, wanted.stop)
-        read = slice(start, start + -(-(end - start) // period) * period + 2 * around)
-        windows.append((read, slice(around, around + end - start), slice(start - wanted.start, end - wanted.start)))
-    before = around if border == "reflect" else 0
-    return AxisPlan(
-        size=wanted.stop - wanted.start,
-        origin=around - before,
-        pad=(before, max(0, windows[-1][0].stop - before - size)),
-        windows=tuple(windows),
-    )
+    def _with_zeros(self, write: int, part: slice | None) -> AxisPlan:
+        """Tiles of a zero-padded network: enough real context, and the image border where the whole image has it."""
+        period, wanted = self.period, part or slice(0, self.size)
+        windows = []
+        for start in range(wanted.start, wanted.stop, write):
+            end = min(start + write, wanted.stop)
+            first = max(0, (start - self._halo) // period * period)
+            last = min(self.computed, -(-(end + self._halo) // period) * period)
+            pasted = slice(start - wanted.start, end - wanted.start)
+            windows.append((slice(first, last), slice(start - first, end - first), pasted))
+        return AxisPlan(size=windows[-1][2].stop, origin=0, pad=(0, self.computed - self.size), windows=tuple(windows))
 
+    def _reflected(self, write: int, part: slice | None) -> AxisPlan:
+        """Tiles of a padded network that never sees its zeros: what lies beyond the image is its reflection."""
+        around, period = self._halo, self.period
+        wanted = part or slice(0, self.size if self.border == "reflect" else self.computed)
+        windows = []
+        for start in range(wanted.start, wanted.stop, write):
+            count = min(start + write, wanted.stop) - start
+            read = slice(start, start + -(-count // period) * period + 2 * around)
+            pasted = slice(start - wanted.start, start - wanted.start + count)
+            windows.append((read, slice(around, around + count), pasted))
+        before = around if self.border == "reflect" else 0
+        after = max(0, windows[-1][0].stop - before - self.size)
+        return AxisPlan(size=windows[-1][2].stop, origin=around - before, pad=(before, after), windows=tuple(windows))
 
-def alone_axis(axis: int, size: int, edge: int, border: str) -> AxisPlan:
-    """Tiles that stand alone: what they read is what they write, and the last one is filled up by reflection.
+    def _alone(self, edge: int) -> AxisPlan:
+        """Tiles that stand alone: what they read is what they write, and the last one is filled up by reflection.
 
-    Without reflection only whole tiles are computed.
-    """
-    count = -(-size // edge) if border == "reflect" else size // edge
-    if count < 1:
-        raise _too_small(axis, size, edge)
-    stop = min(size, count * edge)
-    windows = []
-    for start in range(0, stop, edge):
-        write = slice(start, min(start + edge, stop))
-        windows.append((slice(start, start + edge), slice(0, write.stop - write.start), write))
-    return AxisPlan(size=stop, origin=0, pad=(0, max(0, count * edge - size)), windows=tuple(windows))
+        Without reflection only whole tiles are computed.
+        """
+        count = -(-self.size // edge) if self.border == "reflect" else self.size // edge
+        if count < 1:
+            raise self._too_small(edge)
+        stop = min(self.size, count * edge)
+        writes = [slice(start, min(start + edge, stop)) for start in range(0, stop, edge)]
+        windows = tuple((slice(w.start, w.start + edge), slice(0, w.stop - w.start), w) for w in writes)
+        return AxisPlan(size=stop, origin=0, pad=(0, max(0, count * edge - self.size)), windows=windows)
 
 
 # -- what the channels say ----------------------------------------------------------------------------------------------

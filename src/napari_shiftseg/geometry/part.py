@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from napari_shiftseg.errors import TilingError
-from napari_shiftseg.geometry.lattice import computed_size, plan_axis
-from napari_shiftseg.geometry.plan import TilePlan, fewer_periods, read_shape
+from napari_shiftseg.geometry.plan import TilePlan, fewer_periods, image_axes, planned, read_shape
 
 __all__ = ["plan_part", "smaller_plan"]
 
@@ -55,23 +54,9 @@ def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
         _even_split(-(-(part.stop - part.start) // p) * p, edge, p)
         for part, edge, p in zip(window, plan.write, period, strict=True)
     )
-    sizes, border = plan.image_shape, plan.border
-    planned = []
-    for axis, (part, size) in enumerate(zip(window, sizes, strict=True)):
-        ends = computed_size(lattice, axis, size, border, plan.zeros)
-        planned.append(plan_axis(lattice, axis, size, ends, edges[axis], border, part, zeros=plan.zeros))
-    return TilePlan(
-        lattice=lattice,
-        image_shape=plan.image_shape,
-        result_shape=tuple(part.stop - part.start for part in window),
-        write=edges,
-        origin=tuple(first + part.start for first, part in zip(plan.origin, window, strict=True)),
-        pad=tuple(axis.pad for axis in planned),
-        border=border,
-        axes=tuple(axis.windows for axis in planned),
-        automatic=plan.automatic,
-        zeros=plan.zeros,
-    )
+    found = planned(image_axes(lattice, plan.image_shape, plan.border, plan.zeros), edges, window)
+    origin = tuple(first + part.start for first, part in zip(plan.origin, window, strict=True))
+    return replace(found, origin=origin, automatic=plan.automatic)
 
 
 def smaller_plan(plan: TilePlan) -> TilePlan | None:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from napari_shiftseg.errors import SettingsError, TilingError
 from napari_shiftseg.geometry.constants import CANONICAL_EDGE, DEFAULT_MEMORY, LARGEST_EDGE
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
-from napari_shiftseg.geometry.lattice import Lattice, alone_axis, computed_size, context, halo, plan_axis
+from napari_shiftseg.geometry.lattice import ImageAxis, Lattice
 from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 from napari_shiftseg.geometry.walk import Pass
 
@@ -33,9 +33,11 @@ __all__ = [
     "TilePlan",
     "Window",
     "fewer_periods",
+    "image_axes",
     "kinds_of",
     "plan_again",
     "plan_tiles",
+    "planned",
     "read_shape",
 ]
 
@@ -209,7 +211,8 @@ class TilePlan:
         5 x 4 tiles of 200 x 200 px = 25 x 25 periods of 8 px, halo 44 px, redundancy 1.4x
         """
         periods = [w / p for w, p in zip(self.write, self.lattice.period, strict=True)]
-        around = [context(self.lattice, axis) for axis in range(self.lattice.ndim)]
+        padded = self.lattice.padding == "zero"
+        around = self.lattice.halo if padded else [margin // 2 for margin in self.lattice.margin]
         period = self.lattice.period
         alone = self.zeros == "tile"
         return (
@@ -295,19 +298,16 @@ def plan_tiles(
     (49, (16, 32, 48, 64, 80, 96))
     """
     lattice = as_lattice(spec)
-    shape = _checked_shape(lattice, image_shape, border)
     zeros = zeros_as_trained(lattice, trained)
     if zeros == "tile" and trained is not None:
-        edges = _edges_as_trained(lattice, write, shape, trained.window, allow_noncompliant)
-        if edges is not None:
-            return _planned(lattice, shape, edges, border, "tile")
+        axes = image_axes(lattice, image_shape, border, zeros)
+        if edges := _edges_as_trained(axes, write, trained.window, allow_noncompliant):
+            return planned(axes, edges)
         zeros = "image"  # allowed, and no longer what was trained
-    domain = tuple(computed_size(lattice, axis, size, border, zeros) for axis, size in enumerate(shape))
+    axes = image_axes(lattice, image_shape, border, zeros)
     if write is None:
-        edges = _largest_edges(lattice, domain, memory or DEFAULT_MEMORY)
-    else:
-        edges = _checked_edges(lattice, write, shape, domain, allow_noncompliant)
-    return replace(_planned(lattice, shape, edges, border, zeros), automatic=write is None)
+        return replace(planned(axes, _largest_edges(axes, memory or DEFAULT_MEMORY)), automatic=True)
+    return planned(axes, _checked_edges(axes, write, allow_noncompliant))
 
 
 def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> TilePlan:
@@ -330,54 +330,55 @@ def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> Ti
     True
     """
     border, lattice = values["border"], as_lattice(values["lattice"] if spec is None else spec)
-    shape, write = _checked_shape(lattice, values["image_shape"], border), tuple(values["write"])
     # files of older versions do not say it; their padded networks met zeros at the image's border
     zeros = values.get("zeros", "nowhere" if lattice.padding == "valid" else "image")
     if zeros not in ("nowhere", "image", "tile"):
         raise TilingError(f"the zeros of a plan are {zeros!r}; give 'nowhere', 'image' or 'tile'.")
-    if zeros != "tile":
-        domain = tuple(computed_size(lattice, axis, size, border, zeros) for axis, size in enumerate(shape))
-        write = _checked_edges(lattice, write, shape, domain, allow_noncompliant=True)
-    return _planned(lattice, shape, write, border, zeros)
+    axes, write = image_axes(lattice, values["image_shape"], border, zeros), tuple(values["write"])
+    return planned(axes, write if zeros == "tile" else _checked_edges(axes, write, allow_noncompliant=True))
 
 
-def _checked_shape(lattice: Lattice, image_shape: Sequence[int], border: str) -> tuple[int, ...]:
+def image_axes(
+    lattice: Lattice, image_shape: Sequence[int], border: Literal["reflect", "valid"], zeros: Zeros
+) -> tuple[ImageAxis, ...]:
+    """The axes of an image that a network runs along.
+
+    Raises
+    ------
+    TilingError
+        If the image or the border is none.
+    """
     shape = tuple(int(size) for size in image_shape)
     if len(shape) != lattice.ndim or min(shape, default=0) < 1:
         raise TilingError(f"the image has shape {shape}; the network wants {lattice.ndim} axes of 1 pixel or more.")
     if border not in ("reflect", "valid"):
         raise TilingError(f"border is {border!r}; give 'reflect' or 'valid'.")
-    return shape
+    return tuple(
+        ImageAxis(lattice=lattice, axis=axis, size=size, border=border, zeros=zeros) for axis, size in enumerate(shape)
+    )
 
 
-def _planned(
-    lattice: Lattice, shape: tuple[int, ...], edges: tuple[int, ...], border: Literal["reflect", "valid"], zeros: Zeros
-) -> TilePlan:
-    """The plan of edges that are known to be right."""
-    if zeros == "tile":
-        planned = [alone_axis(axis, size, edge, border) for axis, (size, edge) in enumerate(zip(shape, edges, strict=True))]
-    else:
-        domain = [computed_size(lattice, axis, size, border, zeros) for axis, size in enumerate(shape)]
-        planned = [plan_axis(lattice, k, shape[k], domain[k], edges[k], border, zeros=zeros) for k in range(lattice.ndim)]
+def planned(axes: Sequence[ImageAxis], edges: tuple[int, ...], window: Sequence[slice] | None = None) -> TilePlan:
+    """The plan of edges that are known to be right, of all of a result or of a window that starts on the lattice."""
+    parts = window or (None,) * len(axes)
+    found = [axis.planned(edge, part) for axis, edge, part in zip(axes, edges, parts, strict=True)]
     return TilePlan(
-        lattice=lattice,
-        image_shape=shape,
-        result_shape=tuple(axis.size for axis in planned),
+        lattice=axes[0].lattice,
+        image_shape=tuple(axis.size for axis in axes),
+        result_shape=tuple(axis.size for axis in found),
         write=edges,
-        origin=tuple(axis.origin for axis in planned),
-        pad=tuple(axis.pad for axis in planned),
-        border=border,
-        axes=tuple(axis.windows for axis in planned),
-        zeros=zeros,
+        origin=tuple(axis.origin for axis in found),
+        pad=tuple(axis.pad for axis in found),
+        border=axes[0].border,
+        axes=tuple(axis.windows for axis in found),
+        zeros=axes[0].zeros,
     )
 
 
 # -- edges that tiles may have -----------------------------------------------------------------------------------------
 
 
-def _checked_edges(
-    lattice: Lattice, write: int | Sequence[int], shape: tuple[int, ...], domain: tuple[int, ...], allow_noncompliant: bool
-) -> tuple[int, ...]:
+def _checked_edges(axes: Sequence[ImageAxis], write: int | Sequence[int], allow_noncompliant: bool) -> tuple[int, ...]:
     """The wished edges, one per axis; an edge of the image's size or more means one tile there.
 
     Raises
@@ -385,10 +386,11 @@ def _checked_edges(
     TilingError
         If an edge is no multiple of the period, and that is not allowed.
     """
-    wanted = _each_axis(lattice, write)
-    single = [edge >= min(sizes) for edge, *sizes in zip(wanted, shape, domain, strict=True)]  # one tile on this axis
-    for axis, (edge, period) in enumerate(zip(wanted, lattice.period, strict=True)):
-        if single[axis]:
+    edges = []
+    for axis, (along, edge) in enumerate(zip(axes, _each_axis(write, len(axes)), strict=True)):
+        period = along.period
+        if edge >= min(along.size, along.computed):
+            edges.append(along.computed)
             continue
         if edge < 1:
             raise TilingError(f"write window {edge} px on axis {axis} is too small; use {period}.", nearest=(period,))
@@ -400,18 +402,18 @@ def _checked_edges(
                 f"use {' or '.join(map(str, nearest))}.",
                 nearest=nearest,
             )
-    return tuple(size if one else edge for edge, size, one in zip(wanted, domain, single, strict=True))
+        edges.append(edge)
+    return tuple(edges)
 
 
-def _largest_edges(lattice: Lattice, domain: tuple[int, ...], memory: int) -> tuple[int, ...]:
+def _largest_edges(axes: Sequence[ImageAxis], memory: int) -> tuple[int, ...]:
     """Largest legal edges, as equal as possible over the image, whose pass fits in `memory` bytes."""
-    periods = [
-        max(1, min(size, LARGEST_EDGE[lattice.ndim]) // period) for size, period in zip(domain, lattice.period, strict=True)
-    ]
+    most = LARGEST_EDGE[len(axes)]
+    periods = fewer_periods(axes[0].lattice, [max(1, min(axis.computed, most) // axis.period) for axis in axes], memory)
     edges = []
-    for size, count, period in zip(domain, fewer_periods(lattice, periods, memory), lattice.period, strict=True):
-        tiles = -(-size // (count * period))
-        edges.append(-(-size // (tiles * period)) * period)
+    for axis, count in zip(axes, periods, strict=True):
+        tiles = -(-axis.computed // (count * axis.period))
+        edges.append(-(-axis.computed // (tiles * axis.period)) * axis.period)
     return tuple(edges)
 
 
@@ -428,16 +430,12 @@ def read_shape(lattice: Lattice, periods: Sequence[int]) -> tuple[int, ...]:
     """Input edges of a tile inside an image that writes so many periods per axis, pixels."""
     write = tuple(n * p for n, p in zip(periods, lattice.period, strict=True))
     if lattice.padding == "zero":
-        return tuple(w + 2 * halo(lattice, k) for k, w in enumerate(write))
+        return tuple(edge + 2 * halo for edge, halo in zip(write, lattice.halo, strict=True))
     return lattice.input_size(write)
 
 
 def _edges_as_trained(
-    lattice: Lattice,
-    write: int | Sequence[int] | None,
-    shape: tuple[int, ...],
-    window: Sequence[int],
-    allow_noncompliant: bool,
+    axes: Sequence[ImageAxis], write: int | Sequence[int] | None, window: Sequence[int], allow_noncompliant: bool
 ) -> tuple[int, ...] | None:
     """The window of a training on padded tiles that stand alone; None where other tiles are wished and allowed.
 
@@ -447,11 +445,11 @@ def _edges_as_trained(
         If other tiles are wished and not allowed; `nearest` holds the window.
     """
     edges = tuple(window)
-    if len(edges) != lattice.ndim or any(edge < 1 or edge % period for edge, period in zip(edges, lattice.period, strict=True)):
+    if len(edges) != len(axes) or any(edge < 1 or edge % axis.period for edge, axis in zip(edges, axes, strict=True)):
         return None  # no window that this network can have been trained on
-    wanted = edges if write is None else _each_axis(lattice, write)
+    wanted = edges if write is None else _each_axis(write, len(axes))
     # who wishes for one tile on an axis gets it where one window holds the image
-    if all(have == edge or min(have, edge) >= size for have, edge, size in zip(wanted, edges, shape, strict=True)):
+    if all(have == edge or min(have, edge) >= axis.size for have, edge, axis in zip(wanted, edges, axes, strict=True)):
         return edges
     if allow_noncompliant:
         return None
@@ -462,13 +460,13 @@ def _edges_as_trained(
     )
 
 
-def _each_axis(lattice: Lattice, write: int | Sequence[int]) -> tuple[int, ...]:
+def _each_axis(write: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     try:
-        wanted = tuple(map(index, write)) if isinstance(write, Iterable) else (index(write),) * lattice.ndim
+        wanted = tuple(map(index, write)) if isinstance(write, Iterable) else (index(write),) * ndim
     except TypeError as exc:
         raise TilingError(f"the tile edge is {write!r}; give whole pixels, one number or one per axis.") from exc
-    if len(wanted) != lattice.ndim:
-        raise TilingError(f"{len(wanted)} tile edges were given for {lattice.ndim} axes; give 1 or {lattice.ndim}.")
+    if len(wanted) != ndim:
+        raise TilingError(f"{len(wanted)} tile edges were given for {ndim} axes; give 1 or {ndim}.")
     return wanted
 
 

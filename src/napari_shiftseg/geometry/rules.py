@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from napari_shiftseg.geometry.coverage import Coverage, Trained, Zeros, coverage, inner_part, least_window, zeros_as_trained
-from napari_shiftseg.geometry.lattice import Lattice, halo
+from napari_shiftseg.geometry.lattice import Lattice
 from napari_shiftseg.geometry.plan import TilePlan
 from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 
@@ -438,7 +438,7 @@ def _padded_windows(lattice: Lattice, trained: Trained, _: Coverage) -> Iterator
     for axis, (window, period) in enumerate(zip(trained.window, lattice.period, strict=True)):
         if window > 0 and window % period == 0 and (counts[axis].complete or not inside):
             continue
-        around = 2 * halo(lattice, axis) * inside
+        around = 2 * lattice.halo[axis] * inside
         legal = max(around + (1 + inside) * period, -(-window // period) * period)
         fix = (
             f"the training window {window} px on axis {axis}{f' with a loss on its inner {part[axis]} px' * inside} is none "
