@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from napari_shiftseg.events import Event
-from napari_shiftseg.threads import Background, ahead, side_by_side
+from napari_shiftseg.events import Background, Event, ahead, side_by_side
 
 
 @pytest.mark.parametrize("threads", [1, 3])

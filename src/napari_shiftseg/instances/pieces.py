@@ -18,14 +18,13 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import label as connected
 
-from napari_shiftseg.events import WindowDone
+from napari_shiftseg.events import WindowDone, side_by_side
 from napari_shiftseg.instances.constants import UNDECIDED
 from napari_shiftseg.instances.contacts import Window, agreeing, touching
 from napari_shiftseg.instances.mean_shift import mean_shift
 from napari_shiftseg.instances.settings import LabelSettings
 from napari_shiftseg.instances.undecided import first_pixels, without_islands
 from napari_shiftseg.network.device import memory_errors
-from napari_shiftseg.threads import side_by_side
 
 __all__ = ["Fragments", "Pieces", "fragments_of", "piece_steps"]
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_shiftseg.events import ahead
 from napari_shiftseg.geometry import Pass, StreamPlan, Strip, Tile, TilePlan, Window
 from napari_shiftseg.network import unet
 from napari_shiftseg.network.arithmetic import exact_convolutions
@@ -31,7 +32,6 @@ from napari_shiftseg.network.device import (
 from napari_shiftseg.network.normalise import Limits
 from napari_shiftseg.network.stream import StreamNet
 from napari_shiftseg.network.unet import InferenceNet, PlainNet, UNet, inference_form
-from napari_shiftseg.threads import ahead
 from napari_shiftseg.views import ArrayLike, in_memory
 
 __all__ = [

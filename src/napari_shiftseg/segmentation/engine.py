@@ -9,13 +9,12 @@ from itertools import groupby
 from types import TracebackType
 from typing import Protocol, Self
 
-from napari_shiftseg.events import BlockDone, Event, Stage
+from napari_shiftseg.events import Background, BlockDone, Event, Stage, side_by_side
 from napari_shiftseg.geometry import Block
 from napari_shiftseg.instances import Numbers
 from napari_shiftseg.machine import cores, give_back_memory
 from napari_shiftseg.segmentation.blockwise import BlockJob, Pass, Region
 from napari_shiftseg.segmentation.layout import clustering_threads
-from napari_shiftseg.threads import Background, side_by_side
 
 __all__ = ["TITLES", "Engine", "LocalEngine", "Pass", "block_event"]
 
