@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import add_run_options, run_settings
-from napari_shiftseg.cli.prepare import check_free, decide_run, describe_image, describe_model
+from napari_shiftseg.cli.prepare import Targets, check_free, decide_run, describe_image, describe_model
 from napari_shiftseg.cli.segment import document, report_result, write_results
-from napari_shiftseg.cli.targets import Targets
 from napari_shiftseg.errors import ResultError
 
 if TYPE_CHECKING:

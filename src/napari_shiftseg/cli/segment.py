@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 from napari_shiftseg.cli import report
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import add_image_options, add_run_options, indices, run_settings, whole
-from napari_shiftseg.cli.prepare import check_free, decide_run, describe_image, describe_model, replace_file
-from napari_shiftseg.cli.targets import NAMING, Targets, targets_of
+from napari_shiftseg.cli.prepare import (
+    NAMING,
+    Targets,
+    check_free,
+    decide_run,
+    describe_image,
+    describe_model,
+    replace_file,
+    targets_of,
+)
 from napari_shiftseg.errors import SettingsError, ShiftsegError, memory_ran_out
 
 if TYPE_CHECKING:

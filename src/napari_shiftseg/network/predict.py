@@ -204,9 +204,10 @@ def predict_steps(
     canvas = _Canvas(outputs, plan.result_shape, out)
     chosen = device if isinstance(device, Device) else choose_device(device)
     choose_dtype(dtype, chosen)
+    stream: StreamPlan | None = None
     if isinstance(method, StreamPlan):
-        stream: StreamPlan | None = method
-    else:
+        stream = method
+    elif method != "tiles":
         instead = "tiles" if method == "auto" else "columns"
         wish: Any = {"memory": memory, "deterministic": deterministic}
         stream = choose_stream(module, plan, method, chosen, **wish, images=(image,))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +24,7 @@ from napari_shiftseg.segmentation.intensity import Intensity
 from napari_shiftseg.segmentation.layout import Layout, byte_text
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
-__all__ = ["ImageFacts", "Inputs", "Job", "ModelFacts", "gather", "open_job", "translation_of"]
+__all__ = ["ImageFacts", "Inputs", "Job", "ModelFacts", "gather", "open_job", "record_of", "translation_of"]
 
 _VERSION = 1
 # Decoded chunks that are kept while the image is looked at, bytes; a run sets its own.
@@ -308,6 +312,53 @@ class Job:
             return cls.from_dict(json.loads(text))
         except json.JSONDecodeError as exc:
             raise SettingsError("the job is no JSON; segment the image anew.") from exc
+
+
+def record_of(job: Job, plan: TilePlan) -> dict[str, Any]:
+    """The record of a run, without what only its end can tell."""
+    model, image, intensity = job.opened.model, job.opened.image, job.intensity
+    assert intensity is not None
+    several = intensity.limits if len(intensity.limits) > 1 else ()
+    frame_limits = {"frame_limits": [limits.to_dict() for limits in several]} if several else {}
+    return {
+        "run": uuid.uuid4().hex,  # tells the layers and files of one run from those of any other
+        "model": {
+            "name": model.name,
+            "sha256": model.hash,
+            "spec": model.spec.to_dict() if model.spec else None,
+            "record": model.record.to_dict() if model.record else None,
+        },
+        "image": {"name": image.name, "source": image.source, "axes": image.axes, "note": image.note, **_known(image)},
+        "plan": plan.to_dict(),
+        "status": job.status,
+        "violations": [asdict(v) for v in job.broken],
+        "promises": job.promises,
+        "settings": asdict(job.settings),
+        "clustering": asdict(job.clustering),
+        "limits": intensity.of(0).to_dict(),
+        **frame_limits,
+        "intensity": {"notes": list(intensity.notes), "warnings": list(intensity.warnings)},
+        "device": {"kind": job.device.kind, "name": job.device.name},
+        "versions": _versions(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "job": job.to_dict(),
+    }
+
+
+def _known(image: Image) -> dict[str, Any]:
+    """What else is known of the image: names of its channels, and where a viewer showed it."""
+    known: dict[str, Any] = {"scene": image.scene, "channels": list(image.channels), "place": image.place}
+    return {"sizes": image.sizes, **{key: value for key, value in known.items() if value not in (None, [])}}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("napari-shiftseg", "torch", "numpy", "scipy", "scikit-image"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "source"
+    return found
 
 
 def translation_of(image: Image, axes: str) -> tuple[float, ...]:

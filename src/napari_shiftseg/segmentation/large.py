@@ -36,10 +36,9 @@ from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.decision import pixel_digest
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
 from napari_shiftseg.segmentation.intensity import few_objects
-from napari_shiftseg.segmentation.job import Job, translation_of
+from napari_shiftseg.segmentation.job import Job, record_of, translation_of
 from napari_shiftseg.segmentation.likeness import compare_result
 from napari_shiftseg.segmentation.pace import duration, take_pace
-from napari_shiftseg.segmentation.record import record_of
 
 __all__ = ["kept_of", "large_steps"]
 

@@ -15,10 +15,9 @@ from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.network import Model
 from napari_shiftseg.segmentation.decision import decide
-from napari_shiftseg.segmentation.job import Job
+from napari_shiftseg.segmentation.job import Job, record_of
 from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
-from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 __all__ = ["Preview", "preview_steps", "view_steps"]

@@ -18,11 +18,10 @@ from napari_shiftseg.io import Image, StoredResult, check_store, save_result, wo
 from napari_shiftseg.network import Model
 from napari_shiftseg.segmentation.decision import chunk_budget, decide, pixel_digest
 from napari_shiftseg.segmentation.intensity import few_objects
-from napari_shiftseg.segmentation.job import Job, translation_of
+from napari_shiftseg.segmentation.job import Job, record_of, translation_of
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.likeness import compare_result, look
 from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
-from napari_shiftseg.segmentation.record import record_of
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 __all__ = ["Segmentation", "run_steps", "segment", "segment_steps"]
