@@ -12,20 +12,15 @@ With `--images`, whole images too: `predict` with PyTorch's own choice of tiles 
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import torch
-from machine import processor
+from bench import in_turns, keep, off, origin, parser, ratio, told
 from torch import Tensor
 
 from napari_shiftseg import UNet, UNetSpec, plan_tiles, predict
@@ -40,41 +35,28 @@ Pass = Callable[[Tensor], Tensor]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiles", nargs="+", type=int, default=[64, 256, 512])
-    parser.add_argument("--levels", type=int, default=3)
-    parser.add_argument("--features", nargs="+", type=int, default=[16, 32])
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--images", nargs="*", type=int, default=[], help="edges of whole 2D images, px")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--out", type=Path)
-    wishes = parser.parse_args()
-    device = choose_device(wishes.device)
-    rows, images = [], []
+    made = parser(__doc__)
+    made.add_argument("--tiles", nargs="+", type=int, default=[64, 256, 512])
+    made.add_argument("--levels", type=int, default=3)
+    made.add_argument("--features", nargs="+", type=int, default=[16, 32])
+    made.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    made.add_argument("--images", nargs="*", type=int, default=[], help="edges of whole 2D images, px")
+    made.add_argument("--device", default="cpu")
+    made.add_argument("--turns", type=int, default=7)
+    wishes = made.parse_args()
+    device, document = choose_device(wishes.device), {**origin("openvino"), "rows": [], "images": []}
+    document["machine"]["device"] = device.describe()
     for features in wishes.features:
         torch.manual_seed(0)
         net = UNet(UNetSpec(levels=wishes.levels, features=features, embedding_dim=8)).eval().requires_grad_(False)
         for dtype in wishes.dtypes:
+            what = {"features": features, "levels": wishes.levels, "dtype": dtype}
             for edge in wishes.tiles:
-                what = {"features": features, "levels": wishes.levels, "dtype": dtype, "tile": edge}
-                for row in compare(net, device, dtype, edge, wishes.turns):
-                    rows.append({**what, **row})
-                    print(json.dumps(rows[-1]), flush=True)
+                found = compare(net, device, dtype, edge, wishes.turns)
+                document["rows"] += [told({**what, "tile": edge, **row}) for row in found]
             for edge in wishes.images:
-                for row in whole(net, dtype, edge, wishes.turns):
-                    images.append({"features": features, "levels": wishes.levels, "dtype": dtype, "edge": edge, **row})
-                    print(json.dumps(images[-1]), flush=True)
-    if wishes.out:
-        document = {
-            "date": time.strftime("%Y-%m-%d"),
-            "command": " ".join(["python", "benchmarks/compiled.py", *sys.argv[1:]]),
-            "machine": {"processor": processor(), "device": device.describe(), "threads": torch.get_num_threads()},
-            "versions": {"torch": torch.__version__, "openvino": version("openvino") if find_spec("openvino") else None},
-            "rows": rows,
-            "images": images,
-        }
-        wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+                document["images"] += [told({**what, "edge": edge, **row}) for row in whole(net, dtype, edge, wishes.turns)]
+    keep(wishes.out, document)
 
 
 def ways(device: Device) -> dict[str, Callable[[UNet, Device, str, Window, Tensor], Pass]]:
@@ -98,20 +80,16 @@ def compare(net: UNet, device: Device, dtype: str, edge: int, turns: int) -> lis
         torch.compiler.reset()
         started = time.perf_counter()
         passes[name] = make(net, device, dtype, tile.keep, x)
-        results[name] = timed(passes[name], x, device)[1].float()
+        results[name] = finished(passes[name], x, device).float().clone().cpu().numpy()
         warm[name] = time.perf_counter() - started
-    seconds: dict[str, list[float]] = {name: [] for name in passes}
-    for _ in range(turns):
-        for name, run in passes.items():
-            seconds[name].append(timed(run, x, device)[0])
-    reference = results["ours"]
+    seconds = in_turns({name: partial(finished, run, x, device) for name, run in passes.items()}, turns)
     return [
         {
             "way": name,
             "seconds": statistics.median(seconds[name]),
-            "ratio": statistics.median(a / b for a, b in zip(seconds[name], seconds["ours"], strict=True)),
+            "ratio": ratio(seconds[name], seconds["ours"]),
             "warm_up": max(0.0, warm[name] - statistics.median(seconds[name])),
-            "difference": float((results[name] - reference).abs().max() / reference.abs().max()),
+            "difference": off(results[name], results["ours"]),
         }
         for name in passes
     ]
@@ -129,40 +107,30 @@ def whole(net: UNet, dtype: str, edge: int, turns: int) -> list[dict[str, object
         plan = plan_tiles(net.spec, image.shape[1:], tile)
         runs[name] = partial(predict, net, image, plan, where, dtype=dtype)
     forget()
-    first, seconds, results = {}, {name: [] for name in runs}, {}
+    first, results = {}, {}
     for name, run in runs.items():
         started = time.perf_counter()
         results[name] = run()
         first[name] = time.perf_counter() - started
-    for _ in range(turns):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
-    reference = results["PyTorch"]
+    seconds = in_turns(runs, turns)
     return [
         {
             "way": name,
             "seconds": statistics.median(seconds[name]),
-            "ratio": statistics.median(a / b for a, b in zip(seconds[name], seconds["PyTorch"], strict=True)),
+            "ratio": ratio(seconds[name], seconds["PyTorch"]),
             "first": first[name],
-            "difference": float(np.abs(results[name] - reference).max() / np.abs(reference).max()),
+            "difference": off(results[name], results["PyTorch"]),
         }
         for name in runs
     ]
 
 
-def timed(run: Pass, x: Tensor, device: Device) -> tuple[float, Tensor]:
-    finish(device)
-    started = time.perf_counter()
+def finished(run: Pass, x: Tensor, device: Device) -> Tensor:
+    """A pass that is done when the call returns."""
     y = run(x)
-    finish(device)
-    return time.perf_counter() - started, y.clone()
-
-
-def finish(device: Device) -> None:
     if device.kind == "cuda":
         torch.cuda.synchronize(device.torch_device)
+    return y
 
 
 def own(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:

@@ -20,65 +20,47 @@ import inspect
 import json
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from itertools import product
 from pathlib import Path
 
-from machine import processor
+import numpy as np
+from bench import in_own_process, origin, parser, told
 
 CHUNK = 1024
 NETWORK = [2, 8]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--edges", nargs="*", type=int, default=[2048, 5000, 10_000, 20_000])
-    parser.add_argument("--volumes", nargs="*", type=int, default=[], help="edges of cubes for a 3D network")
-    parser.add_argument("--memory", type=int, default=1_500_000_000)
-    parser.add_argument("--network", nargs=2, type=int, default=NETWORK, metavar=("LEVELS", "FEATURES"))
-    parser.add_argument("--workers", nargs="+", type=int, default=[], help="numbers of processes; the image is written to disk")
-    parser.add_argument("--alone", action="store_true", help="also one stage after the other")
-    parser.add_argument("--out", type=Path, help="JSON; rows of other sizes and settings that it holds are kept")
-    parser.add_argument("--one", type=int, nargs=4, metavar=("NDIM", "EDGE", "WORKERS", "ALONE"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    wishes = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--edges", nargs="*", type=int, default=[2048, 5000, 10_000, 20_000])
+    made.add_argument("--volumes", nargs="*", type=int, default=[], help="edges of cubes for a 3D network")
+    made.add_argument("--memory", type=int, default=1_500_000_000)
+    made.add_argument("--network", nargs=2, type=int, default=NETWORK, metavar=("LEVELS", "FEATURES"))
+    made.add_argument("--workers", nargs="+", type=int, default=[-1], help="numbers of processes; the image is written to disk")
+    made.add_argument("--alone", action="store_true", help="also one stage after the other")
+    made.add_argument("--one", type=int, nargs=4, metavar=("NDIM", "EDGE", "WORKERS", "ALONE"), help=argparse.SUPPRESS)
+    made.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    wishes = made.parse_args()
     if wishes.one:
-        print(json.dumps(measure(*wishes.one, wishes.folder, wishes.memory) | {"network": wishes.network}))
+        told(measure(*wishes.one, wishes.folder, wishes.memory) | {"network": wishes.network})
         return
     rows = []
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as folder:
+        given = "--folder", folder, "--memory", wishes.memory, "--network", *wishes.network
         for ndim, edges in ((2, wishes.edges), (3, wishes.volumes)):
             if edges:
-                train_small(ndim, folder, *wishes.network)
-            for edge in edges:
-                for workers in wishes.workers or [-1]:
-                    for alone in (0, 1) if wishes.alone else (0,):
-                        rows.append(in_a_process([ndim, edge, workers, alone], folder, wishes.memory, wishes.network))
-                        print(json.dumps(rows[-1]), flush=True)
+                train_small(ndim, Path(folder), *wishes.network)
+            for edge, workers, alone in product(edges, wishes.workers, (0, 1)[: 1 + wishes.alone]):
+                rows.append(told(in_own_process("--one", ndim, edge, workers, alone, *given)))
     if wishes.out:
         keep(wishes.out, rows)
 
 
-def in_a_process(what: list[int], folder: Path, memory: int, network: list[int]) -> dict:
-    command = [sys.executable, __file__, "--one", *map(str, what), "--folder", str(folder), "--memory", str(memory)]
-    command += ["--network", *map(str, network)]
-    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(run.stdout.splitlines()[-1])
-
-
 def keep(out: Path, rows: list[dict]) -> None:
     """Add the rows to the file, each with date, command and machine; an older one of the same run gives way."""
-    import torch
-
-    said = {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": "python benchmarks/large_images.py " + " ".join(sys.argv[1:]),
-        "machine": {"cores": torch.get_num_threads(), "processor": processor(), "torch": torch.__version__},
-    }
+    said = origin()
     known = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
 
     def name(row: dict) -> tuple:
@@ -119,8 +101,6 @@ class Made:
     """An image whose chunks are computed when they are read; equal chunks for equal seeds, so that it costs little."""
 
     def __init__(self, ndim: int, edge: int) -> None:
-        import numpy as np
-
         from napari_shiftseg import synthetic
 
         size = CHUNK if ndim == 2 else 64
@@ -132,8 +112,6 @@ class Made:
         self.seconds = 0.0
 
     def __getitem__(self, key: tuple) -> object:
-        import numpy as np
-
         started = time.perf_counter()
         index = [part.start // edge for part, edge in zip(key, self.chunks, strict=True)]
         shape = tuple(part.stop - part.start for part in key)

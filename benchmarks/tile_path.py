@@ -3,9 +3,6 @@
 - form: a network of 3 levels over tiles, as it was trained against its inference form (cropped early, convolution and ReLU in
   one step), in float32 and bfloat16; channels last against contiguous.
 - fold: nearest-neighbour upsampling folded into the next convolution, against the upsampled map.
-- border: an image that is no multiple of its tiles, with the last tiles cropped early and not.
-- batches: tiles of 48 px one by one and several in a pass, as on GPUs; on CPUs a tile keeps its bits and runs alone.
-- prefetch: an image whose reads wait as for a disk, read ahead and not.
 - bfloat16: the model "nuclei" on its sample: labels and embedding against float32.
 
     python benchmarks/tile_path.py [--turns 5] [--clock wall|cpu] [--out docs/measurements/tile_path.json]
@@ -15,77 +12,50 @@ Where other programs run, take `--clock cpu` with OMP_NUM_THREADS=1: processor t
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-import platform
 import statistics
-import sys
 import time
-from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.resources import files
 
 import numpy as np
 import torch
+from bench import adjusted_rand, in_turns, keep, off, origin, parser, told
 
-from napari_shiftseg import SegmentSettings, UNet, UNetSpec, load_model, plan_tiles, predict, segment
+from napari_shiftseg import SegmentSettings, UNet, UNetSpec, load_model, plan_tiles, segment
 from napari_shiftseg.network import unet
 from napari_shiftseg.network.device import arranged, channels_last
 from napari_shiftseg.network.unet import InferenceNet, PlainNet
 
-TILES = import_module("napari_shiftseg.network.windows")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+Compare = Callable[[dict[str, Callable[[], np.ndarray]]], dict[str, object]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--out", type=Path)
-    wishes = parser.parse_args()
-    rows = []
-    for part in wishes.only:
-        for row in PARTS[part](Bench(wishes.turns, wishes.clock)):
-            rows.append({"part": part, **row})
-            print(json.dumps(rows[-1]), flush=True)
-    if wishes.out:
-        machine = {"threads": torch.get_num_threads(), "platform": platform.platform(), "torch": torch.__version__}
-        document = {
-            "date": time.strftime("%Y-%m-%d"),
-            "command": " ".join(["python", "benchmarks/tile_path.py", *sys.argv[1:]]),
-            "machine": machine,
-            "rows": rows,
+    made = parser(__doc__)
+    made.add_argument("--turns", type=int, default=5)
+    made.add_argument("--clock", choices=CLOCKS, default="wall")
+    made.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    wishes = made.parse_args()
+    both = partial(compare, turns=wishes.turns, clock=CLOCKS[wishes.clock])
+    rows = [told({"part": part, **row}) for part in wishes.only for row in PARTS[part](both)]
+    keep(wishes.out, {**origin(), "rows": rows})
+
+
+def compare(ways: dict[str, Callable[[], np.ndarray]], *, turns: int, clock: Callable[[], float]) -> dict[str, object]:
+    """Medians, their ratio to the first way's, and largest difference to its result, relative to its largest value."""
+    results = {name: way() for name, way in ways.items()}  # warms up
+    seconds = {name: statistics.median(values) for name, values in in_turns(ways, turns, clock).items()}
+    first = next(iter(ways))
+    return {
+        name: {
+            "seconds": round(seconds[name], 5),
+            "ratio": round(seconds[name] / seconds[first], 3),
+            "difference": float(f"{off(results[name], results[first]):.1e}"),
         }
-        wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-class Bench:
-    """Runs several ways in turns."""
-
-    def __init__(self, turns: int, clock: str) -> None:
-        self.turns, self.clock = turns, CLOCKS[clock]
-
-    def compare(self, ways: dict[str, Callable[[], np.ndarray]]) -> dict[str, object]:
-        """Medians, their ratio to the first way's, and largest difference to its result, relative to its largest value."""
-        results = {name: way() for name, way in ways.items()}  # warms up
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(self.turns):
-            for name, way in ways.items():
-                started = self.clock()
-                way()
-                seconds[name].append(self.clock() - started)
-        first = next(iter(ways))
-        base, reference = statistics.median(seconds[first]), results[first]
-        return {
-            name: {
-                "seconds": round(statistics.median(values), 5),
-                "ratio": round(statistics.median(values) / base, 3),
-                "difference": float(f"{np.abs(results[name] - reference).max() / np.abs(reference).max():.1e}"),
-            }
-            for name, values in seconds.items()
-        }
+        for name in ways
+    }
 
 
 def seeded(**wishes: object) -> UNet:
@@ -106,7 +76,7 @@ def ready(form: torch.nn.Module, dtype: torch.dtype, layout: torch.memory_format
 
 
 @torch.inference_mode()
-def forms(bench: Bench):
+def forms(compare: Compare) -> Iterator[dict[str, object]]:
     for ndim, features, edge, levels in ((2, 16, 512, 3), (2, 32, 512, 3), (2, 32, 64, 3), (3, 16, 48, 2)):
         net = seeded(ndim=ndim, features=features, levels=levels)
         x, keep = tile_of(net.spec, edge)
@@ -123,7 +93,7 @@ def forms(bench: Bench):
                 continue
             form, given = ready(make(net), dtype, layout), x.to(dtype).contiguous(memory_format=layout)
             ways[name] = lambda form=form, given=given, keep=keep: form(given, keep).float().numpy()
-        yield {"ndim": ndim, "features": features, "levels": levels, "tile": edge, **bench.compare(ways)}
+        yield {"ndim": ndim, "features": features, "levels": levels, "tile": edge, **compare(ways)}
 
 
 def whole(net: UNet) -> PlainNet:
@@ -135,7 +105,7 @@ def one_step(net: UNet) -> InferenceNet:
 
 
 @torch.inference_mode()
-def fold(bench: Bench):
+def fold(compare: Compare) -> Iterator[dict[str, object]]:
     for ndim, features, edge in ((2, 16, 256), (2, 32, 256), (3, 16, 32)):
         net = seeded(ndim=ndim, features=features, upsampling="fixed", levels=5 - ndim)
         x, keep = tile_of(net.spec, edge)
@@ -146,79 +116,12 @@ def fold(bench: Bench):
             for name, folded in (("upsampled", False), ("folded", True)):
                 form = ready(InferenceNet(net, fold=folded, one_step=one), dtype, channels_last(ndim))
                 ways[name] = lambda form=form, given=given, keep=keep: form(given, keep).float().numpy()
-            yield {"ndim": ndim, "features": features, "tile": edge, "dtype": str(dtype)[6:], **bench.compare(ways)}
+            yield {"ndim": ndim, "features": features, "tile": edge, "dtype": str(dtype)[6:], **compare(ways)}
 
 
-def border(bench: Bench):
-    net, size, edge = seeded(features=16), 600, 512
-    image, plan = np.random.default_rng(0).random((1, size, size), np.float32), plan_tiles(net.spec, (size, size), edge)
-
-    def run(kind: str) -> np.ndarray:
-        form = TILES.inference_form
-        if kind == "whole tiles":
-            TILES.inference_form = lambda given, **_: whole(given)
-        try:
-            return predict(net, image, plan, device="cpu", method="tiles")
-        finally:
-            TILES.inference_form = form
-
-    flops = sum(net.spec.flops([s.stop - s.start for s in tile.read]) for tile in plan)
-    found = bench.compare({kind: (lambda kind=kind: run(kind)) for kind in ("whole tiles", "cropped early")})
-    yield {"image": size, "tile": edge, "operations": round(plan.flops / flops, 3), **found}
-
-
-def batches(bench: Bench):
-    for features, edge, dtype in ((16, 48, "float32"), (16, 48, "bfloat16"), (32, 64, "float32"), (32, 64, "bfloat16")):
-        net, size = seeded(features=features), 8 * edge
-        image, plan = np.random.default_rng(0).random((1, size, size), np.float32), plan_tiles(net.spec, (size, size), edge)
-
-        def run(most: int, net=net, image=image, plan=plan, dtype=dtype) -> np.ndarray:
-            before, TILES.batch_size = TILES.batch_size, lambda plan, device: most
-            try:
-                return predict(net, image, plan, device="cpu", dtype=dtype, method="tiles")
-            finally:
-                TILES.batch_size = before
-
-        ways = {f"{most} in a pass": (lambda most=most, run=run: run(most)) for most in (1, 4, 8)}
-        yield {"features": features, "tile": edge, "dtype": dtype, **bench.compare(ways)}
-
-
-class Disk:
-    """An image whose windows come after a while."""
-
-    def __init__(self, data: np.ndarray, wait: float) -> None:
-        self.data, self.shape, self.dtype, self.wait = data, data.shape, data.dtype, wait
-
-    def __getitem__(self, key):
-        time.sleep(self.wait)
-        return self.data[key]
-
-
-def prefetch(bench: Bench):
-    bench = Bench(bench.turns, "wall")  # a wait is no processor time
-    net = seeded(features=16)
-    data = np.random.default_rng(0).random((1, 1024, 1024), np.float32)
-    plan = plan_tiles(net.spec, (1024, 1024), 256)
-    started = time.perf_counter()
-    predict(net, data, plan, device="cpu", method="tiles")
-    wait = 0.5 * (time.perf_counter() - started) / len(plan)
-
-    def run(kind: str) -> np.ndarray:
-        before = TILES.ahead
-        if kind == "in turn":
-            TILES.ahead = lambda items, most: items
-        try:
-            return predict(net, Disk(data, wait), plan, device="cpu", method="tiles")
-        finally:
-            TILES.ahead = before
-
-    found = bench.compare({kind: (lambda kind=kind: run(kind)) for kind in ("in turn", "ahead")})
-    yield {"wait_seconds": round(wait, 4), "share_of_network": 0.5, **found}
-
-
-def bfloat16(bench: Bench):
+def bfloat16(compare: Compare) -> Iterator[dict[str, object]]:
     model = load_model("nuclei")
-    image = Path(sys.modules["napari_shiftseg"].__file__).parent / "samples" / "nuclei.tif"
+    image = str(files("napari_shiftseg") / "samples" / "nuclei.tif")
     exact, rough = (segment(image, model, SegmentSettings(device="cpu", dtype=dtype)) for dtype in ("float32", "bfloat16"))
     difference = np.abs(exact.embedding - rough.embedding)
     yield {
@@ -232,27 +135,7 @@ def bfloat16(bench: Bench):
     }
 
 
-def adjusted_rand(a: np.ndarray, b: np.ndarray) -> float:
-    """Adjusted Rand index of two labellings, background as one object (Hubert and Arabie 1985)."""
-
-    def pairs(labels: np.ndarray) -> float:
-        counts = np.unique(labels, return_counts=True)[1].astype(float)
-        return float((counts * (counts - 1) / 2).sum())
-
-    both = pairs(a.astype(np.int64).ravel() * (int(b.max()) + 1) + b.ravel())
-    first, second, everything = pairs(a), pairs(b), a.size * (a.size - 1) / 2
-    expected = first * second / everything
-    return (both - expected) / ((first + second) / 2 - expected)
-
-
-PARTS = {
-    "form": forms,
-    "fold": fold,
-    "border": border,
-    "batches": batches,
-    "prefetch": prefetch,
-    "bfloat16": bfloat16,
-}
+PARTS = {"form": forms, "fold": fold, "bfloat16": bfloat16}
 
 
 if __name__ == "__main__":
