@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import platform
 import shlex
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import processor
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_shiftseg import read_image
@@ -55,15 +55,6 @@ def keep(out: Path | None, document: dict[str, Any]) -> None:
     """Write a measurement, if a file was named."""
     if out:
         out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-def processor() -> str:
-    """Name of the processor, as Linux knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def installed(name: str) -> str | None:

@@ -18,16 +18,23 @@ sends them to the nearest mode, and `ari_labels` is that of `label_instances`, w
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from bench import adjusted_rand, keep, origin, parser, told
+from scipy.spatial import cKDTree
+
+from napari_shiftseg import SegmentSettings, label_instances, load_model, mean_shift, segment, synthetic
+from napari_shiftseg.geometry import BlockGrid
+from napari_shiftseg.instances import LabelSettings
 
 BANDWIDTH = 0.75
 OURS = {"dip": 0.8, "min_density": 50.0}
@@ -35,18 +42,17 @@ PARTS = ("small", "large", "flatness", "share", "merging")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--clusters", nargs="+", type=int, default=[100, 400, 1600, 5000], help="of the flatness")
-    parser.add_argument("--large-edge", type=int, default=2048, help="edge of the 8-dimensional image, px")
-    parser.add_argument("--cellpose", type=Path, metavar="FILE", help="cellpose's distributed_segmentation.py")
-    parser.add_argument("--threads", type=int, default=2, help="of the network and the clustering beside it")
-    parser.add_argument("--out", type=Path)
-    wishes = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
-    import torch
+    made = parser(__doc__)
+    made.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    made.add_argument("--clusters", nargs="+", type=int, default=[100, 400, 1600, 5000], help="of the flatness")
+    made.add_argument("--large-edge", type=int, default=2048, help="edge of the 8-dimensional image, px")
+    made.add_argument("--cellpose", type=Path, metavar="FILE", help="cellpose's distributed_segmentation.py")
+    made.add_argument("--threads", type=int, default=2, help="of the network and the clustering beside it")
+    wishes = made.parse_args()
+    with suppress(ImportError):  # it comes with scikit-learn
+        from threadpoolctl import threadpool_limits
 
+        threadpool_limits(1)
     torch.set_num_threads(1)
     runs: dict[str, Callable[[], Any]] = {
         "small": small,
@@ -55,25 +61,9 @@ def main() -> None:
         "share": lambda: share(wishes.threads),
         "merging": lambda: merging(wishes.cellpose),
     }
-    document: dict[str, Any] = {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": "python benchmarks/clustering.py " + " ".join(sys.argv[1:]),
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "system": platform.platform()},
-        "versions": {name: _version(name) for name in ("numpy", "scipy", "torch", "scikit-learn", "hdbscan", "dask-image")},
-        "setting": {"bandwidth": BANDWIDTH, **OURS},
-        "load_at_start": os.getloadavg(),
-    }
-    for part in wishes.only:
-        document[part] = runs[part]()
-    if wishes.out:
-        wishes.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    found = {"setting": {"bandwidth": BANDWIDTH, **OURS}, "load_at_start": os.getloadavg()}
+    found |= {part: runs[part]() for part in wishes.only}
+    keep(wishes.out, {**origin("scipy", "scikit-learn", "hdbscan", "dask-image"), **found})
 
 
 # -- embeddings -------------------------------------------------------------------------------------------------------
@@ -83,8 +73,6 @@ class Made:
     """A synthetic embedding: points (N, E) float32, truth (N,), whether each pixel is pure (N,), and the edge of the image."""
 
     def __init__(self, edge: int, dim: int, count: int, seed: int = 0) -> None:
-        import numpy as np
-        from scipy.spatial import cKDTree
 
         rng = np.random.default_rng(seed)
         side = 3.0 * count ** (1 / dim) * (1.6 if dim == 3 else 1.0) / 2 + 1.5
@@ -112,22 +100,14 @@ class Made:
         return {"pixels": len(self.points), "dimensions": self.dim, "truth": self.count, "mixed": 1 - float(self.pure.mean())}
 
     def scores(self, labels: Any, modes: int) -> dict[str, Any]:
-        import numpy as np
 
         none = labels < 0
         alone = np.where(none, labels.max() + 1 + np.cumsum(none), labels)
-        row = {"modes": modes, "ari": rand_index(self.truth, alone)}
-        row["ari_pure"] = rand_index(self.truth[self.pure], alone[self.pure])
+        row = {"modes": modes, "ari": adjusted_rand(alone, self.truth)}
+        row["ari_pure"] = adjusted_rand(alone[self.pure], self.truth[self.pure])
         if none.any():
-            row |= {"none": float(none.mean()), "ari_none_as_one": rand_index(self.truth, labels)}
+            row |= {"none": float(none.mean()), "ari_none_as_one": adjusted_rand(labels, self.truth)}
         return row
-
-
-def rand_index(truth: Any, labels: Any) -> float:
-    """Adjusted Rand index."""
-    from sklearn.metrics import adjusted_rand_score
-
-    return float(adjusted_rand_score(truth, labels))
 
 
 def timed(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
@@ -140,38 +120,26 @@ def timed(call: Callable[[], Any], repeats: int = 1) -> tuple[float, Any]:
     return best, found
 
 
-def told(row: dict[str, Any]) -> dict[str, Any]:
-    print(json.dumps(row), flush=True)
-    return row
-
-
 # -- clustering -------------------------------------------------------------------------------------------------------
 
 
 def ours(made: Made, repeats: int = 3, labels: bool = False) -> dict[str, Any]:
     """`mean_shift` with the one setting."""
-    import numpy as np
-
-    from napari_shiftseg import label_instances, mean_shift
-    from napari_shiftseg.instances import LabelSettings
-
     seconds, found = timed(lambda: mean_shift(made.points, BANDWIDTH, **OURS), repeats)
     row = {"method": "ours", **made.describe(), "seconds": seconds, **made.scores(found.assignment, len(found.modes))}
     nearest = mean_shift(made.points, BANDWIDTH, radius=np.inf, **OURS).assignment
-    row["ari_nearest"] = rand_index(made.truth, nearest)
+    row["ari_nearest"] = adjusted_rand(nearest, made.truth)
     if labels:
         image = np.moveaxis(made.points.reshape(made.edge, made.edge, made.dim), -1, 0)
         everywhere, settings = np.ones(image.shape[1:], bool), LabelSettings(bandwidth=BANDWIDTH, **OURS)
         row["seconds_labels"], final = timed(lambda: label_instances(image, everywhere, settings=settings), repeats)
-        row |= {"objects": int(final.max()), "ari_labels": rand_index(made.truth, final.ravel())}
+        row |= {"objects": int(final.max()), "ari_labels": adjusted_rand(final.ravel(), made.truth)}
     return told(row)
 
 
 def hdbscan_of_sample(made: Made) -> tuple[Any, int]:
     """HDBSCAN on 20,000 pixels, then each pixel to the nearest mean."""
     import hdbscan
-    import numpy as np
-    from scipy.spatial import cKDTree
 
     sample = made.points[np.random.default_rng(1).integers(0, len(made.points), 20_000)].astype(np.float64)
     labels = hdbscan.HDBSCAN(min_cluster_size=15, core_dist_n_jobs=1).fit_predict(sample)
@@ -181,9 +149,6 @@ def hdbscan_of_sample(made: Made) -> tuple[Any, int]:
 
 def tree_mean_shift_of_sample(made: Made) -> tuple[Any, int]:
     """Mean shift with a flat kernel by k-d tree on 20,000 pixels, 3,000 of them seeds, then each pixel to the nearest mode."""
-    import numpy as np
-    from scipy.spatial import cKDTree
-
     sample = made.points[np.random.default_rng(1).integers(0, len(made.points), 20_000)].astype(np.float64)
     tree, modes = cKDTree(sample), sample[:3000].copy()
     weights, moving = np.zeros(len(modes)), np.arange(len(modes))
@@ -217,7 +182,6 @@ def sklearn_mean_shift(points: Any, everything: Any) -> tuple[Any, int]:
 
 def sklearn_extrapolated(made: Made, tried: int = 60) -> dict[str, Any]:
     """Seconds that scikit-learn's fit would take: binning and tree in full, some random seeds of all of them."""
-    import numpy as np
     from sklearn.cluster import get_bin_seeds
     from sklearn.cluster._mean_shift import _mean_shift_single_seed
     from sklearn.neighbors import NearestNeighbors
@@ -247,8 +211,6 @@ def small() -> list[dict[str, Any]]:
 
 def large(edge: int) -> list[dict[str, Any]]:
     """2048 x 2048 x 8, 400 clusters, scikit-learn extrapolated, and as it is on 1 % of the pixels."""
-    import numpy as np
-
     made = Made(edge, 8, 400)
     rows = [ours(made)]
     row = {**sklearn_extrapolated(made), **made.describe()}
@@ -284,13 +246,6 @@ def flatness(clusters: list[int], edge: int) -> list[dict[str, Any]]:
 
 def share(threads: int) -> dict[str, Any]:
     """The bundled model on 1024 x 1024 px with 600 blobs: wall seconds of the network and of the clustering of its output."""
-    from dataclasses import asdict
-
-    import torch
-
-    from napari_shiftseg import SegmentSettings, label_instances, load_model, segment, synthetic
-    from napari_shiftseg.instances import LabelSettings
-
     predict = sys.modules["napari_shiftseg.segmentation.run"]
     torch.set_num_threads(threads)
     model = load_model("nuclei")
@@ -328,11 +283,6 @@ def merging(source: Path | None) -> list[dict[str, Any]]:
 
     The modes of a cell in two blocks are its code and noise of 0.01 each: what a consistent embedding gives.
     """
-    import numpy as np
-    from scipy.spatial import cKDTree
-
-    from napari_shiftseg.geometry import BlockGrid
-
     shape, edge = (128, 512, 512), (32, 64, 64)
     rng = np.random.default_rng(0)
     sites = rng.uniform(0, 1, (20_000, 3)) * shape
@@ -349,9 +299,7 @@ def merging(source: Path | None) -> list[dict[str, Any]]:
 
 
 def _joined(truth: Any, codes: Any, grid: Any, rng: Any) -> dict[str, Any]:
-    import numpy as np
 
-    from napari_shiftseg.instances import LabelSettings
     from napari_shiftseg.instances.join import faces_of, join_blocks
     from napari_shiftseg.instances.pieces import Pieces, fragments_of
 
@@ -378,7 +326,6 @@ def _cellpose(truth: Any, grid: Any, source: Path) -> dict[str, Any]:
 
     import dask_image.ndmeasure
     import dask_image.ndmeasure._utils._label
-    import numpy as np
     import scipy.ndimage
     import scipy.sparse
 
@@ -411,10 +358,9 @@ def _cellpose(truth: Any, grid: Any, source: Path) -> dict[str, Any]:
 
 
 def _counts(truth: Any, labels: Any) -> dict[str, Any]:
-    import numpy as np
 
     inside = truth > 0
-    return {"objects": len(np.unique(labels[inside])), "ari": rand_index(truth[inside], labels[inside])}
+    return {"objects": len(np.unique(labels[inside])), "ari": adjusted_rand(labels[inside], truth[inside])}
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from napari_shiftseg import SegmentSettings, open_result, segment, synthetic
 from napari_shiftseg.events import BlockDone
 from napari_shiftseg.segmentation import segment_steps
 
-import_module("napari_shiftseg.segmentation.layout")._LARGEST = {2: 512, 3: 128}
 DENSITY = 3.6e-4  # nuclei per pixel
 SETTINGS = SegmentSettings(device="cpu", out_of_core=True, memory=1 << 30, deterministic=True)
 
@@ -41,6 +40,7 @@ def main() -> int:
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--paths", nargs=2, help="for `once`: image and result")
     wishes = made.parse_args()
+    import_module("napari_shiftseg.segmentation.layout")._LARGEST = {2: 512, 3: 128}
     if wishes.who == "once":
         segment(wishes.paths[0], "nuclei", SETTINGS, wishes.paths[1], on_event=lambda event: print("event", flush=True))
         return 0

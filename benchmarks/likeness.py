@@ -10,15 +10,13 @@ channel by channel. Twins of validation images are inverted, blurred, zoomed and
 
 from __future__ import annotations
 
-import argparse
-import csv
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench import keep, named, origin, parser, read
 from scipy import ndimage
 from skimage.transform import rescale
 from tqdm import tqdm
@@ -54,11 +52,6 @@ class Case:
     truth: np.ndarray | None = None
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "meta.csv", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
-
-
 def pixels_of(path: Path) -> np.ndarray:
     image = read_image(path).reordered()
     return np.asarray(image.data[...])
@@ -66,15 +59,9 @@ def pixels_of(path: Path) -> np.ndarray:
 
 def validation(data: Path) -> Iterator[Case]:
     for kind in KNOWN:
-        for row in rows(data / kind):
-            if row["split"] == "val":
-                name = f"{row['id']}.tif"
-                yield Case(
-                    group=f"{kind} (validation)",
-                    name=row["id"],
-                    pixels=pixels_of(data / kind / "images" / name),
-                    truth=pixels_of(data / kind / "masks" / name),
-                )
+        for name in named(data / kind, "val"):
+            pixels, truth = read(data / kind, name)
+            yield Case(group=f"{kind} (validation)", name=name, pixels=pixels, truth=truth)
 
 
 def others(data: Path) -> Iterator[Case]:
@@ -188,19 +175,17 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     root = Path(__file__).resolve().parents[1]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=root.parent / "shared/data")
-    parser.add_argument("--out", type=Path, default=root / "docs/measurements/likeness.json")
-    wishes = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--data", type=Path, default=root.parent / "shared/data")
+    wishes = made.parse_args()
     model = load_model("nuclei")
     known = list(validation(wishes.data))
     groups: dict[str, list[dict[str, Any]]] = {}
     for case in tqdm([*known, *others(wishes.data), *twins(known), *drawn(), *awkward(wishes.data)], mininterval=30):
         group = groups.setdefault(case.group, [])
         group.append(look(case, model, run="validation)" in case.group or len(group) < RUN))
-    measured = {"model": model.hash, "groups": {name: summary(found) for name, found in groups.items()}}
-    wishes.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(measured, indent=1))
+    summaries = {name: summary(found) for name, found in groups.items()}
+    keep(wishes.out, {**origin(), "model": model.hash, "groups": summaries})
     for one in (one for found in groups.values() for one in found):
         print(one["group"], one["name"], one["before"], one.get("after"), one["text"], sep="; ")
 

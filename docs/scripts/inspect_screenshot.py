@@ -6,15 +6,13 @@ Needs a display (Xvfb will do) and the extra `napari`.
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import napari
 import numpy as np
 from napari.layers import Layer
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from segment_screenshot import click, save_window, settle
 
 from napari_shiftseg import SegmentSettings, UNetSpec, plan_tiles
 from napari_shiftseg.events import drain
@@ -24,24 +22,6 @@ from napari_shiftseg.plugin.samples import nuclei, touching_blobs_3d
 from napari_shiftseg.plugin.source import image_of, placement_of
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
-
-
-def settle(turns=30):
-    """Let layouts and textures come to rest."""
-    for _ in range(turns):
-        QApplication.processEvents()
-        time.sleep(0.02)
-
-
-def press(widget, button, seconds=300.0):
-    """Click, and wait for the end of what it starts."""
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-    end = time.monotonic() + seconds
-    while widget.running:
-        if time.monotonic() > end:
-            raise SystemExit("the widget did not get there in time")
-        QApplication.processEvents()
-        time.sleep(0.01)
 
 
 def open_viewer():
@@ -79,18 +59,17 @@ def window_with(model, write, path):
     viewer = open_viewer()
     segmented(viewer, model, write)
     widget = inspect(viewer)
-    press(widget, widget.form.measure)
-    press(widget, widget.form.verify)
+    click(widget, widget.form.measure)
+    click(widget, widget.form.verify)
     if path.stem.endswith("bad"):
         widget.form.table.selectRow(0)
         widget.form.table.cellClicked.emit(0, 0)
-        press(widget, widget.form.highlight)
+        click(widget, widget.form.highlight)
         widget.form.grid.setChecked(True)
     else:
         viewer.scene.camera.zoom *= 0.95
     viewer.layers.selection.active = instances(viewer)
-    settle()
-    viewer.window._qt_window.grab().save(str(path))
+    save_window(viewer, path)
     print(path.name, "|", widget.form.finding.text(), "|", widget.form.answer.text())
     viewer.close()
 

@@ -31,12 +31,24 @@ def wait_for(condition, seconds=300.0):
         time.sleep(0.01)
 
 
-def save_window(viewer, path):
-    """Save the window as it is on the screen."""
-    for _ in range(30):  # layouts and textures settle over a few turns
+def settle():
+    """Layouts and textures settle over a few turns."""
+    for _ in range(30):
         QApplication.processEvents()
         time.sleep(0.02)
+
+
+def save_window(viewer, path):
+    """Save the window as it is on the screen."""
+    settle()
     viewer.window._qt_window.grab().save(str(path))
+
+
+def click(widget, button):
+    """Press a button, and wait for the end of what it starts."""
+    wait_for(button.isEnabled)
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    wait_for(lambda: not widget.running)
 
 
 def main():
@@ -57,8 +69,7 @@ def main():
         widget.form.model.choose_file(wishes.model)
     wait_for(widget.run_button.isEnabled)
     widget.form.advanced.expand(animate=False)
-    QTest.mouseClick(widget.run_button, Qt.MouseButton.LeftButton)
-    wait_for(lambda: not widget.running)
+    click(widget, widget.run_button)
     viewer.layers["nuclei instances"].opacity = 0.55
     viewer.reset_view()
     save_window(viewer, wishes.out / "segment.png")

@@ -11,20 +11,13 @@ from pathlib import Path
 import napari
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from segment_screenshot import save_window, wait_for
+from segment_screenshot import click, save_window, wait_for
 
 from napari_shiftseg.plugin.inspect_widget import InspectWidget
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.segment_widget import SegmentWidget
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
-
-
-def click(widget, button):
-    """Press a button, and wait for the end of what it starts."""
-    wait_for(button.isEnabled)
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-    wait_for(lambda: not widget.running)
 
 
 def dock(viewer, widget, name):
