@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.io import Frame
+from napari_shiftseg.io import Frame, from_plain
 from napari_shiftseg.network import Limits, ModelRecord, Normalisation, Scaling
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -131,7 +131,7 @@ def scale_frames(record: ModelRecord | None, frames: Sequence[Frame], settings: 
 def recorded_limits(record: Mapping[str, Any]) -> Intensity:
     """The limits that the record of a run holds."""
     found = record.get("frame_limits") or [record["limits"]]
-    return Intensity(limits=tuple(Limits.from_dict(values) for values in found))
+    return Intensity(limits=from_plain(tuple[Limits, ...], found, what="the record of the run"))
 
 
 def with_data(
