@@ -11,7 +11,7 @@ from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-__all__ = ["cores", "free_memory", "give_back_memory", "total_memory"]
+__all__ = ["cores", "free_memory", "give_back_memory", "processor_flags", "total_memory"]
 
 _ROOT = Path("/")  # of the system's own files
 # Files of a control group that hold limits, by version; a limit that is none is a word, or a number beyond any memory.
@@ -53,6 +53,12 @@ def cores() -> int:
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     granted = [ceil(share) for group in _groups("cpu") if (share := _share(group)) is not None]
     return max(1, min([bound, *granted]))
+
+
+def processor_flags() -> frozenset[str]:
+    """What the processor can do, by the names of Linux such as "avx2"; nothing where that is not told."""
+    lines = _text(_ROOT / "proc/cpuinfo").splitlines()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
 
 
 def give_back_memory() -> None:

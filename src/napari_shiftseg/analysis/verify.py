@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,12 @@ from napari_shiftseg.analysis.constants import DEFAULT_MEMORY, TOLERANCE
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import Tile, TilePlan, channel_count
-from napari_shiftseg.network import Limits, Model, Prediction, UNet, choose_device, predict_steps
+from napari_shiftseg.network import Limits, Model, Prediction, UNet, choose_device, choose_precision, predict_steps
 from napari_shiftseg.network.unet import Network, PlainNet
 from napari_shiftseg.views import ArrayLike
 
 __all__ = ["TilingCheck", "verify_steps", "verify_tiling"]
 
-_SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 _ALONE = (
     "That is as it must be: each tile stands alone with its own zeros, as in training, so the result is compliant as trained "
@@ -53,6 +52,8 @@ class TilingCheck:
         Part of the result that was compared, pixels.
     whole : bool
         Whether that is all of it.
+    dtype : str
+        Number format in which both were computed.
     text : str
         The finding in one sentence.
     """
@@ -67,6 +68,7 @@ class TilingCheck:
     compared: int
     window: tuple[slice, ...]
     whole: bool
+    dtype: str
     text: str
 
 
@@ -94,7 +96,7 @@ def verify_tiling(
     plan : TilePlan
         Made for the image's spatial shape.
     device, dtype : str
-        As in `predict`.
+        As in `predict`; both passes are computed in this format.
     max_pixels : int
         Result pixels of the single pass. Where the result is larger, or memory smaller, a window around seams in its middle is
         compared.
@@ -147,6 +149,8 @@ def verify_steps(
     method: Literal["tiles", "stream"] = "tiles",
 ) -> Generator[Event, None, TilingCheck]:
     """Generator form of `verify_tiling`: yields events, returns the check."""
+    chosen = choose_device(device)
+    dtype = choose_precision(dtype, chosen, plan.lattice.ndim).name
     allowed = _allowed(dtype, tolerance)
     if isinstance(normalisation, str) and normalisation not in ("global", "none"):
         raise SettingsError(f"normalisation is {normalisation!r}; give 'global', 'none' or Limits.")
@@ -154,15 +158,16 @@ def verify_steps(
     if normalisation == "none" and isinstance(network, Model):
         network = network.module  # a bare network takes intensities as they are
     limits = normalisation if isinstance(normalisation, Limits) else None
-    window = _window(plan, max_pixels, choose_device(device).free)
+    window = _window(plan, max_pixels, chosen.free)
+    options: Any = {"device": chosen, "dtype": dtype, "limits": limits}
     tiles, single = plan.within(window), _one_tile(plan, window)
     yield Stage(done=0, total=len(tiles), text="tiles")
-    tiled = yield from predict_steps(network, image, tiles, device=device, dtype=dtype, limits=limits, method=method)
+    tiled = yield from predict_steps(network, image, tiles, method=method, **options)
     yield Stage(done=0, total=1, text="one pass")
-    reference = yield from predict_steps(network, image, single, device=device, dtype=dtype, limits=limits, method="tiles")
+    reference = yield from predict_steps(network, image, single, method="tiles", **options)
     corner = tuple(axis[0][2].start for axis in _covering(plan, window))
     part = tuple(slice(w.start - c, w.stop - c) for w, c in zip(window, corner, strict=True))
-    check = _compare(plan, window, _differences(tiled, reference, part), allowed=allowed)
+    check = _compare(plan, window, _differences(tiled, reference, part), allowed=allowed, dtype=dtype)
     if plan.zeros == "tile" and check.compared > 1:
         return replace(check, text=f"{check.text} {_ALONE}")
     return check if method == "tiles" else replace(check, text=_stream_text(check))
@@ -181,7 +186,7 @@ def _as_it_is(model: Model | Network, plan: TilePlan) -> Model | Network:
 
 def _allowed(dtype: str, tolerance: float | None) -> float:
     if tolerance is None:
-        return TOLERANCE.get(_SHORT.get(dtype, dtype), TOLERANCE["float32"])
+        return TOLERANCE[dtype]
     if not tolerance > 0:
         raise SettingsError(f"tolerance is {tolerance}; give a positive relative difference such as 1e-5.")
     return float(tolerance)
@@ -278,7 +283,9 @@ def _differences(tiled: Prediction, reference: Prediction, part: tuple[slice, ..
     return np.asarray(np.maximum.reduce(largest), np.float32)
 
 
-def _compare(plan: TilePlan, window: tuple[slice, ...], difference: npt.NDArray[np.float32], *, allowed: float) -> TilingCheck:
+def _compare(
+    plan: TilePlan, window: tuple[slice, ...], difference: npt.NDArray[np.float32], *, allowed: float, dtype: str
+) -> TilingCheck:
     maximum = float(difference.max())
     at = np.unravel_index(int(difference.argmax()), difference.shape)
     tiles = list(_tiles_in(plan, window))
@@ -295,6 +302,7 @@ def _compare(plan: TilePlan, window: tuple[slice, ...], difference: npt.NDArray[
     return TilingCheck(
         ok=ok,
         tolerance=allowed,
+        dtype=dtype,
         max_difference=maximum,
         mean_difference=float(difference.mean(dtype=np.float64)),
         first=None if ok else differing[0],
@@ -303,7 +311,7 @@ def _compare(plan: TilePlan, window: tuple[slice, ...], difference: npt.NDArray[
         compared=len(tiles),
         window=window,
         whole=whole,
-        text=_text(ok, maximum, allowed, tiles=len(tiles), differing=differing, window=window, whole=whole),
+        text=_text(ok, _numbers(maximum, allowed, dtype), tiles=len(tiles), differing=differing, window=window, whole=whole),
     )
 
 
@@ -311,20 +319,22 @@ def _tiles_in(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:
     return replace(plan, axes=_covering(plan, window))
 
 
+def _numbers(maximum: float, allowed: float, dtype: str) -> str:
+    where = "" if dtype == "float32" else f" in {dtype}"
+    return f"largest difference {maximum:.1e} of the largest value, tolerance {allowed:.0e}{where}"
+
+
 def _stream_text(check: TilingCheck) -> str:
     where = "the whole result" if check.whole else f"a window of {' x '.join(str(w.stop - w.start) for w in check.window)} px"
-    numbers = f"largest difference {check.max_difference:.1e} of the largest value, tolerance {check.tolerance:.0e}"
+    numbers = _numbers(check.max_difference, check.tolerance, check.dtype)
     return f"The stream {'equals' if check.ok else 'differs from'} one pass over {where} ({numbers})."
 
 
-def _text(
-    ok: bool, maximum: float, allowed: float, *, tiles: int, differing: list[Tile], window: tuple[slice, ...], whole: bool
-) -> str:
+def _text(ok: bool, numbers: str, *, tiles: int, differing: list[Tile], window: tuple[slice, ...], whole: bool) -> str:
     edges = " x ".join(str(w.stop - w.start) for w in window)
     where = "the whole result" if whole else f"a window of {edges} px of the result"
     if tiles == 1:
         return f"A single tile covers {where}, so there was nothing to compare."
-    numbers = f"largest difference {maximum:.1e} of the largest value, tolerance {allowed:.0e}"
     if ok:
         return f"{tiles} tiles equal one pass over {where} ({numbers})."
     corner = ", ".join(f"{w.start}" for w in differing[0].write)

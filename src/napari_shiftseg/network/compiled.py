@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
 from napari_shiftseg.geometry import UNetSpec, Window
-from napari_shiftseg.network.device import choose_device, choose_dtype
+from napari_shiftseg.network.device import choose_device, choose_precision
 from napari_shiftseg.network.unet import InferenceNet, UNet
 
 __all__ = ["CompiledNet", "compiled_net", "forget"]
@@ -129,7 +129,7 @@ def compiled_net(module: nn.Module, dtype: str) -> CompiledNet:
     """
     if not isinstance(module, UNet) or type(module).forward is not UNet.forward or module.spec.padding != "valid":
         raise DeviceError("only a UNet with valid convolutions runs with OpenVINO; use --device cpu.")
-    number = choose_dtype(dtype, choose_device("openvino"))
+    number = choose_precision(dtype, choose_device("openvino"), module.spec.ndim).dtype
     digest = hashlib.blake2b(repr(module.spec).encode())
     for value in module.state_dict().values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -15,18 +15,22 @@ import torch
 from torch import Tensor
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
-from napari_shiftseg.machine import free_memory
+from napari_shiftseg.machine import free_memory, processor_flags
 
 __all__ = [
     "Block",
     "Copies",
     "Device",
+    "Precision",
+    "amx",
     "arranged",
     "channels_last",
     "check_volumes",
     "choose_device",
     "choose_dtype",
+    "choose_precision",
     "is_tf32",
+    "matrix_units",
     "memory_errors",
     "release_memory",
     "stream_wish",
@@ -38,6 +42,8 @@ Block = npt.NDArray[np.float32]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "tf32": torch.float32}
 # First version of cuDNN, as PyTorch counts, whose bfloat16 convolutions of volumes are right again (pytorch #163539).
 _RIGHT_VOLUMES, _WRONG_SINCE = 91500, 90800
+# Compute capability of the first GPUs of NVIDIA with matrix units for bfloat16 (Ampere).
+_BFLOAT16_SINCE = 8
 _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -126,6 +132,85 @@ def _openvino() -> Device:
     return replace(cpu, name=f"{cpu.name}, tiles by OpenVINO {version('openvino')}", compiled=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """Number format in which the convolutions of a network run.
+
+    Attributes
+    ----------
+    name : str
+        "float32", "bfloat16", "float16" or "tf32".
+    dtype : torch.dtype
+        Of weights and feature maps.
+    why : str
+        Why this one, as half a sentence.
+    """
+
+    name: str
+    dtype: torch.dtype
+    why: str
+
+    @property
+    def reduced(self) -> bool:
+        """Whether values are rounded to fewer bits than float32 has.
+
+        Sums of another order can round to a neighbouring value then, so runs take blocks whose size the network alone decides
+        (`TilePlan.canonical`).
+        """
+        return self.name != "float32"
+
+
+def choose_precision(wanted: str, device: Device, ndim: int) -> Precision:
+    """The number format that will run.
+
+    Parameters
+    ----------
+    wanted : str
+        "auto" (bfloat16 where the device has matrix units for it and computes right with them, else float32), or a name as in
+        `choose_dtype`.
+    device : Device
+    ndim : int
+        Axes of the network.
+
+    Raises
+    ------
+    DeviceError
+        If the format is unknown, or the device has no fast or no right arithmetic for it.
+
+    >>> choose_precision("bf16", choose_device("cpu"), 2).name
+    'bfloat16'
+    """
+    if wanted != "auto":
+        dtype = choose_dtype(wanted, device)
+        check_volumes(dtype, ndim, device)
+        return Precision(name=_SHORT.get(wanted, wanted), dtype=dtype, why="as asked")
+    has, why = matrix_units(device)
+    if has and _wrong_volumes(torch.bfloat16, ndim, device):
+        has, why = False, "the installed cuDNN computes volumes wrong in bfloat16"
+    name = "bfloat16" if has else "float32"
+    return Precision(name=name, dtype=_DTYPES[name], why=why)
+
+
+def matrix_units(device: Device) -> tuple[bool, str]:
+    """Whether a device multiplies matrices of bfloat16 in units of their own, and what is said of that."""
+    if device.kind == "cuda":
+        major, minor = torch.cuda.get_device_capability(device.torch_device)
+        has = major >= _BFLOAT16_SINCE
+        return has, f"the GPU has {'' if has else 'no '}matrix units for bfloat16 (compute capability {major}.{minor})"
+    if device.kind == "mps":
+        return False, "bfloat16 on Apple's GPUs was never measured"
+    has = amx()
+    return has, "the processor has matrix units for bfloat16 (AMX)" if has else "the processor has no matrix units for bfloat16"
+
+
+def amx() -> bool:
+    """Whether this processor has Intel's AMX with bfloat16; its AVX-512 alone rounds as much and gains less."""
+    flags = processor_flags()
+    told: Callable[[], bool] | None = getattr(torch.cpu, "_is_amx_tile_supported", None)  # internal to PyTorch
+    tiles = "amx_tile" in flags if told is None else told()
+    return tiles and (not flags or "amx_bf16" in flags)
+
+
 def choose_dtype(name: str, device: Device) -> torch.dtype:
     """Number format by name: "float32", "bfloat16", "float16" (also "fp32", "bf16", "fp16") or "tf32".
 
@@ -138,7 +223,7 @@ def choose_dtype(name: str, device: Device) -> torch.dtype:
     """
     full = _SHORT.get(name, name)
     if full not in _DTYPES:
-        raise DeviceError(f"dtype {name!r} is not known; use float32, bfloat16, float16 or tf32.")
+        raise DeviceError(f"dtype {name!r} is not known; use auto, float32, bfloat16, float16 or tf32.")
     if full == "float16" and device.kind == "cpu":
         raise DeviceError("float16 on a CPU is slow and inexact; use float32 or bfloat16.")
     if full == "tf32" and device.kind != "cuda":
@@ -160,12 +245,18 @@ def check_volumes(dtype: torch.dtype, ndim: int, device: Device) -> None:
     ------
     DeviceError
     """
-    version = torch.backends.cudnn.version() if device.kind == "cuda" else None
-    if ndim == 3 and dtype == torch.bfloat16 and version and _WRONG_SINCE <= version < _RIGHT_VOLUMES:
+    if version := _wrong_volumes(dtype, ndim, device):
         shown = f"{version // 10000}.{version // 100 % 100}"
         raise DeviceError(
             f"cuDNN {shown} gives wrong bfloat16 convolutions of volumes; install nvidia-cudnn-cu12>=9.15, or use float32."
         )
+
+
+def _wrong_volumes(dtype: torch.dtype, ndim: int, device: Device) -> int:
+    """Version of the cuDNN that would compute them wrong; 0 where all is right."""
+    version = torch.backends.cudnn.version() if device.kind == "cuda" else None
+    wrong = ndim == 3 and dtype == torch.bfloat16 and version is not None and _WRONG_SINCE <= version < _RIGHT_VOLUMES
+    return version if wrong and version else 0
 
 
 def channels_last(ndim: int) -> torch.memory_format:

@@ -31,7 +31,7 @@ from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.device import (
     Device,
     choose_device,
-    choose_dtype,
+    choose_precision,
     is_tf32,
     memory_errors,
     release_memory,
@@ -39,7 +39,7 @@ from napari_shiftseg.network.device import (
 )
 from napari_shiftseg.network.normalise import Limits, Normalisation
 from napari_shiftseg.network.record import Model
-from napari_shiftseg.network.unet import Network, PlainNet, UNet, plain_net
+from napari_shiftseg.network.unet import Network, PlainNet, UNet, entered, plain_net
 from napari_shiftseg.network.windows import (
     ConstantTiles,
     computed_strips,
@@ -130,7 +130,7 @@ def predict(
     on_event : callable, optional
         Called with a `TileDone` per tile, or per strip of a column.
     dtype : str
-        "float32", "bfloat16", "float16" (GPUs) or "tf32" (NVIDIA GPUs) for the convolutions.
+        "float32", "bfloat16", "float16" (GPUs) or "tf32" (NVIDIA GPUs) for the convolutions; "auto" as in `choose_precision`.
     method : {"auto", "tiles", "stream"}
         Tile by tile, or in strips along the first axis that compute no row twice; "auto" takes what costs less (see
         `geometry.choose_method`). Results differ by rounding alone.
@@ -203,7 +203,7 @@ def predict_steps(
     _check(module, image, plan)
     canvas = _Canvas(outputs, plan.result_shape, out)
     chosen = device if isinstance(device, Device) else choose_device(device)
-    choose_dtype(dtype, chosen)
+    dtype = choose_precision(dtype, chosen, plan.lattice.ndim).name
     stream: StreamPlan | None = None
     if isinstance(method, StreamPlan):
         stream = method
@@ -457,7 +457,7 @@ def _peak(module: UNet | PlainNet, plan: TilePlan, device: Device, dtype: str) -
             net = ready_network(module, device, dtype, tiled=True)
             before = torch.cuda.memory_allocated(where)
             torch.cuda.reset_peak_memory_stats(where)
-            x = torch.zeros((1, plan.lattice.in_channels, *plan.read), dtype=next(net.parameters()).dtype, device=where)
+            x = entered(net, torch.zeros((1, plan.lattice.in_channels, *plan.read), device=where))
             net(x, tuple(max(axis, key=lambda tile: tile[0].stop - tile[0].start)[1] for axis in plan.axes))
             torch.cuda.synchronize(where)
             return torch.cuda.max_memory_allocated(where) - before

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_shiftseg.geometry import Pass
-from napari_shiftseg.network.unet import POOL, ConvReLU, InferenceNet
+from napari_shiftseg.network.unet import POOL, ConvReLU, InferenceNet, entered
 
 __all__ = ["HeldRows", "Scratch", "Storage", "StreamNet", "WaitingRows", "rectify"]
 
@@ -188,7 +188,7 @@ class StreamNet:
         self._net, self._spec = net, spec
         parameter = next(net.encoder.parameters())
         storage = Storage(device=parameter.device, dtype=parameter.dtype, layout=layout)
-        held = _held(plan, "convolution", storage, strip)
+        held = _held(plan, "convolution", storage, strip, parameter.shape[1])
         self._encoder = [_Block.of(block, held, one_step) for block in net.encoder]
         self._skips = [
             _Skip.of(plan, pooling.level, WaitingRows(storage, pooling.source, crop[0] + strip // pooling.scale[0], across))
@@ -198,7 +198,7 @@ class StreamNet:
         self._head: HeldRows | None = None
         if spec.head_kernel > 1:
             storage = Storage(device=storage.device, dtype=head.weight.dtype, layout=layout)
-            self._head = next(_held(plan, "head", storage, strip))
+            self._head = next(_held(plan, "head", storage, strip, spec.channels[0]))
 
     @torch.inference_mode()
     def push(self, pixels: Tensor) -> Tensor | None:
@@ -214,7 +214,8 @@ class StreamNet:
         Tensor or None
             (1, out_channels, rows, *across) of the kept window, as many rows as can be finished; None if that is none.
         """
-        self._encoder[0].room(pixels.shape[2]).copy_(pixels)
+        x = entered(self._net, pixels)
+        self._encoder[0].room(x.shape[2]).copy_(x)
         y: Tensor | None
         for level, skip in enumerate(self._skips):
             if (y := self._encoder[level].run()) is None:
@@ -263,13 +264,13 @@ class StreamNet:
         return self._head.convolved(head)
 
 
-def _held(plan: Pass, kind: str, storage: Storage, strip: int) -> Iterator[HeldRows]:
-    """Input of each convolution in the order in which they run, with one scratch for all."""
+def _held(plan: Pass, kind: str, storage: Storage, strip: int, channels: int) -> Iterator[HeldRows]:
+    """Input of each convolution in the order in which they run, with one scratch for all; the first has so many channels."""
     scratch = Scratch(storage)
-    for layer, before, _ in plan.maps():
-        if layer.kind == kind:
-            across = tuple(map(int, before[1:]))
-            yield HeldRows(storage, scratch, layer.source, strip // layer.scale[0], across, layer.kernel[0])
+    maps = [(layer, before) for layer, before, _ in plan.maps() if layer.kind == kind]
+    for number, (layer, before) in enumerate(maps):
+        across = tuple(map(int, before[1:]))
+        yield HeldRows(storage, scratch, layer.source if number else channels, strip // layer.scale[0], across, layer.kernel[0])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -27,6 +27,7 @@ __all__ = [
     "Network",
     "PlainNet",
     "UNet",
+    "entered",
     "fused",
     "inference_form",
     "one_step_works",
@@ -145,9 +146,13 @@ class InferenceNet(nn.Module):
         Fold nearest-neighbour upsampling into the convolution after it; None does so in 2D, where it is faster.
     one_step : bool
         Convolution and ReLU in one step (`ConvReLU`), on CPUs.
+    number : torch.dtype
+        Number format that the convolutions will have; it decides how `entered` gives them pixels.
     """
 
-    def __init__(self, net: UNet, *, fold: bool | None = None, one_step: bool = False) -> None:
+    def __init__(
+        self, net: UNet, *, fold: bool | None = None, one_step: bool = False, number: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
         self.spec: UNetSpec = net.spec
         self.layout = channels_last(net.spec.ndim)
@@ -164,10 +169,12 @@ class InferenceNet(nn.Module):
             self.encoder, self.decoder, self.up = (
                 nn.ModuleList(fused(block) for block in blocks) for blocks in (self.encoder, self.decoder, self.up)
             )
+        if number != torch.float32:
+            _widen(self.encoder[0][0], number)  # type: ignore[index]
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor, keep: Window) -> Tensor:
-        """Window `keep` of the output, (B, out_channels, *keep), of an input (B, C, *in)."""
+        """Window `keep` of the output, (B, out_channels, *keep), of an input (B, C, *in) as `entered` gives it."""
         return self.passed(x, self.planned(tuple(x.shape[2:]), keep))
 
     def planned(self, edges: tuple[int, ...], keep: Window) -> Pass:
@@ -197,6 +204,29 @@ class InferenceNet(nn.Module):
         room = torch.empty((len(skip), first.weight.shape[1], *skip.shape[2:]), dtype=skip.dtype, memory_format=layout)
         room[:, : skip.shape[1]] = skip
         return room
+
+
+def _widen(first: Any, number: torch.dtype) -> None:
+    """Make a first convolution read pixels as `entered` splits them: it multiplies almost as exactly as float32 does then.
+
+    Rounding the pixels, and the weights that they meet, to a short format does more harm to a result than rounding all that
+    comes after them; and of all convolutions this one is the smallest.
+    """
+    weight = first.weight.detach()
+    rounded = weight.to(number).to(weight.dtype)
+    first.weight = nn.Parameter(torch.cat([rounded, rounded, weight - rounded], 1))
+
+
+def entered(net: nn.Module, x: Tensor) -> Tensor:
+    """Pixels (B, C, *in) in the number format of a network in the form in which it runs.
+
+    For a first convolution that was made for it, they come three times: rounded, what rounding lost, and rounded.
+    """
+    first = next(net.parameters())
+    rounded = x.to(first.dtype)
+    if not isinstance(net, InferenceNet) or first.shape[1] == x.shape[1]:
+        return rounded
+    return torch.cat([rounded, (x - rounded).to(first.dtype), rounded], 1)
 
 
 def _joined(skip: Tensor, raised: Tensor) -> Tensor:
@@ -358,16 +388,18 @@ def plain_net(net: Network, lattice: Lattice, channels: int | None, tiles: int) 
     return PlainNet(net, lattice, channels)
 
 
-def inference_form(net: nn.Module, *, fold: bool | None = None, one_step: bool = False) -> InferenceNet | PlainNet:
+def inference_form(
+    net: nn.Module, *, fold: bool | None = None, one_step: bool = False, number: torch.dtype = torch.float32
+) -> InferenceNet | PlainNet:
     """The form in which a network runs over tiles; the network itself is left as it is.
 
     Parameters
     ----------
-    fold, one_step : bool
+    fold, one_step, number
         As in `InferenceNet`.
     """
     if isinstance(net, UNet) and type(net).forward is UNet.forward and net.spec.padding == "valid":
-        return InferenceNet(net, fold=fold, one_step=one_step)
+        return InferenceNet(net, fold=fold, one_step=one_step, number=number)
     if isinstance(net, UNet):
         net = PlainNet(net, net.spec.lattice, net.spec.out_channels)
     try:

@@ -24,8 +24,7 @@ from napari_shiftseg.network.device import (
     Device,
     arranged,
     channels_last,
-    check_volumes,
-    choose_dtype,
+    choose_precision,
     is_tf32,
     memory_errors,
 )
@@ -204,15 +203,16 @@ def ready_network(
 
     With `tiled`, layers are merged or compiled where the device does so; without, each layer of the network is there.
     """
-    number = choose_dtype(dtype, device)
+    ndim = module.lattice.ndim if isinstance(module, PlainNet) else module.spec.ndim
+    number = choose_precision(dtype, device, ndim).dtype
     if tiled and device.compiled:
         return compiled_net(module, dtype)
-    ndim = module.lattice.ndim if isinstance(module, PlainNet) else module.spec.ndim
-    check_volumes(number, ndim, device)
     one_step = tiled and device.kind == "cpu" and unet.one_step_works(ndim, number)
-    net = inference_form(module, fold=None if tiled else False, one_step=one_step).to(device.torch_device, number)
+    net = inference_form(module, fold=None if tiled else False, one_step=one_step, number=number)
+    head = {} if net.head is None else net.head.state_dict()
+    net = net.to(device.torch_device, number)
     if net.head is not None:
-        net.head.float()
+        net.head.float().load_state_dict(head)  # as it was before its weights were rounded
     return arranged(net, net.layout)
 
 
@@ -338,8 +338,7 @@ def _tuned(plan: TilePlan, device: Device, deterministic: bool) -> bool:
 @torch.inference_mode()
 def _one_pass(net: InferenceNet | PlainNet | CompiledNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
     """Start one pass; what is returned waits for its (tiles, channels, *keep) float32."""
-    x = copies.there(blocks)
-    x = x.to(next(net.parameters()).dtype).contiguous(memory_format=net.layout)
+    x = unet.entered(net, copies.there(blocks)).contiguous(memory_format=net.layout)
     return copies.back(net(x, keep).float())
 
 
@@ -361,7 +360,7 @@ def computed_strips(
     spec, layout = module.spec, channels_last(module.spec.ndim)
     with memory_errors("the weights of the network"):
         net: Any = ready_network(module, device, dtype)
-    one_step = device.kind == "cpu" and unet.one_step_works(spec.ndim, choose_dtype(dtype, device))
+    one_step = device.kind == "cpu" and unet.one_step_works(spec.ndim, choose_precision(dtype, device, spec.ndim).dtype)
     # what is held and what a strip gives depend on no row further back
     memory = plan.strip + spec.margin[0] + 2 * spec.period[0]
     copies = Copies(device.torch_device)
