@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--overwrite", action="store_true", help="replace earlier results")
     add_run_options(parser)
     group = parser.add_argument_group("images larger than memory; an interrupted run goes on with the same command")
-    group.add_argument("--out-of-core", action="store_true",
+    group.add_argument("--out-of-core", action=argparse.BooleanOptionalAction,
                        help="block by block from disk to disk; by itself where the result would not fit")  # fmt: skip
     group.add_argument("--workers", type=whole(1), default=0, metavar="N", help="processes that share the blocks")
     group.add_argument("--cluster", metavar="ADDRESS", help="dask scheduler whose workers share the blocks")
@@ -106,7 +106,7 @@ def _settings(args: argparse.Namespace) -> SegmentSettings:
     return replace(
         run_settings(args),
         keep_embedding=True if args.embedding else False if args.no_embedding else None,
-        out_of_core=True if args.out_of_core else None,
+        out_of_core=args.out_of_core,
         workers=args.workers,
         cluster=args.cluster,
     )

@@ -206,6 +206,42 @@ class Job:
         lines += [("model", self.model.name), *self.lines(), ("status", self.status)]
         return "\n".join(f"{name:9} {text}" for name, text in lines)
 
+    def to_code(self) -> str:
+        """A Python script that runs the job again, with the settings that are not as by default.
+
+        An image that no file holds as the job has seen it is left to be filled in, with a comment that says so; so is a model
+        that was never saved.
+
+        >>> from napari_shiftseg import SegmentSettings, decide, synthetic
+        >>> print(decide(synthetic.disks((96, 64), 40, 12).image, "nuclei", SegmentSettings(write=32)).to_code())
+        # The image "image" (float32, 96 x 64, axes yx) lies in memory alone: put the array in the place of the dots.
+        from napari_shiftseg import SegmentSettings, load_model, segment
+        from napari_shiftseg.io import Image
+        <BLANKLINE>
+        array = ...  # float32, shape (96, 64)
+        image = Image.from_array(array, axes="yx")
+        model = load_model("nuclei")
+        settings = SegmentSettings(write=32)
+        result = segment(image, model, settings)
+        labels = result.labels  # uint32, axes yx, shape (96, 64)
+        <BLANKLINE>
+        """
+        from napari_shiftseg.segmentation.repeat import code_of
+
+        return code_of(self)
+
+    def to_command(self) -> str:
+        """A line for a shell that runs the job again with `shiftseg segment`; comments above it are as in `to_code`.
+
+        >>> from napari_shiftseg import SegmentSettings, decide, synthetic
+        >>> print(decide(synthetic.disks((96, 64), 40, 12).image, "nuclei", SegmentSettings(write=32)).to_command())
+        # The image "image" (float32, 96 x 64, axes yx) lies in memory alone: save it, and name its file instead of IMAGE.tif.
+        shiftseg segment IMAGE.tif --axes yx --tile 32 --labels-tiff image_labels.tif
+        """
+        from napari_shiftseg.segmentation.repeat import command_of
+
+        return command_of(self)
+
     # -- places -------------------------------------------------------------------------------------------------------
 
     def spacing(self) -> tuple[tuple[float, ...], tuple[str | None, ...]]:
