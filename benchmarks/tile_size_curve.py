@@ -27,7 +27,7 @@ from bench import keep, named, origin, parser, read
 from napari_shiftseg import SegmentSettings, load_model, match_score, segment
 from napari_shiftseg.analysis.compare import changed_pixels
 from napari_shiftseg.evaluation import IOUS
-from napari_shiftseg.instances import pool_scores, split_objects
+from napari_shiftseg.instances import mistaken_objects, pool_scores
 
 TILES = (32, 36, 40, 44, 48, 52, 56, 60, 61, 64, 126, 128)
 NEAR = 4  # px, half a period
@@ -41,7 +41,7 @@ def compare(tiled, whole, truth):
     against_whole = match_score(tiled.labels, whole.labels, seams=seams)
     scores = match_score(tiled.labels, truth, IOUS, seams=seams)
     one_pass = match_score(whole.labels, truth, seams=seams)
-    split, split_anyway = (set(split_objects(result.labels, truth).tolist()) for result in (tiled, whole))
+    split, split_anyway = (set(mistaken_objects(result.labels, truth).split.tolist()) for result in (tiled, whole))
     counts = {
         "tiles": len(tiled.plan),
         "changed_pixels": int(changed.sum()),

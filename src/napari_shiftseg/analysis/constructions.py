@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count, islice
 from math import prod
 from typing import Any
@@ -107,5 +108,5 @@ def _pass(conv: Any, source: int) -> None:
     conv.weight[(0, source, *middle)] = 1.0
 
 
-def _primes() -> Any:
+def _primes() -> Iterator[int]:
     return (n for n in count(2) if all(n % k for k in range(2, int(n**0.5) + 1)))

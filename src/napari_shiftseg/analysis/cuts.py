@@ -13,6 +13,7 @@ import numpy.typing as npt
 from napari_shiftseg.analysis.constants import CONTROLS, STRAIGHT_PIXELS, STRAIGHT_SHARE
 from napari_shiftseg.analysis.lines import Lines, segment_sums, slabs
 from napari_shiftseg.analysis.ratio import Ratio, ratio_of
+from napari_shiftseg.views import ArrayLike
 
 __all__ = ["CutCount", "Cuts", "count_cuts", "summarise_cuts"]
 
@@ -59,7 +60,7 @@ class Cuts:
         return f"{found}, {self.straight} with a straight edge where {self.straight_control:.1f} would by chance"
 
 
-def count_cuts(labels: Any, lines: Lines, axis: int, *, position: int, seed: int) -> CutCount:
+def count_cuts(labels: ArrayLike, lines: Lines, axis: int, *, position: int, seed: int) -> CutCount:
     """Count along one seam; control lines are drawn from those nearby.
 
     Parameters

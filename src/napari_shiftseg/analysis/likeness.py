@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.analysis.constants import ALARMS, LEVELS, MARGINS, PARTS, SAID, TAIL
+from napari_shiftseg.analysis.traits import Floats
 from napari_shiftseg.network.record import Known, Polarity, Ranges
 
 __all__ = ["TRAITS", "Difference", "Likeness", "Trait", "differences", "ground_of", "known_ranges", "polarity_of"]
@@ -296,12 +297,12 @@ def ground_of(traits: Mapping[str, float]) -> Polarity:
     return "dark" if middle > 0.5 and sign < 0 else ""
 
 
-def _span(table: Any, names: Sequence[str]) -> tuple[Any, Any, Any]:
+def _span(table: Floats, names: Sequence[str]) -> tuple[Floats, Floats, Floats]:
     low, high = np.nanquantile(table, (TAIL, 1 - TAIL), axis=0)
     return low, high, np.maximum(high - low, [TRAITS[name].grain for name in names])
 
 
-def _margins(table: Any, names: Sequence[str]) -> Any:
+def _margins(table: Floats, names: Sequence[str]) -> Floats:
     """How far ranges are widened, in widths: the same for all traits, more for those that lie outside by more."""
     count = len(table)
     if count < 3:

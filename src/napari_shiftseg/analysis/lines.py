@@ -17,6 +17,7 @@ import numpy.typing as npt
 from napari_shiftseg.analysis.constants import SEGMENT, SLAB_BYTES
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
+from napari_shiftseg.views import ArrayLike
 
 __all__ = ["Lines", "Slab", "counted", "jumps", "lines_of", "segment_sums", "slabs"]
 
@@ -106,7 +107,7 @@ class Slab:
     truth: npt.NDArray[Any] | None = None
 
 
-def slabs(array: Any, lines: Lines, axis: int, *, position: int, truth: Any = None) -> Iterator[Slab]:
+def slabs(array: ArrayLike, lines: Lines, axis: int, *, position: int, truth: ArrayLike | None = None) -> Iterator[Slab]:
     """Read the surroundings of a seam in pieces of bounded memory; a piece holds whole segments.
 
     Parameters
@@ -139,7 +140,7 @@ def slabs(array: Any, lines: Lines, axis: int, *, position: int, truth: Any = No
         )
 
 
-def _pieces(array: Any, lines: Lines, others: Sequence[int], *, depth: int) -> Iterator[slice]:
+def _pieces(array: ArrayLike, lines: Lines, others: Sequence[int], *, depth: int) -> Iterator[slice]:
     if not others:
         yield slice(None)
         return

@@ -17,6 +17,7 @@ from napari_shiftseg.analysis.ratio import Ratio, ratio_of
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import MatchScore, match_score, mistaken_objects
+from napari_shiftseg.views import ArrayLike
 
 __all__ = ["SeamReport", "SeamRow", "seam_report"]
 
@@ -151,10 +152,10 @@ class SeamReport:
 
 
 def seam_report(
-    embedding: Any,
+    embedding: ArrayLike | None,
     plan: TilePlan | Mapping[str, Any],
-    labels: Any = None,
-    truth: Any = None,
+    labels: ArrayLike | None = None,
+    truth: ArrayLike | None = None,
     *,
     seed: int = 0,
     level: float = 0.99,
@@ -251,7 +252,7 @@ class _Measured:
     same_phase: bool
 
 
-def _measure(embedding: Any, lines: Lines, axis: int, *, position: int, truth: Any) -> _Measured:
+def _measure(embedding: ArrayLike, lines: Lines, axis: int, *, position: int, truth: ArrayLike | None) -> _Measured:
     same_phase = lines.same_phase(axis, position)
     most_alike = same_phase or lines.next_phase(axis, position)
     alike: list[npt.NDArray[np.float64]] = []
@@ -303,7 +304,7 @@ def _row(
     )
 
 
-def _whole(labels: Any, lines: Lines) -> npt.NDArray[Any]:
+def _whole(labels: ArrayLike, lines: Lines) -> npt.NDArray[Any]:
     array = np.asarray(labels[tuple(slice(None) for _ in lines.shape)])
     if array.shape != lines.shape:
         raise ImageError(f"labels of shape {array.shape} do not fit the plan's result of {lines.shape} px.")

@@ -3,7 +3,7 @@
 from napari_shiftseg.instances.faces import BlockFaces, BlockRest, faces_of
 from napari_shiftseg.instances.join import Numbers, Settling, join_blocks, join_rest
 from napari_shiftseg.instances.label import LabelSettings, label_instances, label_steps, labels_of, numbered
-from napari_shiftseg.instances.match import Mistakes, match_score, mistaken_objects, split_objects
+from napari_shiftseg.instances.match import Mistakes, match_score, mistaken_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
 from napari_shiftseg.instances.pieces import Fragments, Pieces, fragments_of, piece_steps
 from napari_shiftseg.instances.score import MatchScore, pool_scores
@@ -38,6 +38,5 @@ __all__ = [
     "piece_steps",
     "pool_scores",
     "settled",
-    "split_objects",
     "whole_table",
 ]

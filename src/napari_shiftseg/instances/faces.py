@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from types import EllipsisType
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -131,7 +132,7 @@ def rim(faces: BlockFaces, step: tuple[int, ...]) -> npt.NDArray[np.int32]:
 
 T = TypeVar("T")
 # Size of a plane of faces; of each block its place in the grid, that of its face in the plane, and how much of it lies there.
-_Layout: TypeAlias = tuple[list[int], list[tuple[tuple[int, ...], Any, tuple[slice, ...]]]]
+_Layout: TypeAlias = tuple[list[int], list[tuple[tuple[int, ...], tuple[EllipsisType | slice, ...], tuple[slice, ...]]]]
 
 
 def linked(
@@ -231,7 +232,10 @@ class _Part:
             start = [b * edge for b, edge in zip(beside, edges, strict=True)]
             end = [min(s + edge, last) for s, edge, last in zip(start, edges, stop, strict=True)]
             # an image of one axis has faces of none
-            spot = (..., *(slice(s - f, e - f) for s, e, f in zip(start, end, first, strict=True)))
+            spot: tuple[EllipsisType | slice, ...] = (
+                ...,
+                *(slice(s - f, e - f) for s, e, f in zip(start, end, first, strict=True)),
+            )
             places.append((beside, spot, tuple(slice(0, e - s) for s, e in zip(start, end, strict=True))))
         return [last - f for last, f in zip(stop, first, strict=True)], places
 

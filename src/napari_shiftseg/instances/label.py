@@ -24,13 +24,14 @@ from napari_shiftseg.instances.settings import LabelSettings
 from napari_shiftseg.instances.undecided import placed, rest_of, settled
 from napari_shiftseg.machine import cores
 from napari_shiftseg.network.device import choose_device
+from napari_shiftseg.views import ArrayLike
 
 __all__ = ["LabelSettings", "check_embedding", "label_instances", "label_steps", "labels_of", "numbered", "numbered_again"]
 
 
 def label_instances(
-    embedding: Any,
-    foreground: Any = None,
+    embedding: ArrayLike,
+    foreground: ArrayLike | None = None,
     bandwidth: float | None = None,
     *,
     settings: LabelSettings | None = None,
@@ -89,7 +90,7 @@ def label_instances(
 
 
 def label_steps(
-    embedding: Any, foreground: Any, settings: LabelSettings, *, device: str | torch.device = "cpu"
+    embedding: ArrayLike, foreground: ArrayLike | None, settings: LabelSettings, *, device: str | torch.device = "cpu"
 ) -> Generator[WindowDone, None, npt.NDArray[np.uint32]]:
     """Generator form of `label_instances`: yields a `WindowDone` per window, returns the labels."""
     shape = tuple(embedding.shape[1:])
@@ -171,7 +172,7 @@ def numbered_again(
     return again, parts
 
 
-def check_embedding(shape: Sequence[int], foreground: Any, settings: LabelSettings) -> None:
+def check_embedding(shape: Sequence[int], foreground: ArrayLike | None, settings: LabelSettings) -> None:
     """Refuse shapes and settings that cannot work."""
     if len(shape) not in WINDOW:
         raise SettingsError(f"the embedding has {len(shape)} spatial axes; give (E, *shape) with 1 to 3.")

@@ -15,7 +15,7 @@ from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.instances.constants import SPLIT_SHARE
 from napari_shiftseg.instances.score import MatchScore
 
-__all__ = ["Mistakes", "match_score", "mistaken_objects", "split_objects"]
+__all__ = ["Mistakes", "match_score", "mistaken_objects"]
 
 
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
@@ -85,30 +85,6 @@ def match_score(
     crossing = None if seams is None else (_crossing(predicted, seams), _crossing(true, seams))
     scores = tuple(_score(overlaps, threshold, crossing) for threshold in thresholds)
     return scores if wanted is iou else scores[0]
-
-
-def split_objects(labels: npt.ArrayLike, truth: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Numbers of the true objects that are split, by the rule of `MatchScore.splits`.
-
-    Parameters
-    ----------
-    labels, truth : (*shape) int
-        Predicted and true objects, 0 is background.
-
-    Returns
-    -------
-    (K,) int
-        Ascending.
-
-    Raises
-    ------
-    ImageError
-        As `match_score`.
-
-    >>> split_objects([[1, 2, 3, 3]], [[5, 5, 7, 7]]).tolist()
-    [5]
-    """
-    return mistaken_objects(labels, truth).split
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

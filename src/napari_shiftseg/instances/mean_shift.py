@@ -7,6 +7,7 @@ cell is done by PyTorch on the device of the points; what is done for each mode,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -58,7 +59,7 @@ class MeanShift:
     assignment: npt.NDArray[np.int64]
     density: FloatArray
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         return iter((self.modes, self.assignment))
 
 
@@ -143,7 +144,7 @@ def mean_shift(
     return MeanShift(modes=modes * bandwidth, assignment=assignment.cpu().numpy(), density=density)
 
 
-def _tensor(points: Any) -> torch.Tensor:
+def _tensor(points: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
     """Points (N, E) as a tensor where they are; in float64, unless there are very many."""
     if not isinstance(points, torch.Tensor):
         array = np.asarray(points)

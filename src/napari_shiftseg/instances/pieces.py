@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,7 @@ from napari_shiftseg.instances.mean_shift import mean_shift
 from napari_shiftseg.instances.settings import LabelSettings
 from napari_shiftseg.instances.undecided import first_pixels, without_islands
 from napari_shiftseg.network.device import memory_errors
+from napari_shiftseg.views import ArrayLike
 
 __all__ = ["Fragments", "Pieces", "fragments_of", "piece_steps"]
 
@@ -68,8 +68,8 @@ class Fragments:
 
 
 def piece_steps(
-    embedding: Any,
-    foreground: Any,
+    embedding: ArrayLike,
+    foreground: ArrayLike | None,
     settings: LabelSettings,
     *,
     inner: Window | None = None,
@@ -121,7 +121,7 @@ def piece_steps(
 
 def fragments_of(
     found: Pieces,
-    foreground: Any,
+    foreground: ArrayLike | None,
     settings: LabelSettings,
     *,
     corner: Sequence[int] | None = None,
@@ -152,7 +152,7 @@ def fragments_of(
     return Fragments(codes=codes, sizes=np.bincount(owners, minlength=count), first=first)
 
 
-def mask_of(foreground: Any, window: Window, threshold: float) -> npt.NDArray[np.bool_]:
+def mask_of(foreground: ArrayLike, window: Window, threshold: float) -> npt.NDArray[np.bool_]:
     """Where the foreground says that there is something."""
     block = np.asarray(foreground[window])
     return block.astype(bool) if block.dtype == bool else block >= threshold
@@ -175,8 +175,8 @@ def _joined(
 
 
 def _cluster_window(
-    embedding: Any,
-    foreground: Any,
+    embedding: ArrayLike,
+    foreground: ArrayLike | None,
     core: Window,
     *,
     halo: int,

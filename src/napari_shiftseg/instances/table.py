@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.instances.constants import TABLE_PIXELS
+from napari_shiftseg.views import ArrayLike
 
 __all__ = ["ObjectTable", "block_table", "object_table", "whole_table"]
 
 ObjectTable: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
-def object_table(labels: Any, seams: Sequence[Sequence[int]] | None = None, *, block: int = TABLE_PIXELS) -> ObjectTable:
+def object_table(labels: ArrayLike, seams: Sequence[Sequence[int]] | None = None, *, block: int = TABLE_PIXELS) -> ObjectTable:
     """Measure all instances in one pass over the labels.
 
     Parameters
@@ -68,7 +69,7 @@ def whole_table(parts: Sequence[ObjectTable]) -> ObjectTable:
     return _named(joined, sum(name.startswith("sum_") for name in joined), "on_seam" in joined)
 
 
-def _slabs(labels: Any, shape: tuple[int, ...], block: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+def _slabs(labels: ArrayLike, shape: tuple[int, ...], block: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     rows = max(1, block // max(1, prod(shape[1:])))
     for first in range(0, shape[0], rows) if shape[0] else (0,):
         slab = np.asarray(labels[first : first + rows])
