@@ -121,6 +121,26 @@ def test_chunks_of_equal_size_are_known_and_others_are_none():
     assert chunks_of(da.zeros((10, 9), chunks=((4, 6), (9,)))) is None
 
 
+@pytest.mark.parametrize(
+    ("view", "chunks"),
+    [
+        (View.whole(Source(DATA.astype(">u2")), (2, None, 0, 1)), (4, 1, 1, 3)),
+        (View.at(Source(), {0: 2}), (3, 4)),
+        (View(Source(), [range(4), range(7), range(3)], (0, 1, 2)), (1, 3, 3)),
+        (View(Source(), [range(4), range(1, 7), range(9)], (0, 1, 2)), None),
+        (View(Source(), [(0, 2), range(7), range(9)], (0, 1, 2)), None),
+        (View.whole(DATA), None),
+    ],
+)
+def test_a_view_has_the_chunks_of_its_source_and_decodes_each_once(view, chunks):
+    assert view.chunks == chunks_of(view) == chunks
+    if chunks is not None:
+        reader, whole = ChunkReader(view, 1 << 20), np.asarray(view)
+        for _ in range(2):
+            np.testing.assert_array_equal(reader[..., ::2], whole[..., ::2])
+        assert reader.decoded == np.prod([-(-size // edge) for size, edge in zip(view.shape, chunks, strict=True)])
+
+
 def test_examples():
     failed, tried = doctest.testmod(views)
     assert tried > 0 and failed == 0

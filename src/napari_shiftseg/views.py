@@ -190,6 +190,15 @@ class View(LazyArray):
         return dtype
 
     @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Edges of what is decoded as a whole, None without such chunks and where their first positions are not shown."""
+        edges = chunks_of(self._source)
+        if edges is None or any(shown != range(len(shown)) for shown in self._shown):
+            return None
+        pairs = zip(self._order, self._shape, strict=True)
+        return tuple(1 if axis is None else min(edges[axis], size) for axis, size in pairs)
+
+    @property
     def in_memory(self) -> bool:  # type: ignore[override]
         """Whether nothing has to be read from a disk."""
         return in_memory(self._source)
