@@ -386,11 +386,11 @@ def _checked_edges(axes: Sequence[ImageAxis], write: int | Sequence[int], allow_
     TilingError
         If an edge is no multiple of the period, and that is not allowed.
     """
-    edges = []
-    for axis, (along, edge) in enumerate(zip(axes, _each_axis(write, len(axes)), strict=True)):
-        period = along.period
-        if edge >= min(along.size, along.computed):
-            edges.append(along.computed)
+    edges, domain = [], [axis.computed for axis in axes]
+    for axis, edge in enumerate(_each_axis(write, len(axes))):
+        period = axes[axis].period
+        if edge >= min(axes[axis].size, domain[axis]):
+            edges.append(domain[axis])
             continue
         if edge < 1:
             raise TilingError(f"write window {edge} px on axis {axis} is too small; use {period}.", nearest=(period,))
