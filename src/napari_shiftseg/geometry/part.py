@@ -54,7 +54,7 @@ def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
         _even_split(-(-(part.stop - part.start) // p) * p, edge, p)
         for part, edge, p in zip(window, plan.write, period, strict=True)
     )
-    found = planned(image_axes(lattice, plan.image_shape, plan.border, plan.zeros), edges, window)
+    found = planned(image_axes(lattice, plan.image_shape, border=plan.border, zeros=plan.zeros), edges, window)
     origin = tuple(first + part.start for first, part in zip(plan.origin, window, strict=True))
     return replace(found, origin=origin, automatic=plan.automatic)
 

@@ -300,14 +300,14 @@ def plan_tiles(
     lattice = as_lattice(spec)
     zeros = zeros_as_trained(lattice, trained)
     if zeros == "tile" and trained is not None:
-        axes = image_axes(lattice, image_shape, border, zeros)
-        if edges := _edges_as_trained(axes, write, trained.window, allow_noncompliant):
+        axes = image_axes(lattice, image_shape, border=border, zeros=zeros)
+        if edges := _edges_as_trained(axes, write, trained.window, allow_noncompliant=allow_noncompliant):
             return planned(axes, edges)
         zeros = "image"  # allowed, and no longer what was trained
-    axes = image_axes(lattice, image_shape, border, zeros)
+    axes = image_axes(lattice, image_shape, border=border, zeros=zeros)
     if write is None:
         return replace(planned(axes, _largest_edges(axes, memory or DEFAULT_MEMORY)), automatic=True)
-    return planned(axes, _checked_edges(axes, write, allow_noncompliant))
+    return planned(axes, _checked_edges(axes, write, allow_noncompliant=allow_noncompliant))
 
 
 def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> TilePlan:
@@ -334,12 +334,12 @@ def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> Ti
     zeros = values.get("zeros", "nowhere" if lattice.padding == "valid" else "image")
     if zeros not in ("nowhere", "image", "tile"):
         raise TilingError(f"the zeros of a plan are {zeros!r}; give 'nowhere', 'image' or 'tile'.")
-    axes, write = image_axes(lattice, values["image_shape"], border, zeros), tuple(values["write"])
+    axes, write = image_axes(lattice, values["image_shape"], border=border, zeros=zeros), tuple(values["write"])
     return planned(axes, write if zeros == "tile" else _checked_edges(axes, write, allow_noncompliant=True))
 
 
 def image_axes(
-    lattice: Lattice, image_shape: Sequence[int], border: Literal["reflect", "valid"], zeros: Zeros
+    lattice: Lattice, image_shape: Sequence[int], *, border: Literal["reflect", "valid"], zeros: Zeros
 ) -> tuple[ImageAxis, ...]:
     """The axes of an image that a network runs along.
 
@@ -378,7 +378,7 @@ def planned(axes: Sequence[ImageAxis], edges: tuple[int, ...], window: Sequence[
 # -- edges that tiles may have -----------------------------------------------------------------------------------------
 
 
-def _checked_edges(axes: Sequence[ImageAxis], write: int | Sequence[int], allow_noncompliant: bool) -> tuple[int, ...]:
+def _checked_edges(axes: Sequence[ImageAxis], write: int | Sequence[int], *, allow_noncompliant: bool) -> tuple[int, ...]:
     """The wished edges, one per axis; an edge of the image's size or more means one tile there.
 
     Raises
@@ -435,7 +435,7 @@ def read_shape(lattice: Lattice, periods: Sequence[int]) -> tuple[int, ...]:
 
 
 def _edges_as_trained(
-    axes: Sequence[ImageAxis], write: int | Sequence[int] | None, window: Sequence[int], allow_noncompliant: bool
+    axes: Sequence[ImageAxis], write: int | Sequence[int] | None, window: Sequence[int], *, allow_noncompliant: bool
 ) -> tuple[int, ...] | None:
     """The window of a training on padded tiles that stand alone; None where other tiles are wished and allowed.
 

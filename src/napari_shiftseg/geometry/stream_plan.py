@@ -230,7 +230,7 @@ def plan_stream(
     budget = memory or DEFAULT_MEMORY
     found: list[tuple[float, StreamPlan]] = []
     for rows in (strip,) if strip is not None else _strips(tiles, TALL if tall else 1):
-        plan = _fitted(tiles, rows, wanted, budget)
+        plan = _fitted(tiles, rows, wanted, budget=budget)
         found.append((plan.flops * strip_cost(spec, rows), plan))
         if wanted is not None and plan.peak_bytes <= budget:
             break
@@ -271,11 +271,11 @@ def _strips(tiles: TilePlan, times: int) -> Iterator[int]:
         periods //= 2
 
 
-def _fitted(tiles: TilePlan, strip: int, width: tuple[int, ...] | None, budget: int) -> StreamPlan:
+def _fitted(tiles: TilePlan, strip: int, width: tuple[int, ...] | None, *, budget: int) -> StreamPlan:
     """The widest columns that fit, as equal as possible over the image."""
     spec, period = tiles.spec, tiles.spec.period
     shape = tiles.result_shape
-    rows = (_window(tiles, 0, _phase(tiles, 0), 0, shape[0]),)
+    rows = (_window(tiles, 0, slice(0, shape[0]), phase=_phase(tiles, 0)),)
     edges = list(width or (-(-size // p) * p for size, p in zip(shape[1:], period[1:], strict=True)))
     while True:
         axes = (rows, *(_columns(tiles, axis, edge) for axis, edge in enumerate(edges, start=1)))
@@ -298,16 +298,17 @@ def _next_edge(edge: int, size: int, period: int) -> int:
 
 def _columns(tiles: TilePlan, axis: int, edge: int) -> Axis:
     size, phase = tiles.result_shape[axis], _phase(tiles, axis)
-    return tuple(_window(tiles, axis, phase, start, min(start + edge, size)) for start in range(0, size, edge))
+    writes = (slice(start, min(start + edge, size)) for start in range(0, size, edge))
+    return tuple(_window(tiles, axis, write, phase=phase) for write in writes)
 
 
-def _window(tiles: TilePlan, axis: int, phase: tuple[int, int], start: int, stop: int) -> tuple[slice, slice, slice]:
-    """Windows of a pass that writes `start` to `stop`, in the phase of the tiles."""
-    spec, period = tiles.spec, tiles.spec.period[axis]
-    first = start + phase[0]
-    crop = (first - phase[1]) % period
-    length = spec.input_size(crop + stop - start, axis)
-    return slice(first - crop, first - crop + length), slice(crop, crop + stop - start), slice(start, stop)
+def _window(tiles: TilePlan, axis: int, write: slice, *, phase: tuple[int, int]) -> tuple[slice, slice, slice]:
+    """Windows of a pass that writes so, in the phase of the tiles."""
+    spec, size = tiles.spec, write.stop - write.start
+    first = write.start + phase[0]
+    crop = (first - phase[1]) % spec.period[axis]
+    length = spec.input_size(crop + size, axis)
+    return slice(first - crop, first - crop + length), slice(crop, crop + size), write
 
 
 def _phases(tiles: TilePlan, axis: int) -> set[tuple[int, int]]:
@@ -493,16 +494,16 @@ def describe_methods(
     """
     tiles = plan_tiles(spec, shape, write, border, memory=memory, trained=trained)
     chosen = choose_method(tiles, memory=memory, tall=tall, compiled=compiled)
-    by_tiles = _cost_of("tiles", tiles, _tile_bytes(tiles), chosen is None)
+    by_tiles = _cost_of("tiles", tiles, memory=_tile_bytes(tiles), chosen=chosen is None)
     if refusal := stream_refusal(tiles) or (_WHOLE_TILES if compiled else None):
         text = f"not possible, because {refusal}"
         none = MethodCost(method="stream", possible=False, chosen=False, flops=0.0, redundancy=0.0, memory=0, text=text)
         return by_tiles, none
     stream = chosen or plan_stream(tiles, memory=memory, tall=tall)
-    return by_tiles, _cost_of("stream", stream, stream.peak_bytes, chosen is not None)
+    return by_tiles, _cost_of("stream", stream, memory=stream.peak_bytes, chosen=chosen is not None)
 
 
-def _cost_of(method: Literal["tiles", "stream"], plan: TilePlan | StreamPlan, memory: int, chosen: bool) -> MethodCost:
+def _cost_of(method: Literal["tiles", "stream"], plan: TilePlan | StreamPlan, *, memory: int, chosen: bool) -> MethodCost:
     return MethodCost(
         method=method,
         possible=True,

@@ -27,6 +27,7 @@ __all__ = ["Layer", "Pass", "layers_of", "lost", "maps", "sees"]
 
 Kind = Literal["convolution", "pooling", "upsampling", "concatenation", "head"]
 Path = Literal["encoder", "decoder"]
+Edges = tuple[int, ...]
 Window = tuple[slice, ...]
 Map = tuple["Layer", tuple[float, ...], tuple[float, ...]]
 """A layer, and the shapes of the maps that it reads and writes, pixels."""
@@ -67,7 +68,7 @@ class Layer:
     factor: tuple[int, ...]
     source: int
     target: int
-    taps: int
+    taps: int = 0
 
     @property
     def convolves(self) -> bool:
@@ -92,50 +93,29 @@ def layers_of(spec: UNetSpec) -> Iterator[Layer]:
     channels, factors, ones = spec.channels, spec.factors, (1,) * spec.ndim
     learnt, valid = spec.upsampling == "learnt", spec.padding == "valid"
 
-    def layer(
-        kind: Kind,
-        path: Path,
-        level: int,
-        source: int,
-        target: int,
-        *,
-        taps: int = 0,
-        kernel: tuple[int, ...] = ones,
-        factor: tuple[int, ...] = ones,
-    ) -> Layer:
+    def layer(kind: Kind, path: Path, level: int, *, kernel: Edges = ones, factor: Edges = ones, **counts: int) -> Layer:
         scale = tuple(prod(f[axis] for f in factors[:level]) for axis in range(spec.ndim))
         lost = tuple((k - 1) // 2 * valid for k in kernel)
-        return Layer(
-            kind=kind,
-            path=path,
-            level=level,
-            scale=scale,
-            kernel=kernel,
-            lost=lost,
-            factor=factor,
-            source=source,
-            target=target,
-            taps=taps,
-        )
+        return Layer(kind=kind, path=path, level=level, scale=scale, kernel=kernel, lost=lost, factor=factor, **counts)
 
-    def block(path: Path, level: int, source: int, count: int) -> Iterator[Layer]:
+    def block(path: Path, level: int, *, source: int, count: int) -> Iterator[Layer]:
         taps, kernel = prod(spec.kernels), spec.kernels
         for before in (source, *(channels[level],) * (count - 1)):
-            yield layer("convolution", path, level, before, channels[level], taps=taps, kernel=kernel)
+            yield layer("convolution", path, level, source=before, target=channels[level], taps=taps, kernel=kernel)
 
     for level, source in enumerate((spec.in_channels, *channels[:-1])):
-        yield from block("encoder", level, source, spec.convs)
+        yield from block("encoder", level, source=source, count=spec.convs)
         if level < spec.levels:
-            yield layer("pooling", "encoder", level, channels[level], channels[level], factor=factors[level])
+            yield layer("pooling", "encoder", level, source=channels[level], target=channels[level], factor=factors[level])
     for level in reversed(range(spec.levels)):
         deep, raised = channels[level + 1], channels[level + (not learnt)]
         # each output pixel of a transposed convolution has one tap
-        yield layer("upsampling", "decoder", level, deep, raised, taps=int(learnt), factor=factors[level])
+        yield layer("upsampling", "decoder", level, source=deep, target=raised, taps=int(learnt), factor=factors[level])
         joined = channels[level] + raised
-        yield layer("concatenation", "decoder", level, joined, joined)
-        yield from block("decoder", level, joined, spec.decoder_convs or spec.convs)
+        yield layer("concatenation", "decoder", level, source=joined, target=joined)
+        yield from block("decoder", level, source=joined, count=spec.decoder_convs or spec.convs)
     kernel = (spec.head_kernel,) * spec.ndim
-    yield layer("head", "decoder", 0, channels[0], spec.out_channels, taps=prod(kernel), kernel=kernel)
+    yield layer("head", "decoder", 0, source=channels[0], target=spec.out_channels, taps=prod(kernel), kernel=kernel)
 
 
 # -- folds ------------------------------------------------------------------------------------------------------------

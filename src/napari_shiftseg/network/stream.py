@@ -10,14 +10,14 @@ Rows are the first spatial axis. All memory is made once; who makes rows writes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from napari_shiftseg.geometry import Pass
+from napari_shiftseg.geometry import Layer, Pass
 from napari_shiftseg.network.unet import POOL, ConvReLU, InferenceNet, entered
 
 __all__ = ["HeldRows", "Scratch", "Storage", "StreamNet", "WaitingRows", "rectify"]
@@ -77,20 +77,17 @@ class HeldRows:
     storage : Storage
     scratch : Scratch
         Where the rows are that are in work.
-    channels : int
-    most : int
-        New rows that come at once at most.
+    layer : Layer
+    strip : int
+        Rows of the input that come at once at most.
     across : sequence of int
         Edges of the other axes, pixels.
-    kernel : int
-        Rows of the kernel.
     """
 
-    def __init__(
-        self, storage: Storage, scratch: Scratch, channels: int, most: int, across: Sequence[int], kernel: int
-    ) -> None:
-        scratch.reserve(channels, kernel - 1 + most, across)
-        self._held = storage.empty(channels, kernel - 1, across)
+    def __init__(self, storage: Storage, scratch: Scratch, layer: Layer, *, strip: int, across: Sequence[int]) -> None:
+        again = layer.kernel[0] - 1
+        scratch.reserve(layer.source, again + strip // layer.scale[0], across)
+        self._held = storage.empty(layer.source, again, across)
         self._scratch, self._across = scratch, across
         self._count = 0  # rows that are held; fewer only at the beginning
         self._rows = self._held[:, :, :0]
@@ -121,15 +118,16 @@ class WaitingRows:
     Parameters
     ----------
     storage : Storage
-    channels : int
+    pooling : Layer
+        Whose input waits.
     most : int
         Rows that can wait at once.
     across : sequence of int
         Edges of the other axes, pixels.
     """
 
-    def __init__(self, storage: Storage, channels: int, most: int, across: Sequence[int]) -> None:
-        self._ring = storage.empty(channels, most, across)
+    def __init__(self, storage: Storage, pooling: Layer, *, most: int, across: Sequence[int]) -> None:
+        self._ring = storage.empty(pooling.source, most, across)
         self._first = self._count = 0
 
     def _pieces(self, start: int, count: int) -> list[slice]:
@@ -188,17 +186,17 @@ class StreamNet:
         self._net, self._spec = net, spec
         parameter = next(net.encoder.parameters())
         storage = Storage(device=parameter.device, dtype=parameter.dtype, layout=layout)
-        held = _held(plan, "convolution", storage, strip, parameter.shape[1])
+        held = _held(plan, "convolution", storage=storage, strip=strip, channels=parameter.shape[1])
         self._encoder = [_Block.of(block, held, one_step) for block in net.encoder]
-        self._skips = [
-            _Skip.of(plan, pooling.level, WaitingRows(storage, pooling.source, crop[0] + strip // pooling.scale[0], across))
-            for pooling, crop, across in zip(spec.poolings, spec.skip_crops, map(_across, plan.skips), strict=True)
-        ]
+        self._skips = []
+        for pooling, crop, skip in zip(spec.poolings, spec.skip_crops, plan.skips, strict=True):
+            most = crop[0] + strip // pooling.scale[0]
+            self._skips.append(_Skip.of(plan, pooling.level, WaitingRows(storage, pooling, most=most, across=_across(skip))))
         self._decoder = [_Block.of(block, held, one_step) for block in reversed(net.decoder)][::-1]
         self._head: HeldRows | None = None
         if spec.head_kernel > 1:
             storage = Storage(device=storage.device, dtype=head.weight.dtype, layout=layout)
-            self._head = next(_held(plan, "head", storage, strip, spec.channels[0]))
+            self._head = next(_held(plan, "head", storage=storage, strip=strip, channels=spec.channels[0]))
 
     @torch.inference_mode()
     def push(self, pixels: Tensor) -> Tensor | None:
@@ -264,13 +262,13 @@ class StreamNet:
         return self._head.convolved(head)
 
 
-def _held(plan: Pass, kind: str, storage: Storage, strip: int, channels: int) -> Iterator[HeldRows]:
+def _held(plan: Pass, kind: str, *, storage: Storage, strip: int, channels: int) -> Iterator[HeldRows]:
     """Input of each convolution in the order in which they run, with one scratch for all; the first has so many channels."""
     scratch = Scratch(storage)
     maps = [(layer, before) for layer, before, _ in plan.maps() if layer.kind == kind]
     for number, (layer, before) in enumerate(maps):
-        across = tuple(map(int, before[1:]))
-        yield HeldRows(storage, scratch, layer.source if number else channels, strip // layer.scale[0], across, layer.kernel[0])
+        made = layer if number else replace(layer, source=channels)
+        yield HeldRows(storage, scratch, made, strip=strip, across=tuple(map(int, before[1:])))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
