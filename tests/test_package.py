@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = files("napari_shiftseg") / "napari.yaml"
 
 PUBLIC = [
+    "Lattice",
+    "Model",
+    "Output",
     "UNetSpec",
     "UNet",
     "plan_tiles",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.io import open_result as open_result
     from napari_shiftseg.io import read_image as read_image
     from napari_shiftseg.io import save_model as save_model
+    from napari_shiftseg.network import Model as Model
     from napari_shiftseg.network import TrainSettings as TrainSettings
     from napari_shiftseg.network import UNet as UNet
     from napari_shiftseg.network import discriminative_loss as discriminative_loss
@@ -48,6 +49,7 @@ _ROOMS = {
     "TilePlan": "geometry",
     "plan_tiles": "geometry",
     "violations": "geometry",
+    "Model": "network",
     "UNet": "network",
     "discriminative_loss": "network",
     "predict": "network",

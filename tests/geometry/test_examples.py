@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 
 
-@pytest.mark.parametrize("module", ["spec", "cost", "plan", "part", "coverage", "rules", "stream_plan"])
+@pytest.mark.parametrize("module", ["spec", "lattice", "cost", "plan", "part", "coverage", "rules", "stream_plan"])
 def test_examples(module):
     failed, tried = doctest.testmod(import_module(f"napari_shiftseg.geometry.{module}"))
     assert tried > 0 and failed == 0

@@ -30,12 +30,14 @@ Passes = Callable[[Sequence[int]], Steps]
 class Bench:
     """A network ready to be probed: along one axis a long input, along the others a short one.
 
-    `room` is the longest output, pixels; `phases` how many neighbouring pixels may differ in what they reach.
+    `least` is the smallest input that passed, `room` the longest output, pixels; `phases` how many neighbouring pixels may
+    differ in what they reach.
     """
 
     network: Network
     dtype: torch.dtype
     channels: int
+    least: tuple[int, ...]
     short: tuple[int, ...]
     long: tuple[int, ...]
     margin: tuple[int, ...]
@@ -86,7 +88,7 @@ def bench_steps(
         yield Event(done=0, total=0)
         return found
 
-    short, long = yield from _sizes(passes, ndim, declared, size=size)
+    least, short, long = yield from _sizes(passes, ndim, declared, size=size)
     out = yield from passes(short)
     if out is None or len(out) != ndim:
         raise ModelError(f"the network does not take an image of shape {(channels, *short)}; give a size that it takes.")
@@ -99,6 +101,7 @@ def bench_steps(
         network=network,
         dtype=dtype,
         channels=channels,
+        least=least,
         short=short,
         long=long,
         margin=margin,
@@ -133,20 +136,20 @@ def _output_shape(network: Network, x: Tensor) -> tuple[int, ...] | None:
 
 def _sizes(
     passes: Passes, ndim: int, declared: UNetSpec | None, *, size: int | Sequence[int] | None
-) -> Generator[Event, None, tuple[Edges, Edges]]:
-    """Short and long edges: as wished, else as declared if the network takes those, else found by trying."""
+) -> Generator[Event, None, tuple[Edges, Edges, Edges]]:
+    """The least edges, short and long ones: as wished, else as declared if the network takes those, else found by trying."""
     if size is not None:
         edges = (size,) * ndim if isinstance(size, int) else tuple(size)
         if len(edges) != ndim:
             raise SettingsError(f"size has {len(edges)} edges for {ndim} axes; give 1 or {ndim}.")
-        return edges, edges
+        return edges, edges, edges
     if declared is not None:
         short, long = _declared_sizes(declared)
         for shape in (short, *(_stretched(short, long, k) for k in range(ndim))):
             if (yield from passes(shape)) is None:
                 break
         else:
-            return short, long
+            return short, short, long
     return (yield from _search(passes, ndim))
 
 
@@ -162,22 +165,23 @@ def _declared_sizes(spec: UNetSpec) -> tuple[Edges, Edges]:
     return short, tuple(spec.input_size(2 * period + 2, axis) for axis, period in enumerate(spec.period))
 
 
-def _search(passes: Passes, ndim: int) -> Generator[Event, None, tuple[Edges, Edges]]:
+def _search(passes: Passes, ndim: int) -> Generator[Event, None, tuple[Edges, Edges, Edges]]:
     """The first edges that pass and leave room for shifts, the same on all axes."""
     for short in SIZES:
         out = yield from passes((short,) * ndim)
-        if out is not None:
+        if out is not None and max(out) <= short:  # some fill up a size that their strides do not divide
             break
     else:
         raise ModelError(f"the network takes no image of {SIZES.start} to {SIZES.stop - 1} px; give a size that it takes.")
     margin = max(0, short - min(out))
     wanted = short + margin + 2 * SHIFTS[-1] if margin else 4 * SHIFTS[-1]
     for edge in range(wanted, wanted + 256):
-        if (yield from passes((edge, *(short,) * (ndim - 1)))):
+        found = yield from passes((edge, *(short,) * (ndim - 1)))
+        if found is not None and edge - found[0] == short - out[0]:
             edges = (edge,) * ndim
             # a padded network sees its borders on every axis, so all have to be long
             large = margin == 0 and (yield from passes(edges))
-            return (edges if large else (short,) * ndim), edges
+            return (short,) * ndim, (edges if large else (short,) * ndim), edges
     raise ModelError(f"the network takes {short} px but no size from {wanted} px on; give a size that it takes.")
 
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from napari_shiftseg.analysis.bench import Bench, Network, bench_steps, scale
 from napari_shiftseg.analysis.constants import SHIFTS
-from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.errors import ModelError, SettingsError
 from napari_shiftseg.events import Event, Stage, drain
-from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.geometry import Lattice, UNetSpec
 from napari_shiftseg.network import Model
 
 __all__ = ["PeriodProbe", "probe_period", "probe_steps"]
@@ -48,6 +48,10 @@ class PeriodProbe:
         not exceed it. None without a declaration.
     size : tuple of int
         Input edges that were probed along each axis, pixels.
+    smallest : tuple of int
+        Smallest input edges that passed, pixels.
+    channels : int
+        Of the image.
     precision : str
         "float64" or "float32".
     text : str
@@ -63,8 +67,48 @@ class PeriodProbe:
     declared: UNetSpec | None
     agrees: bool | None
     size: tuple[int, ...]
+    smallest: tuple[int, ...]
+    channels: int
     precision: str
     text: str
+
+    @property
+    def lattice(self) -> Lattice:
+        """What a plan needs to know of the network, as it was found; what it declares, if it keeps that.
+
+        A network that loses a margin on some axes and pads on others is taken to lose what sees the padding, too.
+
+        Raises
+        ------
+        ModelError
+            If no tested shift was a period, or the network sees farther than the probed size shows.
+        """
+        if self.agrees and self.declared is not None:
+            return self.declared.lattice
+        if None in self.period:
+            raise ModelError(
+                "no tested shift of the input merely shifts the output, so tiles of the network cannot equal one pass; take a "
+                "network without layers that depend on all pixels, or whose margin leaves out all pixels that see padding."
+            )
+        if None in self.reach:
+            edges = " x ".join(map(str, self.size))
+            raise ModelError(f"the network sees farther than an input of {edges} px shows; probe it with a larger size.")
+        period, reach = [p or 1 for p in self.period], [r or 0 for r in self.reach]
+        mixed = any(self.margin)
+        around = [2 * r if mixed and not lost else 0 for r, lost in zip(reach, self.margin, strict=True)]
+        return Lattice(
+            ndim=len(period),
+            period=tuple(period),
+            margin=tuple(lost + more for lost, more in zip(self.margin, around, strict=True)),
+            reach=tuple(reach),
+            padding="valid" if mixed else "zero",
+            smallest=tuple(
+                # of a padded network multiples of the period, which it takes
+                size + -(-more // p) * p if lost else -(-(size + more) // p) * p
+                for size, more, p, lost in zip(self.smallest, around, period, self.margin, strict=True)
+            ),
+            in_channels=self.channels,
+        )
 
 
 def probe_period(
@@ -167,6 +211,8 @@ def _probed(bench: Bench, declared: UNetSpec | None, shifts: Sequence[int] | Non
         declared=declared,
         agrees=agrees,
         size=bench.long,
+        smallest=bench.least,
+        channels=bench.channels,
         precision=str(bench.dtype).removeprefix("torch."),
         text=_text(period, bench.margin, reach, distinct=distinct, aware=aware, declared=declared, agrees=agrees),
     )

@@ -190,8 +190,10 @@ class Lattice:
 
     @property
     def halo(self) -> tuple[int, ...]:
-        """Context of a zero-padded tile per axis: whole periods that cover all that a pixel sees."""
-        return tuple(-(-reach // period) * period for reach, period in zip(self.reach, self.period, strict=True))
+        """Context of a zero-padded tile per axis: whole periods that cover all that a pixel sees, and the smallest input."""
+        missing = [-(-(least - period) // 2) for least, period in zip(self.smallest, self.period, strict=True)]
+        around = map(max, self.reach, missing)
+        return tuple(-(-most // period) * period for most, period in zip(around, self.period, strict=True))
 
     def sees(self, axis: int, pixel: int) -> tuple[int, int]:
         """First and last input pixel that output pixel `pixel` of a padded network may depend on, along an axis."""
@@ -286,7 +288,8 @@ class ImageAxis:
         """
         padded, period = self.lattice.padding == "zero", self.period
         if self.border == "reflect" or (padded and self.zeros == "image"):
-            return -(-self.size // period) * period
+            whole = -(-self.size // period) * period
+            return max(whole, self._smallest) if padded and self.zeros == "image" else whole
         if padded:
             least = 2 * self._halo + period
             if self.size < least:
@@ -306,6 +309,10 @@ class ImageAxis:
     @property
     def _halo(self) -> int:
         return self.lattice.halo[self.axis]
+
+    @property
+    def _smallest(self) -> int:
+        return self.lattice.smallest[self.axis]
 
     def _too_small(self, least: int) -> TilingError:
         return TilingError(
@@ -361,7 +368,8 @@ class ImageAxis:
         for start in range(wanted.start, wanted.stop, write):
             end = min(start + write, wanted.stop)
             first = max(0, (start - self._halo) // period * period)
-            last = min(self.computed, -(-(end + self._halo) // period) * period)
+            last = min(self.computed, max(-(-(end + self._halo) // period) * period, first + self._smallest))
+            first = max(0, min(first, last - self._smallest))
             pasted = slice(start - wanted.start, end - wanted.start)
             windows.append((slice(first, last), slice(start - first, end - first), pasted))
         return AxisPlan(size=windows[-1][2].stop, origin=0, pad=(0, self.computed - self.size), windows=tuple(windows))

@@ -178,7 +178,7 @@ def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmb
     )
     image, model = subject.whole_image(), find_model(subject, "")
     # where padded tiles meet zeros is a matter of that run, and no longer of the settings
-    plan = plan_again(model.spec, record["plan"]) if model.spec.padding == "zero" else None
+    plan = plan_again(model.lattice, record["plan"]) if model.lattice.padding == "zero" else None
     return lazy_embedding(image, model, settings, recorded_limits(record), plan=plan)
 
 

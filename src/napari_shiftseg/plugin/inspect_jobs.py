@@ -80,7 +80,7 @@ def verify_steps(subject: Subject, model_file: str) -> Generator[Event, None, "T
 
     model, plan, method = find_model(subject, model_file), subject.tile_plan(), "tiles"
     if subject.streamed:  # a window of the result is streamed, where its columns would be all rows
-        plan, method = plan_tiles(plan.spec, plan.image_shape, None, plan.border), "stream"
+        plan, method = plan_tiles(plan.lattice, plan.image_shape, None, plan.border), "stream"
     pixels = _same_pixels(subject, plan)
     dtype = subject.record["settings"].get("dtype", "float32")
     wish: Any = {"dtype": dtype, "max_pixels": _VERIFIED, "normalisation": subject.limits(), "method": method}

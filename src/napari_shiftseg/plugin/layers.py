@@ -69,7 +69,7 @@ def draw(result: "Segmentation", model: str = "", image: str | None = None) -> D
     from napari_shiftseg.instances import object_table
 
     embedding = result.embedding
-    features = object_table(result.labels, result.plan.seams()) if result.labels.ndim == result.plan.spec.ndim else {}
+    features = object_table(result.labels, result.plan.seams()) if result.labels.ndim == result.plan.lattice.ndim else {}
     colours = None if embedding is None else embedding_colours(embedding, result.foreground)
     pixels = {"embedding": embedding, "embedding RGB": colours, "instances": _drawable(result.labels)}
     return Drawn(

@@ -279,8 +279,8 @@ def without_embedding(viewer: Any, image: Layer | None) -> Layer | None:
 def plan_of_record(record: Mapping[str, Any]) -> TilePlan | None:
     """The plan of a run, made again from its record; None where the record does not give the same plan."""
     try:
-        spec, values = UNetSpec.from_dict(record["model"]["spec"]), record["plan"]
-        plan = plan_again(spec, values)
+        spec, values = record["model"]["spec"], record["plan"]
+        plan = plan_again(UNetSpec.from_dict(spec) if spec else None, values)
     except (ShiftsegError, KeyError, TypeError, ValueError):
         return None
     made = plan.to_dict()

@@ -148,12 +148,12 @@ def _sentence(text: str) -> str:
 
 def describe_model(model: Model) -> str:
     """A model in a line: axes, channels, period, margin."""
-    spec = model.spec
-    channels = f"{spec.in_channels} channel" + "s" * (spec.in_channels > 1)
+    lattice, code = model.lattice, model.embedding
+    channels = f"{lattice.in_channels} channel" + "s" * (lattice.in_channels > 1)
     known = None if model.record is None else model.record.known
     knows = "" if known is None else f"{'Demonstration. ' * known.demonstration}Knows {known.describe()}. "
-    kind = "offsets to object centres" if spec.coordinates else f"free embedding of {spec.embedding_dim} channels"
-    return f"{knows}{spec.ndim}D, {channels}, period {_edges(spec.period)} px, {kind}"
+    kind = "offsets to object centres" if code.meaning == "offset" else f"free embedding of {code.count} channels"
+    return f"{knows}{lattice.ndim}D, {channels}, period {_edges(lattice.period)} px, {kind}"
 
 
 def capacity_text(spec: UNetSpec, spacing: tuple[int, ...] | None) -> tuple[Literal["pass", "warn"], str]:
