@@ -129,8 +129,7 @@ def test_what_the_probe_finds_is_checked_by_verify_and_judged_by_the_rules(stran
 def test_a_volume_a_function_and_many_channels_are_no_other_case():
     torch.manual_seed(0)
     net = shaken(MonaiUNet(ndim=3, source=2, channels=(3, 4), strides=(2,))).eval().requires_grad_(False)
-    lattice = probe_period(net, ndim=3, channels=2).lattice
-    assert lattice.in_channels == 2
+    lattice = Lattice(ndim=3, period=(2, 2, 2), reach=(6, 6, 6), in_channels=2)
     pixels = image(2, 24, 20, 28)
     plan = plan_tiles(lattice, (24, 20, 28), (8, 12, 8))
     assert close(predict(lambda x: net(x), pixels, plan, device="cpu"), whole(net, pixels))

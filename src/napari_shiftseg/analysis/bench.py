@@ -142,7 +142,8 @@ def _sizes(
         edges = (size,) * ndim if isinstance(size, int) else tuple(size)
         if len(edges) != ndim:
             raise SettingsError(f"size has {len(edges)} edges for {ndim} axes; give 1 or {ndim}.")
-        return edges, edges, edges
+        least = yield from _smallest(passes, ndim, min(edges))
+        return (edges if least is None else (least[0],) * ndim), edges, edges
     if declared is not None:
         short, long = _declared_sizes(declared)
         for shape in (short, *(_stretched(short, long, k) for k in range(ndim))):
@@ -165,19 +166,26 @@ def _declared_sizes(spec: UNetSpec) -> tuple[Edges, Edges]:
     return short, tuple(spec.input_size(2 * period + 2, axis) for axis, period in enumerate(spec.period))
 
 
+def _smallest(passes: Passes, ndim: int, most: int) -> Generator[Event, None, tuple[int, Edges] | None]:
+    """The smallest edge that passes on all axes, up to the largest that is tried, and the output's edges; None if none does."""
+    for edge in range(SIZES.start, most + 1):
+        out = yield from passes((edge,) * ndim)
+        if out is not None and max(out) <= edge:  # some fill up a size that their strides do not divide
+            return edge, out
+    return None
+
+
 def _search(passes: Passes, ndim: int) -> Generator[Event, None, tuple[Edges, Edges, Edges]]:
     """The first edges that pass and leave room for shifts, the same on all axes."""
-    for short in SIZES:
-        out = yield from passes((short,) * ndim)
-        if out is not None and max(out) <= short:  # some fill up a size that their strides do not divide
-            break
-    else:
+    found = yield from _smallest(passes, ndim, SIZES.stop - 1)
+    if found is None:
         raise ModelError(f"the network takes no image of {SIZES.start} to {SIZES.stop - 1} px; give a size that it takes.")
+    short, out = found
     margin = max(0, short - min(out))
     wanted = short + margin + 2 * SHIFTS[-1] if margin else 4 * SHIFTS[-1]
     for edge in range(wanted, wanted + 256):
-        found = yield from passes((edge, *(short,) * (ndim - 1)))
-        if found is not None and edge - found[0] == short - out[0]:
+        made = yield from passes((edge, *(short,) * (ndim - 1)))
+        if made is not None and edge - made[0] == short - out[0]:
             edges = (edge,) * ndim
             # a padded network sees its borders on every axis, so all have to be long
             large = margin == 0 and (yield from passes(edges))

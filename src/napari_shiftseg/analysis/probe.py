@@ -85,14 +85,17 @@ class PeriodProbe:
         """
         if self.agrees and self.declared is not None:
             return self.declared.lattice
+        if None in self.reach:
+            edges = " x ".join(map(str, self.size))
+            raise ModelError(
+                f"the network sees farther than an input of {edges} px shows; probe it with a larger size, or, where a layer "
+                "depends on all pixels, take a network without it."
+            )
         if None in self.period:
             raise ModelError(
                 "no tested shift of the input merely shifts the output, so tiles of the network cannot equal one pass; take a "
                 "network without layers that depend on all pixels, or whose margin leaves out all pixels that see padding."
             )
-        if None in self.reach:
-            edges = " x ".join(map(str, self.size))
-            raise ModelError(f"the network sees farther than an input of {edges} px shows; probe it with a larger size.")
         period, reach = [p or 1 for p in self.period], [r or 0 for r in self.reach]
         mixed = any(self.margin)
         around = [2 * r if mixed and not lost else 0 for r, lost in zip(reach, self.margin, strict=True)]
