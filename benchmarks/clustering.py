@@ -19,7 +19,6 @@ sends them to the nearest mode, and `ari_labels` is that of `label_instances`, w
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,10 +28,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench import adjusted_rand, keep, origin, parser, told
+from bench import adjusted_rand, in_turns, keep, origin, parser, told
 from scipy.spatial import cKDTree
 
-from napari_shiftseg import SegmentSettings, label_instances, load_model, mean_shift, segment, synthetic
+from napari_shiftseg import SegmentSettings, label_instances, load_model, mean_shift, plan_tiles, predict, segment, synthetic
 from napari_shiftseg.geometry import BlockGrid
 from napari_shiftseg.instances import LabelSettings
 
@@ -246,30 +245,18 @@ def flatness(clusters: list[int], edge: int) -> list[dict[str, Any]]:
 
 def share(threads: int) -> dict[str, Any]:
     """The bundled model on 1024 x 1024 px with 600 blobs: wall seconds of the network and of the clustering of its output."""
-    predict = sys.modules["napari_shiftseg.segmentation.run"]
     torch.set_num_threads(threads)
     model = load_model("nuclei")
     image = synthetic.blobs((1024, 1024), 600, radius=(8, 16), touching=0.4, seed=0).image
     settings = LabelSettings(coordinates=True, **asdict(model.record.clustering))
-    times: dict[str, list[float]] = {"network": [], "clustering": []}
-    steps = predict.predict_steps
-
-    def watched(*args: Any, **options: Any) -> Any:
-        started = time.perf_counter()
-        found = yield from steps(*args, **options)
-        times["network"].append(time.perf_counter() - started)
-        return found
-
-    predict.predict_steps = watched
-    for _ in range(4):  # the first one warms up
-        result = segment(image, model, SegmentSettings(device="cpu"))
-        started = time.perf_counter()
-        labels = label_instances(result.embedding, result.foreground, settings=settings)
-        times["clustering"].append(time.perf_counter() - started)
-    predict.predict_steps = steps
+    plan, result = plan_tiles(model.spec, image.shape), segment(image, model, SegmentSettings(device="cpu"))
+    ways = {
+        "network": lambda: predict(model.module, image, plan, device="cpu"),
+        "clustering": lambda: label_instances(result.embedding, result.foreground, settings=settings),
+    }
+    best = {name: min(values[1:]) for name, values in in_turns(ways, 4).items()}  # the first one warms up
     torch.set_num_threads(1)
-    best = {name: min(values[1:]) for name, values in times.items()}
-    row = {"threads": threads, "objects": int(labels.max()), "foreground": float((result.foreground > 0.6).mean())}
+    row = {"threads": threads, "objects": int(result.labels.max()), "foreground": float((result.foreground > 0.6).mean())}
     return told(
         row | {f"seconds_{name}": value for name, value in best.items()} | {"share": best["clustering"] / best["network"]}
     )

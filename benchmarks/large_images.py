@@ -185,12 +185,12 @@ def one_by_one() -> type:
 
     class OneByOne(LocalEngine):
         def _found(self, left, before, total):
-            job = self._job
+            job = self._blocks
             job.expect(left)
             for frame, number in left:
                 block = job.layout.grid[number]
                 seen = drain(job.embed_steps(frame, block, job.read(frame, block)))
-                drain(job.cluster_steps(frame, block, seen, clustering_threads(job.task.device)))
+                drain(job.cluster_steps(frame, block, seen, clustering_threads(job.job.device)))
                 yield frame, number
 
     return OneByOne
