@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal, SupportsIndex, TypeAlias
+from typing import Any, Literal, SupportsIndex, TypeAlias
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.synthetic.constants import LARGEST_EXACT_FLOAT32, LARGEST_LABEL, LARGEST_RADIUS
@@ -180,9 +180,15 @@ def recipe_of(kind: str, shape: Sequence[int], **values: object) -> Recipe:
     (15, 15)
     """
     edges = shape_tuple(shape)
-    for name in {"spacing", "offset"} & set(values):
-        values[name] = per_axis(values[name], len(edges), name)  # type: ignore[arg-type]  # checked there
-    return recipe_from({**values, "kind": kind, "shape": edges})
+    types = {field.name: field.type for field in fields(KINDS[kind])} if kind in KINDS else {}
+    plain: dict[object, Callable[[Any, str], object]] = {
+        "int": whole,
+        "float": number,
+        "tuple[float, float]": pair,
+        "tuple[int, ...]": lambda value, name: per_axis(value, len(edges), name),
+    }
+    made = {name: plain[types[name]](value, name) if types.get(name) in plain else value for name, value in values.items()}
+    return recipe_from({**made, "kind": kind, "shape": edges})
 
 
 def per_axis(value: int | Sequence[int], ndim: int, name: str) -> tuple[int, ...]:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.synthetic.dense import draw_constant, draw_ramp
+from napari_shiftseg.synthetic.degrade import add_noise, shade
 from napari_shiftseg.synthetic.lattice import draw_lattice
 from napari_shiftseg.synthetic.nuclei import draw_blobs
 from napari_shiftseg.synthetic.recipe import (
     BlobRecipe,
     ConstantRecipe,
-    DiskRecipe,
     LatticeRecipe,
     RampRecipe,
     Recipe,
-    SquareRecipe,
-    number,
-    pair,
-    per_axis,
     recipe_from,
-    shape_tuple,
-    whole,
+    recipe_of,
 )
 
 
@@ -69,9 +64,9 @@ def make(recipe: Recipe | Mapping[str, object]) -> Synthetic:
         case LatticeRecipe():
             image, labels = draw_lattice(recipe)
         case ConstantRecipe():
-            image, labels = draw_constant(recipe)
+            image, labels = _draw_constant(recipe)
         case RampRecipe():
-            image, labels = draw_ramp(recipe)
+            image, labels = _draw_ramp(recipe)
         case BlobRecipe():
             image, labels = draw_blobs(recipe)
     return Synthetic(image=image, labels=labels, recipe=recipe)
@@ -128,7 +123,7 @@ def disks(
     225
     """
     amounts = {"jitter": jitter, "light": light, "noise": noise, "elastic": elastic, "seed": seed}
-    return make(_lattice(DiskRecipe, shape, spacing, radius=radius, offset=offset, amounts=amounts))
+    return make(recipe_of("disks", shape, spacing=spacing, radius=radius, offset=offset, **amounts))
 
 
 def squares(
@@ -152,30 +147,7 @@ def squares(
     81
     """
     amounts = {"jitter": jitter, "light": light, "noise": noise, "elastic": elastic, "seed": seed}
-    return make(_lattice(SquareRecipe, shape, spacing, radius=radius, offset=offset, amounts=amounts))
-
-
-def _lattice(
-    kind: type[DiskRecipe] | type[SquareRecipe],
-    shape: Sequence[int],
-    spacing: int | Sequence[int],
-    *,
-    radius: float,
-    offset: int | Sequence[int],
-    amounts: Mapping[str, float],
-) -> Recipe:
-    edges = shape_tuple(shape)
-    return kind(
-        shape=edges,
-        spacing=per_axis(spacing, len(edges), "spacing"),
-        radius=number(radius, "radius"),
-        offset=per_axis(offset, len(edges), "offset"),
-        jitter=whole(amounts["jitter"], "jitter"),
-        light=number(amounts["light"], "light"),
-        noise=number(amounts["noise"], "noise"),
-        elastic=number(amounts["elastic"], "elastic"),
-        seed=whole(amounts["seed"], "seed"),
-    )
+    return make(recipe_of("squares", shape, spacing=spacing, radius=radius, offset=offset, **amounts))
 
 
 def constant(shape: Sequence[int], *, value: float = 1.0, light: float = 0.0, noise: float = 0.0, seed: int = 0) -> Synthetic:
@@ -205,16 +177,7 @@ def constant(shape: Sequence[int], *, value: float = 1.0, light: float = 0.0, no
     array([[1, 2, 3],
            [4, 5, 6]], dtype=int32)
     """
-    edges = shape_tuple(shape)
-    return make(
-        ConstantRecipe(
-            shape=edges,
-            value=number(value, "value"),
-            light=number(light, "light"),
-            noise=number(noise, "noise"),
-            seed=whole(seed, "seed"),
-        )
-    )
+    return make(recipe_of("constant", shape, value=value, light=light, noise=noise, seed=seed))
 
 
 def ramp(shape: Sequence[int]) -> Synthetic:
@@ -238,7 +201,7 @@ def ramp(shape: Sequence[int]) -> Synthetic:
     array([[1., 2., 4.],
            [3., 5., 6.]], dtype=float32)
     """
-    return make(RampRecipe(shape=shape_tuple(shape)))
+    return make(recipe_of("ramp", shape))
 
 
 def blobs(
@@ -275,13 +238,23 @@ def blobs(
     >>> int(blobs((96, 96), 12, touching=0.5, seed=1).labels.max())
     12
     """
-    return make(
-        BlobRecipe(
-            shape=shape_tuple(shape),
-            count=whole(count, "count"),
-            radius=pair(radius, "radius"),
-            touching=number(touching, "touching"),
-            noise=number(noise, "noise"),
-            seed=whole(seed, "seed"),
-        )
-    )
+    return make(recipe_of("blobs", shape, count=count, radius=radius, touching=touching, noise=noise, seed=seed))
+
+
+def _draw_constant(recipe: ConstantRecipe) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Image and labels of a `ConstantRecipe`."""
+    everywhere = tuple(np.arange(size) for size in recipe.shape)
+    image = shade(np.full(recipe.shape, recipe.value, dtype=np.float32), recipe.light, everywhere, shape=recipe.shape)
+    return add_noise(image, recipe.noise, np.random.default_rng(recipe.seed)), _own_labels(recipe.shape)
+
+
+def _draw_ramp(recipe: RampRecipe) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+    """Image and labels of a `RampRecipe`: each pixel's rank (from 1) by sum of coordinates, ties in raster order."""
+    total = sum(np.ogrid[tuple(slice(0, size) for size in recipe.shape)], np.zeros((), dtype=np.int64))
+    rank = np.empty(total.size, dtype=np.float32)
+    rank[np.argsort(total, axis=None, kind="stable")] = np.arange(1, total.size + 1, dtype=np.float32)
+    return rank.reshape(recipe.shape), _own_labels(recipe.shape)
+
+
+def _own_labels(shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    return np.arange(1, math.prod(shape) + 1, dtype=np.int32).reshape(shape)
