@@ -7,7 +7,7 @@ import pytest
 
 import napari_shiftseg
 from napari_shiftseg import synthetic
-from napari_shiftseg.analysis.spacing import lattice_spacing
+from napari_shiftseg.analysis.traits import lattice_spacing
 
 LATTICES = {"on the period": 16, "off the period": 15, "per axis": (15, 20)}
 

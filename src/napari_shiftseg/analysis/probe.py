@@ -21,7 +21,7 @@ from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import Lattice, UNetSpec
 from napari_shiftseg.network import Model
 
-__all__ = ["PeriodProbe", "probe_period", "probe_steps"]
+__all__ = ["PeriodProbe", "count_codes", "probe_period", "probe_steps"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,7 +312,7 @@ def _constant(bench: Bench, period: tuple[int, ...], reach: tuple[int | None, ..
         if length > 0:
             step = (out.narrow(axis + 1, p, length) - out.narrow(axis + 1, 0, length)).abs().max()
             aware = aware or float(step) / largest > bench.equal
-    return _count_distinct(vectors, bench.equal), aware
+    return count_codes(vectors, bench.equal), aware
 
 
 def _at_least(bench: Bench, axis: int, output: int) -> int:
@@ -320,10 +320,10 @@ def _at_least(bench: Bench, axis: int, output: int) -> int:
     return bench.short[axis] if bench.short[axis] - bench.margin[axis] >= output else bench.long[axis]
 
 
-def _count_distinct(vectors: npt.NDArray[Any], tolerance: float) -> int:
-    """Vectors (N, E) that differ by more than rounding; chains of near ones count as one."""
-    unique = np.unique(vectors, axis=0)
-    pairs = cKDTree(unique).sparse_distance_matrix(cKDTree(unique), tolerance, output_type="coo_matrix")
+def count_codes(points: npt.NDArray[Any], gap: float) -> int:
+    """Number of groups of points (N, E) that chains of steps of at most `gap` connect."""
+    unique = np.unique(points, axis=0)
+    pairs = cKDTree(unique).sparse_distance_matrix(cKDTree(unique), gap, output_type="coo_matrix")
     return int(connected_components(pairs, directed=False)[0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
 from math import prod
 from typing import Any
 
@@ -12,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from napari_shiftseg.analysis import seam_report, verify_tiling
+from napari_shiftseg.analysis.compare import changed_pixels
+from napari_shiftseg.analysis.probe import count_codes
 from napari_shiftseg.geometry import TilePlan, naive_plan, plan_tiles
-from napari_shiftseg.network import UNet, predict, training_of
+from napari_shiftseg.instances import match_score
+from napari_shiftseg.io import load_model, read_image
+from napari_shiftseg.network import Model, UNet, predict, training_of
 from napari_shiftseg.paper.constants import EQUAL, GAP, UNTRAINED_STARTS
 from napari_shiftseg.paper.experiment import Measured, Setup, Training
+from napari_shiftseg.segmentation import SegmentSettings, segment
 from napari_shiftseg.synthetic import DiskRecipe, Synthetic, capacity, make
 
 __all__ = [
@@ -36,17 +39,11 @@ __all__ = [
     "sliding_codes",
     "stitch",
     "stitching",
+    "tile_sizes",
 ]
 
 
 Array = npt.NDArray[Any]
-
-
-def count_codes(points: Array, gap: float) -> int:
-    """Number of groups of points (N, E) that chains of steps of at most `gap` connect."""
-    pairs = cKDTree(points).query_pairs(gap, output_type="ndarray")
-    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(points),) * 2)
-    return int(connected_components(graph, directed=False)[0])
 
 
 def ramp_codes(network: UNet, setup: Setup, seed: int) -> Measured:
@@ -121,7 +118,7 @@ def noisy_disk_codes(network: UNet, setup: Setup, seed: int) -> Measured:
     met = np.abs(centres[:, None] - centres[None]).max(axis=-1) < setup.weights.window
     same = np.linalg.norm(means[:, None] - means[None], axis=-1) <= GAP
     out["apart"] = round(float(((same & met).sum(axis=1) == 1).mean()), 3)
-    perfect = make(_without_noise(drawn.recipe))
+    perfect = make(replace(drawn.recipe, noise=0.0, elastic=0.0))
     means, _ = _means(_one_pass(_double(network), perfect.image), _inner_labels(perfect, setup))
     out["perfect_codes"] = count_codes(means, GAP)
     return out
@@ -146,6 +143,26 @@ def stitching(network: UNet, setup: Setup, seed: int) -> Measured:
         "tolerance": on.tolerance,
         "differing": off.differing,
         "tiles": off.compared,
+    }
+
+
+def tile_sizes(network: UNet, setup: Setup, seed: int) -> Measured:
+    """Splits, AP and changed pixels of the nuclei sample, by tiles on and off the lattice; the seed changes nothing."""
+    image, truth = _sample("nuclei.tif"), _sample("nuclei_truth.tif").astype(np.int32)
+    model, period = load_model("nuclei"), setup.spec.period[0]
+    whole = _labels_by_tiles(model, image, max(image.shape))
+    sizes = range(7 * period, 9 * period + 1, 2)
+    rows = []
+    for size in sizes:
+        labels = _labels_by_tiles(model, image, size)
+        score = match_score(labels, truth)
+        changed = int(np.count_nonzero(changed_pixels(whole, labels)))
+        rows.append({"size": size, "changed": changed, "splits": score.splits, "ap": round(score.ap, 4)})
+    return {
+        "period": period,
+        "changed_on": [row["changed"] for row in rows if row["size"] % period == 0],
+        "changed_off": [row["changed"] for row in rows if row["size"] % period],
+        "curve": rows,
     }
 
 
@@ -289,5 +306,11 @@ def _halves(embedding: Array, truth: Array, lines: tuple[tuple[int, ...], ...]) 
     return crossing, split
 
 
-def _without_noise(recipe: DiskRecipe) -> DiskRecipe:
-    return replace(recipe, noise=0.0, elastic=0.0)
+def _labels_by_tiles(model: Model, image: npt.NDArray[np.uint8], write: int) -> npt.NDArray[np.uint32]:
+    settings = SegmentSettings(write=write, device="cpu", allow_noncompliant=True)
+    return np.asarray(segment(image, model, settings=settings).labels)
+
+
+def _sample(name: str) -> npt.NDArray[np.uint8]:
+    with as_file(files("napari_shiftseg") / "samples" / name) as path:
+        return np.asarray(read_image(path).data[...])

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from napari_shiftseg.analysis.spacing import lattice_spacing, middle
+from napari_shiftseg.analysis.traits import lattice_spacing, middle
 from napari_shiftseg.errors import SettingsError, ShiftsegError
 from napari_shiftseg.events import Event
 from napari_shiftseg.geometry import StreamPlan, TilePlan, UNetSpec
