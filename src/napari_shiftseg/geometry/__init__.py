@@ -1,26 +1,23 @@
 """Integers only: sizes of a U-Net, windows of tiles, the rules that they must obey, and what a training covers."""
 
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
-from napari_shiftseg.geometry.cost import Cost, LayerCost, layer_costs, network_cost, plan_cost
+from napari_shiftseg.geometry.cost import Cost, LayerCost, MethodCost, describe_methods, layer_costs, network_cost, plan_cost
 from napari_shiftseg.geometry.coverage import AxisCoverage, Coverage, Trained, Zeros, coverage, inner_part
 from napari_shiftseg.geometry.lattice import Activation, Lattice, Meaning, Output, channel_count, named_outputs
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.part import plan_part, smaller_plan
-from napari_shiftseg.geometry.plan import Tile, TilePlan, Window, plan_again, plan_tiles
+from napari_shiftseg.geometry.plan import Pass, Tile, TilePlan, Window, plan_again, plan_tiles
 from napari_shiftseg.geometry.rules import Judgement, Ruling, Violation, counted, judge, rulings, tile_exact, violations
-from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
+from napari_shiftseg.geometry.spec import Layer, UNetSpec, as_lattice
 from napari_shiftseg.geometry.stream_plan import (
     METHODS,
     Method,
-    MethodCost,
     StreamPlan,
     Strip,
     choose_method,
-    describe_methods,
     narrower_stream,
     plan_stream,
 )
-from napari_shiftseg.geometry.walk import Layer, Pass
 
 __all__ = [
     "METHODS",

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from napari_shiftseg.geometry.plan import TilePlan, kinds_of
-from napari_shiftseg.geometry.spec import UNetSpec
-from napari_shiftseg.geometry.walk import Kind, Pass, Path
+from napari_shiftseg.geometry.coverage import Trained
+from napari_shiftseg.geometry.plan import Pass, TilePlan, kinds_of, plan_tiles
+from napari_shiftseg.geometry.spec import Kind, Path, UNetSpec
+from napari_shiftseg.geometry.stream_plan import WHOLE_TILES, StreamPlan, choose_method, plan_stream, stream_refusal, tile_bytes
 
-__all__ = ["Cost", "LayerCost", "layer_costs", "network_cost", "plan_cost"]
+__all__ = ["Cost", "LayerCost", "MethodCost", "describe_methods", "layer_costs", "network_cost", "plan_cost"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,3 +134,91 @@ def plan_cost(plan: TilePlan, *, itemsize: int = 4, concatenated: bool = True) -
         one = network_cost(spec, of, itemsize=itemsize, concatenated=concatenated)
         flops, moved = flops + count * one.flops, moved + count * one.bytes
     return Cost(flops=flops, bytes=moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCost:
+    """What one way of running costs.
+
+    Attributes
+    ----------
+    method : {"tiles", "stream"}
+    possible : bool
+        Whether it can run at all; if not, the numbers are 0 and `text` says why.
+    chosen : bool
+        Whether "auto" takes it.
+    flops : float
+        Floating-point operations of the whole image (a multiply-add counts as two).
+    redundancy : float
+        These over those of the same pixels in an infinitely large image.
+    memory : int
+        Estimate of what it takes beside image and result, in float32, bytes.
+    text : str
+        The plan in words.
+    """
+
+    method: Literal["tiles", "stream"]
+    possible: bool
+    chosen: bool
+    flops: float
+    redundancy: float
+    memory: int
+    text: str
+
+
+def describe_methods(
+    spec: UNetSpec,
+    shape: Sequence[int],
+    memory: int | None = None,
+    *,
+    write: int | Sequence[int] | None = None,
+    border: Literal["reflect", "valid"] = "reflect",
+    trained: Trained | None = None,
+    tall: bool = False,
+    compiled: bool = False,
+) -> tuple[MethodCost, ...]:
+    """What tiles and a stream cost for an image, from integers alone.
+
+    Parameters
+    ----------
+    spec : UNetSpec
+    shape : sequence of int
+        Spatial shape of the image, pixels.
+    memory : int, optional
+        Bytes that one pass may take.
+    write, border, trained
+        As in `plan_tiles`.
+    tall, compiled
+        As in `choose_method`.
+
+    Returns
+    -------
+    tuple of MethodCost
+        Of tiles, then of the stream.
+
+    >>> for cost in describe_methods(UNetSpec(), (8192, 8192)):
+    ...     print(cost.method, cost.chosen, round(cost.redundancy, 2))
+    tiles False 1.13
+    stream True 1.01
+    """
+    tiles = plan_tiles(spec, shape, write, border, memory=memory, trained=trained)
+    chosen = choose_method(tiles, memory=memory, tall=tall, compiled=compiled)
+    by_tiles = _cost_of("tiles", tiles, memory=tile_bytes(tiles), chosen=chosen is None)
+    if refusal := stream_refusal(tiles) or (WHOLE_TILES if compiled else None):
+        text = f"not possible, because {refusal}"
+        none = MethodCost(method="stream", possible=False, chosen=False, flops=0.0, redundancy=0.0, memory=0, text=text)
+        return by_tiles, none
+    stream = chosen or plan_stream(tiles, memory=memory, tall=tall)
+    return by_tiles, _cost_of("stream", stream, memory=stream.peak_bytes, chosen=chosen is not None)
+
+
+def _cost_of(method: Literal["tiles", "stream"], plan: TilePlan | StreamPlan, *, memory: int, chosen: bool) -> MethodCost:
+    return MethodCost(
+        method=method,
+        possible=True,
+        chosen=chosen,
+        flops=plan.flops,
+        redundancy=plan.redundancy,
+        memory=memory,
+        text=plan.describe(),
+    )

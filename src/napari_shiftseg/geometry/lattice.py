@@ -211,6 +211,21 @@ class Lattice:
         """Estimate of the memory that one pass over an input of shape `read` takes, bytes; values have `itemsize` bytes."""
         return self.bytes_per_pixel * prod(read) * itemsize / 4 if self.spec is None else self.spec.peak_bytes(read, itemsize)
 
+    def fewer_periods(self, periods: Sequence[int], memory: float) -> list[int]:
+        """Periods per axis that a tile may write, as many or fewer, so that its pass fits in `memory` bytes; at least one."""
+        fewer = list(periods)
+        while self.peak_bytes(self.read_shape(fewer)) > memory and max(fewer) > 1:
+            axis = max(range(self.ndim), key=lambda k: fewer[k] * self.period[k] * (fewer[k] > 1))
+            fewer[axis] = max(1, fewer[axis] * 3 // 4)
+        return fewer
+
+    def read_shape(self, periods: Sequence[int]) -> tuple[int, ...]:
+        """Input edges of a tile inside an image that writes so many periods per axis, pixels."""
+        write = tuple(n * p for n, p in zip(periods, self.period, strict=True))
+        if self.padding == "zero":
+            return tuple(edge + 2 * halo for edge, halo in zip(write, self.halo, strict=True))
+        return self.input_size(write)
+
     # -- records ------------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from napari_shiftseg.errors import TilingError
-from napari_shiftseg.geometry.plan import TilePlan, fewer_periods, image_axes, planned, read_shape
+from napari_shiftseg.geometry.plan import TilePlan, image_axes, planned
 
 __all__ = ["plan_part", "smaller_plan"]
 
@@ -74,7 +74,7 @@ def smaller_plan(plan: TilePlan) -> TilePlan | None:
     if plan.zeros == "tile" or any(edge % p for edge, p in zip(edges, period, strict=True)):
         return None
     counts = [edge // p for edge, p in zip(edges, period, strict=True)]
-    fewer = fewer_periods(lattice, counts, lattice.peak_bytes(read_shape(lattice, counts)) / 2)
+    fewer = lattice.fewer_periods(counts, lattice.peak_bytes(lattice.read_shape(counts)) / 2)
     write = tuple(count * p for count, p in zip(fewer, period, strict=True))
     if write == tuple(edges):
         return None

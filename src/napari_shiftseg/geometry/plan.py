@@ -25,20 +25,18 @@ from napari_shiftseg.errors import SettingsError, TilingError
 from napari_shiftseg.geometry.constants import CANONICAL_EDGE, DEFAULT_MEMORY, LARGEST_EDGE
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
 from napari_shiftseg.geometry.lattice import ImageAxis, Lattice
-from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
-from napari_shiftseg.geometry.walk import Pass
+from napari_shiftseg.geometry.spec import Layer, Map, UNetSpec, as_lattice
 
 __all__ = [
+    "Pass",
     "Tile",
     "TilePlan",
     "Window",
-    "fewer_periods",
     "image_axes",
     "kinds_of",
     "plan_again",
     "plan_tiles",
     "planned",
-    "read_shape",
 ]
 
 Window = tuple[slice, ...]
@@ -63,6 +61,65 @@ class Tile:
     read: Window
     keep: Window
     write: Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """Windows of one pass of a valid network, each in the map as it is computed, one slice per axis, pixels.
+
+    The network computes more than a tile keeps: a constant crop, and whole periods where a tile was moved back at the border
+    of an image. Going backwards from the kept pixels gives the window of each map that they depend on::
+
+        encoder map of a level  |------------- natural --------------|
+        computed                     |------ hull of both -----|
+        to the next level            |---- pooled --------|
+        to the decoder                    |----- skip ---------|
+
+    Cropping early changes no value, since no valid layer depends on the extent of its input.
+
+    Attributes
+    ----------
+    read : tuple of slice
+        Part of the input that is used.
+    skips, pooled : tuple of tuple of slice
+        Of each encoder map, finest first: what the decoder gets, and what is pooled.
+    raised : tuple of tuple of slice
+        Of each upsampled map, finest first: what the decoder gets.
+    """
+
+    spec: UNetSpec
+    read: Window
+    skips: tuple[Window, ...]
+    pooled: tuple[Window, ...]
+    raised: tuple[Window, ...]
+
+    @classmethod
+    def of(cls, spec: UNetSpec, read: Sequence[int], keep: Window) -> Pass:
+        """The pass over an input of shape `read` that gives the window `keep` of its output and nothing else.
+
+        Raises
+        ------
+        SizeError
+            If the input does not pass through the network.
+        """
+        spec.output_size(tuple(read))
+        used, *levels = zip(*(_windows(spec, axis, keep[axis]) for axis in range(spec.ndim)), strict=True)
+        skips, pooled, raised = (tuple(zip(*axes, strict=True)) for axes in levels)
+        return cls(spec=spec, read=used, skips=skips, pooled=pooled, raised=raised)
+
+    def maps(self) -> Iterator[Map]:
+        """Layers with the maps that they read and write."""
+        return self.spec.maps([part.stop - part.start for part in self.read], self)
+
+    def edges(self, layer: Layer) -> tuple[int, ...]:
+        """Edges of what a pooling or a concatenation gets of the map before it, pixels."""
+        window = (self.pooled if layer.kind == "pooling" else self.raised)[layer.level]
+        return tuple(part.stop - part.start for part in window)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations (a multiply-add counts as two)."""
+        return sum(layer.flops(after) for layer, _, after in self.maps())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,6 +432,30 @@ def planned(axes: Sequence[ImageAxis], edges: tuple[int, ...], window: Sequence[
     )
 
 
+# -- windows of a pass -------------------------------------------------------------------------------------------------
+
+
+def _windows(spec: UNetSpec, axis: int, keep: slice) -> tuple[slice, list[slice], list[slice], list[slice]]:
+    """Input, skips, pooled and raised windows along one axis, finest first."""
+    start, stop = keep.start, keep.stop
+    skips, pooled, raised = ([slice(0)] * spec.levels for _ in range(3))
+    for layer in reversed(spec.walk):
+        level, factor = layer.level, layer.factor[axis]
+        if layer.kind == "concatenation":
+            crop = spec.skip_crops[level][axis]
+            skips[level] = slice(start + crop, stop + crop)
+        elif layer.kind == "upsampling":
+            deep = start // factor, -(-stop // factor)
+            raised[level] = slice(start - deep[0] * factor, stop - deep[0] * factor)
+            start, stop = deep
+        elif layer.kind == "pooling":
+            skip, wanted = skips[level], slice(start * factor, stop * factor)
+            start, stop = min(wanted.start, skip.start), max(wanted.stop, skip.stop)
+            skips[level], pooled[level] = (slice(part.start - start, part.stop - start) for part in (skip, wanted))
+        stop += 2 * layer.lost[axis]
+    return slice(start, stop), skips, pooled, raised
+
+
 # -- edges that tiles may have -----------------------------------------------------------------------------------------
 
 
@@ -409,29 +490,12 @@ def _checked_edges(axes: Sequence[ImageAxis], write: int | Sequence[int], *, all
 def _largest_edges(axes: Sequence[ImageAxis], memory: int) -> tuple[int, ...]:
     """Largest legal edges, as equal as possible over the image, whose pass fits in `memory` bytes."""
     most = LARGEST_EDGE[len(axes)]
-    periods = fewer_periods(axes[0].lattice, [max(1, min(axis.computed, most) // axis.period) for axis in axes], memory)
+    periods = axes[0].lattice.fewer_periods([max(1, min(axis.computed, most) // axis.period) for axis in axes], memory)
     edges = []
     for axis, count in zip(axes, periods, strict=True):
         tiles = -(-axis.computed // (count * axis.period))
         edges.append(-(-axis.computed // (tiles * axis.period)) * axis.period)
     return tuple(edges)
-
-
-def fewer_periods(lattice: Lattice, periods: Sequence[int], memory: float) -> list[int]:
-    """Periods per axis, as many or fewer, whose pass fits in `memory` bytes, or a single one."""
-    fewer = list(periods)
-    while lattice.peak_bytes(read_shape(lattice, fewer)) > memory and max(fewer) > 1:
-        axis = max(range(lattice.ndim), key=lambda k: fewer[k] * lattice.period[k] * (fewer[k] > 1))
-        fewer[axis] = max(1, fewer[axis] * 3 // 4)
-    return fewer
-
-
-def read_shape(lattice: Lattice, periods: Sequence[int]) -> tuple[int, ...]:
-    """Input edges of a tile inside an image that writes so many periods per axis, pixels."""
-    write = tuple(n * p for n, p in zip(periods, lattice.period, strict=True))
-    if lattice.padding == "zero":
-        return tuple(edge + 2 * halo for edge, halo in zip(write, lattice.halo, strict=True))
-    return lattice.input_size(write)
 
 
 def _edges_as_trained(

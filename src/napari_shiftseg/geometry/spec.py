@@ -1,21 +1,88 @@
-"""`UNetSpec`: the integers of a U-Net, from which sizes, margin and period follow.
+"""`UNetSpec`: the integers of a U-Net, and the walk through its layers.
+
+All that is known of a network is a fold over this one list: forwards for sizes, memory and arithmetic, backwards for what an
+output pixel sees, and for what has to be computed for the pixels of a tile that are kept (`Pass`).
 
 Source of all rules: Rumberger et al. 2021, "How Shift Equivariance Impacts Metric Learning for Instance Segmentation".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry.lattice import Lattice, Meaning, Output, channel_count, named_outputs
-from napari_shiftseg.geometry.walk import Layer, Map, layers_of, lost, maps, sees
 
-__all__ = ["UNetSpec", "as_lattice"]
+if TYPE_CHECKING:
+    from napari_shiftseg.geometry.plan import Pass
+
+__all__ = ["Kind", "Layer", "Map", "Path", "UNetSpec", "as_lattice"]
+
+
+Kind = Literal["convolution", "pooling", "upsampling", "concatenation", "head"]
+Path = Literal["encoder", "decoder"]
+Edges = tuple[int, ...]
+Map = tuple["Layer", tuple[float, ...], tuple[float, ...]]
+"""A layer, and the shapes of the maps that it reads and writes, pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer of a U-Net.
+
+    Attributes
+    ----------
+    kind : {"convolution", "pooling", "upsampling", "concatenation", "head"}
+        What is pooled also waits as a skip, until the concatenation of its level.
+    path : {"encoder", "decoder"}
+        The bottleneck ends the encoder.
+    level : int
+        0 is the finest; of a pooling or an upsampling the finer one.
+    scale : tuple of int
+        Pixels of the image per pixel of the level.
+    kernel : tuple of int
+        Edge of a convolution's kernel per axis, pixels; 1 of other layers.
+    lost : tuple of int
+        Pixels that a map loses on each side.
+    factor : tuple of int
+        What a pooling divides edges by, and an upsampling multiplies them with; 1 of other layers.
+    source, target : int
+        Channels of the maps that it reads and writes.
+    taps : int
+        Weights per channel read and channel written that make one value; 0 of layers that only move values.
+    """
+
+    kind: Kind
+    path: Path
+    level: int
+    scale: tuple[int, ...]
+    kernel: tuple[int, ...]
+    lost: tuple[int, ...]
+    factor: tuple[int, ...]
+    source: int
+    target: int
+    taps: int = 0
+
+    @property
+    def convolves(self) -> bool:
+        """Whether a pixel of it sees its neighbours."""
+        return self.kind in ("convolution", "head")
+
+    def after(self, shape: tuple[float, ...]) -> tuple[float, ...]:
+        """Shape of what it makes of a map, pixels."""
+        if self.kind == "pooling":
+            return tuple(size / f for size, f in zip(shape, self.factor, strict=True))
+        if self.kind == "upsampling":
+            return tuple(size * f for size, f in zip(shape, self.factor, strict=True))
+        return tuple(size - 2 * lost for size, lost in zip(shape, self.lost, strict=True))
+
+    def flops(self, shape: Sequence[float]) -> float:
+        """Floating-point operations of a map of this shape that it writes (a multiply-add counts as two)."""
+        return 2.0 * self.taps * self.source * self.target * prod(shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +159,7 @@ class UNetSpec:
         >>> [layer.kind for layer in UNetSpec(levels=1, convs=1).walk]
         ['convolution', 'pooling', 'convolution', 'upsampling', 'concatenation', 'convolution', 'head']
         """
-        return tuple(layers_of(self))
+        return tuple(_layers_of(self))
 
     # -- per level and axis -------------------------------------------------------------------------------------------
 
@@ -145,7 +212,7 @@ class UNetSpec:
         >>> UNetSpec(levels=4).margin
         (184, 184)
         """
-        return tuple(2 * side for side in lost(self.walk))
+        return tuple(2 * side for side in _lost(self.walk))
 
     # -- sizes --------------------------------------------------------------------------------------------------------
 
@@ -208,7 +275,7 @@ class UNetSpec:
         >>> UNetSpec(levels=4).smallest
         (188, 188)
         """
-        before = lost(layer for layer in self.walk if layer.path == "encoder")
+        before = _lost(layer for layer in self.walk if layer.path == "encoder")
         # the bottleneck and the output must keep one pixel
         return tuple(
             period * max(1, (margin - 2 * side) // period + 1) + 2 * side
@@ -246,7 +313,7 @@ class UNetSpec:
         >>> UNetSpec(levels=4).grid_phase
         (2, 2)
         """
-        after = lost(layer for layer in self.walk if layer.path == "decoder")
+        after = _lost(layer for layer in self.walk if layer.path == "decoder")
         return tuple(-side % period for side, period in zip(after, self.period, strict=True))
 
     @property
@@ -257,7 +324,7 @@ class UNetSpec:
     @cached_property
     def skip_crops(self) -> tuple[tuple[int, ...], ...]:
         """What a skip loses on each side before it is joined, per level, finest first, and axis, pixels of its level."""
-        deeper = [lost(layer for layer in self.walk if layer.level > pooling.level) for pooling in self.poolings]
+        deeper = [_lost(layer for layer in self.walk if layer.level > pooling.level) for pooling in self.poolings]
         return tuple(
             tuple(side // scale for side, scale in zip(sides, pooling.scale, strict=True))
             for sides, pooling in zip(deeper, self.poolings, strict=True)
@@ -279,13 +346,26 @@ class UNetSpec:
 
     def sees(self, axis: int, pixel: int) -> tuple[int, int]:
         """First and last input pixel that output pixel `pixel` of a zero-padded twin depends on, along an axis."""
-        return sees(self.walk, axis, pixel)
+        return _sees(self.walk, axis, pixel)
 
     # -- cost ---------------------------------------------------------------------------------------------------------
 
-    def maps(self, read: Sequence[int]) -> Iterator[Map]:
-        """Layers with the shapes of the maps that they read and write in a pass over an input of shape `read`, pixels."""
-        return maps(self.walk, read)
+    def maps(self, read: Sequence[int], part: Pass | None = None) -> Iterator[Map]:
+        """Layers with the shapes of the maps that they read and write, in a pass over an input or over a part of each map.
+
+        Parameters
+        ----------
+        read : sequence of int
+            Shape of the input, pixels.
+        part : Pass, optional
+            Of which levels' maps how much goes on.
+        """
+        shape = tuple(map(float, read))
+        for layer in self.walk:
+            if part is not None and layer.kind in ("pooling", "concatenation"):
+                shape = tuple(map(float, part.edges(layer)))
+            before, shape = shape, layer.after(shape)
+            yield layer, before, shape
 
     def flops(self, read: Sequence[int]) -> float:
         """Floating-point operations of one pass over an input of shape `read` (a multiply-add counts as two)."""
@@ -335,6 +415,58 @@ class UNetSpec:
             return cls(**known)  # type: ignore[arg-type]
         except TypeError as exc:
             raise SettingsError(f"the description of the network does not fit this version ({exc}).") from exc
+
+
+def _layers_of(spec: UNetSpec) -> Iterator[Layer]:
+    """All layers, from the image to the output: encoder, bottleneck, decoder, head."""
+    channels, factors, ones = spec.channels, spec.factors, (1,) * spec.ndim
+    learnt, valid = spec.upsampling == "learnt", spec.padding == "valid"
+
+    def layer(kind: Kind, path: Path, level: int, *, kernel: Edges = ones, factor: Edges = ones, **counts: int) -> Layer:
+        scale = tuple(prod(f[axis] for f in factors[:level]) for axis in range(spec.ndim))
+        lost = tuple((k - 1) // 2 * valid for k in kernel)
+        return Layer(kind=kind, path=path, level=level, scale=scale, kernel=kernel, lost=lost, factor=factor, **counts)
+
+    def block(path: Path, level: int, *, source: int, count: int) -> Iterator[Layer]:
+        taps, kernel = prod(spec.kernels), spec.kernels
+        for before in (source, *(channels[level],) * (count - 1)):
+            yield layer("convolution", path, level, source=before, target=channels[level], taps=taps, kernel=kernel)
+
+    for level, source in enumerate((spec.in_channels, *channels[:-1])):
+        yield from block("encoder", level, source=source, count=spec.convs)
+        if level < spec.levels:
+            yield layer("pooling", "encoder", level, source=channels[level], target=channels[level], factor=factors[level])
+    for level in reversed(range(spec.levels)):
+        deep, raised = channels[level + 1], channels[level + (not learnt)]
+        # each output pixel of a transposed convolution has one tap
+        yield layer("upsampling", "decoder", level, source=deep, target=raised, taps=int(learnt), factor=factors[level])
+        joined = channels[level] + raised
+        yield layer("concatenation", "decoder", level, source=joined, target=joined)
+        yield from block("decoder", level, source=joined, count=spec.decoder_convs or spec.convs)
+    kernel = (spec.head_kernel,) * spec.ndim
+    yield layer("head", "decoder", 0, source=channels[0], target=spec.out_channels, taps=prod(kernel), kernel=kernel)
+
+
+# -- folds ------------------------------------------------------------------------------------------------------------
+
+
+def _lost(layers: Iterable[Layer]) -> tuple[int, ...]:
+    """Pixels of the image that layers take from each side, per axis."""
+    taken = [[side * scale for side, scale in zip(layer.lost, layer.scale, strict=True)] for layer in layers]
+    return tuple(map(sum, zip(*taken, strict=True)))
+
+
+def _sees(layers: Sequence[Layer], axis: int, pixel: int) -> tuple[int, int]:
+    """First and last input pixel that output pixel `pixel` depends on, along an axis, if no map lost a pixel."""
+    lo = hi = pixel
+    for layer in reversed(layers):
+        side, factor = (layer.kernel[axis] - 1) // 2, layer.factor[axis]
+        if layer.kind == "upsampling":
+            lo, hi = lo // factor, hi // factor
+        elif layer.kind == "pooling":  # which sees whole pools, and so all that the skip beside it sees
+            lo, hi = lo * factor, hi * factor + factor - 1
+        lo, hi = lo - side, hi + side
+    return lo, hi
 
 
 def as_lattice(network: Lattice | UNetSpec | Mapping[str, Any]) -> Lattice:

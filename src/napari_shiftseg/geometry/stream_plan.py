@@ -19,28 +19,26 @@ from typing import Literal
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry.constants import DEFAULT_MEMORY, NARROWER, STRIP_PERIODS, STRIP_PIXELS, STRIP_ROWS, TALL, THIN
-from napari_shiftseg.geometry.coverage import Trained
-from napari_shiftseg.geometry.plan import Axis, Tile, TilePlan, kinds_of, plan_tiles
-from napari_shiftseg.geometry.spec import UNetSpec
-from napari_shiftseg.geometry.walk import Layer, Pass
+from napari_shiftseg.geometry.plan import Axis, Pass, Tile, TilePlan, kinds_of
+from napari_shiftseg.geometry.spec import Layer, UNetSpec
 
 __all__ = [
     "METHODS",
+    "WHOLE_TILES",
     "Method",
-    "MethodCost",
     "StreamPlan",
     "Strip",
     "choose_method",
-    "describe_methods",
     "narrower_stream",
     "plan_stream",
     "stream_refusal",
+    "tile_bytes",
 ]
 
 Method = Literal["auto", "tiles", "stream"]
 METHODS: tuple[Method, ...] = ("auto", "tiles", "stream")
 # Why a compiled pass is no stream.
-_WHOLE_TILES = "OpenVINO runs whole tiles"
+WHOLE_TILES = "OpenVINO runs whole tiles"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +241,7 @@ def plan_stream(
 def narrower_stream(stream: StreamPlan) -> StreamPlan | None:
     """A stream of the same tiles that takes about half the memory, by lower strips or narrower columns; None if there is none.
 
+    >>> from napari_shiftseg.geometry import plan_tiles
     >>> stream = plan_stream(plan_tiles(UNetSpec(), (4096, 4096)))
     >>> narrower_stream(stream).peak_bytes < 0.75 * stream.peak_bytes
     True
@@ -361,36 +360,6 @@ def _peak(one: Pass, strip: int) -> int:
 # -- tiles or a stream -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class MethodCost:
-    """What one way of running costs.
-
-    Attributes
-    ----------
-    method : {"tiles", "stream"}
-    possible : bool
-        Whether it can run at all; if not, the numbers are 0 and `text` says why.
-    chosen : bool
-        Whether "auto" takes it.
-    flops : float
-        Floating-point operations of the whole image (a multiply-add counts as two).
-    redundancy : float
-        These over those of the same pixels in an infinitely large image.
-    memory : int
-        Estimate of what it takes beside image and result, in float32, bytes.
-    text : str
-        The plan in words.
-    """
-
-    method: Literal["tiles", "stream"]
-    possible: bool
-    chosen: bool
-    flops: float
-    redundancy: float
-    memory: int
-    text: str
-
-
 def choose_method(
     tiles: TilePlan,
     method: Method = "auto",
@@ -440,7 +409,7 @@ def choose_method(
     if deterministic:
         refusal = "equal bits for each tile size were asked for (deterministic)"
     elif compiled:
-        refusal = _WHOLE_TILES
+        refusal = WHOLE_TILES
     if refusal is not None:
         if method == "stream":
             raise SettingsError(f"the plan cannot be streamed, because {refusal}; take method 'tiles' or 'auto'.")
@@ -451,69 +420,12 @@ def choose_method(
     if method == "stream":
         return stream
     seconds = stream.flops * strip_cost(tiles.spec, stream.strip)
-    if stream.peak_bytes > max(memory or DEFAULT_MEMORY, _tile_bytes(tiles)) or seconds >= tiles.flops:
+    if stream.peak_bytes > max(memory or DEFAULT_MEMORY, tile_bytes(tiles)) or seconds >= tiles.flops:
         return None
     share = empty() if callable(empty) else empty
     return stream if seconds < tiles.flops * (1.0 - share) else None
 
 
-def describe_methods(
-    spec: UNetSpec,
-    shape: Sequence[int],
-    memory: int | None = None,
-    *,
-    write: int | Sequence[int] | None = None,
-    border: Literal["reflect", "valid"] = "reflect",
-    trained: Trained | None = None,
-    tall: bool = False,
-    compiled: bool = False,
-) -> tuple[MethodCost, ...]:
-    """What tiles and a stream cost for an image, from integers alone.
-
-    Parameters
-    ----------
-    spec : UNetSpec
-    shape : sequence of int
-        Spatial shape of the image, pixels.
-    memory : int, optional
-        Bytes that one pass may take.
-    write, border, trained
-        As in `plan_tiles`.
-    tall, compiled
-        As in `choose_method`.
-
-    Returns
-    -------
-    tuple of MethodCost
-        Of tiles, then of the stream.
-
-    >>> for cost in describe_methods(UNetSpec(), (8192, 8192)):
-    ...     print(cost.method, cost.chosen, round(cost.redundancy, 2))
-    tiles False 1.13
-    stream True 1.01
-    """
-    tiles = plan_tiles(spec, shape, write, border, memory=memory, trained=trained)
-    chosen = choose_method(tiles, memory=memory, tall=tall, compiled=compiled)
-    by_tiles = _cost_of("tiles", tiles, memory=_tile_bytes(tiles), chosen=chosen is None)
-    if refusal := stream_refusal(tiles) or (_WHOLE_TILES if compiled else None):
-        text = f"not possible, because {refusal}"
-        none = MethodCost(method="stream", possible=False, chosen=False, flops=0.0, redundancy=0.0, memory=0, text=text)
-        return by_tiles, none
-    stream = chosen or plan_stream(tiles, memory=memory, tall=tall)
-    return by_tiles, _cost_of("stream", stream, memory=stream.peak_bytes, chosen=chosen is not None)
-
-
-def _cost_of(method: Literal["tiles", "stream"], plan: TilePlan | StreamPlan, *, memory: int, chosen: bool) -> MethodCost:
-    return MethodCost(
-        method=method,
-        possible=True,
-        chosen=chosen,
-        flops=plan.flops,
-        redundancy=plan.redundancy,
-        memory=memory,
-        text=plan.describe(),
-    )
-
-
-def _tile_bytes(tiles: TilePlan) -> int:
+def tile_bytes(tiles: TilePlan) -> int:
+    """Estimate of what a pass over the largest tile takes, in float32."""
     return int(tiles.lattice.peak_bytes(tiles.read))
