@@ -137,12 +137,20 @@ def test_a_stored_record_whose_infinities_are_names_is_read_again():
     assert from_plain(Limits, to_plain(limits, beyond="named")) == limits
 
 
+class _Long:
+    """Whose text has many lines."""
+
+    def __repr__(self):
+        return "line\n" * 100
+
+
 def test_what_has_no_form_in_json_is_refused():
     circle = []
     circle.append(circle)
-    for wrong in (object(), slice(0, 3), circle):
-        with pytest.raises(ResultError, match="the record cannot be written as JSON"):
+    for wrong in (object(), slice(0, 3), circle, _Long()):
+        with pytest.raises(ResultError, match="the record cannot be written as JSON") as caught:
             to_plain({"a": [wrong]}, what="the record", error=ResultError)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
 
 
 def test_every_bundled_model_has_a_description_that_comes_back():

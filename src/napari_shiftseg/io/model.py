@@ -219,7 +219,7 @@ def _of_other_kinds(value: Any) -> Any:
         return dict(value)
     if hasattr(value, "tolist"):  # numpy arrays and numbers
         return value.tolist()
-    raise TypeError(f"{value!r} of type {type(value).__name__} has no form there")
+    raise TypeError(f"a {type(value).__name__} has no form there")
 
 
 def from_plain(
