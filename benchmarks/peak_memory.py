@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT, help="JSON; rows of other shapes are kept (default: %(default)s)")
     parser.add_argument("--make", help=argparse.SUPPRESS)
     wishes, words = parser.parse_known_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the run and clears the folder as an interruption does
     shapes = {
         name: {
             **shape,
@@ -96,8 +98,12 @@ def measured(name: str, shape: dict[str, Any], memory: str, given: list[str], wo
             child = subprocess.Popen(
                 [sys.executable, "-m", "napari_shiftseg.cli", *command], cwd=folder, stdout=told, stderr=errors
             )
-            _, state, used = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(state)
+            try:
+                _, state, used = os.wait4(child.pid, 0)
+                child.returncode = os.waitstatus_to_exitcode(state)
+            finally:
+                if child.returncode is None:  # interrupted
+                    child.kill()
         row: dict[str, Any] = {"name": name, "axes": shape["axes"], "shape": shape["shape"], "memory": memory}
         row |= {"seconds": round(time.perf_counter() - begun, 1), "peak": used.ru_maxrss * 1024}
         if child.returncode:
