@@ -18,7 +18,7 @@ FLAT = UNetSpec(ndim=3, levels=2, pool=((1, 2, 2), (2, 2, 2)))
 
 def verdict_on(path, shape=(40, 48), axes=None, **settings):
     image = Image.from_array(np.zeros(shape, np.uint8), axes=axes)
-    return judge(image, load_model(path), SegmentSettings(**settings), choose_device("cpu"))
+    return judge(image, load_model(path), SegmentSettings(**settings), device=choose_device("cpu"))
 
 
 def test_legal_tiles_of_a_trained_network_pass(tiny):

@@ -15,7 +15,7 @@ from napari.qt.threading import GeneratorWorker, create_worker
 from napari_shiftseg.errors import ShiftsegError, memory_ran_out
 from napari_shiftseg.events import Event
 
-__all__ = ["End", "Job", "cancel_all", "run_guarded", "sentence", "start_job"]
+__all__ = ["End", "Job", "cancel_all", "once", "run_guarded", "sentence", "start_job"]
 
 Steps = Generator[Event, None, Any]
 
@@ -78,6 +78,12 @@ def start_job(
         worker.yielded.connect(on_event)
     worker.start()
     return Job(worker=worker, cancelled=cancelled)
+
+
+def once(function: Callable[..., Any], *given: Any) -> Steps:
+    """The steps of a job that is one call."""
+    return function(*given)
+    yield  # jobs are generators
 
 
 def cancel_all(jobs: Iterable[Job], *_: Any) -> None:

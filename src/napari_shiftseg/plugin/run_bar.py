@@ -12,6 +12,12 @@ from napari_shiftseg.plugin.intensity_form import IntensityNote
 
 __all__ = ["RunBar", "summary"]
 
+_TIPS = {
+    "preview": "Segment only what is in view, with the tiles of the whole image.",
+    "code": "A Python script that does what Run would, for the clipboard.",
+    "command": "A line for a shell that does what Run would, for the clipboard.",
+}
+
 
 class RunBar(QWidget):
     """Buttons, a bar, a line on the run and one on its intensities."""
@@ -19,7 +25,9 @@ class RunBar(QWidget):
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
         self.run, self.preview, self.cancel = QPushButton("Run"), QPushButton("Preview view"), QPushButton("Cancel")
-        self.preview.setToolTip("Segment only what is in view, with the tiles of the whole image.")
+        self.code, self.command = QPushButton("Copy as code"), QPushButton("Copy as command")
+        for name, tip in _TIPS.items():
+            getattr(self, name).setToolTip(tip)
         self.progress, self.status, self.intensity = QProgressBar(), Note(), IntensityNote()
         self.progress.setTextVisible(False)
         buttons = QHBoxLayout()
@@ -32,6 +40,11 @@ class RunBar(QWidget):
         column.addWidget(self.progress)
         column.addWidget(self.status)
         column.addWidget(self.intensity)
+        copies = QHBoxLayout()
+        copies.addWidget(self.code)
+        copies.addWidget(self.command)
+        column.addLayout(copies)
+        self._gave_way = ""  # what the run did where memory ran out
         self.begin(False)
 
     def begin(self, running: bool, *, blocks: bool = False) -> None:
@@ -42,6 +55,8 @@ class RunBar(QWidget):
         self.progress.setVisible(running)
         self.intensity.show_record(None)
         self._running, self._blocks, self._stage, self._done, self._total = running, blocks, "starting", 0, 0
+        if running:
+            self._gave_way = ""
 
     def forget(self) -> None:
         """Say nothing more of a run that has ended: another image is looked at."""
@@ -53,6 +68,8 @@ class RunBar(QWidget):
         """Show how far a run is; a quiet one says nothing."""
         if isinstance(event, Stage):
             self._stage = event.text
+            if event.text.startswith("memory ran out"):
+                self._gave_way = f" {event.text[:1].upper()}{event.text[1:]}."
         inner = self._blocks and self._total > 0 and not isinstance(event, Stage | BlockDone)
         if not inner:
             self._done, self._total = event.done, event.total
@@ -66,8 +83,8 @@ class RunBar(QWidget):
         self.status.tell("", f"{self._stage[:1].upper()}{self._stage[1:]}{steps}{within}\u2026")
 
     def tell(self, level: str, text: str, record: Mapping[str, Any]) -> None:
-        """Say how a run ended, and how its intensities were scaled."""
-        self.status.tell(level, text)
+        """Say how a run ended, also where it gave way, and how its intensities were scaled."""
+        self.status.tell(level, text + self._gave_way)
         self.intensity.show_record(record)
 
 

@@ -81,7 +81,7 @@ class SegmentForm(QWidget):
         for box in (self.bandwidth, self.threshold, self.min_size):
             box.setSpecialValueText("from the model")
         self.method = QComboBox()
-        offer(self.method, ("tiles", "stream", "automatic"))
+        offer(self.method, ("automatic", "tiles", "stream"))
         self.deterministic = QCheckBox("Same bits for every tile size")
         self.keep_embedding = QCheckBox("Embedding layers")
         self.keep_embedding.setChecked(True)

@@ -11,14 +11,14 @@ from magicgui.widgets import ComboBox
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error
 from qtpy.compat import isalive
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event
 from napari_shiftseg.plugin.embedding_button import EmbeddingButton
 from napari_shiftseg.plugin.equipment import Equipment, equip_steps
 from napari_shiftseg.plugin.inputs import keep_choice, offer
-from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
+from napari_shiftseg.plugin.jobs import End, Job, cancel_all, once, sentence, start_job
 from napari_shiftseg.plugin.large_jobs import Written, segment_large, words_on_unfinished
 from napari_shiftseg.plugin.large_layers import LiveLabels
 from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, segment_and_draw
@@ -106,7 +106,7 @@ class SegmentWidget(QWidget):
 
     def run(self) -> None:
         """Start the segmentation in a thread; nothing happens while one runs or where the verdict is "fail"."""
-        self._refresh()
+        self._look_again()
         verdict = self._verdict
         if verdict is None or not verdict.large:
             self._start(segment_and_draw, self._show_and_sum_up)
@@ -117,7 +117,7 @@ class SegmentWidget(QWidget):
         """Start the segmentation of what is in view, in a thread."""
         if self.layer is None:
             return
-        self._refresh()
+        self._look_again()
         window = window_in_view(self.viewer, self.layer, self.form.axes.text().strip())
         self._start(partial(view_steps, window=window), self.show_preview)
 
@@ -135,6 +135,21 @@ class SegmentWidget(QWidget):
         # what runs is the job that is shown, even if the free memory has changed since
         work = partial(steps, self._verdict.job, self.equipment.source)
         self.jobs.append(start_job(work, on_event=self._on_event, on_end=partial(self._on_end, show, out)))
+
+    def copy(self, verb: str) -> None:
+        """Put what Run would do into the clipboard, as the method of `Job` of this name says it, "to_code" or "to_command"."""
+        self._look_again()
+        if self._verdict is not None and self._verdict.job is not None:
+            # in a thread, since it compares the layer with its file
+            start_job(partial(once, getattr(self._verdict.job, verb)), on_end=self._on_copied)
+
+    def _on_copied(self, end: End) -> None:
+        if end.state == "done":
+            QApplication.clipboard().setText(end.value)
+            notes = [line.removeprefix("# ") for line in end.value.splitlines() if line.startswith("# ")]
+            self._say("warn" if notes else "", " ".join(["Copied.", *notes]))
+        elif end.state == "error":
+            self._say("fail", sentence(end.value))
 
     def cancel(self) -> None:
         """Stop the run after the tile that is being computed."""
@@ -275,7 +290,11 @@ class SegmentWidget(QWidget):
 
     # -- what would run -----------------------------------------------------------------------------------------------
 
-    def _refresh(self, *_: Any) -> None:
+    def _look_again(self) -> None:
+        """Take what the form says now; what was shown for that stays, even if the free memory has changed."""
+        self._refresh(shown=None if self._verdict is None else self._verdict.job)
+
+    def _refresh(self, *_: Any, shown: Any = None) -> None:
         """Say what Run would do."""
         if self.jobs:  # what runs is what was said
             return
@@ -289,7 +308,7 @@ class SegmentWidget(QWidget):
         elif self.layer is None:
             text = "Open an image, or take one from File > Open Sample > ShiftSeg."
         else:
-            self._verdict = self._look()
+            self._verdict = self._look(shown)
             level, text = self._verdict.level, self._verdict.text
             plan, writing = self._verdict.describe(), self._verdict.writing
         if equipment is not None and equipment.model is not None:
@@ -306,8 +325,10 @@ class SegmentWidget(QWidget):
         self.form.likeness.follow(self._verdict, self)
         for button in (self.run_button, self.preview_button):
             button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
+        for button in (self.bar.code, self.bar.command):
+            button.setEnabled(self._verdict is not None and self._verdict.job is not None)
 
-    def _look(self) -> "Verdict":
+    def _look(self, shown: Any) -> "Verdict":
         from napari_shiftseg.plugin.verdict import Verdict, judge, tile_sizes
 
         model = self.equipment.model
@@ -315,7 +336,8 @@ class SegmentWidget(QWidget):
             image = self.image()
             self.form.offer_channels(image.sizes.get("c", 1), model.spec.in_channels, image.channels)
             self.form.about_image.fill(image.note.removesuffix(image.assumed).strip())
-            verdict = judge(image, model, self.settings(), self.equipment.device, self.form.large.place)
+            where = {"device": self.equipment.device, "named": self.form.large.place}
+            verdict = judge(image, model, self.settings(), **where, shown=shown)
         except ShiftsegError as exc:
             return Verdict(level="fail", text=sentence(exc))
         if verdict.plan is not None:
@@ -379,4 +401,6 @@ class SegmentWidget(QWidget):
         self.run_button.clicked.connect(lambda _: self.run())
         self.preview_button.clicked.connect(lambda _: self.preview())
         self.cancel_button.clicked.connect(lambda _: self.cancel())
+        self.bar.code.clicked.connect(lambda _: self.copy("to_code"))
+        self.bar.command.clicked.connect(lambda _: self.copy("to_command"))
         self.destroyed.connect(partial(cancel_all, self.jobs))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from napari_shiftseg.synthetic import capacity
 
 __all__ = ["Verdict", "capacity_text", "describe_model", "judge", "spacing_steps", "tile_sizes", "tile_wish"]
 
+# Fields of a job that depend on the free memory.
+_BY_MEMORY = ("plan", "stream", "layout", "needs", "free", "disk", "reason")
 # more tiles than this are slow to plan, and nobody wants them
 _MOST_TILES = 20_000
 
@@ -76,7 +78,15 @@ class Verdict:
         return "" if self.job is None else self.job.describe_plan()
 
 
-def judge(image: Image, model: Model, settings: SegmentSettings, device: Device, named: Path | None = None) -> Verdict:
+def judge(
+    image: Image,
+    model: Model,
+    settings: SegmentSettings,
+    *,
+    device: Device,
+    named: Path | None = None,
+    shown: Job | None = None,
+) -> Verdict:
     """The verdict on a run of `segment` with these values; integers only, unless the pixels are in memory.
 
     Parameters
@@ -85,6 +95,8 @@ def judge(image: Image, model: Model, settings: SegmentSettings, device: Device,
         As in `decide`.
     named : Path or None
         The store that the user named.
+    shown : Job or None
+        What was shown last: where the same is wished for, its plan stays, also if the free memory has changed.
     """
     out = named or free_place(image)
     unfinished = out is not None and work_path(out).is_dir()
@@ -92,6 +104,8 @@ def judge(image: Image, model: Model, settings: SegmentSettings, device: Device,
         job = decide(image, model, settings, out, device, refuse=False)
     except ShiftsegError as exc:
         return Verdict(level="fail", text=_sentence(str(exc)))
+    if shown is not None and _wish(shown) == _wish(job):
+        job = replace(job, **{name: getattr(shown, name) for name in _BY_MEMORY})
     if not job.large:
         job = replace(job, out=None if named is None else str(named))
     verdict = replace(_promise(job, model), job=job)
@@ -103,6 +117,11 @@ def judge(image: Image, model: Model, settings: SegmentSettings, device: Device,
         why = job.reason or "the run goes out of core"
         return replace(verdict, level="fail", text=f"{_sentence(why)}; name a store to write under Result.")
     return replace(verdict, writing=_writing(job, unfinished=unfinished))
+
+
+def _wish(job: Job) -> tuple[Any, ...]:
+    """What a job was made from, but the free memory."""
+    return job.image.axes, job.image.shape, job.image.dtype, job.model, job.settings, job.channels, job.device
 
 
 def _promise(job: Job, model: Model) -> Verdict:
