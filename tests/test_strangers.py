@@ -1,5 +1,6 @@
 """Networks that are not ours are planned, run and segmented with by their lattice alone."""
 
+import json
 from dataclasses import replace
 from functools import cache
 
@@ -15,16 +16,21 @@ from napari_shiftseg import (
     SegmentSettings,
     UNet,
     UNetSpec,
+    decide,
+    open_result,
     plan_tiles,
     predict,
     probe_period,
+    seam_report,
     segment,
     verify_tiling,
     violations,
 )
 from napari_shiftseg.errors import ComplianceError, ModelError, SettingsError, ShiftsegError
 from napari_shiftseg.events import drain
+from napari_shiftseg.geometry import plan_again
 from napari_shiftseg.network import Model, ModelRecord, predict_steps
+from napari_shiftseg.segmentation import view_steps
 
 EMBEDDING = Output(name="embedding", channels=slice(0, 2))
 FOREGROUND = Output(name="foreground", channels=slice(2, 3), activation="sigmoid", meaning="probability")
@@ -320,3 +326,23 @@ def test_tiles_of_a_stranger_equal_one_pass_on_a_gpu(stranger):
     net, _, lattice = stranger
     plan = plan_tiles(lattice, (97, 83), 8 * lattice.period[0])
     assert verify_tiling(net, image(1, 97, 83), plan, device="cuda").ok
+
+
+# -- afterwards -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["valid", "monai"])
+def test_records_seams_and_drawn_parts_of_a_strangers_result_are_like_any_others(name, tmp_path):
+    model = Model(module=made(name), lattice=NETWORKS[name][2], outputs=OUTPUTS)
+    wish = SegmentSettings(device="cpu", write=16, bandwidth=0.5, min_size=4, allow_noncompliant=True)
+    result = segment(image(90, 70), model, wish)
+    stored = open_result(result.save(tmp_path / "result.zarr"))
+    for record in (result.record, stored.record):
+        assert plan_again(None, json.loads(json.dumps(record["plan"]))) == result.plan
+        assert record["model"]["spec"] is None
+    reports = [seam_report(result.embedding, plan) for plan in (result.plan, stored.record)]
+    assert reports[0].ratio == reports[1].ratio and reports[0].seams == sum(map(len, result.plan.seams()))
+    job = decide(image(90, 70), model, wish, None)
+    assert job.plan == result.plan
+    part = drain(view_steps(job, {"y": slice(20, 60), "x": slice(0, 70)})).labels
+    assert np.array_equal(part[20:60] > 0, result.labels[20:60] > 0)
