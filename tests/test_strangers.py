@@ -178,6 +178,43 @@ def test_an_output_larger_than_stated_is_cropped_to_its_centre():
     assert close(found[inside], whole(net, pixels)[inside])
 
 
+class Flooring(nn.Module):
+    """Takes any size: what a pooling does not divide is left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.deep, self.last = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(8, 3, 3)
+        self.up = nn.ConvTranspose2d(4, 4, 2, 2)
+
+    def forward(self, x):
+        x = self.fine(x).relu()
+        y = self.up(self.deep(nn.functional.max_pool2d(x, 2)).relu())
+        top, left = ((a - b) // 2 for a, b in zip(x.shape[2:], y.shape[2:], strict=True))
+        return self.last(torch.cat([x[:, :, top : top + y.shape[2], left : left + y.shape[3]], y], 1))
+
+
+KINDS = {
+    "one padded layer": (lambda: nn.Conv2d(1, 3, 3, padding=1), (0, 0)),
+    "one pixel": (lambda: nn.Conv2d(1, 3, 1), (0, 0)),
+    "dilated, of odd margin": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, dilation=3), nn.ReLU(), nn.Conv2d(4, 3, 2)), (7, 7)),
+    "padded on one axis": (lambda: nn.Sequential(nn.Conv2d(1, 4, (3, 1)), nn.Conv2d(4, 3, 3, padding=(0, 1))), (4, 2)),
+    "any size": (Flooring, (8, 8)),
+    "scripted": (lambda: torch.jit.script(MonaiUNet()), (0, 0)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_probe_finds_a_lattice_by_which_tiles_equal_one_pass(kind):
+    make, margin = KINDS[kind]
+    torch.manual_seed(0)
+    net = make()
+    lattice = probe_period(net).lattice
+    assert lattice.margin == margin
+    plan, pixels = plan_tiles(lattice, (61, 50), tuple(4 * period for period in lattice.period)), image(1, 61, 50)
+    assert len(plan) > 9 and verify_tiling(net, pixels, plan, device="cpu").ok
+
+
 # -- what is missing --------------------------------------------------------------------------------------------------
 
 

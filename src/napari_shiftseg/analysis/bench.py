@@ -118,7 +118,8 @@ def _stretched(short: Sequence[int], long: Sequence[int], axis: int) -> tuple[in
 def _copy(module: Network) -> tuple[Network, torch.dtype]:
     """A private copy in evaluation mode and the most precise number format that it takes."""
     if isinstance(module, nn.Module):
-        return copy.deepcopy(module).cpu().eval().requires_grad_(False).double(), torch.float64
+        with torch.no_grad():  # scripted weights are cloned as results of a computation
+            return copy.deepcopy(module).cpu().eval().double(), torch.float64
     if not callable(module):
         raise ModelError(f"a {type(module).__name__} was given as the network; give a Model, a Module or a callable.")
     return module, torch.float32

@@ -279,21 +279,18 @@ def _sensitivity_steps(bench: Bench, axis: int, shift: int, *, reach: tuple[int 
         yield Event(done=2 * number + 2, total=total)
         length = still.shape[axis + 1] - shift
         a, b = still.narrow(axis + 1, shift, length), moved.narrow(axis + 1, 0, length)
-        inside = _interior(bench, a.shape[1:], reach, axis=axis, shift=shift)
+        inside = _interior(bench, a.shape[1:], reach)
         worst = max(worst, float((a - b)[(slice(None), *inside)].abs().max()) / scale(still))
     return worst
 
 
-def _interior(bench: Bench, shape: Sequence[int], reach: tuple[int | None, ...], *, axis: int, shift: int) -> tuple[slice, ...]:
+def _interior(bench: Bench, shape: Sequence[int], reach: tuple[int | None, ...]) -> tuple[slice, ...]:
     """Where the false zeros beyond a padded network's borders cannot be felt; everything for a valid network."""
-    inside = []
-    for k, size in enumerate(shape):
-        border = 0 if bench.margin[k] else reach[k] or 0
-        if k == axis:
-            border = max(0, border - shift) if border else 0
-            border = border + shift if border else 0
-        inside.append(slice(border, size - border) if size > 2 * border else slice(size // 2, size // 2 + 1))
-    return tuple(inside)
+    borders = [0 if lost else seen or 0 for lost, seen in zip(bench.margin, reach, strict=True)]
+    return tuple(
+        slice(border, size - border) if size > 2 * border else slice(size // 2, size // 2 + 1)
+        for border, size in zip(borders, shape, strict=True)
+    )
 
 
 def _constant(bench: Bench, period: tuple[int, ...], reach: tuple[int | None, ...]) -> tuple[int, bool]:

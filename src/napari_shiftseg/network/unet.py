@@ -403,14 +403,15 @@ def inference_form(
     if isinstance(net, UNet):
         net = PlainNet(net, net.spec.lattice, net.spec.out_channels)
     try:
-        form: Any = copy.deepcopy(net)
+        with torch.no_grad():  # scripted weights are cloned as results of a computation
+            form: Any = copy.deepcopy(net)
     except (RuntimeError, TypeError, ValueError) as exc:
         if memory_ran_out(exc):
             raise
         raise ModelError(
             f"the network cannot be copied ({_first_line(exc)}), and a run leaves it as it is; give a function that calls it."
         ) from exc
-    return form.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    return form.eval()  # type: ignore[no-any-return]
 
 
 def _first_line(exc: Exception) -> str:
