@@ -223,3 +223,41 @@ def test_a_broken_rule_comes_back_for_who_shows_it():
     job = decide(bars((40, 30)), model, ON_CPU, refuse=False)
     assert [v.rule for v in job.broken] == ["training-window"] * 2 and job.status == "tile-exact"
     assert job.plan == plan_tiles(model.spec, (40, 30), memory=decision.pass_bytes(ON_CPU, job.device))
+
+
+# -- precision --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_the_number_format_is_decided_like_the_rest(monkeypatch, units):
+    """bfloat16 where there are matrix units for it, in blocks that the network fixes; float32 elsewhere, as ever."""
+    monkeypatch.setattr("napari_shiftseg.network.device.amx", lambda: units)
+    model, image = grey_model(), bars((420, 200))
+    job = decide(image, model, ON_CPU)
+    assert (job.dtype, job.fixed) == (("bfloat16", True) if units else ("float32", False)) and "matrix units" in job.why
+    assert f"{job.dtype} ({job.why})" in job.describe()
+    assert decide(image, model, replace(ON_CPU, dtype="float32")).dtype == "float32"
+    assert decide(image, model, replace(ON_CPU, dtype="bfloat16", method="stream")).method == "stream"
+    float32 = segment(image, model, replace(ON_CPU, dtype="float32"))
+    auto = segment(image, model, ON_CPU)
+    assert auto.record["job"]["dtype"] == job.dtype
+    if not units:
+        np.testing.assert_array_equal(auto.embedding, float32.embedding)
+        assert auto.plan == float32.plan
+        return
+    for write in (16, 64, 100, 400):
+        other = segment(image, model, replace(ON_CPU, write=write))
+        np.testing.assert_array_equal(other.embedding, auto.embedding)
+        np.testing.assert_array_equal(other.labels, auto.labels)
+
+
+def test_a_short_format_gives_equal_bits_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 512})
+    image, model = bars((600, 530)), grey_model()
+    wish = replace(ON_CPU, dtype="bfloat16")
+    whole = segment(image, model, wish)
+    large = replace(wish, out_of_core=True, memory=1 << 30, keep_embedding=True)
+    blocks = segment(image, model, large, tmp_path / "r.zarr")
+    assert blocks.record["blocks"]["tasks"] > 1
+    np.testing.assert_array_equal(blocks.labels[:], whole.labels)
+    np.testing.assert_array_equal(blocks.stored.embedding[:], whole.embedding)

@@ -185,11 +185,17 @@ def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True)
     """Options of all commands that run a network over an image."""
     group = parser.add_argument_group("running")
     group.add_argument("--tile", type=edges, metavar="N", help="edge of what a tile writes, px: one, or y,x or z,y,x")
-    group.add_argument("--memory", type=byte_count, metavar="2GB", help="what a tile may take, or out of core the run")
+    group.add_argument(
+        "--memory", type=byte_count, metavar="2GB", help="what the run may take; it goes out of core where that is too little"
+    )
     group.add_argument("--method", choices=("auto", "tiles", "stream"), default="auto",
                        help="tile by tile, or in strips that compute no row twice; auto: what costs less")  # fmt: skip
     group.add_argument("--device", default="auto", help="auto, cpu, openvino, cuda, cuda:1 or mps (default: %(default)s)")
-    group.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
+    group.add_argument(
+        "--dtype",
+        default="auto",
+        help="auto (bfloat16 where the processor or GPU has matrix units for it), float32, bfloat16 or float16",
+    )
     group.add_argument("--deterministic", action="store_true", help="equal bits whatever the tile size")
     group.add_argument("--allow-noncompliant", action="store_true", help="run though a rule is broken; marks the result")
     add_intensity_options(parser)

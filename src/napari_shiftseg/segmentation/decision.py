@@ -31,7 +31,7 @@ from napari_shiftseg.network import (
     Model,
     ModelRecord,
     choose_device,
-    choose_dtype,
+    choose_precision,
     choose_stream,
     free_memory,
 )
@@ -108,9 +108,11 @@ def decide(
     channels = picture.channels_for(chosen.lattice.in_channels, settings.channels)
     inputs = gather(picture, chosen, channels)
     where = device if isinstance(device, Device) else choose_device(device or settings.device)
-    choose_dtype(settings.dtype, where)
+    precision = choose_precision(settings.dtype, where, chosen.lattice.ndim)
+    # few bits round otherwise in blocks of another size; whoever wants a stream wants its columns
+    fixed = settings.deterministic or (precision.reduced and settings.method != "stream")
     record = chosen.record
-    plan = plan_image(chosen.lattice, inputs.frames[0].view.shape[1:], settings, where, record)
+    plan = plan_image(chosen.lattice, inputs.frames[0].view.shape[1:], settings, where, record, fixed=fixed)
     judged = judge(plan, record)
     broken = judged.violations
     if broken and refuse and not settings.allow_noncompliant:
@@ -126,10 +128,10 @@ def decide(
         if out is None and refuse:
             why = "was asked for" if asked else f"is needed ({reason})"
             raise SettingsError(f"a run out of core {why} and has no place to write; name a store with --out (in Python: out).")
-        layout = _blocks(inputs, plan, clustering, settings, where, out)
+        layout = _blocks(inputs, plan, clustering, settings, where, out, fixed=fixed)
         plan, needs = layout.tiles, layout.memory
     else:
-        stream = _stream(inputs, plan, settings, where)
+        stream = _stream(inputs, plan, settings, where, fixed=fixed)
         if stream is not None:
             needs = {**needs, "network": stream.peak_bytes}
     return Job(
@@ -148,8 +150,9 @@ def decide(
         settings=settings,
         channels=channels,
         device=where,
-        dtype=settings.dtype,
-        why="",
+        dtype=precision.name,
+        why=precision.why,
+        fixed=fixed,
         plan=plan,
         stream=stream,
         layout=layout,
@@ -172,12 +175,14 @@ def plan_image(
     settings: SegmentSettings,
     device: Device | None = None,
     trained: ModelRecord | None = None,
+    *,
+    fixed: bool = False,
 ) -> TilePlan:
     """The tiles of a frame of spatial shape `shape`, pixels, for a network that was so trained."""
     memory = pass_bytes(settings, device)
     allow = settings.allow_noncompliant
     plan = plan_tiles(lattice, shape, settings.write, allow_noncompliant=allow, memory=memory, trained=trained)
-    return plan.canonical() if settings.deterministic else plan
+    return plan.canonical() if settings.deterministic or fixed else plan
 
 
 def pass_bytes(settings: SegmentSettings, device: Device | None = None) -> int | None:
@@ -306,6 +311,8 @@ def _blocks(
     settings: SegmentSettings,
     device: Device,
     out: str | Path | None,
+    *,
+    fixed: bool,
 ) -> Layout:
     """The blocks of a run out of core, or those with which it began."""
     if device.compiled:
@@ -318,7 +325,7 @@ def _blocks(
         clustering,
         device=device,
         memory=_memory_out_of_core(settings, device),
-        deterministic=settings.deterministic,
+        fixed=fixed,
         embedding=bool(settings.keep_embedding),
         method=settings.method,
     )
@@ -341,12 +348,12 @@ def _memory_out_of_core(settings: SegmentSettings, device: Device) -> int:
     return int(min(_DEFAULT_MEMORY, max(share, 1 << 30)))
 
 
-def _stream(inputs: Inputs, plan: TilePlan, settings: SegmentSettings, device: Device) -> StreamPlan | None:
+def _stream(inputs: Inputs, plan: TilePlan, settings: SegmentSettings, device: Device, *, fixed: bool) -> StreamPlan | None:
     """The stream that runs over whole frames, or None where tiles do."""
     return choose_stream(
         inputs.model.module,
         plan,
-        settings.method,
+        "tiles" if fixed and settings.method == "auto" else settings.method,
         device,
         memory=None if settings.memory is None else pass_bytes(settings, device),
         deterministic=settings.deterministic,

@@ -97,6 +97,9 @@ class Job:
     device : Device
     dtype, why : str
         Number format of the convolutions, and why it was chosen.
+    fixed : bool
+        Whether the network alone decides in which blocks it is computed, so that no bit depends on tiles: asked for, or because
+        the format rounds to few bits.
     plan : TilePlan
         Tiles of a frame.
     stream : StreamPlan or None
@@ -131,6 +134,7 @@ class Job:
     device: Device
     dtype: str
     why: str
+    fixed: bool
     plan: TilePlan
     stream: StreamPlan | None
     layout: Layout | None
@@ -272,7 +276,7 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """The job as JSON values, without model and pixels."""
         tiles = self.plan.to_dict()
-        names = ("dtype", "why", "status", "promises", "needs", "free", "disk", "reason", "out", "likeness")
+        names = ("dtype", "why", "fixed", "status", "promises", "needs", "free", "disk", "reason", "out", "likeness")
         device = self.device
         values = {
             "version": _VERSION,

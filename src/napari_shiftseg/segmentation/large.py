@@ -179,7 +179,7 @@ def _fingerprint(job: Job) -> dict[str, Any]:
         "rule of labels": _LABELS,
         "limits": [limits.to_dict() for limits in intensity.limits],
         "dtype": job.dtype,
-        "deterministic": job.settings.deterministic,
+        "deterministic": job.fixed,
         "embedding": bool(job.settings.keep_embedding),
         # tiles that stand alone give another result than those of one pass
         **({"zeros": job.plan.zeros} if job.plan.zeros == "tile" else {}),

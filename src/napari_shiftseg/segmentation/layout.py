@@ -178,7 +178,7 @@ def lay_out(
     *,
     device: Device,
     memory: int,
-    deterministic: bool,
+    fixed: bool,
     embedding: bool,
     method: Method = "auto",
 ) -> Layout:
@@ -193,8 +193,8 @@ def lay_out(
     device : Device
     memory : int
         Bytes that the run may take.
-    deterministic : bool
-        Whether the bits may depend on the network alone.
+    fixed : bool
+        Whether the bits may depend on the network alone, so that the very tiles of the plan run.
     embedding : bool
         Whether the embedding is written.
     method : {"auto", "tiles", "stream"}
@@ -231,13 +231,13 @@ def lay_out(
     layout = Layout(
         grid=BlockGrid(shape=shape, edge=edges, halo=halo),
         tiles=plan,
-        exact=deterministic or plan.zeros == "tile" or not (on_lattice and aligned),
+        exact=fixed or plan.zeros == "tile" or not (on_lattice and aligned),
         stream=None,
         frames=frames,
         memory=needed,
         disk=int(values * per_pixel),
     )
-    return replace(layout, stream=_stream(layout, device, method, deterministic=deterministic))
+    return replace(layout, stream=_stream(layout, device, method, fixed=fixed))
 
 
 def known_stream(values: Sequence[Any] | None) -> tuple[int, tuple[int, ...]] | None:
@@ -245,10 +245,10 @@ def known_stream(values: Sequence[Any] | None) -> tuple[int, tuple[int, ...]] | 
     return None if values is None else (int(values[0]), tuple(values[1]))
 
 
-def _stream(layout: Layout, device: Device, method: Method, *, deterministic: bool) -> tuple[int, tuple[int, ...]] | None:
+def _stream(layout: Layout, device: Device, method: Method, *, fixed: bool) -> tuple[int, tuple[int, ...]] | None:
     """Strip and columns for all blocks, from what the middle one sees."""
     if layout.exact:
-        choose_method(layout.tiles, method, deterministic=deterministic)  # refuses what cannot be
+        choose_method(layout.tiles, method, deterministic=fixed)  # refuses what cannot be
         return None
     part = layout.part(layout.grid.at([count // 2 for count in layout.grid.counts]))
     found = choose_method(part, method, **stream_wish(device, layout.memory["network"]))

@@ -30,9 +30,11 @@ class SegmentSettings:
     device : str
         "auto", "cpu", "openvino" (the CPU, tiles compiled by OpenVINO), "cuda", "cuda:1", "mps".
     dtype : str
-        "float32", "bfloat16", "float16" (GPUs) or "tf32" (NVIDIA GPUs).
+        "auto" (bfloat16 where the device has matrix units for it, else float32), "float32", "bfloat16", "float16" (GPUs) or
+        "tf32" (NVIDIA GPUs). All but float32 run in blocks whose size the network fixes, as `deterministic` does.
     memory : int, optional
-        Bytes that one pass may take, and out of core the whole run.
+        Bytes of main memory that the run, or each of its workers, may take; less than Python itself takes (440 MB) bounds a
+        pass of the network alone. On a GPU also what a pass may take there.
     bandwidth, threshold, min_size : optional
         Of the labelling; see `instances.LabelSettings`.
     deterministic : bool
@@ -65,7 +67,7 @@ class SegmentSettings:
     write: int | tuple[int, ...] | None = None
     method: Method = "auto"
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str = "auto"
     memory: int | None = None
     bandwidth: float | None = None
     min_size: int | None = None
