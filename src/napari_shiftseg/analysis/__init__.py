@@ -1,10 +1,9 @@
 """What the paper measures: the period of a network, jumps at the seams of tiles, tiles against one pass."""
 
 from napari_shiftseg.analysis.constructions import passing_network, prime_network
-from napari_shiftseg.analysis.cuts import Cuts
 from napari_shiftseg.analysis.likeness import Difference, Likeness
+from napari_shiftseg.analysis.lines import Cuts, Ratio
 from napari_shiftseg.analysis.probe import PeriodProbe, probe_period, probe_steps
-from napari_shiftseg.analysis.ratio import Ratio
 from napari_shiftseg.analysis.seams import SeamReport, SeamRow, seam_report
 from napari_shiftseg.analysis.verify import TilingCheck, verify_steps, verify_tiling
 

@@ -11,9 +11,20 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from napari_shiftseg.analysis.cuts import CutCount, Cuts, count_cuts, summarise_cuts
-from napari_shiftseg.analysis.lines import Lines, counted, jumps, lines_of, segment_sums, slabs
-from napari_shiftseg.analysis.ratio import Ratio, ratio_of
+from napari_shiftseg.analysis.lines import (
+    CutCount,
+    Cuts,
+    Lines,
+    Ratio,
+    count_cuts,
+    counted,
+    jumps,
+    lines_of,
+    ratio_of,
+    segment_sums,
+    slabs,
+    summarise_cuts,
+)
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import MatchScore, match_score, mistaken_objects
