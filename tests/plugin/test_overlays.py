@@ -10,9 +10,10 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
-from napari_shiftseg import UNetSpec, plan_tiles
+from napari_shiftseg import Lattice, UNetSpec, plan_tiles
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.overlays import Overlays
+from napari_shiftseg.plugin.subject import plan_of_record
 
 PLANS = {
     "2D": (UNetSpec(levels=3), (64, 96), (16, 32)),
@@ -284,3 +285,11 @@ def test_on_the_screen_a_seam_lies_on_the_border_of_two_pixels(make_napari_viewe
     assert len(line) == pytest.approx(10, abs=2)
     assert bright.min() == line.max() + 1
     assert (row[: line.min()] < 50).all()
+
+
+def test_the_plan_of_a_network_that_is_not_ours_is_made_again_from_its_record():
+    plan = plan_tiles(Lattice(period=(4, 4), reach=(10, 10)), (60, 50), 16)
+    values = json.loads(json.dumps(plan.to_dict()))
+    made = plan_of_record({"model": {"spec": None}, "plan": values})
+    assert made == plan and made.grid() == plan.grid() and made.seams() == plan.seams()
+    assert plan_of_record({"model": {"spec": None}, "plan": {k: v for k, v in values.items() if k != "lattice"}}) is None
