@@ -147,3 +147,21 @@ def test_without_the_image_a_sentence_says_so(open_widget, qtbot, tmp_path, tiny
     widget.embedding_button.show_embedding()
     settled(qtbot, widget, "saved without its image")
     assert viewed(viewer) is None
+
+
+@pytest.mark.parametrize("write", [None, 16])
+@pytest.mark.parametrize(("shape", "axes"), [((40, 48), "yx"), ((2, 48, 40), "txy")])
+def test_it_is_computed_as_the_run_was_decided(put_result, monkeypatch, write, shape, axes):
+    """By the plan, the limits and the number format in the record, and nothing is decided anew."""
+    from napari.components import ViewerModel
+
+    from napari_shiftseg.events import drain
+    from napari_shiftseg.plugin.embedding_view import lazy_steps
+    from napari_shiftseg.plugin.subject import subject_of
+
+    viewer = ViewerModel()
+    result = put_result(viewer, shape, write=write, axes=axes)
+    monkeypatch.setattr("napari_shiftseg.segmentation.lazy.decide", lambda *_, **__: pytest.fail("decided anew"))
+    lazy = drain(lazy_steps(subject_of(viewer, viewer.layers["cells instances"]), "cpu"))
+    assert lazy.plan.write == tuple(result.record["job"]["plan"]["write"])
+    np.testing.assert_array_equal(np.asarray(lazy), result.embedding)

@@ -4,6 +4,7 @@ The layer only ever copies what is known, so that the window stays alive; the ne
 """
 
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -162,12 +163,18 @@ def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmb
     """The embedding of a result, to be computed on demand: by its model, tiles and limits from its image."""
     yield Stage(done=0, total=0, text="loading the model")
     from napari_shiftseg.geometry import plan_again
-    from napari_shiftseg.segmentation import SegmentSettings
+    from napari_shiftseg.network import choose_device
+    from napari_shiftseg.segmentation import Job, SegmentSettings, open_job
     from napari_shiftseg.segmentation.intensity import recorded_limits
-    from napari_shiftseg.segmentation.lazy import lazy_embedding
+    from napari_shiftseg.segmentation.lazy import LazyEmbedding, lazy_embedding
 
-    record = subject.record
-    wish: Mapping[str, Any] = record["settings"]
+    record, image, model = subject.record, subject.whole_image(), find_model(subject, "")
+    if "job" in record:
+        job = Job.from_dict(record["job"])
+        # a store holds its image with the axes in another order
+        image = image.reordered(job.image.axes) if sorted(image.axes) == sorted(job.image.axes) else image
+        return LazyEmbedding(replace(open_job(job, image, model), device=choose_device(device)))
+    wish: Mapping[str, Any] = record["settings"]  # the record of an older version
     settings = SegmentSettings(
         write=tuple(record["plan"]["write"]),
         device=device,
@@ -176,9 +183,8 @@ def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmb
         channels=tuple(wish["channels"]) if wish.get("channels") else None,
         allow_noncompliant=True,
     )
-    image, model = subject.whole_image(), find_model(subject, "")
     # where padded tiles meet zeros is a matter of that run, and no longer of the settings
-    plan = plan_again(model.lattice, record["plan"]) if model.lattice.padding == "zero" else None
+    plan = plan_again(model.spec, record["plan"]) if model.spec.padding == "zero" else None
     return lazy_embedding(image, model, settings, recorded_limits(record), plan=plan)
 
 

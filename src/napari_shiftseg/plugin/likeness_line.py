@@ -1,25 +1,21 @@
 """`LikenessLine`: the line that says whether the image, and after a run its objects, is like what the model knows."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QWidget
 
-from napari_shiftseg.events import Event
 from napari_shiftseg.plugin.inputs import Note
-from napari_shiftseg.plugin.jobs import End, start_job
+from napari_shiftseg.plugin.jobs import End, once, start_job
 
 if TYPE_CHECKING:
     from napari_shiftseg.analysis import Likeness
-    from napari_shiftseg.io import Image
-    from napari_shiftseg.network import Model
-    from napari_shiftseg.plugin.segment_widget import SegmentWidget
     from napari_shiftseg.plugin.verdict import Verdict
-    from napari_shiftseg.segmentation import SegmentSettings
+    from napari_shiftseg.segmentation import Job, SegmentSettings
 
-__all__ = ["LEVELS", "LikenessLine", "likeness_steps"]
+__all__ = ["LEVELS", "LikenessLine"]
 
 LEVELS = {"like": "pass", "unlike": "warn", "unknown": ""}
 """Dot per verdict."""
@@ -40,29 +36,26 @@ class LikenessLine(Note):
         self.verdict = ""
         self.fill("")
 
-    def follow(self, verdict: "Verdict | None", widget: "SegmentWidget") -> None:
-        """Compare what the widget would run; say nothing where that is nothing."""
-        if verdict is None or not verdict.can_run:
-            self.forget()
-        else:
-            self.ask(widget.layer.data, widget.image(), widget.equipment.model, widget.settings())
-
-    def ask(self, data: Any, image: "Image", model: "Model", settings: "SegmentSettings") -> None:
-        """Compare, unless the same was asked before; a late answer to an earlier question is not shown.
+    def follow(self, verdict: "Verdict | None", data: Any) -> None:
+        """Compare what would run; say nothing where that is nothing, and compare nothing twice.
 
         Parameters
         ----------
+        verdict : Verdict or None
         data : array-like
             Of the layer, by which another image is known.
-        image, model, settings
-            What would run.
         """
-        key = (id(data), image.axes, model, _looks(settings))
+        if verdict is None or not verdict.can_run:
+            self.forget()
+            return
+        job = verdict.job
+        key = (id(data), job.image.axes, job.opened.model, _looks(job.settings))
         if key == self._asked:
             return
         self._asked, self.verdict = key, ""
         self.fill("Comparing the image with what the model knows\u2026")
-        start_job(partial(likeness_steps, image, model, settings), on_end=partial(self._on_end, key))
+        # a late answer to an earlier question is not shown
+        start_job(partial(once, _compared, job), on_end=partial(self._on_end, key))
 
     def forget(self) -> None:
         """Say nothing: there is nothing to compare."""
@@ -94,9 +87,8 @@ def _looks(settings: "SegmentSettings") -> dict[str, Any]:
     return {name: value for name, value in vars(settings).items() if name not in _BLIND}
 
 
-def likeness_steps(image: "Image", model: "Model", settings: "SegmentSettings") -> Generator[Event, None, "Likeness"]:
-    """The job: compare an image with what a model knows."""
-    from napari_shiftseg.segmentation import likeness
+def _compared(job: "Job") -> "Likeness":
+    """Compare the image of a job with what its model knows."""
+    from napari_shiftseg.segmentation.likeness import compare_image, look
 
-    return likeness(image, model, settings)
-    yield  # a generator without steps: jobs are generators
+    return compare_image(look(job, likeness=False))

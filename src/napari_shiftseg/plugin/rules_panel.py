@@ -10,12 +10,11 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_shiftseg.plugin.inputs import DOTS, Note
-from napari_shiftseg.plugin.jobs import End, start_job
+from napari_shiftseg.plugin.jobs import End, once, start_job
 
 if TYPE_CHECKING:
-    from napari_shiftseg.geometry import Ruling, TilePlan, UNetSpec
-    from napari_shiftseg.io import Image
-    from napari_shiftseg.network import Model
+    from napari_shiftseg.geometry import Ruling, UNetSpec
+    from napari_shiftseg.segmentation import Job
 
 __all__ = ["RulesPanel"]
 
@@ -63,32 +62,26 @@ class RulesPanel(QWidget):
         self._inner.setVisible(on)
         self.toggled.emit(on)
 
-    def explain(
-        self, plan: "TilePlan", model: "Model", image: "Image", channels: tuple[int, ...] | None, source: object
-    ) -> None:
-        """Judge a plan by every rule, if the panel is open, and see what the model can tell apart in the image.
+    def explain(self, job: "Job", source: object) -> None:
+        """Show what every rule says of a job, if the panel is open, and see what the model can tell apart in the image.
 
         Parameters
         ----------
-        plan : TilePlan
-        model : Model
-        image : Image
-        channels : tuple of int or None
-            Those of the image that the model sees, None for all.
+        job : Job
         source : object
             What the image was taken from, by which it is known again.
         """
-        if not self.is_open:
+        if not self.is_open or job.judged is None:
             self.tell(())
             return
-        from napari_shiftseg.geometry import rulings
-        from napari_shiftseg.plugin.verdict import capacity_text, spacing_steps
+        from napari_shiftseg.plugin.verdict import capacity_text, spacing_of
 
-        self.tell(rulings(plan, model.record))
-        seen = (source, image.axes, channels, model.hash)
+        model = job.opened.model
+        self.tell(job.judged.rulings)
+        seen = (source, job.image.axes, job.channels, model.hash)
         if self._spacing is None or self._spacing[0] != seen:  # the image decides, so each is looked at once
             self._spacing = (seen, None)
-            start_job(partial(spacing_steps, image, model.spec, channels), on_end=partial(self._on_spacing, seen, model.spec))
+            start_job(partial(once, spacing_of, job), on_end=partial(self._on_spacing, seen, model.spec))
         self.tell_capacity(*capacity_text(model.spec, self._spacing[1]))
 
     def forget(self) -> None:

@@ -322,7 +322,7 @@ class SegmentWidget(QWidget):
         self.form.about_model.fill(about)
         self.form.about_device.fill("" if device is None else f"{device.describe()}, {self.form.dtype.currentText()}")
         self._explain_rules()
-        self.form.likeness.follow(self._verdict, self)
+        self.form.likeness.follow(self._verdict, None if self.layer is None else self.layer.data)
         for button in (self.run_button, self.preview_button):
             button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
         for button in (self.bar.code, self.bar.command):
@@ -347,11 +347,10 @@ class SegmentWidget(QWidget):
 
     def _explain_rules(self) -> None:
         """Fill the panel of rules."""
-        form, verdict = self.form, self._verdict
-        if verdict is None or verdict.plan is None:
-            form.rules.tell(())
+        if self._verdict is None or self._verdict.job is None:
+            self.form.rules.tell(())
         else:
-            form.rules.explain(verdict.plan, self.equipment.model, self.image(), form.channels.value(), self.layer)
+            self.form.rules.explain(self._verdict.job, self.layer)
 
     def fix_tiles(self) -> None:
         """Set the tile size to the nearest one that obeys the rules."""

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,6 @@ import numpy as np
 
 from napari_shiftseg.analysis.traits import lattice_spacing, middle
 from napari_shiftseg.errors import SettingsError, ShiftsegError
-from napari_shiftseg.events import Event
 from napari_shiftseg.geometry import StreamPlan, TilePlan, UNetSpec
 from napari_shiftseg.io import Image, work_path
 from napari_shiftseg.network import Device, Model
@@ -19,10 +17,12 @@ from napari_shiftseg.plugin.result_place import free_place
 from napari_shiftseg.segmentation import Job, SegmentSettings, decide
 from napari_shiftseg.synthetic import capacity
 
-__all__ = ["Verdict", "capacity_text", "describe_model", "judge", "spacing_steps", "tile_sizes", "tile_wish"]
+__all__ = ["Verdict", "capacity_text", "describe_model", "judge", "spacing_of", "tile_sizes", "tile_wish"]
 
 # Fields of a job that depend on the free memory.
-_BY_MEMORY = ("plan", "stream", "layout", "needs", "free", "disk", "reason")
+_BY_MEMORY = (
+    "plan", "stream", "layout", "broken", "status", "promises", "needs", "free", "disk", "reason", "judged",
+)  # fmt: skip
 # more tiles than this are slow to plan, and nobody wants them
 _MOST_TILES = 20_000
 
@@ -200,14 +200,10 @@ def capacity_text(spec: UNetSpec, spacing: tuple[int, ...] | None) -> tuple[Lite
     return ("warn" if count < most else "pass"), text
 
 
-def spacing_steps(
-    image: Image, spec: UNetSpec, channels: tuple[int, ...] | None
-) -> Generator[Event, None, tuple[int, ...] | None]:
-    """Spacing of a lattice in the first frame and channel of an image; ShiftsegError if it has no such frame."""
-    view = image.frames(spec.ndim, channels)[0].view
-    pixels = np.asarray(view[(slice(0, 1), *middle(view.shape[1:]))])[0]
-    return lattice_spacing(pixels)
-    yield  # a generator without steps: jobs are generators
+def spacing_of(job: Job) -> tuple[int, ...] | None:
+    """Spacing of a lattice in the first frame and channel of the image of a job."""
+    view = job.opened.frames[0].view
+    return lattice_spacing(np.asarray(view[(slice(0, 1), *middle(view.shape[1:]))])[0])
 
 
 def tile_sizes(spec: UNetSpec, image_shape: tuple[int, ...]) -> tuple[int, ...]:

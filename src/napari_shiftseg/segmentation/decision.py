@@ -166,6 +166,7 @@ def decide(
         reason="" if layout is None or asked else reason,
         out=None if out is None else str(out),
         inputs=inputs,
+        judged=judged,
     )
 
 

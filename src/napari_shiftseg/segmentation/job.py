@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from napari_shiftseg.errors import ImageError, ModelError, SettingsError
-from napari_shiftseg.geometry import StreamPlan, TilePlan, Violation, plan_again, plan_stream
+from napari_shiftseg.geometry import Judgement, StreamPlan, TilePlan, Violation, plan_again, plan_stream
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, from_plain, load_model, read_image, to_plain
 from napari_shiftseg.network import Device, Limits, Model
@@ -125,6 +125,8 @@ class Job:
         What is to be said of the image before a run; "" until the pixels were looked at.
     inputs : Inputs or None
         Model and image; None for a job that was loaded, until `open_job`.
+    judged : Judgement or None
+        What every rule says of the plan; None for a job that was loaded.
     """
 
     image: ImageFacts
@@ -150,6 +152,7 @@ class Job:
     intensity: Intensity | None = None
     likeness: str = ""
     inputs: Inputs | None = field(default=None, compare=False, repr=False)
+    judged: Judgement | None = field(default=None, compare=False, repr=False)
 
     # -- in words -----------------------------------------------------------------------------------------------------
 
