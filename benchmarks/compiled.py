@@ -27,7 +27,7 @@ from napari_shiftseg import UNet, UNetSpec, plan_tiles, predict
 from napari_shiftseg.geometry import Window
 from napari_shiftseg.network import Device, choose_device
 from napari_shiftseg.network.compiled import compiled_net, forget
-from napari_shiftseg.network.device import arranged, channels_last, choose_dtype
+from napari_shiftseg.network.device import arranged, channels_last, choose_precision
 from napari_shiftseg.network.unet import InferenceNet
 from napari_shiftseg.network.windows import ready_network
 
@@ -72,7 +72,7 @@ def ways(device: Device) -> dict[str, Callable[[UNet, Device, str, Window, Tenso
 @torch.inference_mode()
 def compare(net: UNet, device: Device, dtype: str, edge: int, turns: int) -> list[dict[str, object]]:
     tile = next(iter(plan_tiles(net.spec, (4 * edge,) * 2, edge)))
-    number, layout = choose_dtype(dtype, device), channels_last(2)
+    number, layout = choose_precision(dtype, device, 2).dtype, channels_last(2)
     x = torch.rand((1, 1, *(part.stop - part.start for part in tile.read)))
     x = x.to(device.torch_device, number).contiguous(memory_format=layout)
     passes, warm, results = {}, {}, {}
@@ -140,7 +140,7 @@ def own(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:
 
 def plain(net: UNet, device: Device, dtype: str) -> torch.nn.Module:
     """The inference form, of PyTorch's own layers alone."""
-    form = InferenceNet(net).to(device.torch_device, choose_dtype(dtype, device))
+    form = InferenceNet(net).to(device.torch_device, choose_precision(dtype, device, 2).dtype)
     form.head.float()
     return arranged(form, channels_last(2))
 

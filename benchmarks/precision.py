@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bench import adjusted_rand
 from machine import processor
 from torch import nn
 
@@ -52,7 +53,7 @@ def images(options: argparse.Namespace, model) -> Iterator[dict]:
         row = {
             "image": pair.image.stem[:12],
             "objects": [int(exact.labels.max()), int(rough.labels.max())],
-            "adjusted_rand": adjusted_rand(exact.labels, rough.labels),
+            "adjusted_rand": adjusted_rand(np.asarray(exact.labels), np.asarray(rough.labels)),
             "pixels": int(((exact.labels > 0) != (rough.labels > 0)).sum()),
             "ap": aps,
         }
@@ -111,18 +112,6 @@ def speed(options: argparse.Namespace, model) -> Iterator[dict]:
         yield {"edge": options.edge, "format": name, "seconds": statistics.median(found), "times_faster": ratio}
 
 
-def adjusted_rand(a: np.ndarray, b: np.ndarray) -> float:
-    """Adjusted Rand index of two labellings, background as one object (Hubert and Arabie 1985)."""
-
-    def pairs(labels: np.ndarray) -> float:
-        counts = np.unique(labels, return_counts=True)[1].astype(float)
-        return float((counts * (counts - 1) / 2).sum())
-
-    both, apart = pairs(a.astype(np.int64) * (int(b.max()) + 1) + b), (pairs(a), pairs(b))
-    expected, largest = apart[0] * apart[1] / (a.size * (a.size - 1) / 2), sum(apart) / 2
-    return 1.0 if largest == expected else (both - expected) / (largest - expected)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=("images", "orders", "speed"), default=["images", "orders", "speed"])
@@ -135,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     model, device = load_model(options.model), choose_device("cpu")
     document = json.loads(options.out.read_text(encoding="utf-8")) if options.out and options.out.exists() else {}
-    document["command"] = "python benchmarks/precision.py --out docs/measurements/precision.json"
+    document["command"] = " ".join(["python benchmarks/precision.py", *sys.argv[1:]])
     document["date"] = datetime.date.today().isoformat()
     document["model"], document["split"] = model.name, options.split
     document["machine"] = {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}

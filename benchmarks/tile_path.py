@@ -3,7 +3,6 @@
 - form: a network of 3 levels over tiles, as it was trained against its inference form (cropped early, convolution and ReLU in
   one step), in float32 and bfloat16; channels last against contiguous.
 - fold: nearest-neighbour upsampling folded into the next convolution, against the upsampled map.
-- bfloat16: the model "nuclei" on its sample: labels and embedding against float32.
 
     python benchmarks/tile_path.py [--turns 5] [--clock wall|cpu] [--out docs/measurements/tile_path.json]
 
@@ -17,13 +16,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.resources import files
 
 import numpy as np
 import torch
-from bench import adjusted_rand, in_turns, keep, off, origin, parser, told
+from bench import in_turns, keep, off, origin, parser, told
 
-from napari_shiftseg import SegmentSettings, UNet, UNetSpec, load_model, plan_tiles, segment
+from napari_shiftseg import UNet, UNetSpec, plan_tiles
 from napari_shiftseg.network import unet
 from napari_shiftseg.network.device import arranged, channels_last
 from napari_shiftseg.network.unet import InferenceNet, PlainNet
@@ -119,23 +117,7 @@ def fold(compare: Compare) -> Iterator[dict[str, object]]:
             yield {"ndim": ndim, "features": features, "tile": edge, "dtype": str(dtype)[6:], **compare(ways)}
 
 
-def bfloat16(compare: Compare) -> Iterator[dict[str, object]]:
-    model = load_model("nuclei")
-    image = str(files("napari_shiftseg") / "samples" / "nuclei.tif")
-    exact, rough = (segment(image, model, SegmentSettings(device="cpu", dtype=dtype)) for dtype in ("float32", "bfloat16"))
-    difference = np.abs(exact.embedding - rough.embedding)
-    yield {
-        "model": model.name,
-        "image": list(exact.labels.shape),
-        "instances": [int(exact.labels.max()), int(rough.labels.max())],
-        "embedding_largest_relative": float(difference.max() / np.abs(exact.embedding).max()),
-        "embedding_mean_relative": float(np.sqrt((difference**2).mean()) / np.sqrt((exact.embedding**2).mean())),
-        "foreground_flips": float(((exact.foreground > 0.5) != (rough.foreground > 0.5)).mean()),
-        "adjusted_rand": adjusted_rand(np.asarray(exact.labels), np.asarray(rough.labels)),
-    }
-
-
-PARTS = {"form": forms, "fold": fold, "bfloat16": bfloat16}
+PARTS = {"form": forms, "fold": fold}
 
 
 if __name__ == "__main__":

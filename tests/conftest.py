@@ -15,6 +15,13 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests find the same on every machine: the number format that is chosen by itself is float32."""
+    said = (False, "the processor has no matrix units for bfloat16")
+    monkeypatch.setattr("napari_shiftseg.network.device.matrix_units", lambda device: said)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`tox -e cuda` is no test of a GPU where there is none."""
     text = "fail where PyTorch sees no CUDA device, where a test that needs one is skipped, and where none ran"

@@ -231,7 +231,8 @@ def test_a_broken_rule_comes_back_for_who_shows_it():
 @pytest.mark.parametrize("units", [True, False])
 def test_the_number_format_is_decided_like_the_rest(monkeypatch, units):
     """bfloat16 where there are matrix units for it, in blocks that the network fixes; float32 elsewhere, as ever."""
-    monkeypatch.setattr("napari_shiftseg.network.device.amx", lambda: units)
+    said = (units, f"there are {'' if units else 'no '}matrix units for it")
+    monkeypatch.setattr("napari_shiftseg.network.device.matrix_units", lambda device: said)
     model, image = grey_model(), bars((420, 200))
     job = decide(image, model, ON_CPU)
     assert (job.dtype, job.fixed) == (("bfloat16", True) if units else ("float32", False)) and "matrix units" in job.why

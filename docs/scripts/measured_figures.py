@@ -53,16 +53,14 @@ def independence() -> dict[str, str]:
 
 
 def bfloat16() -> dict[str, str]:
-    """The bundled model on its sample in bfloat16 against float32."""
-    (row,) = [row for row in load("tile_path")["rows"] if row.get("part") == "bfloat16"]
-    whole, half = row["instances"]
-    assert whole == half, "docs/segment.md says that the same objects are found"
+    """The bundled model in bfloat16 against float32."""
+    values = load("precision")
+    summary = values["summary"]
     return {
-        "objects": str(half),
-        "largest": f"{100 * row['embedding_largest_relative']:.1f}",
-        "mean": f"{100 * row['embedding_mean_relative']:.2f}",
-        "flips": f"{round(1 / row['foreground_flips'], -3):,.0f}",
-        "rand": f"{row['adjusted_rand']:.4f}",
+        "images": str(summary["images"]),
+        "lowest": f"{summary['lowest_adjusted_rand']:.4f}",
+        "ap": f"{summary['largest_ap_difference']:.2g}",
+        "units": f"{max(row['units'] for row in values['orders']):.2f}",
     }
 
 

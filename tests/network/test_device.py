@@ -5,8 +5,8 @@ import torch
 from no_memory import FORMS, OTHERS, in_turn
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError
-from napari_shiftseg.network import Device, choose_device
-from napari_shiftseg.network.device import check_volumes, choose_dtype, memory_errors
+from napari_shiftseg.network import Device, choose_device, choose_precision
+from napari_shiftseg.network.device import memory_errors
 
 
 def test_the_cpu_is_always_there():
@@ -53,33 +53,32 @@ def test_a_cuda_device_that_is_not_there():
 
 def test_number_formats():
     cpu = choose_device("cpu")
-    assert choose_dtype("float32", cpu) == choose_dtype("fp32", cpu) == torch.float32
-    assert choose_dtype("bf16", cpu) == torch.bfloat16
+    assert choose_precision("float32", cpu, 2).dtype == choose_precision("fp32", cpu, 2).dtype == torch.float32
+    assert choose_precision("bf16", cpu, 2).dtype == torch.bfloat16
     with pytest.raises(DeviceError, match="use float32 or bfloat16"):
-        choose_dtype("float16", cpu)
+        choose_precision("float16", cpu, 2)
     with pytest.raises(DeviceError, match="'float64' is not known"):
-        choose_dtype("float64", cpu)
+        choose_precision("float64", cpu, 2)
 
 
 def test_tf32_is_for_nvidia_gpus_alone():
     with pytest.raises(DeviceError, match="not of the CPU; use float32 or bfloat16"):
-        choose_dtype("tf32", choose_device("cpu"))
+        choose_precision("tf32", choose_device("cpu"), 2)
     gpu = Device(torch_device=torch.device("cuda"), kind="cuda", name="any", free=0)
-    assert choose_dtype("tf32", gpu) == torch.float32
+    assert choose_precision("tf32", gpu, 2).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("version", "right"), [(90701, True), (90800, False), (91401, False), (91500, True), (None, True)])
 def test_a_cudnn_that_computes_volumes_wrong_is_refused(monkeypatch, version, right):
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: version)
     gpu = Device(torch_device=torch.device("cuda"), kind="cuda", name="any", free=0)
-    for dtype, ndim in ((torch.float32, 3), (torch.bfloat16, 2)):
-        check_volumes(dtype, ndim, gpu)
-    check_volumes(torch.bfloat16, 3, choose_device("cpu"))
+    for name, device, ndim in (("float32", gpu, 3), ("bfloat16", gpu, 2), ("bfloat16", choose_device("cpu"), 3)):
+        assert choose_precision(name, device, ndim).name == name
     if right:
-        check_volumes(torch.bfloat16, 3, gpu)
+        assert choose_precision("bfloat16", gpu, 3).reduced
     else:
         with pytest.raises(DeviceError, match=r"cuDNN 9\.\d+ gives wrong bfloat16 .* nvidia-cudnn-cu12>=9\.15"):
-            check_volumes(torch.bfloat16, 3, gpu)
+            choose_precision("bfloat16", gpu, 3)
 
 
 @pytest.mark.parametrize("form", **in_turn(FORMS))

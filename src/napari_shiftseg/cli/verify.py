@@ -47,13 +47,13 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.field("intensity", job.intensity.describe())
     with console.progress() as show:
         steps = verify_steps(
-            model, frames[args.frame].view, plan, device=args.device, dtype=args.dtype, max_pixels=args.max_pixels,
+            model, frames[args.frame].view, plan, device=args.device, dtype=job.dtype, max_pixels=args.max_pixels,
             normalisation=job.limits(args.frame),
             method="stream" if args.method == "stream" else "tiles",
         )  # fmt: skip
         check = drain(steps, show)
     console.field("result", check.text)
-    names = ("ok", "tolerance", "max_difference", "mean_difference", "where", "differing", "compared", "whole", "text")
+    names = ("ok", "dtype", "tolerance", "max_difference", "mean_difference", "where", "differing", "compared", "whole", "text")
     document = {name: getattr(check, name) for name in names}
     document["window"] = [[part.start, part.stop] for part in check.window]
     document["first"] = None if check.first is None else [[part.start, part.stop] for part in check.first.write]

@@ -217,6 +217,11 @@ class TilePlan:
         return total
 
     @property
+    def on_lattice(self) -> bool:
+        """Whether tiles are whole periods large."""
+        return all(edge % period == 0 for edge, period in zip(self.write, self.lattice.period, strict=True))
+
+    @property
     def redundancy(self) -> float:
         """Arithmetic of this plan over the arithmetic of the same pixels in an infinitely large image."""
         return self.flops / self.lattice.flops_per_pixel / prod(self.result_shape)

@@ -2,7 +2,7 @@
 
 from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.crops import Augmentation, TrainImage
-from napari_shiftseg.network.device import Device, Precision, choose_device, choose_dtype, choose_precision, stream_wish
+from napari_shiftseg.network.device import Device, Precision, choose_device, choose_precision, stream_wish
 from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation, Scaling
 from napari_shiftseg.network.predict import Prediction, choose_stream, predict, predict_steps
@@ -31,7 +31,6 @@ __all__ = [
     "TrainSettings",
     "UNet",
     "choose_device",
-    "choose_dtype",
     "choose_precision",
     "choose_stream",
     "discriminative_loss",

@@ -25,9 +25,7 @@ __all__ = [
     "amx",
     "arranged",
     "channels_last",
-    "check_volumes",
     "choose_device",
-    "choose_dtype",
     "choose_precision",
     "is_tf32",
     "matrix_units",
@@ -166,8 +164,9 @@ def choose_precision(wanted: str, device: Device, ndim: int) -> Precision:
     Parameters
     ----------
     wanted : str
-        "auto" (bfloat16 where the device has matrix units for it and computes right with them, else float32), or a name as in
-        `choose_dtype`.
+        "auto" (bfloat16 where the device has matrix units for it and computes right with them, else float32), "float32",
+        "bfloat16", "float16" (also "fp32", "bf16", "fp16"), or "tf32", which stores float32 and multiplies with ten bits of
+        mantissa.
     device : Device
     ndim : int
         Axes of the network.
@@ -180,15 +179,36 @@ def choose_precision(wanted: str, device: Device, ndim: int) -> Precision:
     >>> choose_precision("bf16", choose_device("cpu"), 2).name
     'bfloat16'
     """
-    if wanted != "auto":
-        dtype = choose_dtype(wanted, device)
-        check_volumes(dtype, ndim, device)
-        return Precision(name=_SHORT.get(wanted, wanted), dtype=dtype, why="as asked")
-    has, why = matrix_units(device)
-    if has and _wrong_volumes(torch.bfloat16, ndim, device):
-        has, why = False, "the installed cuDNN computes volumes wrong in bfloat16"
-    name = "bfloat16" if has else "float32"
+    wrong = _wrong_volumes(device) if ndim == 3 else ""
+    if wanted == "auto":
+        has, why = matrix_units(device)
+        if has and wrong:
+            has, why = False, f"cuDNN {wrong} computes volumes wrong in bfloat16"
+        name = "bfloat16" if has else "float32"
+    else:
+        name, why = _named(wanted, device), "as asked"
+    if name == "bfloat16" and wrong:
+        raise DeviceError(
+            f"cuDNN {wrong} gives wrong bfloat16 convolutions of volumes; install nvidia-cudnn-cu12>=9.15, or use float32."
+        )
     return Precision(name=name, dtype=_DTYPES[name], why=why)
+
+
+def _named(wanted: str, device: Device) -> str:
+    name = _SHORT.get(wanted, wanted)
+    if name not in _DTYPES:
+        raise DeviceError(f"dtype {wanted!r} is not known; use auto, float32, bfloat16, float16 or tf32.")
+    if name == "float16" and device.kind == "cpu":
+        raise DeviceError("float16 on a CPU is slow and inexact; use float32 or bfloat16.")
+    if name == "tf32" and device.kind != "cuda":
+        raise DeviceError(f"tf32 is arithmetic of NVIDIA GPUs, not of the {device.kind.upper()}; use float32 or bfloat16.")
+    return name
+
+
+def _wrong_volumes(device: Device) -> str:
+    """The installed cuDNN, if it computes bfloat16 convolutions of volumes wrong (pytorch #163539)."""
+    version = (torch.backends.cudnn.version() if device.kind == "cuda" else None) or 0
+    return f"{version // 10000}.{version // 100 % 100}" if _WRONG_SINCE <= version < _RIGHT_VOLUMES else ""
 
 
 def matrix_units(device: Device) -> tuple[bool, str]:
@@ -211,52 +231,9 @@ def amx() -> bool:
     return tiles and (not flags or "amx_bf16" in flags)
 
 
-def choose_dtype(name: str, device: Device) -> torch.dtype:
-    """Number format by name: "float32", "bfloat16", "float16" (also "fp32", "bf16", "fp16") or "tf32".
-
-    "tf32" stores float32 and multiplies with ten bits of mantissa, on NVIDIA GPUs alone.
-
-    Raises
-    ------
-    DeviceError
-        If the format is unknown or the device has no fast arithmetic for it.
-    """
-    full = _SHORT.get(name, name)
-    if full not in _DTYPES:
-        raise DeviceError(f"dtype {name!r} is not known; use auto, float32, bfloat16, float16 or tf32.")
-    if full == "float16" and device.kind == "cpu":
-        raise DeviceError("float16 on a CPU is slow and inexact; use float32 or bfloat16.")
-    if full == "tf32" and device.kind != "cuda":
-        raise DeviceError(f"tf32 is arithmetic of NVIDIA GPUs, not of the {device.kind.upper()}; use float32 or bfloat16.")
-    return _DTYPES[full]
-
-
 def is_tf32(name: str) -> bool:
     """Whether a number format stands for float32 with fast, coarse products."""
     return name == "tf32"
-
-
-def check_volumes(dtype: torch.dtype, ndim: int, device: Device) -> None:
-    """Refuse bfloat16 convolutions of volumes where the installed cuDNN computes them wrong.
-
-    Source: https://github.com/pytorch/pytorch/issues/163539.
-
-    Raises
-    ------
-    DeviceError
-    """
-    if version := _wrong_volumes(dtype, ndim, device):
-        shown = f"{version // 10000}.{version // 100 % 100}"
-        raise DeviceError(
-            f"cuDNN {shown} gives wrong bfloat16 convolutions of volumes; install nvidia-cudnn-cu12>=9.15, or use float32."
-        )
-
-
-def _wrong_volumes(dtype: torch.dtype, ndim: int, device: Device) -> int:
-    """Version of the cuDNN that would compute them wrong; 0 where all is right."""
-    version = torch.backends.cudnn.version() if device.kind == "cuda" else None
-    wrong = ndim == 3 and dtype == torch.bfloat16 and version is not None and _WRONG_SINCE <= version < _RIGHT_VOLUMES
-    return version if wrong and version else 0
 
 
 def channels_last(ndim: int) -> torch.memory_format:

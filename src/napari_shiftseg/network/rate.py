@@ -14,7 +14,7 @@ import torch
 from napari_shiftseg.errors import OutOfMemoryError
 from napari_shiftseg.geometry import plan_tiles
 from napari_shiftseg.network.arithmetic import exact_products
-from napari_shiftseg.network.device import Device, choose_device, choose_dtype, memory_errors
+from napari_shiftseg.network.device import Device, choose_device, choose_precision, memory_errors
 from napari_shiftseg.network.predict import predict
 from napari_shiftseg.network.unet import UNet
 
@@ -67,7 +67,7 @@ def measure_rates(device: str = "auto", dtypes: Sequence[str] = ("float32", "bfl
     chosen = choose_device(device)
     with memory_errors("the rates of the device"), exact_products():
         bandwidth = _bandwidth(chosen, seconds)
-        matrix = {dtype: _matrix_rate(chosen, choose_dtype(dtype, chosen), seconds) for dtype in dtypes}
+        matrix = {dtype: _matrix_rate(chosen, choose_precision(dtype, chosen, 2).dtype, seconds) for dtype in dtypes}
     return Rates(device=chosen, bandwidth=bandwidth, matrix=matrix)
 
 

@@ -22,7 +22,7 @@ from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.network.arithmetic import exact_convolutions, learning
 from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
-from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_dtype, is_tf32, memory_errors
+from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_precision, is_tf32, memory_errors
 from napari_shiftseg.network.loss import discriminative_loss, foreground_loss
 from napari_shiftseg.network.normalise import Normalisation
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
@@ -160,7 +160,7 @@ def train_steps(
     device = choose_device(settings.device)
     if device.compiled:
         raise DeviceError("OpenVINO cannot train a network; give device 'cpu', or another that PyTorch has.")
-    dtype = choose_dtype(settings.dtype, device)
+    dtype = choose_precision(settings.dtype, device, settings.spec.ndim).dtype
     where = device.torch_device
     with learning(), memory_errors("the weights of the network"):
         net = UNet(settings.spec).float() if start is None else copy.deepcopy(start)

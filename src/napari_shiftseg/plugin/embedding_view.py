@@ -178,7 +178,7 @@ def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmb
     settings = SegmentSettings(
         write=tuple(record["plan"]["write"]),
         device=device,
-        dtype=wish.get("dtype", "float32"),
+        dtype=subject.dtype,
         deterministic=bool(wish.get("deterministic")),
         channels=tuple(wish["channels"]) if wish.get("channels") else None,
         allow_noncompliant=True,

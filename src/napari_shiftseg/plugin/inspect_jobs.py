@@ -82,8 +82,7 @@ def verify_steps(subject: Subject, model_file: str) -> Generator[Event, None, "T
     if subject.streamed:  # a window of the result is streamed, where its columns would be all rows
         plan, method = plan_tiles(plan.lattice, plan.image_shape, None, plan.border), "stream"
     pixels = _same_pixels(subject, plan)
-    dtype = subject.record["settings"].get("dtype", "float32")
-    wish: Any = {"dtype": dtype, "max_pixels": _VERIFIED, "normalisation": subject.limits(), "method": method}
+    wish: Any = {"dtype": subject.dtype, "max_pixels": _VERIFIED, "normalisation": subject.limits(), "method": method}
     return (yield from analysis.verify_steps(model, pixels, plan, **wish))
 
 
@@ -102,7 +101,7 @@ def compare_steps(
     pixels = _same_pixels(subject, plan)
     options = {"embedding": np.asarray(subject.embedding_of_run()), "labels": np.asarray(subject.frame("labels"))}
     options |= {"limits": subject.limits(), "clustering": LabelSettings(**record["clustering"])}
-    options["dtype"] = record["settings"].get("dtype", "float32")
+    options["dtype"] = subject.dtype
     comparison = yield from compare.compare_steps(model, pixels, plan, how=how, **options)
     yield Stage(done=0, total=0, text="drawing")
     return subject, comparison, paint_comparison(subject, comparison)

@@ -78,7 +78,7 @@ class SegmentWidget(QWidget):
             write=self._tile_wish(),
             method=self.form.way,
             device=self.form.device.currentText(),
-            dtype=self.form.dtype.currentText(),
+            dtype=self.form.precision,
             memory=self.form.large.bytes,
             out_of_core=self.form.large.out_of_core,
             channels=self.form.channels.value(),
@@ -320,7 +320,9 @@ class SegmentWidget(QWidget):
         self.form.plan.fill(plan)
         self.form.writing.fill(writing)
         self.form.about_model.fill(about)
-        self.form.about_device.fill("" if device is None else f"{device.describe()}, {self.form.dtype.currentText()}")
+        job = self._verdict.job if self._verdict is not None else None
+        precision = "" if job is None else f"; {job.dtype} ({job.why})"
+        self.form.about_device.fill("" if device is None else device.describe() + precision)
         self._explain_rules()
         self.form.likeness.follow(self._verdict, None if self.layer is None else self.layer.data)
         for button in (self.run_button, self.preview_button):

@@ -155,6 +155,12 @@ class Subject:
         looped = tuple(np.shape(array)[lead : lead + len(self.index)])
         return recorded_limits(self.record).of(int(np.ravel_multi_index(self.index, looped)) if looped else 0)
 
+    @property
+    def dtype(self) -> str:
+        """The number format that ran; of a record that only tells the wish, that one."""
+        job: Mapping[str, Any] = self.record.get("job") or self.record["settings"]
+        return str(job.get("dtype", "float32"))
+
     def whole_image(self) -> "Image":
         """The image with all its frames, of which a few pixels are read.
 

@@ -109,10 +109,11 @@ def decide(
     inputs = gather(picture, chosen, channels)
     where = device if isinstance(device, Device) else choose_device(device or settings.device)
     precision = choose_precision(settings.dtype, where, chosen.lattice.ndim)
-    # few bits round otherwise in blocks of another size; whoever wants a stream wants its columns
-    fixed = settings.deterministic or (precision.reduced and settings.method != "stream")
     record = chosen.record
-    plan = plan_image(chosen.lattice, inputs.frames[0].view.shape[1:], settings, where, record, fixed=fixed)
+    plan = plan_image(chosen.lattice, inputs.frames[0].view.shape[1:], settings, where, record)
+    # few bits round otherwise in blocks of another size; whoever wants a stream, or tiles off the period, wants just that
+    fixed = settings.deterministic or (precision.reduced and settings.method != "stream" and plan.on_lattice)
+    plan = plan.canonical() if fixed else plan
     judged = judge(plan, record)
     broken = judged.violations
     if broken and refuse and not settings.allow_noncompliant:
@@ -176,14 +177,12 @@ def plan_image(
     settings: SegmentSettings,
     device: Device | None = None,
     trained: ModelRecord | None = None,
-    *,
-    fixed: bool = False,
 ) -> TilePlan:
     """The tiles of a frame of spatial shape `shape`, pixels, for a network that was so trained."""
     memory = pass_bytes(settings, device)
     allow = settings.allow_noncompliant
     plan = plan_tiles(lattice, shape, settings.write, allow_noncompliant=allow, memory=memory, trained=trained)
-    return plan.canonical() if settings.deterministic or fixed else plan
+    return plan.canonical() if settings.deterministic else plan
 
 
 def pass_bytes(settings: SegmentSettings, device: Device | None = None) -> int | None:
@@ -357,6 +356,6 @@ def _stream(inputs: Inputs, plan: TilePlan, settings: SegmentSettings, device: D
         "tiles" if fixed and settings.method == "auto" else settings.method,
         device,
         memory=None if settings.memory is None else pass_bytes(settings, device),
-        deterministic=settings.deterministic,
+        deterministic=fixed,
         images=[frame.view for frame in inputs.frames],
     )

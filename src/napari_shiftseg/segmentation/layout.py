@@ -226,12 +226,11 @@ def lay_out(
     frames = len(inputs.frames)
     values = frames * prod(shape)
     per_pixel = _DISK_PER_PIXEL + (4 * 1.34 * inputs.model.embedding.count if embedding else 0)
-    on_lattice = all(e % p == 0 for e, p in zip(plan.write, lattice.period, strict=True))
     aligned = all((e - halo) % p == 0 or e >= n for e, p, n in zip(edges, lattice.period, shape, strict=True))
     layout = Layout(
         grid=BlockGrid(shape=shape, edge=edges, halo=halo),
         tiles=plan,
-        exact=fixed or plan.zeros == "tile" or not (on_lattice and aligned),
+        exact=fixed or plan.zeros == "tile" or not (plan.on_lattice and aligned),
         stream=None,
         frames=frames,
         memory=needed,

@@ -76,7 +76,7 @@ def predict_part(
         out=out,
         dtype=job.dtype,
         limits=job.limits(frame),
-        deterministic=job.settings.deterministic,
+        deterministic=job.fixed,
         known=known,
         method=run,
         instead=instead,
