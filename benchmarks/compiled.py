@@ -1,11 +1,8 @@
 """Whether compilers pay for a tile: seconds of a pass against those of `predict`'s own form, in turns.
 
-Compilers are `torch.compile`, OpenVINO (on CPUs, where it is installed) and CUDA graphs (on GPUs). The first two start from the
-inference form without its merged operators, which a compiler merges itself. The warm-up is the time of the first call over that
-of a later one; a plan with tiles at its far borders has up to four kinds of tiles in 2D, and each kind is compiled or captured
-apart.
-
-With `--images`, whole images too: `predict` with PyTorch's own choice of tiles or stream, and with OpenVINO.
+They are `torch.compile` and CUDA graphs (on GPUs). The former starts from the inference form without its merged operators,
+which a compiler merges itself. The warm-up is the time of the first call over that of a later one; a plan with tiles at its far
+borders has up to four kinds of tiles in 2D, and each kind is compiled or captured apart.
 
     python benchmarks/compiled.py [--device cuda] [--out docs/measurements/compiled.json]
 """
@@ -16,17 +13,14 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 
-import numpy as np
 import torch
 from bench import in_turns, keep, off, origin, parser, ratio, told
 from torch import Tensor
 
-from napari_shiftseg import UNet, UNetSpec, plan_tiles, predict
+from napari_shiftseg import UNet, UNetSpec, plan_tiles
 from napari_shiftseg.geometry import Window
 from napari_shiftseg.network import Device, choose_device
-from napari_shiftseg.network.compiled import compiled_net, forget
 from napari_shiftseg.network.device import arranged, channels_last, choose_precision
 from napari_shiftseg.network.unet import InferenceNet
 from napari_shiftseg.network.windows import ready_network
@@ -40,11 +34,10 @@ def main() -> None:
     made.add_argument("--levels", type=int, default=3)
     made.add_argument("--features", nargs="+", type=int, default=[16, 32])
     made.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    made.add_argument("--images", nargs="*", type=int, default=[], help="edges of whole 2D images, px")
     made.add_argument("--device", default="cpu")
     made.add_argument("--turns", type=int, default=7)
     wishes = made.parse_args()
-    device, document = choose_device(wishes.device), {**origin("openvino"), "rows": [], "images": []}
+    device, document = choose_device(wishes.device), {**origin(), "rows": []}
     document["machine"]["device"] = device.describe()
     for features in wishes.features:
         torch.manual_seed(0)
@@ -54,8 +47,6 @@ def main() -> None:
             for edge in wishes.tiles:
                 found = compare(net, device, dtype, edge, wishes.turns)
                 document["rows"] += [told({**what, "tile": edge, **row}) for row in found]
-            for edge in wishes.images:
-                document["images"] += [told({**what, "edge": edge, **row}) for row in whole(net, dtype, edge, wishes.turns)]
     keep(wishes.out, document)
 
 
@@ -64,8 +55,6 @@ def ways(device: Device) -> dict[str, Callable[[UNet, Device, str, Window, Tenso
     found = {"ours": own, "torch.compile": compiled}
     if device.kind == "cuda":
         found["CUDA graph"] = captured
-    if device.kind == "cpu" and find_spec("openvino"):
-        found["OpenVINO"] = by_openvino
     return found
 
 
@@ -95,36 +84,6 @@ def compare(net: UNet, device: Device, dtype: str, edge: int, turns: int) -> lis
     ]
 
 
-def whole(net: UNet, dtype: str, edge: int, turns: int) -> list[dict[str, object]]:
-    """Whole images by `predict` on the CPU, from main memory to main memory."""
-    image = np.random.default_rng(0).random((1, edge, edge), np.float32)
-    runs: dict[str, Callable[[], np.ndarray]] = {}
-    for name, where, tile in (
-        ("PyTorch", "cpu", None),
-        ("OpenVINO", "openvino", None),
-        ("OpenVINO, tiles of 1024 px", "openvino", 1024),
-    ):
-        plan = plan_tiles(net.spec, image.shape[1:], tile)
-        runs[name] = partial(predict, net, image, plan, where, dtype=dtype)
-    forget()
-    first, results = {}, {}
-    for name, run in runs.items():
-        started = time.perf_counter()
-        results[name] = run()
-        first[name] = time.perf_counter() - started
-    seconds = in_turns(runs, turns)
-    return [
-        {
-            "way": name,
-            "seconds": statistics.median(seconds[name]),
-            "ratio": ratio(seconds[name], seconds["PyTorch"]),
-            "first": first[name],
-            "difference": off(results[name], results["PyTorch"]),
-        }
-        for name in runs
-    ]
-
-
 def finished(run: Pass, x: Tensor, device: Device) -> Tensor:
     """A pass that is done when the call returns."""
     y = run(x)
@@ -149,12 +108,6 @@ def compiled(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> 
     form = plain(net, device, dtype)
     run: Pass = torch.compile(lambda x: form(x, keep), dynamic=False)
     return run
-
-
-def by_openvino(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:
-    forget()
-    ready = compiled_net(net, dtype)
-    return lambda x: ready(x, keep)
 
 
 def captured(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Pass:

@@ -65,6 +65,13 @@ def test_a_job_that_is_none_is_a_sentence():
         Job.from_dict(missing)
 
 
+def test_a_job_of_a_device_that_is_gone_still_opens():
+    job = decide(bars((40, 30)), grey_model(), ON_CPU)
+    older = job.to_dict()
+    older["device"] |= {"name": "2 threads, tiles by OpenVINO 9.9", "compiled": True}
+    assert Job.from_dict(older) == replace(job, device=replace(job.device, name="2 threads, tiles by OpenVINO 9.9"))
+
+
 def test_a_job_is_opened_with_what_it_was_made_for(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", bars((40, 30)))
     path = save_model(tmp_path / "m.safetensors", grey_model())

@@ -17,11 +17,11 @@ from grey import grey_model as made
 from scipy import ndimage
 
 from napari_shiftseg import SegmentSettings, UNet, UNetSpec, open_result, read_image, save_model, segment
-from napari_shiftseg.errors import DeviceError, ResultError, SettingsError
+from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.events import BlockDone, Estimate, Event, Stage, TileDone
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import ChunkReader, Image, ResultWriter, WorkFolder, work_path
-from napari_shiftseg.network import Model, choose_device, predict
+from napari_shiftseg.network import Model, predict
 from napari_shiftseg.segmentation import Pace, decide, duration, kept_of, segment_steps
 
 SMALL = 1 << 30
@@ -436,12 +436,6 @@ def test_half_written_files_are_never_taken_for_finished_ones(tmp_path):
     newest.unlink()
     (folder / "faces" / ".0-9.npz.ab.partial").write_bytes(b"PK")
     np.testing.assert_array_equal(segment(image, model, LARGE, tmp_path / "r.zarr").labels[:], expected)
-
-
-def test_openvino_is_refused_since_it_takes_memory_for_each_kind_of_tile():
-    by_openvino = replace(choose_device("cpu"), compiled=True)
-    with pytest.raises(DeviceError, match="out of core cannot say what it takes; use --device cpu"):
-        decide(bars((600, 530)), grey_model(), LARGE, "never.zarr", by_openvino)
 
 
 def test_an_unfinished_run_of_something_else_is_refused_and_kept(tmp_path, monkeypatch):

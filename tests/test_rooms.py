@@ -43,7 +43,7 @@ ONLY = {
 }
 GUI = frozenset({"napari", "qtpy", "superqt", "magicgui", "vispy", "app_model", "PyQt5", "PyQt6", "PySide2", "PySide6"})
 # what a room may import inside a function, where it is installed
-OPTIONAL = {"machine": frozenset({"psutil"}), "network": frozenset({"openvino"})}
+OPTIONAL = {"machine": frozenset({"psutil"})}
 NEVER = {**dict.fromkeys(VERBS | {"io"}, GUI), "plugin": NOTHING}
 
 
@@ -148,9 +148,7 @@ def declared_modules(*extras: str) -> set[str]:
 
 
 def test_whatever_is_imported_is_declared_as_a_dependency():
-    library = (
-        sys.stdlib_module_names | declared_modules("distributed", "bioimageio", "openvino") | {"napari_shiftseg", "distributed"}
-    )
+    library = sys.stdlib_module_names | declared_modules("distributed", "bioimageio") | {"napari_shiftseg", "distributed"}
     with_napari = library | declared_modules("napari") | {"napari_builtins"}  # which comes with napari
     undeclared = [
         found

@@ -106,17 +106,3 @@ def test_other_errors_pass(form):
     with pytest.raises(type(error)) as caught, memory_errors("a tile"):
         raise error
     assert caught.value is error
-
-
-def test_openvino_is_asked_for_and_never_taken_unasked(monkeypatch):
-    from napari_shiftseg.network import device as module
-
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(DeviceError, match=r"OpenVINO is not installed; run `pip install 'napari-shiftseg\[openvino\]'`"):
-        choose_device("openvino")
-    monkeypatch.setattr(module, "find_spec", lambda name: object())
-    monkeypatch.setattr(module, "version", lambda name: "9.9")
-    found = choose_device("openvino")
-    assert (found.kind, found.compiled, choose_device("cpu").compiled) == ("cpu", True, False)
-    assert found.describe().startswith("CPU: ") and "tiles by OpenVINO 9.9" in found.describe()
-    assert not choose_device("auto").compiled

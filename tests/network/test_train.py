@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from napari_shiftseg import TrainSettings, UNet, UNetSpec, synthetic, train, violations
-from napari_shiftseg.errors import ComplianceError, DeviceError, ModelError, SettingsError, SizeError
+from napari_shiftseg.errors import ComplianceError, ModelError, SettingsError, SizeError
 from napari_shiftseg.network import (
     Augmentation,
     Clustering,
-    Device,
     Normalisation,
     TrainImage,
     train_steps,
@@ -37,13 +36,6 @@ def disks():
 
 def weights(model):
     return torch.cat([p.detach().ravel() for p in model.module.parameters()])
-
-
-def test_openvino_is_refused(disks, monkeypatch):
-    by_openvino = Device(torch_device=torch.device("cpu"), kind="cpu", name="any", free=0, compiled=True)
-    monkeypatch.setattr(TRAIN, "choose_device", lambda name: by_openvino)
-    with pytest.raises(DeviceError, match="OpenVINO cannot train a network"):
-        train(disks, replace(TINY, device="openvino"))
 
 
 @pytest.mark.parametrize(("levels", "window", "nearest"), [(2, 4, 8), (3, 4, 12), (4, 4, 20)])

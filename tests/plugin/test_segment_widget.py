@@ -444,7 +444,7 @@ def test_new_data_of_the_layer_make_a_new_plan(open_widget):
     ("device", "said"),
     [
         ({"kind": "cpu", "name": "2 threads"}, "3 instances, compliant, 1.5 s on CPU."),
-        ({"kind": "cpu", "name": "2 threads, tiles by OpenVINO 9.9"}, "3 instances, compliant, 1.5 s on CPU with OpenVINO."),
+        ({"kind": "cpu", "name": "2 threads, tiles by OpenVINO 9.9"}, "3 instances, compliant, 1.5 s on CPU."),
     ],
 )
 def test_the_line_under_a_run_names_what_ran(device, said):

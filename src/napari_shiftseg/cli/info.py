@@ -85,7 +85,7 @@ def _devices(console: Console) -> dict[str, Any]:
     chosen = choose_device("auto")
     names = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     found: list[tuple[str, Device]] = []
-    for name in [*names, "mps", "cpu", "openvino"]:
+    for name in [*names, "mps", "cpu"]:
         try:
             found.append((name, choose_device(name)))
         except DeviceError:

@@ -110,11 +110,10 @@ def measured_share(module: UNet, rates: Rates, console: Console, write: Any = No
     spec = module.spec
     edges = _test_tile(spec, rates.device) if write is None else (write,) * spec.ndim if isinstance(write, int) else write
     plan = plan_tiles(spec, edges, edges)
-    device = "openvino" if rates.device.compiled else str(rates.device.torch_device)
     found = {}
     for dtype, rate in rates.matrix.items():
         cost = plan_cost(plan, itemsize=DTYPES[dtype], concatenated=False)
-        seconds = measure_pass(module, edges, device, dtype)
+        seconds = measure_pass(module, edges, str(rates.device.torch_device), dtype)
         share, size = cost.floor(rate, rates.bandwidth) / seconds, " x ".join(map(str, edges))
         console.field(
             "measured",

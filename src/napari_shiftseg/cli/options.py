@@ -190,7 +190,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True)
     )
     group.add_argument("--method", choices=("auto", "tiles", "stream"), default="auto",
                        help="tile by tile, or in strips that compute no row twice; auto: what costs less")  # fmt: skip
-    group.add_argument("--device", default="auto", help="auto, cpu, openvino, cuda, cuda:1 or mps (default: %(default)s)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     group.add_argument(
         "--dtype",
         default="auto",

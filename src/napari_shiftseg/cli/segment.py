@@ -148,7 +148,7 @@ def _again(record: dict[str, Any], image: Image, target: Targets, console: Conso
     console.field("model", describe_model(job.opened.model))
     if pixel_digest(job.opened.frames) != record["image"]["pixels"]:
         raise SettingsError(f"{image.source} has other pixels than the image of the run; give that image.")
-    device = choose_device("openvino" if job.device.compiled else job.device.kind)
+    device = choose_device(job.device.kind)
     return replace(job, device=device, out=None if target.store is None else str(target.store))
 
 

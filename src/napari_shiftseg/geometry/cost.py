@@ -15,7 +15,7 @@ from typing import Literal
 from napari_shiftseg.geometry.coverage import Trained
 from napari_shiftseg.geometry.plan import Pass, TilePlan, kinds_of, plan_tiles
 from napari_shiftseg.geometry.spec import Kind, Path, UNetSpec
-from napari_shiftseg.geometry.stream_plan import WHOLE_TILES, StreamPlan, choose_method, plan_stream, stream_refusal, tile_bytes
+from napari_shiftseg.geometry.stream_plan import StreamPlan, choose_method, plan_stream, stream_refusal, tile_bytes
 
 __all__ = ["Cost", "LayerCost", "MethodCost", "describe_methods", "layer_costs", "network_cost", "plan_cost"]
 
@@ -175,7 +175,6 @@ def describe_methods(
     border: Literal["reflect", "valid"] = "reflect",
     trained: Trained | None = None,
     tall: bool = False,
-    compiled: bool = False,
 ) -> tuple[MethodCost, ...]:
     """What tiles and a stream cost for an image, from integers alone.
 
@@ -188,7 +187,7 @@ def describe_methods(
         Bytes that one pass may take.
     write, border, trained
         As in `plan_tiles`.
-    tall, compiled
+    tall
         As in `choose_method`.
 
     Returns
@@ -202,9 +201,9 @@ def describe_methods(
     stream True 1.01
     """
     tiles = plan_tiles(spec, shape, write, border, memory=memory, trained=trained)
-    chosen = choose_method(tiles, memory=memory, tall=tall, compiled=compiled)
+    chosen = choose_method(tiles, memory=memory, tall=tall)
     by_tiles = _cost_of("tiles", tiles, memory=tile_bytes(tiles), chosen=chosen is None)
-    if refusal := stream_refusal(tiles) or (WHOLE_TILES if compiled else None):
+    if refusal := stream_refusal(tiles):
         text = f"not possible, because {refusal}"
         none = MethodCost(method="stream", possible=False, chosen=False, flops=0.0, redundancy=0.0, memory=0, text=text)
         return by_tiles, none

@@ -24,7 +24,6 @@ from napari_shiftseg.geometry.spec import Layer, UNetSpec
 
 __all__ = [
     "METHODS",
-    "WHOLE_TILES",
     "Method",
     "StreamPlan",
     "Strip",
@@ -37,8 +36,6 @@ __all__ = [
 
 Method = Literal["auto", "tiles", "stream"]
 METHODS: tuple[Method, ...] = ("auto", "tiles", "stream")
-# Why a compiled pass is no stream.
-WHOLE_TILES = "OpenVINO runs whole tiles"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,7 +363,6 @@ def choose_method(
     *,
     memory: int | None = None,
     tall: bool = False,
-    compiled: bool = False,
     deterministic: bool = False,
     empty: float | Callable[[], float] = 0.0,
 ) -> StreamPlan | None:
@@ -380,8 +376,6 @@ def choose_method(
         Bytes that one pass may take.
     tall : bool
         As in `plan_stream`: strips for a GPU.
-    compiled : bool
-        Passes are compiled as a whole, which only tiles can be.
     deterministic : bool
         Bits may depend on the network alone, which only fixed tiles grant.
     empty : float or callable
@@ -408,8 +402,6 @@ def choose_method(
     refusal = stream_refusal(tiles)
     if deterministic:
         refusal = "equal bits for each tile size were asked for (deterministic)"
-    elif compiled:
-        refusal = WHOLE_TILES
     if refusal is not None:
         if method == "stream":
             raise SettingsError(f"the plan cannot be streamed, because {refusal}; take method 'tiles' or 'auto'.")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
-from importlib.util import find_spec
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,15 +55,12 @@ class Device:
         The device in words.
     free : int
         Free memory, bytes; 0 where it is not known.
-    compiled : bool
-        Whether OpenVINO runs the tiles, instead of PyTorch.
     """
 
     torch_device: torch.device
     kind: str
     name: str
     free: int
-    compiled: bool = False
 
     def describe(self) -> str:
         """One line for people: device, name and free memory."""
@@ -78,8 +73,7 @@ def choose_device(wanted: str = "auto") -> Device:
     Parameters
     ----------
     wanted : str
-        "auto" (CUDA where there is one, else Apple's MPS, else the CPU), a PyTorch device such as "cpu", "cuda:1", or
-        "openvino": the CPU, where OpenVINO compiles the network for each kind of tile.
+        "auto" (CUDA where there is one, else Apple's MPS, else the CPU), or a PyTorch device such as "cpu" or "cuda:1".
 
     Raises
     ------
@@ -88,12 +82,10 @@ def choose_device(wanted: str = "auto") -> Device:
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if wanted == "openvino":
-        return _openvino()
     try:
         device = torch.device(wanted)
     except RuntimeError as exc:
-        known = "'auto', 'cpu', 'openvino', 'cuda', 'cuda:1' or 'mps'"
+        known = "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"
         raise DeviceError(f"device {wanted!r} is not known; give {known}.") from exc
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -111,23 +103,9 @@ def choose_device(wanted: str = "auto") -> Device:
         return Device(torch_device=device, kind="mps", name="Apple GPU", free=0)
     if device.type != "cpu":
         raise DeviceError(f"device {wanted!r} is not supported; use 'auto', 'cpu', 'cuda' or 'mps'.")
-    return _cpu()
-
-
-def _cpu() -> Device:
     threads = torch.get_num_threads()
     name = f"{threads} thread{'s' * (threads > 1)}"
     return Device(torch_device=torch.device("cpu"), kind="cpu", name=name, free=free_memory())
-
-
-def _openvino() -> Device:
-    if find_spec("openvino") is None:
-        raise DeviceError(
-            "device 'openvino' was asked for, but OpenVINO is not installed; "
-            "run `pip install 'napari-shiftseg[openvino]'`, or use --device cpu."
-        )
-    cpu = _cpu()
-    return replace(cpu, name=f"{cpu.name}, tiles by OpenVINO {version('openvino')}", compiled=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +229,7 @@ def arranged(net: Net, layout: torch.memory_format) -> Net:
 def stream_wish(device: Device, memory: int | None) -> dict[str, Any]:
     """What `geometry.choose_method` has to know of a device, as its arguments.
 
-    Bytes that a column may take, the height of strips, and whether passes are compiled.
+    Bytes that a column may take, and the height of strips.
 
     Parameters
     ----------
@@ -261,7 +239,7 @@ def stream_wish(device: Device, memory: int | None) -> dict[str, Any]:
     """
     gpu = device.kind != "cpu"
     budget = device.free // 2 if gpu and memory is None and device.free else memory
-    return {"memory": budget, "tall": gpu, "compiled": device.compiled}
+    return {"memory": budget, "tall": gpu}
 
 
 def release_memory(device: Device) -> None:

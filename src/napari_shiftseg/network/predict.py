@@ -124,7 +124,7 @@ def predict(
     plan : TilePlan
         Made for the image's spatial shape, and the network's lattice.
     device : str
-        "auto", "cpu", "openvino", "cuda", ...
+        "auto", "cpu", "cuda", ...
     out : array or zarr array, optional
         (E, *plan.result_shape) float32, filled in place.
     on_event : callable, optional
@@ -227,8 +227,6 @@ def predict_steps(
     if stream is not None:
         stream = yield from _streamed(by_strips, stream, instead, chosen)
     if stream is None:
-        if chosen.compiled:
-            yield Stage(done=0, total=len(plan), text="OpenVINO compiles the network for each kind of tile first")
         plan = yield from _tiled(by_tiles, fitting_plan(module, plan, chosen, dtype), chosen)
     return Prediction(outputs=canvas.arrays, device=chosen, plan=plan, stream=stream)
 

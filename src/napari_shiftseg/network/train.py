@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_shiftseg.errors import ComplianceError, DeviceError, ModelError, ResultError, SettingsError
+from napari_shiftseg.errors import ComplianceError, ModelError, ResultError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
 from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
@@ -158,8 +158,6 @@ def train_steps(
     _check(images, settings)
     torch.manual_seed(settings.seed)
     device = choose_device(settings.device)
-    if device.compiled:
-        raise DeviceError("OpenVINO cannot train a network; give device 'cpu', or another that PyTorch has.")
     dtype = choose_precision(settings.dtype, device, settings.spec.ndim).dtype
     where = device.torch_device
     with learning(), memory_errors("the weights of the network"):

@@ -17,7 +17,6 @@ from napari_shiftseg.events import ahead
 from napari_shiftseg.geometry import Pass, StreamPlan, Strip, Tile, TilePlan, Window
 from napari_shiftseg.network import unet
 from napari_shiftseg.network.arithmetic import exact_convolutions
-from napari_shiftseg.network.compiled import CompiledNet, compiled_net
 from napari_shiftseg.network.device import (
     Block,
     Copies,
@@ -196,17 +195,13 @@ class ConstantTiles:
         return block
 
 
-def ready_network(
-    module: UNet | PlainNet, device: Device, dtype: str, *, tiled: bool = False
-) -> InferenceNet | PlainNet | CompiledNet:
+def ready_network(module: UNet | PlainNet, device: Device, dtype: str, *, tiled: bool = False) -> InferenceNet | PlainNet:
     """The inference form on the device; the head stays in float32, where distances are made.
 
-    With `tiled`, layers are merged or compiled where the device does so; without, each layer of the network is there.
+    With `tiled`, layers are merged where the device does so; without, each layer of the network is there.
     """
     ndim = module.lattice.ndim if isinstance(module, PlainNet) else module.spec.ndim
     number = choose_precision(dtype, device, ndim).dtype
-    if tiled and device.compiled:
-        return compiled_net(module, dtype)
     one_step = tiled and device.kind == "cpu" and unet.one_step_works(ndim, number)
     net = inference_form(module, fold=None if tiled else False, one_step=one_step, number=number)
     head = {} if net.head is None else net.head.state_dict()
@@ -336,7 +331,7 @@ def _tuned(plan: TilePlan, device: Device, deterministic: bool) -> bool:
 
 
 @torch.inference_mode()
-def _one_pass(net: InferenceNet | PlainNet | CompiledNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
+def _one_pass(net: InferenceNet | PlainNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
     """Start one pass; what is returned waits for its (tiles, channels, *keep) float32."""
     x = unet.entered(net, copies.there(blocks)).contiguous(memory_format=net.layout)
     return copies.back(net(x, keep).float())

@@ -5,7 +5,6 @@ Loaded in a thread, because the first import of torch takes seconds.
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from napari_shiftseg.errors import ShiftsegError
@@ -64,5 +63,4 @@ def _devices() -> tuple[str, ...]:
     import torch
 
     cuda = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
-    openvino = ("openvino",) if find_spec("openvino") else ()
-    return ("auto", "cpu", *openvino, *cuda, *(("mps",) if torch.backends.mps.is_available() else ()))
+    return ("auto", "cpu", *cuda, *(("mps",) if torch.backends.mps.is_available() else ()))

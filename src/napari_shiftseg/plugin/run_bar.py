@@ -96,7 +96,5 @@ def summary(record: Mapping[str, Any], out: Path | None = None, kept: str = "") 
     status = record["status"]
     if status == "compliant" and not record.get("promises", {}).get("tile_exact", True):
         status = "compliant as trained, not tile-exact"
-    device = record["device"]
-    where = device["kind"].upper() + " with OpenVINO" * ("OpenVINO" in device["name"])
-    text = f"{found}, {status}, {seconds:.1f} s on {where}."
+    text = f"{found}, {status}, {seconds:.1f} s on {record['device']['kind'].upper()}."
     return level, text + ("" if out is None else f" Written to {out}.") + kept

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_shiftseg.errors import ComplianceError, DeviceError, ImageError, SettingsError
+from napari_shiftseg.errors import ComplianceError, ImageError, SettingsError
 from napari_shiftseg.geometry import (
     METHODS,
     Judgement,
@@ -315,10 +315,6 @@ def _blocks(
     fixed: bool,
 ) -> Layout:
     """The blocks of a run out of core, or those with which it began."""
-    if device.compiled:
-        raise DeviceError(
-            "OpenVINO keeps memory for each kind of tile, so a run out of core cannot say what it takes; use --device cpu."
-        )
     layout = lay_out(
         inputs,
         plan,

@@ -292,7 +292,6 @@ class Job:
                 "name": device.name,
                 "where": str(device.torch_device),
                 "free": device.free,
-                "compiled": device.compiled,
             },
             "plan": {
                 **{name: tiles[name] for name in ("image_shape", "write", "border", "zeros", "lattice")},
@@ -325,7 +324,7 @@ class Job:
             raise SettingsError("that is no job, or one of another version of napari-shiftseg; segment the image anew.")
         try:
             known = {name: value for name, value in values.items() if name != "version"}
-            device = dict(known.pop("device"))
+            device = {name: value for name, value in known.pop("device").items() if name != "compiled"}  # of older jobs
             tiles = dict(known.pop("plan"))
             plan = replace(plan_again(None, tiles), automatic=tiles["automatic"])
             channels = known.pop("channels")

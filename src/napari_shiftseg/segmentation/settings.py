@@ -28,7 +28,7 @@ class SegmentSettings:
         How the network runs over the image: tile by tile, or in strips that compute no row twice; "auto" takes what costs less
         (see `geometry.choose_method`).
     device : str
-        "auto", "cpu", "openvino" (the CPU, tiles compiled by OpenVINO), "cuda", "cuda:1", "mps".
+        "auto", "cpu", "cuda", "cuda:1", "mps".
     dtype : str
         "auto" (bfloat16 where the device has matrix units for it, else float32), "float32", "bfloat16", "float16" (GPUs) or
         "tf32" (NVIDIA GPUs). All but float32 run in blocks whose size the network fixes, as `deterministic` does.
