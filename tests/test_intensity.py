@@ -194,7 +194,7 @@ class Lazy:
 @pytest.mark.parametrize("per", ["image", "frame"])
 @pytest.mark.usefixtures("small_blocks")
 def test_limits_are_equal_in_memory_lazily_and_out_of_core(tmp_path, monkeypatch, per):
-    monkeypatch.setattr(robust, "_SAMPLE", 1 << 14)  # so that patches decide
+    monkeypatch.setattr(robust, "SAMPLE", 1 << 14)  # so that patches decide
     rng = np.random.default_rng(0)
     series = (ndimage.gaussian_filter(rng.random((3, 530, 80)), (0, 4, 4)) > 0.5) * rng.gamma(9, 20, (3, 530, 80))
     series *= np.array([1, 0.5, 0.2])[:, None, None]

@@ -130,7 +130,7 @@ def test_given_limits_are_taken_as_they_are_and_what_they_do_is_told():
 def test_a_series_is_sampled_in_all_its_parts():
     frames = [np.full((1, 300, 300), level, np.uint16) + np.eye(300, dtype=np.uint16)[None] for level in range(0, 2000, 10)]
     scaling = Normalisation().scaling(frames)
-    assert len(scaling.frames) == robust._FRAMES and scaling.frames[-1][0] == 199
+    assert len(scaling.frames) == robust.FRAMES and scaling.frames[-1][0] == 199
     assert scaling.limits.low[0] < 40 and scaling.limits.high[0] > 1970
 
 
@@ -147,7 +147,7 @@ class Lazy:
 
 
 def test_a_large_image_is_sampled_in_small_patches(monkeypatch):
-    monkeypatch.setattr(robust, "_SAMPLE", 1 << 12)
+    monkeypatch.setattr(robust, "SAMPLE", 1 << 12)
     data = np.random.default_rng(0).gamma(2.0, 100.0, (1, 700, 500)).astype(np.float32)
     lazy = Lazy(data)
     limits = Normalisation(low=1, high=99).limits(lazy)

@@ -341,7 +341,7 @@ def test_small_tiles_share_a_pass_on_a_gpu_and_run_alone_on_a_cpu(seeded_net, mo
 
 
 def test_a_lazy_image_of_many_pixels_is_not_read_whole_for_its_limits(seeded_net, monkeypatch):
-    monkeypatch.setattr(robust, "_SAMPLE", 1 << 10)
+    monkeypatch.setattr(robust, "SAMPLE", 1 << 10)
     image = Lazy(noise(1, 300, 200))
     model, plan = model_of(seeded_net(SPEC), Normalisation()), plan_tiles(SPEC, (300, 200), 60)
     predict(model, image, plan, device="cpu", method="tiles")

@@ -13,12 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_shiftseg.errors import ImageError
+from napari_shiftseg.network.constants import IGNORE
 from napari_shiftseg.network.normalise import Normalisation
 
 __all__ = ["IGNORE", "Augmentation", "TrainImage", "draw_crop", "sampling_weights"]
-
-# Label of pixels that lie outside the image.
-IGNORE = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
 from napari_shiftseg.machine import free_memory, processor_flags
+from napari_shiftseg.network.constants import BFLOAT16_SINCE, RIGHT_VOLUMES, WRONG_SINCE
 
 __all__ = [
     "Block",
@@ -36,10 +37,6 @@ Net = TypeVar("Net", bound=torch.nn.Module)
 Block = npt.NDArray[np.float32]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "tf32": torch.float32}
-# First version of cuDNN, as PyTorch counts, whose bfloat16 convolutions of volumes are right again (pytorch #163539).
-_RIGHT_VOLUMES, _WRONG_SINCE = 91500, 90800
-# Compute capability of the first GPUs of NVIDIA with matrix units for bfloat16 (Ampere).
-_BFLOAT16_SINCE = 8
 _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -186,14 +183,14 @@ def _named(wanted: str, device: Device) -> str:
 def _wrong_volumes(device: Device) -> str:
     """The installed cuDNN, if it computes bfloat16 convolutions of volumes wrong (pytorch #163539)."""
     version = (torch.backends.cudnn.version() if device.kind == "cuda" else None) or 0
-    return f"{version // 10000}.{version // 100 % 100}" if _WRONG_SINCE <= version < _RIGHT_VOLUMES else ""
+    return f"{version // 10000}.{version // 100 % 100}" if WRONG_SINCE <= version < RIGHT_VOLUMES else ""
 
 
 def matrix_units(device: Device) -> tuple[bool, str]:
     """Whether a device multiplies matrices of bfloat16 in units of their own, and what is said of that."""
     if device.kind == "cuda":
         major, minor = torch.cuda.get_device_capability(device.torch_device)
-        has = major >= _BFLOAT16_SINCE
+        has = major >= BFLOAT16_SINCE
         return has, f"the GPU has {'' if has else 'no '}matrix units for bfloat16 (compute capability {major}.{minor})"
     if device.kind == "mps":
         return False, "bfloat16 on Apple's GPUs was never measured"

@@ -11,16 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, SettingsError
+from napari_shiftseg.network.constants import CLIP, SLAB
 from napari_shiftseg.network.robust import Bounds, Sample, bounds, minus, percentiles
 from napari_shiftseg.views import ArrayLike
 
 __all__ = ["CLIP", "Limits", "Normalisation", "Scaling"]
 
-CLIP = (-1.0, 4.0)
-"""Range that scaled intensities are cut to, in training and after it."""
 
-# Pixels that are scaled at once, since that is done in double precision.
-_SLAB = 1 << 18
 _NOWHERE = (None, None)
 
 
@@ -278,6 +275,6 @@ def _value(sample: Sample, value: float) -> float:
 
 def _slabs(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     """Parts of a channel that are scaled one after the other."""
-    rows = max(1, _SLAB // max(1, prod(shape[1:]))) if shape else 1
+    rows = max(1, SLAB // max(1, prod(shape[1:]))) if shape else 1
     for start in range(0, shape[0] if shape else 1, rows):
         yield (slice(start, start + rows),) if shape else ()

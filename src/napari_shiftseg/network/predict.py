@@ -28,6 +28,7 @@ from napari_shiftseg.geometry import (
     smaller_plan,
 )
 from napari_shiftseg.network.arithmetic import exact_convolutions
+from napari_shiftseg.network.constants import TRIAL_SHARE
 from napari_shiftseg.network.device import (
     Device,
     choose_device,
@@ -51,10 +52,6 @@ from napari_shiftseg.network.windows import (
 from napari_shiftseg.views import ArrayLike, View, in_memory
 
 __all__ = ["Prediction", "choose_stream", "fitting_plan", "predict", "predict_steps"]
-
-
-# Share of the free memory that a pass may take: the blocks of the next and of the last tile lie beside it.
-_SHARE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -438,7 +435,7 @@ def fitting_plan(module: UNet | PlainNet, plan: TilePlan, device: Device, dtype:
     """
     if not plan.automatic or device.kind != "cuda":
         return plan
-    while _peak(module, plan, device, dtype) > _SHARE * device.free:
+    while _peak(module, plan, device, dtype) > TRIAL_SHARE * device.free:
         smaller = smaller_plan(plan)
         if smaller is None:
             return plan  # the run itself says what is missing

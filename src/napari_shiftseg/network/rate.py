@@ -14,15 +14,12 @@ import torch
 from napari_shiftseg.errors import OutOfMemoryError
 from napari_shiftseg.geometry import plan_tiles
 from napari_shiftseg.network.arithmetic import exact_products
+from napari_shiftseg.network.constants import COPY_BYTES, LARGEST_EDGE
 from napari_shiftseg.network.device import Device, choose_device, choose_precision, memory_errors
 from napari_shiftseg.network.predict import predict
 from napari_shiftseg.network.unet import UNet
 
 __all__ = ["Rates", "measure_pass", "measure_rates"]
-
-# A copy of this size does not fit a cache; a product of this edge fills any device. Both shrink where memory is short.
-_COPY = {"cuda": 1 << 30, "mps": 1 << 28, "cpu": 1 << 28}
-_LARGEST_EDGE = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +91,7 @@ def measure_pass(
 
 
 def _bandwidth(device: Device, seconds: float) -> float:
-    size = _COPY[device.kind]
+    size = COPY_BYTES[device.kind]
     if device.free:
         size = min(size, device.free // 8)
     source = torch.ones(size, dtype=torch.uint8, device=device.torch_device)
@@ -105,7 +102,7 @@ def _bandwidth(device: Device, seconds: float) -> float:
 def _matrix_rate(device: Device, dtype: torch.dtype, seconds: float) -> float:
     """Rate of the largest product that leaves time for some turns; small ones do not fill the device."""
     best, edge = 0.0, 1024
-    while edge <= _LARGEST_EDGE:
+    while edge <= LARGEST_EDGE:
         try:
             with memory_errors("a product of matrices"):
                 a = torch.ones((edge, edge), dtype=dtype, device=device.torch_device)

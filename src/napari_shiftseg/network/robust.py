@@ -19,6 +19,27 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from napari_shiftseg.network.constants import (
+    AROUND,
+    EXACT,
+    FARTHEST,
+    FEW,
+    FEW_PIECES,
+    FEWEST,
+    FRAMES,
+    GAP,
+    HALVINGS,
+    LEAST_EMPTY,
+    LEVELS,
+    MANY,
+    MOST_EMPTY,
+    PATCH,
+    SAMPLE,
+    SEEN,
+    SMALL,
+    SMALLEST,
+    SQUARE,
+)
 from napari_shiftseg.views import ArrayLike
 
 __all__ = ["Bounds", "Sample", "bounds", "minus"]
@@ -26,39 +47,6 @@ __all__ = ["Bounds", "Sample", "bounds", "minus"]
 Planes = npt.NDArray[np.float64]
 Scaled = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-
-# Pixels per channel that decide the limits of a large image; a regular lattice of them is the same for every tiling.
-_SAMPLE = 1 << 22
-# Largest edge of a patch by number of axes, and fewest patches.
-_PATCH = {1: 4096, 2: 64, 3: 16}
-_FEWEST = 256
-# Frames of a long series that are looked at, evenly spread.
-_FRAMES = 64
-# Integers up to here are exact in double precision.
-_EXACT = 1 << 53
-
-# A scaled intensity above this is cut off, in training too (`Limits.clip`): what is brighter than that many times the objects
-# pushes these below the contrast of anything that the network was trained on.
-_SEEN = 4.0
-# Edge of the squares that tell whether an area is thick, pixels.
-_SQUARE = 16
-# Areas without data: smallest and largest share of the pixels, and the gap between them and the data, in widths of the data.
-_LEAST_EMPTY, _MOST_EMPTY = 0.004, 0.95
-_GAP = 0.15
-# Few bright things: the largest share of the pixels that they can have, how far their surroundings reach, pixels, and the
-# smallest object, pixels (that of `Clustering.min_size`).
-_FEW = 0.15
-_AROUND = 5
-_SMALLEST = 16
-_HALVINGS = 8
-# Scaled values beyond this are all the same.
-_FARTHEST = 1e6
-# How many bright things are few, how many times as many objects are many, below which share of the area of an object a thing
-# is too small to be one, and how many gray levels an object spans at least.
-_FEW_PIECES = 4
-_MANY = 3
-_SMALL = 0.25
-_LEVELS = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,11 +84,11 @@ class Sample:
         """
         count = len(images)
         pixels = prod(images[0].shape[1:])
-        budget = _SAMPLE
+        budget = SAMPLE
         chosen = list(range(count))
-        if pixels * count > _SAMPLE:
-            chosen = np.unique(np.linspace(0, count - 1, _FRAMES).round().astype(int)).tolist()
-            budget = max(_SAMPLE // len(chosen), _SAMPLE // _FRAMES)
+        if pixels * count > SAMPLE:
+            chosen = np.unique(np.linspace(0, count - 1, FRAMES).round().astype(int)).tolist()
+            budget = max(SAMPLE // len(chosen), SAMPLE // FRAMES)
         parts = [_planes(images[number], channel, budget) for number in chosen]
         planes = np.concatenate(parts) if len(parts) > 1 else parts[0]
         frames = np.repeat(np.asarray(chosen, np.int64), [len(part) for part in parts])
@@ -108,7 +96,7 @@ class Sample:
         infinite = planes.dtype.kind == "f" and bool(np.isinf(planes).any())
         valid = finite if no_data is None else finite & (planes != no_data)
         base = 0
-        if planes.dtype.kind in "iu" and planes.dtype.itemsize == 8 and max(-int(planes.min()), int(planes.max())) > _EXACT:
+        if planes.dtype.kind in "iu" and planes.dtype.itemsize == 8 and max(-int(planes.min()), int(planes.max())) > EXACT:
             base = int(planes.min())
         return cls(planes=minus(planes, base), valid=valid, frames=frames, base=base, infinite=infinite, whole=pixels <= budget)
 
@@ -146,7 +134,7 @@ def _planes(image: ArrayLike, channel: int, budget: int) -> npt.NDArray[Any]:
     picked = slice(channel, channel + 1)
     if prod(shape) <= budget:
         return _as_planes(np.asarray(image[(picked, *(slice(0, n) for n in shape))])[0])
-    edge = min(_PATCH.get(len(shape), 16), max(1, int((budget / _FEWEST) ** (1 / len(shape)))))
+    edge = min(PATCH.get(len(shape), 16), max(1, int((budget / FEWEST) ** (1 / len(shape)))))
     wanted = budget / edge ** len(shape)
     apart = (prod(shape) / wanted) ** (1 / len(shape))
     starts = []
@@ -230,7 +218,7 @@ def bounds(sample: Sample, low: float, high: float) -> Bounds:
     if rest is None:
         return found
     top, bright = float(np.percentile(planes[rest[0]], high)), rest[1]
-    much = found.high - found.low > _SEEN * (top - found.low) > 0
+    much = found.high - found.low > SEEN * (top - found.low) > 0
     return replace(found, high=top, bright=bright) if much else found
 
 
@@ -250,7 +238,7 @@ def _empty_end(planes: Planes, valid: Mask, values: Planes, whole: bool, *, brig
     them, whose values lie close together and far away. A dark background is none: it is the objects that it leaves free, and
     their edges reach down to it. The bright end has to fill a side of the image as well: objects can be saturated and touch it.
     """
-    steps = values[(np.arange(0, _MOST_EMPTY, _LEAST_EMPTY / 2) * values.size).astype(int)]
+    steps = values[(np.arange(0, MOST_EMPTY, LEAST_EMPTY / 2) * values.size).astype(int)]
     at = int(np.argmax(np.diff(steps)))
     cut, least = float(steps[at]), float(steps[at + 1])
     if at < 1 or not least > cut:
@@ -259,7 +247,7 @@ def _empty_end(planes: Planes, valid: Mask, values: Planes, whole: bool, *, brig
     same = valid & (planes <= cut)
     ends = np.percentile(values[np.searchsorted(values, cut, "right") :], (1, 50, 98))
     gap, spread, width = ends[0] - steps[at], ends[1] - ends[0], ends[2] - ends[0]
-    if not width > 0 or gap < max(_GAP * width, 2 * spread):
+    if not width > 0 or gap < max(GAP * width, 2 * spread):
         return None
     flat = ndimage.minimum_filter(same.view(np.uint8), (1, 3, 3), mode="nearest") > 0
     if not flat.any() or not _between(flat, valid & ~same, whole):
@@ -279,13 +267,13 @@ def _between(flat: Mask, rest: Mask, whole: bool) -> bool:
     if full >= 4 * mixed:
         return True
     parts, _ = _components(rest)
-    pieces = int((np.bincount(parts.ravel())[1:] >= _SQUARE**2).sum())
-    return pieces <= _FEW_PIECES * int(rest.any(axis=(1, 2)).sum())
+    pieces = int((np.bincount(parts.ravel())[1:] >= SQUARE**2).sum())
+    return pieces <= FEW_PIECES * int(rest.any(axis=(1, 2)).sum())
 
 
 def _squares(mask: Mask) -> npt.NDArray[np.float64]:
     """Share of a mask per square of each plane."""
-    edges = [np.arange(0, size, _SQUARE) for size in mask.shape[1:]]
+    edges = [np.arange(0, size, SQUARE) for size in mask.shape[1:]]
     sums = np.add.reduceat(np.add.reduceat(mask.astype(np.int32), edges[0], axis=1), edges[1], axis=2)
     sizes = [np.diff([*starts, size]) for starts, size in zip(edges, mask.shape[1:], strict=True)]
     return np.asarray(sums / np.outer(*sizes))
@@ -320,7 +308,7 @@ def _scaled(planes: Planes, valid: Mask, found: Bounds) -> Scaled:
     x = planes - found.low
     x /= found.high - found.low
     x[~valid] = 0
-    return np.clip(x, -_FARTHEST, _FARTHEST).astype(np.float32)
+    return np.clip(x, -FARTHEST, FARTHEST).astype(np.float32)
 
 
 def _medians(x: Scaled) -> Scaled:
@@ -359,7 +347,7 @@ def _like_neighbours(x: Scaled, calm: Scaled, valid: Mask, high: float) -> Mask 
     if not width > 0:
         return None
     noise = _noise(x, calm, valid)
-    floor, ceiling = least - _GAP * width - 3 * noise, most + width + 3 * noise
+    floor, ceiling = least - GAP * width - 3 * noise, most + width + 3 * noise
     if floor <= 0 and ceiling >= 1:
         return None
     kept: Mask = valid & (x >= floor) & (x <= ceiling)
@@ -376,15 +364,15 @@ def _beside_bright(x: Scaled, calm: Scaled, valid: Mask) -> tuple[Mask, float] |
     others, so that few bright nuclei in it decide the scale.
     """
     noise = _noise(x, calm, valid)
-    for halving in range(2, _HALVINGS + 1):
+    for halving in range(2, HALVINGS + 1):
         level = 0.5**halving
         bright = (calm > level) & valid
         share = float(bright.sum() / valid.sum())
-        if share > _FEW or level < 4 * noise:
+        if share > FEW or level < 4 * noise:
             return None
         if not share:
             continue
-        rest = valid & (ndimage.maximum_filter(bright.view(np.uint8), (1, 2 * _AROUND + 1, 2 * _AROUND + 1)) == 0)
+        rest = valid & (ndimage.maximum_filter(bright.view(np.uint8), (1, 2 * AROUND + 1, 2 * AROUND + 1)) == 0)
         if rest.sum() < 0.3 * valid.sum():
             return None
         if _many_objects(calm, rest, bright, noise):
@@ -401,7 +389,7 @@ def _many_objects(calm: Scaled, rest: Mask, bright: Mask, noise: float) -> bool:
     if not upper.sum() >= 2 * bright.sum():
         return False
     step = float(calm[upper].mean() - calm[rest & ~upper].mean())
-    if step < max(4 * noise, _LEVELS * _level(values)):
+    if step < max(4 * noise, LEVELS * _level(values)):
         return False
     grown = ndimage.maximum_filter(upper.view(np.uint8), (1, 3, 3)) > 0
     edge = grown & ~upper & rest
@@ -416,13 +404,13 @@ def _many_objects(calm: Scaled, rest: Mask, bright: Mask, noise: float) -> bool:
     # what is thinner than 3 px (hits of cosmic rays, scratches) counts for nothing
     things = _sizes(ndimage.binary_opening(bright, np.ones((1, 3, 3), bool)))
     if not _inside(bright, upper, rest):  # nor does what is far smaller than the objects (letters), unless it is in them
-        things = things[things >= _SMALL * np.median(objects)]
-    return things.size <= _FEW_PIECES and objects.size >= _MANY * max(1, things.size)
+        things = things[things >= SMALL * np.median(objects)]
+    return things.size <= FEW_PIECES and objects.size >= MANY * max(1, things.size)
 
 
 def _inside(bright: Mask, upper: Mask, rest: Mask) -> bool:
     """Whether the bright things lie in the others, as nuclei do in cells."""
-    reach = 2 * (_AROUND + 2) + 1
+    reach = 2 * (AROUND + 2) + 1
     around = rest & (ndimage.maximum_filter(bright.view(np.uint8), (1, reach, reach)) > 0)
     return bool(2 * (upper & around).sum() >= around.sum())
 
@@ -437,4 +425,4 @@ def _sizes(mask: Mask) -> npt.NDArray[np.int64]:
     """Pixels of each piece of a mask that can be an object."""
     parts, _ = _components(mask)
     sizes = np.bincount(parts.ravel())[1:]
-    return sizes[sizes >= _SMALLEST]
+    return sizes[sizes >= SMALLEST]

@@ -17,6 +17,7 @@ from napari_shiftseg.events import ahead
 from napari_shiftseg.geometry import Pass, StreamPlan, Strip, Tile, TilePlan, Window
 from napari_shiftseg.network import unet
 from napari_shiftseg.network.arithmetic import exact_convolutions
+from napari_shiftseg.network.constants import AHEAD, BATCH_PIXELS, MOST_TILES
 from napari_shiftseg.network.device import (
     Block,
     Copies,
@@ -45,13 +46,6 @@ __all__ = [
     "reflected",
     "streamable",
 ]
-
-# Small tiles share a pass of a GPU up to this many input pixels. On a CPU with several threads a tile's bits would depend on
-# the tiles beside it, and a preview would differ from the run.
-_BATCH_PIXELS = 1 << 22
-_MOST = 8
-# Batches and strips that are read, or being read, before they are needed.
-_AHEAD = 2
 
 
 def read_window(image: ArrayLike, window: Window, pad: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
@@ -235,7 +229,7 @@ def computed_tiles(
     tuned = _tuned(plan, device, deterministic)
     batches = _batches(image, plan, limits, size, empty.key)
     if copies.overlap or not in_memory(image):
-        batches = ahead(batches, _AHEAD)
+        batches = ahead(batches, AHEAD)
     running: deque[tuple[_Batch, list[int], list[Block | None], Callable[[], Block]]] = deque()
     with closing(batches):
         for batch in batches:
@@ -270,8 +264,8 @@ def batch_size(plan: TilePlan, device: Device) -> int:
     """How many tiles of a plan share a pass, which takes a quarter of the free memory at most."""
     if device.kind == "cpu":
         return 1
-    fitting = int(device.free // 4 // plan.lattice.peak_bytes(plan.read)) if device.free else _MOST
-    return max(1, min(_MOST, fitting, _BATCH_PIXELS // prod(plan.read)))
+    fitting = int(device.free // 4 // plan.lattice.peak_bytes(plan.read)) if device.free else MOST_TILES
+    return max(1, min(MOST_TILES, fitting, BATCH_PIXELS // prod(plan.read)))
 
 
 def _batches(
@@ -371,7 +365,7 @@ def computed_strips(
             stream = StreamNet(net, one, plan.strip, layout, one_step=one_step)
         strips = _read_strips(RowReader(image, window, plan.tiles.pad), plan, limits, what)
         if copies.overlap or not in_memory(image):
-            strips = ahead(strips, _AHEAD)
+            strips = ahead(strips, AHEAD)
         last: Callable[[], Block] | None = None
         with closing(strips):
             for strip, pixels, plain in strips:
