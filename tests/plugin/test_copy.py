@@ -129,6 +129,19 @@ def test_a_widget_that_was_just_opened_wishes_for_what_the_library_does(open_wid
     assert widget.settings() == SegmentSettings()
 
 
+def test_the_line_under_precision_says_what_runs_and_why(open_widget):
+    _, widget = open_widget(ImageLayer(noise((40, 48)), name="cells"))
+    boxes = {
+        name: [box.itemText(k) for k in range(3)] for name, box in vars(widget.form).items() if name in ("dtype", "method")
+    }
+    assert boxes == {"dtype": ["automatic", "float32", "bfloat16"], "method": ["automatic", "tiles", "stream"]}
+    for choice in boxes["dtype"]:
+        widget.form.dtype.setCurrentText(choice)
+        job = widget._verdict.job
+        assert choice in ("automatic", job.dtype) and job.settings.dtype == {"automatic": "auto"}.get(choice, choice)
+        assert f"; {job.dtype} ({job.why})" in widget.form.about_device.text()
+
+
 @pytest.mark.parametrize("share", [0.01, 100])
 def test_what_is_shown_runs_also_when_the_free_memory_has_changed(open_widget, qtbot, monkeypatch, share):
     decision = import_module("napari_shiftseg.segmentation.decision")

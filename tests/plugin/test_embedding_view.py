@@ -162,6 +162,8 @@ def test_it_is_computed_as_the_run_was_decided(put_result, monkeypatch, write, s
     viewer = ViewerModel()
     result = put_result(viewer, shape, write=write, axes=axes)
     monkeypatch.setattr("napari_shiftseg.segmentation.lazy.decide", lambda *_, **__: pytest.fail("decided anew"))
-    lazy = drain(lazy_steps(subject_of(viewer, viewer.layers["cells instances"]), "cpu"))
+    subject = subject_of(viewer, viewer.layers["cells instances"])
+    assert subject.dtype == result.record["job"]["dtype"] != result.record["settings"]["dtype"] == "auto"
+    lazy = drain(lazy_steps(subject, "cpu"))
     assert lazy.plan.write == tuple(result.record["job"]["plan"]["write"])
     np.testing.assert_array_equal(np.asarray(lazy), result.embedding)

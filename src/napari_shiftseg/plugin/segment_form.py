@@ -19,7 +19,8 @@ _TIPS = {
     "allow": "Run although a rule is broken. The layers are marked as such.",
     "verdict": "Green: the result will be that of one pass, whatever the tiles, by a network that was trained for it. Whether "
     "the objects are right is another question.",
-    "dtype": "Number format of the convolutions: float32 is exact; automatic takes bfloat16 where matrix units are.",
+    "dtype": "Number format of the convolutions: bfloat16 is faster where the device has units for it, float32 is exact. "
+    "Automatic: bfloat16 there, float32 elsewhere; the line below says which.",
     "method": "Tiles: each is computed with its surroundings, and meets the next one at a seam that Inspect can show. Stream: "
     "strips along the first axis that compute no row twice, with seams between columns alone. Automatic: what costs less.",
     "bandwidth": "Width of the clusters, in units of the embedding (pixels for offsets to centres).",
@@ -47,7 +48,7 @@ class SegmentForm(QWidget):
         self.device, self.dtype = QComboBox(), QComboBox()
         narrow(layers.native)
         offer(self.device, ("auto", "cpu"))
-        offer(self.dtype, ("automatic", "float32", "bfloat16", "float16"))
+        offer(self.dtype, ("automatic", "float32", "bfloat16"))
         self.about_image = Note()
         self.about_model, self.about_device, self.plan, self.verdict, self.writing = Note(), Note(), Note(), Note(), Note()
         self.likeness = LikenessLine()
@@ -60,15 +61,9 @@ class SegmentForm(QWidget):
         for name, tip in _TIPS.items():
             getattr(self, name).setToolTip(tip)
 
-    @property
-    def way(self) -> str:
-        """The method, as `SegmentSettings` names it."""
-        return {"automatic": "auto"}.get(self.method.currentText(), self.method.currentText())
-
-    @property
-    def precision(self) -> str:
-        """The number format, as `SegmentSettings` names it."""
-        return {"automatic": "auto"}.get(self.dtype.currentText(), self.dtype.currentText())
+    def choice(self, name: str) -> str:
+        """What is chosen for "method" or "dtype", as `SegmentSettings` names it."""
+        return getattr(self, name).currentText().replace("automatic", "auto")
 
     def offer_channels(self, there: int, wanted: int, names: tuple[str, ...] = ()) -> None:
         """Show the choice of channels where there is one."""

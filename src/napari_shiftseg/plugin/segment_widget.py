@@ -76,9 +76,9 @@ class SegmentWidget(QWidget):
 
         return SegmentSettings(
             write=self._tile_wish(),
-            method=self.form.way,
+            method=self.form.choice("method"),
             device=self.form.device.currentText(),
-            dtype=self.form.precision,
+            dtype=self.form.choice("dtype"),
             memory=self.form.large.bytes,
             out_of_core=self.form.large.out_of_core,
             channels=self.form.channels.value(),
@@ -320,9 +320,8 @@ class SegmentWidget(QWidget):
         self.form.plan.fill(plan)
         self.form.writing.fill(writing)
         self.form.about_model.fill(about)
-        job = self._verdict.job if self._verdict is not None else None
-        precision = "" if job is None else f"; {job.dtype} ({job.why})"
-        self.form.about_device.fill("" if device is None else device.describe() + precision)
+        job = None if self._verdict is None else self._verdict.job
+        self.form.about_device.fill(job.describe_device() if job else "" if device is None else device.describe())
         self._explain_rules()
         self.form.likeness.follow(self._verdict, None if self.layer is None else self.layer.data)
         for button in (self.run_button, self.preview_button):

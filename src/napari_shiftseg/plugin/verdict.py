@@ -172,7 +172,8 @@ def describe_model(model: Model) -> str:
     known = None if model.record is None else model.record.known
     knows = "" if known is None else f"{'Demonstration. ' * known.demonstration}Knows {known.describe()}. "
     kind = "offsets to object centres" if code.meaning == "offset" else f"free embedding of {code.count} channels"
-    return f"{knows}{lattice.ndim}D, {channels}, period {_edges(lattice.period)} px, {kind}"
+    shape = f"{lattice.ndim}D, {channels}, period" if known is None else "Period"  # what it knows says the others
+    return f"{knows}{shape} {_edges(lattice.period)} px, {kind}"
 
 
 def capacity_text(spec: UNetSpec, spacing: tuple[int, ...] | None) -> tuple[Literal["pass", "warn"], str]:

@@ -195,10 +195,13 @@ class Job:
         """What runs, in words: the stream, or the tiles."""
         return (self.stream or self.plan).describe()
 
+    def describe_device(self) -> str:
+        """Where it runs, in which number format, and why in that one."""
+        return f"{self.device.describe()}; {self.dtype}" + f" ({self.why})" * bool(self.why)
+
     def lines(self) -> list[tuple[str, str]]:
         """Name and text of each line of `describe`."""
-        precision = self.dtype + f" ({self.why})" * bool(self.why)
-        found = [("plan", self.describe_plan()), ("device", f"{self.device.describe()}; {precision}")]
+        found = [("plan", self.describe_plan()), ("device", self.describe_device())]
         if self.layout is not None:
             found.append(("blocks", self.layout.describe()))
         free = f" of {byte_text(self.free)} free" * bool(self.free)
