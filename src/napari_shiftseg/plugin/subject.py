@@ -96,11 +96,6 @@ class Subject:
         return isinstance(method, Mapping) and method.get("name") == "stream"
 
     @property
-    def dtype(self) -> str:
-        """Number format that the network ran in."""
-        return str(self.record.get("job", self.record["settings"]).get("dtype", "float32"))
-
-    @property
     def spatial(self) -> str:
         """Axes of the plan."""
         return self.axes[len(self.index) :]
