@@ -92,7 +92,7 @@ def of_the_loss(monkeypatch, settings, edge=None):
     if spec.ndim == 1:  # `train` draws no lines; the step that it takes is the same
         write = TRAIN._window(settings)[0] * (2 if settings.neighbours else 1)
         batch = torch.ones(2, 1, write + spec.margin[0]), torch.ones(2, write, dtype=torch.long)
-        TRAIN._step(net, batch, settings, torch.device("cpu"), torch.float32, torch.contiguous_format)
+        TRAIN._step(net, batch, settings, where=torch.device("cpu"), dtype=torch.float32, layout=torch.contiguous_format)
     else:
         edge = edge or 2 * max(TRAIN._window(settings)) + max(spec.margin) + 9
         # the weights, and so the IDs, stay as they are

@@ -116,9 +116,9 @@ def draw_crop(
     shape = np.array(image.labels.shape)
     matrix = _random_matrix(len(shape), rng, augmentation)
     centre = _anywhere(shape, rng, matrix, read) if real_context else _random_centre(image, rng, matrix, np.array(write))
-    pixels = _resample(image.pixels, matrix, centre, read, "bilinear", "reflection")
+    pixels = _resample(image.pixels, matrix, centre, shape=read, mode="bilinear", padding="reflection")
     # labels move up by one, so that the zeros beyond the image can be told from the background
-    moved = _resample(image.labels[None] + 1, matrix, centre, write, "nearest", "zeros")[0]
+    moved = _resample(image.labels[None] + 1, matrix, centre, shape=write, mode="nearest", padding="zeros")[0]
     labels = moved.round().long() - 1
     return _change_intensity(pixels, rng, augmentation.intensity), labels
 
@@ -168,6 +168,7 @@ def _resample(
     source: Tensor,
     matrix: npt.NDArray[np.float64],
     centre: npt.NDArray[np.float64],
+    *,
     shape: Sequence[int],
     mode: str,
     padding: str,

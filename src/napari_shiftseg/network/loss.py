@@ -101,7 +101,7 @@ def discriminative_loss(
     distance = torch.linalg.vector_norm(points - means[index], dim=1)
     outside = F.relu(distance - delta_var) ** 2
     pull = (torch.zeros_like(sizes).index_add(0, index, outside) / sizes).mean()
-    push = _push(means, delta_dist, _near(labels, keep, index, sizes, neighbours, positions))
+    push = _push(means, delta_dist, _near(labels, keep, index, sizes=sizes, limit=neighbours, positions=positions))
     length = torch.linalg.vector_norm(means, dim=1).mean()
     return DiscriminativeLoss(total=pull + push + gamma * length, pull=pull, push=push, length=length)
 
@@ -124,7 +124,7 @@ def _push(means: Tensor, delta_dist: float, near: Tensor | None) -> Tensor:
 
 
 def _near(
-    labels: Tensor, keep: Tensor, index: Tensor, sizes: Tensor, limit: float | None, positions: Tensor | None
+    labels: Tensor, keep: Tensor, index: Tensor, *, sizes: Tensor, limit: float | None, positions: Tensor | None
 ) -> Tensor | None:
     """(K, K) whether two instances lie closer than `limit` pixels."""
     if limit is None:

@@ -204,7 +204,7 @@ def bounds(sample: Sample, low: float, high: float) -> Bounds:
         return found
     x = _scaled(planes, valid, found)
     calm = _medians(x)
-    kept = _like_neighbours(x, calm, valid, high)
+    kept = _like_neighbours(x, calm, valid, high=high)
     if kept is not None:
         odd = float(1 - kept.sum() / valid.sum())
         first, last = percentiles(planes[kept], low, high)
@@ -335,7 +335,7 @@ def _noise(x: Scaled, calm: Scaled, valid: Mask) -> float:
     return float(1.2533 * kept.mean())  # of a normal distribution
 
 
-def _like_neighbours(x: Scaled, calm: Scaled, valid: Mask, high: float) -> Mask | None:
+def _like_neighbours(x: Scaled, calm: Scaled, valid: Mask, *, high: float) -> Mask | None:
     """Pixels without those far outside of what 3 x 3 px agree on, where these decide a limit; None where they do not.
 
     Such are hot and dead pixels, lines, and hits of cosmic rays. Above, these have to double the scale: less than that is
@@ -375,12 +375,12 @@ def _beside_bright(x: Scaled, calm: Scaled, valid: Mask) -> tuple[Mask, float] |
         rest = valid & (ndimage.maximum_filter(bright.view(np.uint8), (1, 2 * AROUND + 1, 2 * AROUND + 1)) == 0)
         if rest.sum() < 0.3 * valid.sum():
             return None
-        if _many_objects(calm, rest, bright, noise):
+        if _many_objects(calm, rest, bright, noise=noise):
             return rest, share
     return None
 
 
-def _many_objects(calm: Scaled, rest: Mask, bright: Mask, noise: float) -> bool:
+def _many_objects(calm: Scaled, rest: Mask, bright: Mask, *, noise: float) -> bool:
     """Whether the rest falls into a background and objects that stand out, have edges, and outnumber the bright things."""
     values = calm[rest]
     if values.min() == values.max():

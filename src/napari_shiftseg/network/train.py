@@ -175,7 +175,7 @@ def train_steps(
     recent: dict[str, float] = {}
     for step, batch in _batches(images, settings, first):
         with learning(), memory_errors(f"training step {step}"), exact_convolutions(tf32=is_tf32(settings.dtype)):
-            losses = _step(net, batch, settings, where, dtype, layout)
+            losses = _step(net, batch, settings, where=where, dtype=dtype, layout=layout)
             optimiser.zero_grad(set_to_none=True)
             losses["loss"].backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -185,7 +185,7 @@ def train_steps(
             values = {name: float(value.detach()) for name, value in losses.items()}
         recent = {name: 0.98 * recent.get(name, value) + 0.02 * value for name, value in values.items()}
         if settings.checkpoint is not None and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps):
-            save_checkpoint(settings.checkpoint, settings.spec, state, step + 1)
+            save_checkpoint(settings.checkpoint, settings.spec, state, step=step + 1)
         yield TrainStep(done=step + 1, total=settings.steps, **values)
     best: Any = average.module if settings.average else net
     final: UNet = arranged(best.to("cpu"), torch.contiguous_format).eval()
@@ -295,7 +295,7 @@ def _batches(images: Sequence[TrainImage], settings: TrainSettings, first: int) 
 
 
 def _step(
-    net: UNet, batch: Batch, settings: TrainSettings, where: torch.device, dtype: torch.dtype, layout: torch.memory_format
+    net: UNet, batch: Batch, settings: TrainSettings, *, where: torch.device, dtype: torch.dtype, layout: torch.memory_format
 ) -> dict[str, Tensor]:
     pixels, labels = batch[0].to(where), batch[1].to(where)
     cast = torch.autocast(where.type, dtype) if dtype != torch.float32 else nullcontext()
@@ -385,7 +385,7 @@ def _record(settings: TrainSettings, images: Sequence[TrainImage], losses: dict[
     )
 
 
-def save_checkpoint(path: str | Path, spec: UNetSpec, state: dict[str, Any], step: int) -> None:
+def save_checkpoint(path: str | Path, spec: UNetSpec, state: dict[str, Any], *, step: int) -> None:
     """Write the state of each part of a training after so many steps, completely or not at all."""
     saved = {"step": step, "spec": spec.to_dict(), **{k: v.state_dict() for k, v in state.items()}}
     try:
