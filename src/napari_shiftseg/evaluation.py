@@ -52,19 +52,11 @@ _GRID: tuple[tuple[str, tuple[float, ...]], ...] = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Example:
-    """An image with ground truth.
-
-    Attributes
-    ----------
-    image : Image
-    truth : ndarray
-        Integers with the axes of the image except its channels; 0 is the background.
-    name, group : str
-        What it is called, and the kind of image that it belongs to ("" for none).
-    """
+    """An image with ground truth."""
 
     image: Image
-    truth: npt.NDArray[Any]
+    truth: npt.NDArray[Any]  # integers with the axes of the image except its channels; 0 is the background
+    # name, group: what it is called, and the kind of image that it belongs to ("" for none)
     name: str
     group: str = ""
 
@@ -83,44 +75,23 @@ class FrameOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedFrame:
-    """Scores of one frame.
-
-    Attributes
-    ----------
-    scores : tuple of MatchScore
-        One per IoU threshold of the evaluation.
-    centres : MatchScore or None
-        Of the labels of `true_centre_labels`.
-    baseline : MatchScore or None
-        Of the labels of `otsu_watershed`.
-    seconds : float
-        That the segmentation took.
-    """
+    """Scores of one frame."""
 
     name: str
     group: str
-    scores: tuple[MatchScore, ...]
-    centres: MatchScore | None
-    baseline: MatchScore | None
-    seconds: float
+    scores: tuple[MatchScore, ...]  # one per IoU threshold of the evaluation
+    centres: MatchScore | None  # of the labels of `true_centre_labels`
+    baseline: MatchScore | None  # of the labels of `otsu_watershed`
+    seconds: float  # that the segmentation took
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """Scores of a model on a set of images.
+    """Scores of a model on a set of images."""
 
-    Attributes
-    ----------
-    iou : float
-        The threshold of the scores that take one.
-    frames : tuple of EvaluatedFrame
-    outputs : tuple of FrameOutput
-        As many as frames if they were to be kept, else none.
-    """
-
-    iou: float
+    iou: float  # the threshold of the scores that take one
     frames: tuple[EvaluatedFrame, ...]
-    outputs: tuple[FrameOutput, ...] = ()
+    outputs: tuple[FrameOutput, ...] = ()  # as many as frames if they were to be kept, else none
 
     @property
     def pooled(self) -> MatchScore:

@@ -21,34 +21,17 @@ __all__ = ["Comparison", "changed_pixels", "compare_steps"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """A result by naive tiles, and where it differs from the one that it was compared with.
+    """A result by naive tiles, and where it differs from the one that it was compared with."""
 
-    Attributes
-    ----------
-    plan : TilePlan
-        The naive tiles.
-    broken : tuple of Violation
-        Rules that they break.
-    embedding, labels : ndarray
-        (E, *shape) float32 and (*shape) uint32, by the naive tiles.
-    foreground : ndarray or None
-        (*shape) float32 probability.
-    difference : ndarray
-        (*shape) float32, L2 distance of the two embeddings.
-    changed : ndarray
-        (*shape) bool, pixels of instances that the other result has not; see `changed_pixels`.
-    text : str
-        The finding in one sentence.
-    """
-
-    plan: TilePlan
-    broken: tuple[Violation, ...]
+    plan: TilePlan  # the naive tiles
+    broken: tuple[Violation, ...]  # rules that they break
+    # embedding, labels: (E, *shape) float32 and (*shape) uint32, by the naive tiles
     embedding: npt.NDArray[np.float32]
     labels: npt.NDArray[np.uint32]
-    foreground: npt.NDArray[np.float32] | None
-    difference: npt.NDArray[np.float32]
-    changed: npt.NDArray[np.bool_]
-    text: str
+    foreground: npt.NDArray[np.float32] | None  # (*shape) float32 probability
+    difference: npt.NDArray[np.float32]  # (*shape) float32, L2 distance of the two embeddings
+    changed: npt.NDArray[np.bool_]  # (*shape) bool, pixels of instances that the other result has not; see `changed_pixels`
+    text: str  # the finding in one sentence
 
 
 def compare_steps(

@@ -34,21 +34,13 @@ def _plain(value: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Trait:
-    """A number that an image or a result has.
+    """A number that an image or a result has."""
 
-    Attributes
-    ----------
-    low, high : str
-        What it means when the number is below or above what is known.
-    show : callable
-        The number as text.
-    grain : float
-        Known ranges are no narrower than this: what no eye would tell apart. It decides only where few images are known.
-    """
-
+    # low, high: what it means when the number is below or above what is known
     low: str
     high: str
-    show: Callable[[float], str] = _plain
+    show: Callable[[float], str] = _plain  # the number as text
+    # known ranges are no narrower than this: what no eye would tell apart. It decides only where few images are known.
     grain: float = 0.1
 
 
@@ -147,51 +139,26 @@ TRAITS: dict[str, Trait] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One respect in which an image is not like what is known.
+    """One respect in which an image is not like what is known."""
 
-    Attributes
-    ----------
-    trait : str
-        Name in `TRAITS`, or "dimensions", "channels", "polarity", "objects".
-    text : str
-        In words, with the value and what is known.
-    value, low, high : float
-        Measured, and the known range.
-    excess : float
-        How far outside, in widths of the range.
-    """
-
-    trait: str
-    text: str
+    trait: str  # name in `TRAITS`, or "dimensions", "channels", "polarity", "objects"
+    text: str  # in words, with the value and what is known
+    # value, low, high: measured, and the known range
     value: float = 0.0
     low: float = 0.0
     high: float = 0.0
-    excess: float = 0.0
+    excess: float = 0.0  # how far outside, in widths of the range
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
-    """Whether an image is like what a model knows.
+    """Whether an image is like what a model knows."""
 
-    Attributes
-    ----------
-    model : str
-        Name of the model.
-    known : Known or None
-        None where the model does not state it.
-    differences : tuple of Difference
-        The gravest first; none where the image is alike.
-    remedy : str
-        What to do about them.
-    objects : bool
-        Whether found objects were compared as well.
-    """
-
-    model: str
-    known: Known | None
-    differences: tuple[Difference, ...] = ()
-    remedy: str = ""
-    objects: bool = False
+    model: str  # name of the model
+    known: Known | None  # None where the model does not state it
+    differences: tuple[Difference, ...] = ()  # the gravest first; none where the image is alike
+    remedy: str = ""  # what to do about them
+    objects: bool = False  # whether found objects were compared as well
 
     @property
     def level(self) -> Literal["pass", "warn"]:

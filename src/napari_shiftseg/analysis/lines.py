@@ -115,21 +115,11 @@ def lines_of(plan: TilePlan | Mapping[str, Any]) -> Lines:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slab:
-    """Pixels around a seam, the axis across it first.
+    """Pixels around a seam, the axis across it first."""
 
-    Attributes
-    ----------
-    first : int
-        Line of `pixels[..., 1, ...]`'s lower border: line `p` lies between entries `p - first` and `p - first + 1`.
-    pixels : ndarray
-        (E, lines + 1, *other axes) for an embedding, (lines + 1, *other axes) for labels.
-    truth : ndarray or None
-        (lines + 1, *other axes) int, true objects at the same place.
-    """
-
-    first: int
-    pixels: npt.NDArray[Any]
-    truth: npt.NDArray[Any] | None = None
+    first: int  # line of `pixels[..., 1, ...]`'s lower border: line `p` lies between entries `p - first` and `p - first + 1`
+    pixels: npt.NDArray[Any]  # (E, lines + 1, *other axes) for an embedding, (lines + 1, *other axes) for labels
+    truth: npt.NDArray[Any] | None = None  # (lines + 1, *other axes) int, true objects at the same place
 
 
 def slabs(array: ArrayLike, lines: Lines, axis: int, *, position: int, truth: ArrayLike | None = None) -> Iterator[Slab]:

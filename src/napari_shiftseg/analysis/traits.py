@@ -222,24 +222,12 @@ def _blurred(part: Floats) -> Floats:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FoundWindow:
-    """A part of an image and what was found there.
+    """A part of an image and what was found there."""
 
-    Attributes
-    ----------
-    pixels : ndarray
-        (*shape) one channel as the network sees it.
-    labels : ndarray
-        (*shape) integers, 0 is the background.
-    foreground : ndarray or None
-        (*shape) probability.
-    codes : ndarray or None
-        (E, *shape) what the pixels were clustered by.
-    """
-
-    pixels: npt.NDArray[np.floating]
-    labels: npt.NDArray[np.integer]
-    foreground: npt.NDArray[np.floating] | None = None
-    codes: npt.NDArray[np.floating] | None = None
+    pixels: npt.NDArray[np.floating]  # (*shape) one channel as the network sees it
+    labels: npt.NDArray[np.integer]  # (*shape) integers, 0 is the background
+    foreground: npt.NDArray[np.floating] | None = None  # (*shape) probability
+    codes: npt.NDArray[np.floating] | None = None  # (E, *shape) what the pixels were clustered by
 
 
 def found_traits(windows: Sequence[FoundWindow], bandwidth: float = 1.0) -> dict[str, float]:

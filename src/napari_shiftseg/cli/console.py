@@ -21,18 +21,10 @@ _LABEL = 11  # width of the first column of a report
 
 @dataclass(frozen=True, kw_only=True)
 class Console:
-    """Where a command speaks.
+    """Where a command speaks."""
 
-    Attributes
-    ----------
-    json : bool
-        Only `document` reaches stdout.
-    quiet : bool
-        No progress.
-    """
-
-    json: bool = False
-    quiet: bool = False
+    json: bool = False  # only `document` reaches stdout
+    quiet: bool = False  # no progress
 
     def say(self, text: str = "") -> None:
         """A line for people."""

@@ -15,24 +15,12 @@ __all__ = ["Block", "BlockGrid"]
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A part of the image.
+    """A part of the image."""
 
-    Attributes
-    ----------
-    number : int
-        In raster order.
-    index : tuple of int
-        Place in the grid.
-    core : tuple of slice
-        Pixels that belong to this block alone.
-    seen : tuple of slice
-        The core and the margin around it, as far as the image goes.
-    """
-
-    number: int
-    index: tuple[int, ...]
-    core: Window
-    seen: Window
+    number: int  # in raster order
+    index: tuple[int, ...]  # place in the grid
+    core: Window  # pixels that belong to this block alone
+    seen: Window  # the core and the margin around it, as far as the image goes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,23 +44,14 @@ class Block:
 class BlockGrid:
     """Blocks at multiples of their edge from pixel 0; iterate over it to get them in raster order.
 
-    Attributes
-    ----------
-    shape : tuple of int
-        Of the image, pixels.
-    edge : tuple of int
-        Of a block, pixels.
-    halo : int
-        Margin that a block sees on each side, pixels.
-
     >>> grid = BlockGrid(shape=(100, 60), edge=(64, 64), halo=8)
     >>> [block.seen for block in grid]
     [(slice(0, 72, None), slice(0, 60, None)), (slice(56, 100, None), slice(0, 60, None))]
     """
 
-    shape: tuple[int, ...]
-    edge: tuple[int, ...]
-    halo: int
+    shape: tuple[int, ...]  # of the image, pixels
+    edge: tuple[int, ...]  # of a block, pixels
+    halo: int  # margin that a block sees on each side, pixels
 
     def __post_init__(self) -> None:
         if len(self.edge) != len(self.shape) or min(self.edge) < 1 or min(self.shape) < 1 or self.halo < 0:

@@ -22,37 +22,20 @@ __all__ = ["Cost", "LayerCost", "MethodCost", "describe_methods", "layer_costs",
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCost:
-    """One layer of one pass.
-
-    Attributes
-    ----------
-    kind : {"convolution", "pooling", "upsampling", "concatenation", "head"}
-    level : int
-        0 is the finest.
-    path : {"encoder", "decoder"}
-    flops : float
-        Floating-point operations; a multiply-add counts as two.
-    reads, writes : float
-        Values of feature maps.
-    """
+    """One layer of one pass."""
 
     kind: Kind
-    level: int
+    level: int  # 0 is the finest
     path: Path
-    flops: float
+    flops: float  # floating-point operations; a multiply-add counts as two
+    # reads, writes: values of feature maps
     reads: float
     writes: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Arithmetic and memory traffic: of a pass, of a plan, or per output pixel.
-
-    Attributes
-    ----------
-    flops : float
-    bytes : float
-    """
+    """Arithmetic and memory traffic: of a pass, of a plan, or per output pixel."""
 
     flops: float
     bytes: float
@@ -138,32 +121,15 @@ def plan_cost(plan: TilePlan, *, itemsize: int = 4, concatenated: bool = True) -
 
 @dataclass(frozen=True, kw_only=True)
 class MethodCost:
-    """What one way of running costs.
-
-    Attributes
-    ----------
-    method : {"tiles", "stream"}
-    possible : bool
-        Whether it can run at all; if not, the numbers are 0 and `text` says why.
-    chosen : bool
-        Whether "auto" takes it.
-    flops : float
-        Floating-point operations of the whole image (a multiply-add counts as two).
-    redundancy : float
-        These over those of the same pixels in an infinitely large image.
-    memory : int
-        Estimate of what it takes beside image and result, in float32, bytes.
-    text : str
-        The plan in words.
-    """
+    """What one way of running costs."""
 
     method: Literal["tiles", "stream"]
-    possible: bool
-    chosen: bool
-    flops: float
-    redundancy: float
-    memory: int
-    text: str
+    possible: bool  # whether it can run at all; if not, the numbers are 0 and `text` says why
+    chosen: bool  # whether "auto" takes it
+    flops: float  # floating-point operations of the whole image (a multiply-add counts as two)
+    redundancy: float  # these over those of the same pixels in an infinitely large image
+    memory: int  # estimate of what it takes beside image and result, in float32, bytes
+    text: str  # the plan in words
 
 
 def describe_methods(

@@ -245,47 +245,23 @@ class Lattice:
 
 @dataclass(frozen=True, kw_only=True)
 class AxisPlan:
-    """Windows of the tiles along one axis, pixels.
+    """Windows of the tiles along one axis, pixels."""
 
-    Attributes
-    ----------
-    size : int
-        Of the result.
-    origin : int
-        Image pixel at which result pixel 0 lies.
-    pad : (int, int)
-        Pixels reflected before and after the image.
-    windows : tuple of (slice, slice, slice)
-        Per tile what it reads, keeps and writes, as `Tile` has them.
-    """
-
-    size: int
-    origin: int
-    pad: tuple[int, int]
-    windows: tuple[tuple[slice, slice, slice], ...]
+    size: int  # of the result
+    origin: int  # image pixel at which result pixel 0 lies
+    pad: tuple[int, int]  # pixels reflected before and after the image
+    windows: tuple[tuple[slice, slice, slice], ...]  # per tile what it reads, keeps and writes, as `Tile` has them
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageAxis:
-    """One axis of an image that a network runs along.
-
-    Attributes
-    ----------
-    lattice : Lattice
-    axis : int
-        Its number.
-    size : int
-        Of the image, pixels.
-    border : {"reflect", "valid"}
-    zeros : {"nowhere", "image", "tile"}
-        Where a network that pads meets zeros.
-    """
+    """One axis of an image that a network runs along."""
 
     lattice: Lattice
-    axis: int
-    size: int
+    axis: int  # its number
+    size: int  # of the image, pixels
     border: Literal["reflect", "valid"]
-    zeros: Zeros
+    zeros: Zeros  # where a network that pads meets zeros
 
     @property
     def period(self) -> int:

@@ -76,22 +76,14 @@ class Pass:
         to the decoder                    |----- skip ---------|
 
     Cropping early changes no value, since no valid layer depends on the extent of its input.
-
-    Attributes
-    ----------
-    read : tuple of slice
-        Part of the input that is used.
-    skips, pooled : tuple of tuple of slice
-        Of each encoder map, finest first: what the decoder gets, and what is pooled.
-    raised : tuple of tuple of slice
-        Of each upsampled map, finest first: what the decoder gets.
     """
 
     spec: UNetSpec
-    read: Window
+    read: Window  # part of the input that is used
+    # skips, pooled: of each encoder map, finest first: what the decoder gets, and what is pooled
     skips: tuple[Window, ...]
     pooled: tuple[Window, ...]
-    raised: tuple[Window, ...]
+    raised: tuple[Window, ...]  # of each upsampled map, finest first: what the decoder gets
 
     @classmethod
     def of(cls, spec: UNetSpec, read: Sequence[int], keep: Window) -> Pass:

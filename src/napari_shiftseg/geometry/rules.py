@@ -51,14 +51,7 @@ class Violation:
 
 @dataclass(frozen=True, kw_only=True)
 class Ruling:
-    """One rule: what was found, what is wanted, and what to do where they differ.
-
-    Attributes
-    ----------
-    verdict : {"pass", "FAIL", "not known"}
-    broken : tuple of Violation
-        Where it is broken.
-    """
+    """One rule: what was found, what is wanted, and what to do where they differ."""
 
     rule: str
     verdict: Verdict
@@ -66,7 +59,7 @@ class Ruling:
     wanted: str
     fix: str
     source: str
-    broken: tuple[Violation, ...] = ()
+    broken: tuple[Violation, ...] = ()  # where it is broken
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,40 +32,19 @@ Map = tuple["Layer", tuple[float, ...], tuple[float, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer of a U-Net.
+    """One layer of a U-Net."""
 
-    Attributes
-    ----------
-    kind : {"convolution", "pooling", "upsampling", "concatenation", "head"}
-        What is pooled also waits as a skip, until the concatenation of its level.
-    path : {"encoder", "decoder"}
-        The bottleneck ends the encoder.
-    level : int
-        0 is the finest; of a pooling or an upsampling the finer one.
-    scale : tuple of int
-        Pixels of the image per pixel of the level.
-    kernel : tuple of int
-        Edge of a convolution's kernel per axis, pixels; 1 of other layers.
-    lost : tuple of int
-        Pixels that a map loses on each side.
-    factor : tuple of int
-        What a pooling divides edges by, and an upsampling multiplies them with; 1 of other layers.
-    source, target : int
-        Channels of the maps that it reads and writes.
-    taps : int
-        Weights per channel read and channel written that make one value; 0 of layers that only move values.
-    """
-
-    kind: Kind
-    path: Path
-    level: int
-    scale: tuple[int, ...]
-    kernel: tuple[int, ...]
-    lost: tuple[int, ...]
-    factor: tuple[int, ...]
+    kind: Kind  # what is pooled also waits as a skip, until the concatenation of its level
+    path: Path  # the bottleneck ends the encoder
+    level: int  # 0 is the finest; of a pooling or an upsampling the finer one
+    scale: tuple[int, ...]  # pixels of the image per pixel of the level
+    kernel: tuple[int, ...]  # edge of a convolution's kernel per axis, pixels; 1 of other layers
+    lost: tuple[int, ...]  # pixels that a map loses on each side
+    factor: tuple[int, ...]  # what a pooling divides edges by, and an upsampling multiplies them with; 1 of other layers
+    # source, target: channels of the maps that it reads and writes
     source: int
     target: int
-    taps: int = 0
+    taps: int = 0  # weights per channel read and channel written that make one value; 0 of layers that only move values
 
     @property
     def convolves(self) -> bool:

@@ -40,18 +40,10 @@ METHODS: tuple[Method, ...] = ("auto", "tiles", "stream")
 
 @dataclass(frozen=True, kw_only=True)
 class Strip:
-    """Rows that go into the network together, and the rows that are finished then; both along the first axis, pixels.
+    """Rows that go into the network together, and the rows that are finished then; both along the first axis, pixels."""
 
-    Attributes
-    ----------
-    read : slice
-        Counted from the first row of the column's input.
-    write : slice
-        Of the result; empty while the network waits for context.
-    """
-
-    read: slice
-    write: slice
+    read: slice  # counted from the first row of the column's input
+    write: slice  # of the result; empty while the network waits for context
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,14 +39,9 @@ Tensor: TypeAlias = torch.Tensor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Kernels:
-    """Weighted positions, each the centre of a kernel.
+    """Weighted positions, each the centre of a kernel."""
 
-    Attributes
-    ----------
-    means, weights : Tensor
-        (M, E) and (M,) float64.
-    """
-
+    # means, weights: (M, E) and (M,) float64
     means: Tensor
     weights: Tensor
 
@@ -198,21 +193,11 @@ def _mix(keys: IntArray, seed: int) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Grid:
-    """Density on a grid.
+    """Density on a grid."""
 
-    Attributes
-    ----------
-    density : Tensor
-        Of each node, float32.
-    corner : Tensor
-        (E,) float64, position of the first node.
-    edge : float
-        Distance of two nodes.
-    """
-
-    density: Tensor
-    corner: Tensor
-    edge: float
+    density: Tensor  # of each node, float32
+    corner: Tensor  # (E,) float64, position of the first node
+    edge: float  # distance of two nodes
 
     def peaks(self) -> Tensor:
         """(S, E) positions near nodes that no neighbour exceeds, diagonals included: tops of parabolas through them."""

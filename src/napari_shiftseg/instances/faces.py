@@ -24,27 +24,16 @@ __all__ = ["BlockFaces", "BlockRest", "faces_of", "led", "linked", "rim"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockFaces:
-    """What the neighbours of a block, and the join of all blocks, need of it.
+    """What the neighbours of a block, and the join of all blocks, need of it."""
 
-    Attributes
-    ----------
-    sizes, first : ndarray
-        Of each fragment, as in `Fragments`.
-    modes : ndarray
-        (Q + 1, E) float64, of the pieces on the faces; of 0 zeros.
-    fragment : ndarray
-        (Q + 1,) int64, their fragments; -1 for 0.
-    faces : mapping
-        For each axis and side (0, 1) the outermost pixels: number of the piece from 1 to Q, or 0.
-    rims : mapping
-        For each axis and side the codes of the outermost `REACH` + 1 pixels; empty for what needs none.
-    """
-
+    # sizes, first: of each fragment, as in `Fragments`
     sizes: npt.NDArray[np.int64]
     first: npt.NDArray[np.int64]
-    modes: npt.NDArray[np.float64]
-    fragment: npt.NDArray[np.int64]
+    modes: npt.NDArray[np.float64]  # (Q + 1, E) float64, of the pieces on the faces; of 0 zeros
+    fragment: npt.NDArray[np.int64]  # (Q + 1,) int64, their fragments; -1 for 0
+    # for each axis and side (0, 1) the outermost pixels: number of the piece from 1 to Q, or 0
     faces: Mapping[tuple[int, int], npt.NDArray[np.int32]]
+    # for each axis and side the codes of the outermost `REACH` + 1 pixels; empty for what needs none
     rims: Mapping[tuple[int, int], npt.NDArray[np.int32]]
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -74,17 +63,10 @@ class BlockFaces:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockRest:
-    """What the join of the rest needs of a block.
+    """What the join of the rest needs of a block."""
 
-    Attributes
-    ----------
-    faces : BlockFaces
-        Parts of the rest as pieces and fragments, all of one mode.
-    border, contacts : ndarray
-        As in `Rest`.
-    """
-
-    faces: BlockFaces
+    faces: BlockFaces  # parts of the rest as pieces and fragments, all of one mode
+    # border, contacts: as in `Rest`
     border: npt.NDArray[np.int64]
     contacts: npt.NDArray[np.int64]
 
@@ -173,25 +155,14 @@ def led(first: npt.NDArray[np.int64], links: npt.NDArray[np.int64]) -> tuple[npt
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Part:
-    """A box of blocks whose faces are looked at together, and the blocks after them; their pieces are numbered through.
-
-    Attributes
-    ----------
-    grid : BlockGrid
-    own : tuple of range
-        Blocks of the box along each axis.
-    faces : mapping
-        Of each block, by its place in the grid: number of its piece 0, and its faces.
-    modes : ndarray
-        (R, E) float64, of all pieces.
-    fragment : ndarray
-        (R,) int64, their fragments: number of the block, and in the last `FRAGMENT_BITS` bits that of the fragment in it.
-    """
+    """A box of blocks whose faces are looked at together, and the blocks after them; their pieces are numbered through."""
 
     grid: BlockGrid
-    own: tuple[range, ...]
+    own: tuple[range, ...]  # blocks of the box along each axis
+    # of each block, by its place in the grid: number of its piece 0, and its faces
     faces: Mapping[tuple[int, ...], tuple[int, Mapping[tuple[int, int], npt.NDArray[np.int32]]]]
-    modes: npt.NDArray[np.float64]
+    modes: npt.NDArray[np.float64]  # (R, E) float64, of all pieces
+    # (R,) int64, their fragments: number of the block, and in the last `FRAGMENT_BITS` bits that of the fragment in it
     fragment: npt.NDArray[np.int64]
 
     @classmethod

@@ -25,21 +25,14 @@ __all__ = ["Numbers", "Settling", "join_blocks", "join_rest"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Numbers:
-    """Labels of all fragments of all blocks, and in the end of the parts of the rest.
+    """Labels of all fragments of all blocks, and in the end of the parts of the rest."""
 
-    Attributes
-    ----------
-    labels, rest : ndarray
-        (F of all blocks,) and (P of all blocks,) uint32, 0 for those that are dissolved; `rest` is empty until it is joined.
-    offsets, rest_offsets : ndarray
-        (B + 1,) int64: those of block b lie from `offsets[b]` to `offsets[b + 1]`.
-    first : ndarray
-        (K,) int64, first pixel in raster order of the instances 1, 2, ... that fragments make.
-    """
-
+    # labels, rest: (F of all blocks,) and (P of all blocks,) uint32, 0 for those that are dissolved; `rest` is empty until it
+    # is joined
     labels: npt.NDArray[np.uint32]
+    # offsets, rest_offsets: (B + 1,) int64: those of block b lie from `offsets[b]` to `offsets[b + 1]`
     offsets: npt.NDArray[np.int64]
-    first: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]  # (K,) int64, first pixel in raster order of the instances 1, 2, ... that fragments make.
     rest: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     rest_offsets: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
 
@@ -116,28 +109,14 @@ def join_rest(grid: BlockGrid, load: Callable[[int], BlockRest], numbers: Number
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Settling:
-    """A block, and all that decides its labels.
-
-    Attributes
-    ----------
-    grid : BlockGrid
-    block : Block
-    codes : ndarray
-        (*core) codes of the block.
-    numbers : Numbers
-        From `join_blocks` to find the rest, from `join_rest` for the labels.
-    load : callable
-        Number of a neighbour to its `BlockFaces`.
-    window : int
-        Pixels per axis that are looked at at once.
-    """
+    """A block, and all that decides its labels."""
 
     grid: BlockGrid
     block: Block
-    codes: npt.NDArray[np.int32]
-    numbers: Numbers
-    load: Callable[[int], BlockFaces]
-    window: int
+    codes: npt.NDArray[np.int32]  # (*core) codes of the block
+    numbers: Numbers  # from `join_blocks` to find the rest, from `join_rest` for the labels
+    load: Callable[[int], BlockFaces]  # number of a neighbour to its `BlockFaces`
+    window: int  # pixels per axis that are looked at at once
 
     def labels(self) -> npt.NDArray[np.uint32]:
         """(*core) final labels, as `label_instances` gives them for the whole image."""

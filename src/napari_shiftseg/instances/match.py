@@ -89,19 +89,13 @@ def match_score(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Mistakes:
-    """Numbers of the objects that `MatchScore` counts as mistakes, each (K,) int64, ascending.
+    """Numbers of the objects that `MatchScore` counts as mistakes, each (K,) int64, ascending."""
 
-    Attributes
-    ----------
-    missed, unlabelled, split : ndarray
-        Of true objects, by the rules of `MatchScore.fn`, `.unlabelled` and `.splits`.
-    extra, invented, merging : ndarray
-        Of predicted objects, by the rules of `MatchScore.fp`, `.invented` and `.merges`.
-    """
-
+    # missed, unlabelled, split: of true objects, by the rules of `MatchScore.fn`, `.unlabelled` and `.splits`
     missed: npt.NDArray[np.int64]
     unlabelled: npt.NDArray[np.int64]
     split: npt.NDArray[np.int64]
+    # extra, invented, merging: of predicted objects, by the rules of `MatchScore.fp`, `.invented` and `.merges`
     extra: npt.NDArray[np.int64]
     invented: npt.NDArray[np.int64]
     merging: npt.NDArray[np.int64]

@@ -22,25 +22,12 @@ Tensor: TypeAlias = torch.Tensor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cells:
-    """Occupied cells; all on the device of the points.
+    """Occupied cells; all on the device of the points."""
 
-    Attributes
-    ----------
-    index : Tensor
-        (N,) int64, cell of each point.
-    means : Tensor
-        (C, E) float64, mean of the points of each cell.
-    counts : Tensor
-        (C,) float64, number of points.
-    corners : Tensor
-        (C, E) float64, smallest corner of each cell.
-    edge : float
-    """
-
-    index: Tensor
-    means: Tensor
-    counts: Tensor
-    corners: Tensor
+    index: Tensor  # (N,) int64, cell of each point
+    means: Tensor  # (C, E) float64, mean of the points of each cell
+    counts: Tensor  # (C,) float64, number of points
+    corners: Tensor  # (C, E) float64, smallest corner of each cell
     edge: float
 
 

@@ -31,40 +31,20 @@ __all__ = ["Fragments", "Pieces", "fragments_of", "piece_steps"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pieces:
-    """What the windows of a block found.
+    """What the windows of a block found."""
 
-    Attributes
-    ----------
-    pixels : ndarray
-        (*core) int64, number of the piece, 0 for none.
-    modes : ndarray
-        (P + 1, E) float64, the mode of each piece; of piece 0 zeros.
-    fragment : ndarray
-        (P + 1,) int64, fragment of each piece counted from 0; -1 for piece 0.
-    """
-
-    pixels: npt.NDArray[np.int64]
-    modes: npt.NDArray[np.float64]
-    fragment: npt.NDArray[np.int64]
+    pixels: npt.NDArray[np.int64]  # (*core) int64, number of the piece, 0 for none
+    modes: npt.NDArray[np.float64]  # (P + 1, E) float64, the mode of each piece; of piece 0 zeros
+    fragment: npt.NDArray[np.int64]  # (P + 1,) int64, fragment of each piece counted from 0; -1 for piece 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fragments:
-    """Fragments of a block as pixels, and what is known of each.
+    """Fragments of a block as pixels, and what is known of each."""
 
-    Attributes
-    ----------
-    codes : ndarray
-        (*core) int32: 0 background, 1 undecided, k + 2 fragment k.
-    sizes : ndarray
-        (F,) int64, pixels.
-    first : ndarray
-        (F,) int64, first pixel in raster order of the image.
-    """
-
-    codes: npt.NDArray[np.int32]
-    sizes: npt.NDArray[np.int64]
-    first: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.int32]  # (*core) int32: 0 background, 1 undecided, k + 2 fragment k
+    sizes: npt.NDArray[np.int64]  # (F,) int64, pixels
+    first: npt.NDArray[np.int64]  # (F,) int64, first pixel in raster order of the image
 
 
 def piece_steps(

@@ -11,37 +11,20 @@ __all__ = ["LabelSettings"]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSettings:
-    """A wish for labels.
+    """A wish for labels."""
 
-    Attributes
-    ----------
-    bandwidth : float
-        Standard deviation of the mean-shift kernel, embedding units (pixels for coordinates).
-    threshold : float
-        Foreground probability from which a pixel can belong to an instance.
-    min_size : int
-        Smaller instances go to one that they touch; where they touch none, they are background. A connected piece of foreground
-        of so many pixels or more ends with a label, pixels.
-    coordinates : bool
-        Whether the first `ndim` channels are offsets to which the pixel's coordinates are to be added.
-    radius : float
-        A pixel farther than this many bandwidths from all modes is decided last, by its neighbours.
-    dip : float
-        See `mean_shift`. Below 1, pixels that only pass by the mode of an instance elsewhere are undecided, too, if they are a
-        part of what they touch or mix the codes of two (with coordinates in any case).
-    min_density : float
-        See `mean_shift`; kernel-weighted pixels.
-    window, halo : int, optional
-        Core edge and margin of a clustering window, pixels.
-    """
-
-    bandwidth: float = 0.75
-    threshold: float = 0.5
+    bandwidth: float = 0.75  # standard deviation of the mean-shift kernel, embedding units (pixels for coordinates)
+    threshold: float = 0.5  # foreground probability from which a pixel can belong to an instance
+    # smaller instances go to one that they touch; where they touch none, they are background. A connected piece of foreground
+    # of so many pixels or more ends with a label, pixels.
     min_size: int = 16
-    coordinates: bool = False
-    radius: float = 3.0
+    coordinates: bool = False  # whether the first `ndim` channels are offsets to which the pixel's coordinates are to be added
+    radius: float = 3.0  # a pixel farther than this many bandwidths from all modes is decided last, by its neighbours
+    # see `mean_shift`. Below 1, pixels that only pass by the mode of an instance elsewhere are undecided, too, if they are a
+    # part of what they touch or mix the codes of two (with coordinates in any case).
     dip: float = 0.95
-    min_density: float = 4.0
+    min_density: float = 4.0  # see `mean_shift`; kernel-weighted pixels
+    # window, halo: core edge and margin of a clustering window, pixels
     window: int | None = None
     halo: int | None = None
 

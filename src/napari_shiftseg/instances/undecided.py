@@ -182,24 +182,15 @@ def _grown(kept: npt.NDArray[np.uint32], undecided: npt.NDArray[np.bool_]) -> np
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rest:
-    """Parts of the rest of a block, or of an image.
+    """Parts of the rest of a block, or of an image."""
 
-    Attributes
-    ----------
-    pixels : ndarray
-        (*core) int32, number of the part from 1, 0 for none.
-    sizes, first : ndarray
-        (P,) int64, pixels of each part, and the first one in raster order of the image.
-    border : ndarray
-        (P,) int64, pairs of neighbours of which one is in the part and the other is not in the rest.
-    contacts : ndarray
-        (N, 3) int64: a part counted from 0, a label that it touches, and the pairs of neighbours that do.
-    """
-
-    pixels: npt.NDArray[np.int32]
+    pixels: npt.NDArray[np.int32]  # (*core) int32, number of the part from 1, 0 for none
+    # sizes, first: (P,) int64, pixels of each part, and the first one in raster order of the image
     sizes: npt.NDArray[np.int64]
     first: npt.NDArray[np.int64]
+    # (P,) int64, pairs of neighbours of which one is in the part and the other is not in the rest
     border: npt.NDArray[np.int64]
+    # (N, 3) int64: a part counted from 0, a label that it touches, and the pairs of neighbours that do
     contacts: npt.NDArray[np.int64]
 
 

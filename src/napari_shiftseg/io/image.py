@@ -21,18 +21,10 @@ __all__ = ["Frame", "Image", "describe_file", "native", "read_image", "read_stor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
-    """What a model sees at one position of the axes that it does not have.
+    """What a model sees at one position of the axes that it does not have."""
 
-    Attributes
-    ----------
-    index : dict of str to int
-        Position per looped axis, such as ``{"t": 3}``; empty where nothing is looped.
-    view : View
-        Pixels of shape (C, *spatial), channels first, read when they are asked for.
-    """
-
-    index: dict[str, int]
-    view: View
+    index: dict[str, int]  # position per looped axis, such as ``{"t": 3}``; empty where nothing is looped
+    view: View  # pixels of shape (C, *spatial), channels first, read when they are asked for
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -196,29 +196,16 @@ def _image(
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What an entry says, one value per axis.
+    """What an entry says, one value per axis."""
 
-    Attributes
-    ----------
-    axes : str
-        As `name_axes` takes them.
-    units : tuple of (str or None)
-    scale, translation : tuple of float
-        Of the first level, those of the whole image worked in; a step may be negative or zero.
-    paths : tuple of str
-        Of the levels, the largest first.
-    name : str
-    notes : tuple of str
-        Sentences on what is wrong or could not be used.
-    """
-
-    axes: str
+    axes: str  # as `name_axes` takes them
     units: tuple[str | None, ...]
+    # scale, translation: of the first level, those of the whole image worked in; a step may be negative or zero
     scale: tuple[float, ...]
     translation: tuple[float, ...]
-    paths: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()  # of the levels, the largest first
     name: str = ""
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # sentences on what is wrong or could not be used
 
     @classmethod
     def bare(cls, ndim: int) -> Self:

@@ -205,16 +205,9 @@ def _multiscale(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockPyramid:
-    """The levels of a pyramid to which every block contributes whole shards, so that no file is written twice.
+    """The levels of a pyramid to which every block contributes whole shards, so that no file is written twice."""
 
-    Attributes
-    ----------
-    levels : tuple of zarr.Array
-        Full resolution first, each half as large on y and x. Smaller levels are made when all blocks are there.
-    axes : str
-    reduction : {"nearest", "mean"}
-    """
-
+    # full resolution first, each half as large on y and x. Smaller levels are made when all blocks are there.
     levels: tuple[zarr.Array[Any], ...]
     axes: str
     reduction: Reduction

@@ -21,21 +21,11 @@ __all__ = ["IGNORE", "Augmentation", "TrainImage", "draw_crop", "sampling_weight
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainImage:
-    """An image with ground truth, normalised as a whole.
+    """An image with ground truth, normalised as a whole."""
 
-    Attributes
-    ----------
-    pixels : Tensor
-        (C, *shape) float32.
-    labels : Tensor
-        (*shape) int32, 0 is the background.
-    centres : ndarray
-        (K, ndim) a pixel of each instance.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    centres: npt.NDArray[np.int64]
+    pixels: Tensor  # (C, *shape) float32
+    labels: Tensor  # (*shape) int32, 0 is the background
+    centres: npt.NDArray[np.int64]  # (K, ndim) a pixel of each instance
 
     @classmethod
     def from_arrays(cls, image: npt.NDArray[Any], labels: npt.NDArray[Any], normalisation: Normalisation) -> TrainImage:
@@ -61,21 +51,11 @@ class TrainImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random changes that leave the instances what they are.
+    """Random changes that leave the instances what they are."""
 
-    Attributes
-    ----------
-    scale : float
-        Largest zoom factor; its inverse is the smallest.
-    rotate : bool
-        Any rotation in the plane of the last two axes, and flips.
-    intensity : float
-        Strength of random gain, offset, gamma and noise; 0 for none.
-    """
-
-    scale: float = 1.4
-    rotate: bool = True
-    intensity: float = 1.0
+    scale: float = 1.4  # largest zoom factor; its inverse is the smallest
+    rotate: bool = True  # any rotation in the plane of the last two axes, and flips
+    intensity: float = 1.0  # strength of random gain, offset, gamma and noise; 0 for none
 
 
 def sampling_weights(images: Sequence[TrainImage]) -> npt.NDArray[np.float64]:

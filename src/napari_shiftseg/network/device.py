@@ -42,22 +42,12 @@ _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A device that runs networks.
-
-    Attributes
-    ----------
-    kind : str
-        "cuda", "mps" or "cpu"; `torch_device` is what PyTorch wants.
-    name : str
-        The device in words.
-    free : int
-        Free memory, bytes; 0 where it is not known.
-    """
+    """A device that runs networks."""
 
     torch_device: torch.device
-    kind: str
-    name: str
-    free: int
+    kind: str  # "cuda", "mps" or "cpu"; `torch_device` is what PyTorch wants
+    name: str  # the device in words
+    free: int  # free memory, bytes; 0 where it is not known
 
     def describe(self) -> str:
         """One line for people: device, name and free memory."""
@@ -107,21 +97,11 @@ def choose_device(wanted: str = "auto") -> Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """Number format in which the convolutions of a network run.
+    """Number format in which the convolutions of a network run."""
 
-    Attributes
-    ----------
-    name : str
-        "float32", "bfloat16", "float16" or "tf32".
-    dtype : torch.dtype
-        Of weights and feature maps.
-    why : str
-        Why this one, as half a sentence.
-    """
-
-    name: str
-    dtype: torch.dtype
-    why: str
+    name: str  # "float32", "bfloat16", "float16" or "tf32"
+    dtype: torch.dtype  # of weights and feature maps
+    why: str  # why this one, as half a sentence
 
     @property
     def reduced(self) -> bool:

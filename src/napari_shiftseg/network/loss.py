@@ -15,17 +15,10 @@ __all__ = ["DiscriminativeLoss", "discriminative_loss", "foreground_loss"]
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminativeLoss:
-    """The three terms and their weighted sum, scalars.
+    """The three terms and their weighted sum, scalars."""
 
-    Attributes
-    ----------
-    total : Tensor
-        `pull + push + gamma * length`.
-    pull, push, length : Tensor
-        Variance, distance and regularisation term of De Brabandere et al. 2017.
-    """
-
-    total: Tensor
+    total: Tensor  # `pull + push + gamma * length`
+    # pull, push, length: variance, distance and regularisation term of De Brabandere et al. 2017.
     pull: Tensor
     push: Tensor
     length: Tensor

@@ -23,27 +23,16 @@ _NOWHERE = (None, None)
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Intensities that become 0 and 1, one pair per channel, and what counts as no data.
-
-    Attributes
-    ----------
-    low, high : tuple of float
-    clip : (float, float) or None
-        Range that scaled intensities are cut to, so that no hot pixel can blow up the features.
-    invert : bool
-        `high` becomes 0 and `low` becomes 1, for dark objects on a bright background.
-    no_data : float or None
-        Value of pixels without data, besides NaN and infinite ones.
-    empty : tuple of (float or None, float or None)
-        Per channel the values at or below which, and at or above which, pixels lie in areas without data that were found in
-        the image; () where none were. Such pixels are scaled to 0 like those without data, but objects may hold single ones.
-    """
+    """Intensities that become 0 and 1, one pair per channel, and what counts as no data."""
 
     low: tuple[int | float, ...]  # no float tells huge integers apart
     high: tuple[int | float, ...]
+    # range that scaled intensities are cut to, so that no hot pixel can blow up the features
     clip: tuple[float, float] | None = CLIP
-    invert: bool = False
-    no_data: int | float | None = None
+    invert: bool = False  # `high` becomes 0 and `low` becomes 1, for dark objects on a bright background
+    no_data: int | float | None = None  # value of pixels without data, besides NaN and infinite ones
+    # per channel the values at or below which, and at or above which, pixels lie in areas without data that were found in the
+    # image; () where none were. Such pixels are scaled to 0 like those without data, but objects may hold single ones.
     empty: tuple[tuple[int | float | None, int | float | None], ...] = ()
 
     def apply(self, block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -91,50 +80,30 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """Limits, and what they do to the pixels that decided them.
-
-    Attributes
-    ----------
-    limits : Limits
-    bounds : tuple of Bounds
-        What was left out, per channel; () where the limits were given.
-    below, above : float
-        Largest share in a channel of what is scaled below 0 and above 1.
-    reach : float
-        Largest part of the scale that a channel's own range of intensities takes (1st to 99.8th percentile), 1 being all of it.
-    missing : float
-        Largest share in a channel of pixels without data: not finite, or the value that stands for no data.
-    infinite : bool
-        Whether any of these is infinite.
-    frames : tuple of (int, float)
-        The frames of a series that were looked at, and how far up the scale the brightest of each reaches.
-    """
+    """Limits, and what they do to the pixels that decided them."""
 
     limits: Limits
-    bounds: tuple[Bounds, ...] = ()
+    bounds: tuple[Bounds, ...] = ()  # what was left out, per channel; () where the limits were given
+    # below, above: largest share in a channel of what is scaled below 0 and above 1
     below: float = 0.0
     above: float = 0.0
+    # largest part of the scale that a channel's own range of intensities takes (1st to 99.8th percentile), 1 being all of it
     reach: float = 1.0
-    missing: float = 0.0
-    infinite: bool = False
+    missing: float = 0.0  # largest share in a channel of pixels without data: not finite, or the value that stands for no data
+    infinite: bool = False  # whether any of these is infinite
+    # the frames of a series that were looked at, and how far up the scale the brightest of each reaches
     frames: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """Percentiles of the whole image that become 0 and 1, per channel.
+    """Percentiles of the whole image that become 0 and 1, per channel."""
 
-    Attributes
-    ----------
-    low, high : float
-        Percentiles, 0 to 100. `low == high == 0` leaves the intensities as they are.
-    robust : bool
-        Leave out areas without data, pixels that none of their neighbours is like, and few things far brighter than many
-        objects (see `network.robust`).
-    """
-
+    # low, high: percentiles, 0 to 100. `low == high == 0` leaves the intensities as they are.
     low: float = 1.0
     high: float = 99.8
+    # leave out areas without data, pixels that none of their neighbours is like, and few things far brighter than many objects
+    # (see `network.robust`)
     robust: bool = True
 
     @property

@@ -24,20 +24,11 @@ __all__ = ["Rates", "measure_pass", "measure_rates"]
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Measured rates of a device.
-
-    Attributes
-    ----------
-    device : Device
-    bandwidth : float
-        Bytes per second of a large copy, read and written bytes together.
-    matrix : mapping of str to float
-        Floating-point operations per second of a large matrix product, by number format.
-    """
+    """Measured rates of a device."""
 
     device: Device
-    bandwidth: float
-    matrix: Mapping[str, float]
+    bandwidth: float  # bytes per second of a large copy, read and written bytes together
+    matrix: Mapping[str, float]  # floating-point operations per second of a large matrix product, by number format
 
 
 def measure_rates(device: str = "auto", dtypes: Sequence[str] = ("float32", "bfloat16"), *, seconds: float = 0.2) -> Rates:

@@ -22,37 +22,19 @@ Polarity = Literal["bright", "dark", ""]
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """A statement about training data, made from images, labels and results on them.
+    """A statement about training data, made from images, labels and results on them."""
 
-    Attributes
-    ----------
-    kind : str
-        In words, such as "fluorescent nuclei".
-    ndim, channels : int
-    polarity : {"bright", "dark", ""}
-        Of the objects against what is around them.
-    diameters : (float, float)
-        Of 98 % of the objects, pixels: of circles (balls) of the same size.
-    images, objects : int
-        How many there were.
-    demonstration : bool
-        The model shows something and is not meant for images of users.
-    traits : tuple of ranges
-        Of the images as the network sees them, per channel (`analysis.image_traits`).
-    found : ranges
-        Of what the network found in them (`analysis.found_traits`).
-    """
-
-    kind: str = ""
+    kind: str = ""  # in words, such as "fluorescent nuclei"
     ndim: int
     channels: int
-    polarity: Polarity = ""
-    diameters: tuple[float, float] = (0.0, 0.0)
+    polarity: Polarity = ""  # of the objects against what is around them
+    diameters: tuple[float, float] = (0.0, 0.0)  # of 98 % of the objects, pixels: of circles (balls) of the same size
+    # images, objects: how many there were
     images: int = 0
     objects: int = 0
-    demonstration: bool = False
-    traits: tuple[Ranges, ...] = ()
-    found: Ranges = field(default_factory=dict)
+    demonstration: bool = False  # the model shows something and is not meant for images of users
+    traits: tuple[Ranges, ...] = ()  # of the images as the network sees them, per channel (`analysis.image_traits`)
+    found: Ranges = field(default_factory=dict)  # of what the network found in them (`analysis.found_traits`)
 
     def describe(self) -> str:
         """The statement in a line."""

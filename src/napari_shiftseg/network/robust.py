@@ -51,30 +51,14 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
-    """Pixels of one channel, as planes.
+    """Pixels of one channel, as planes."""
 
-    Attributes
-    ----------
-    planes : ndarray
-        (n, y, x) float64, less `base`.
-    valid : ndarray
-        (n, y, x) bool: finite, and not the value that stands for no data.
-    frames : ndarray
-        (n,) int, the frame that each plane is of.
-    base : int
-        What was taken off before integers of 64 bits became floats; 0 where they are exact.
-    infinite : bool
-        Whether any value is infinite.
-    whole : bool
-        Whether borders of planes are borders of the image.
-    """
-
-    planes: npt.NDArray[np.float64]
-    valid: npt.NDArray[np.bool_]
-    frames: npt.NDArray[np.int64]
-    base: int
-    infinite: bool
-    whole: bool
+    planes: npt.NDArray[np.float64]  # (n, y, x) float64, less `base`
+    valid: npt.NDArray[np.bool_]  # (n, y, x) bool: finite, and not the value that stands for no data
+    frames: npt.NDArray[np.int64]  # (n,) int, the frame that each plane is of
+    base: int  # what was taken off before integers of 64 bits became floats; 0 where they are exact
+    infinite: bool  # whether any value is infinite
+    whole: bool  # whether borders of planes are borders of the image
 
     @classmethod
     def of(cls, images: Sequence[ArrayLike], channel: int, no_data: float | None = None) -> Sample:
@@ -152,30 +136,18 @@ def _as_planes(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What `bounds` found.
+    """What `bounds` found."""
 
-    Attributes
-    ----------
-    low, high : float
-        Less the base of the sample.
-    below, above : float or None
-        Values at or below the one, and at or above the other, fill areas without data or are dead pixels; less the base of the
-        sample.
-    lacking : float
-        Share of the sample in these, 0 to 1.
-    odd : float
-        Share of pixels that none of their neighbours is like, where these would have decided the limits.
-    bright : float
-        Share of what is far brighter than many objects.
-    """
-
+    # low, high: less the base of the sample
     low: float
     high: float
+    # below, above: values at or below the one, and at or above the other, fill areas without data or are dead pixels; less the
+    # base of the sample
     below: float | None = None
     above: float | None = None
-    lacking: float = 0.0
-    odd: float = 0.0
-    bright: float = 0.0
+    lacking: float = 0.0  # share of the sample in these, 0 to 1
+    odd: float = 0.0  # share of pixels that none of their neighbours is like, where these would have decided the limits
+    bright: float = 0.0  # share of what is far brighter than many objects
 
 
 def bounds(sample: Sample, low: float, high: float) -> Bounds:

@@ -30,27 +30,14 @@ Size: TypeAlias = Literal["quick", "full"]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a network is trained for an experiment, with the paper's loss.
-
-    Attributes
-    ----------
-    image : Recipe
-    window : int
-        Output window, pixels.
-    steps : int
-    learning_rate : float
-    realisations : int
-        Images that differ in their noise and deformation.
-    neighbours : bool
-        A tile and its direct neighbours under one loss (zero padding).
-    """
+    """How a network is trained for an experiment, with the paper's loss."""
 
     image: Recipe
-    window: int
+    window: int  # output window, pixels
     steps: int
     learning_rate: float = 5e-4
-    realisations: int = 1
-    neighbours: bool = False
+    realisations: int = 1  # images that differ in their noise and deformation
+    neighbours: bool = False  # a tile and its direct neighbours under one loss (zero padding)
 
     def settings(self, spec: UNetSpec, seed: int, checkpoint: Path | None) -> TrainSettings:
         """Settings of `network.train`: one window per step, no augmentation, background as an instance, margin 6."""
@@ -84,23 +71,13 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """One size of an experiment.
-
-    Attributes
-    ----------
-    spec : UNetSpec
-    test : Recipe or "nuclei"
-        Image that the network is measured on; "nuclei" is the sample of real nuclei.
-    weights : {"primes", "passing", "random", "nuclei"} or Training
-        Constructed as in the proofs, initialised and left so, the bundled model, or trained.
-    write : int, optional
-        Edge that a tile pastes, pixels.
-    """
+    """One size of an experiment."""
 
     spec: UNetSpec
-    test: Recipe | Literal["nuclei"]
+    test: Recipe | Literal["nuclei"]  # image that the network is measured on; "nuclei" is the sample of real nuclei
+    # constructed as in the proofs, initialised and left so, the bundled model, or trained
     weights: Literal["primes", "passing", "random", "nuclei"] | Training
-    write: int | None = None
+    write: int | None = None  # edge that a tile pastes, pixels
 
     def network_steps(self, seed: int, folder: Path | None) -> Generator[Event, None, UNet]:
         """The network of this setup; a training in `folder` goes on where it stopped."""
@@ -152,25 +129,12 @@ def both(setup: Setup) -> Mapping[Size, Setup]:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What an experiment found.
-
-    Attributes
-    ----------
-    name : str
-    seed : int
-    measured : dict
-        JSON values.
-    expected : str
-        The expectation, with its numbers.
-    met : bool
-    seconds : float
-    size : {"quick", "full"}
-    """
+    """What an experiment found."""
 
     name: str
     seed: int
-    measured: Measured
-    expected: str
+    measured: Measured  # JSON values
+    expected: str  # the expectation, with its numbers
     met: bool
     seconds: float
     size: Size
@@ -178,32 +142,15 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A claim of the paper and how it is put to the test.
-
-    Attributes
-    ----------
-    name : str
-    source : str
-        Where the paper makes the claim.
-    claim : str
-        One sentence.
-    measure : callable
-        (network, setup, seed) to the measured values.
-    expected : str
-        A sentence; `{name}` stands for a measured value.
-    met : callable
-        Whether measured values meet the expectation.
-    setups : mapping
-        "quick" for minutes, "full" for the size in the paper.
-    """
+    """A claim of the paper and how it is put to the test."""
 
     name: str
-    source: str
-    claim: str
-    measure: Callable[[UNet, Setup, int], Measured]
-    expected: str
-    met: Callable[[Measured], bool]
-    setups: Mapping[Size, Setup]
+    source: str  # where the paper makes the claim
+    claim: str  # one sentence
+    measure: Callable[[UNet, Setup, int], Measured]  # (network, setup, seed) to the measured values
+    expected: str  # a sentence; `{name}` stands for a measured value
+    met: Callable[[Measured], bool]  # whether measured values meet the expectation
+    setups: Mapping[Size, Setup]  # "quick" for minutes, "full" for the size in the paper
 
 
 def run_steps(

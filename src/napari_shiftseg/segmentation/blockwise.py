@@ -42,21 +42,11 @@ _KEPT = 256
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A part of a frame in memory that answers as the whole frame, for the windows of one block.
+    """A part of a frame in memory that answers as the whole frame, for the windows of one block."""
 
-    Attributes
-    ----------
-    pixels : ndarray
-        (C, *part).
-    corner : tuple of int
-        Its first pixel in the frame.
-    frame_shape : tuple of int
-        (C, *shape) of the frame.
-    """
-
-    pixels: npt.NDArray[Any]
-    corner: tuple[int, ...]
-    frame_shape: tuple[int, ...]
+    pixels: npt.NDArray[Any]  # (C, *part)
+    corner: tuple[int, ...]  # its first pixel in the frame
+    frame_shape: tuple[int, ...]  # (C, *shape) of the frame
     in_memory = True
 
     @property
@@ -77,24 +67,13 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockJob:
-    """A job by blocks, with the places of what its passes leave; workers make their own from the files of the run.
-
-    Attributes
-    ----------
-    job : Job
-    work : WorkFolder
-    codes : BlockPyramid
-        Fragments of each block, between the passes.
-    labels : BlockPyramid
-        The result.
-    embedding, foreground : BlockPyramid or None
-        Where they are written as well.
-    """
+    """A job by blocks, with the places of what its passes leave; workers make their own from the files of the run."""
 
     job: Job
     work: WorkFolder
-    codes: BlockPyramid
-    labels: BlockPyramid
+    codes: BlockPyramid  # fragments of each block, between the passes
+    labels: BlockPyramid  # the result
+    # embedding, foreground: where they are written as well
     embedding: BlockPyramid | None = None
     foreground: BlockPyramid | None = None
     _known: ConstantTiles = field(default_factory=ConstantTiles)

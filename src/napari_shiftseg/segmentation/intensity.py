@@ -29,17 +29,10 @@ _NUMBER = (int, float, np.number)
 
 @dataclass(frozen=True, kw_only=True)
 class Intensity:
-    """How the intensities of a run are scaled.
+    """How the intensities of a run are scaled."""
 
-    Attributes
-    ----------
-    limits : tuple of Limits
-        One for all frames, or one per frame.
-    notes, warnings : tuple of str
-        What was left out, and what to beware of, a sentence each.
-    """
-
-    limits: tuple[Limits, ...]
+    limits: tuple[Limits, ...]  # one for all frames, or one per frame
+    # notes, warnings: what was left out, and what to beware of, a sentence each
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

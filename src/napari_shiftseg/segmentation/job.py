@@ -53,19 +53,12 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What a job knows of its model.
+    """What a job knows of its model."""
 
-    Attributes
-    ----------
-    name, source : str
-        Short name; and that of a bundled model, or the path of its file, or "" for one that was never saved.
-    sha256 : str
-        Of the file.
-    """
-
+    # name, source: short name; and that of a bundled model, or the path of its file, or "" for one that was never saved
     name: str
     source: str
-    sha256: str
+    sha256: str  # of the file
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

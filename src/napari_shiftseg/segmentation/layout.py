@@ -49,33 +49,19 @@ _LARGEST = {2: 4096, 3: 512}
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Blocks of one frame, and the tiles that run over them.
-
-    Attributes
-    ----------
-    grid : BlockGrid
-    tiles : TilePlan
-        Whose tile edges and lattice the tiles of each block keep to.
-    exact : bool
-        Whether the very tiles of `tiles` run: for bits that depend on the network alone, and where a tile shows in the result
-        (off the lattice, and where tiles stand alone). Else each block has tiles that fit it.
-    stream : tuple or None
-        Rows of a strip and edges of a column, if the network runs as a stream in each block; decided once, so that the columns
-        of all blocks meet.
-    frames : int
-    memory : dict
-        Bytes by purpose; their sum bounds the memory that the run takes.
-    disk : int
-        Bytes that result and intermediate files may take together.
-    """
+    """Blocks of one frame, and the tiles that run over them."""
 
     grid: BlockGrid
-    tiles: TilePlan
+    tiles: TilePlan  # whose tile edges and lattice the tiles of each block keep to
+    # whether the very tiles of `tiles` run: for bits that depend on the network alone, and where a tile shows in the result
+    # (off the lattice, and where tiles stand alone). Else each block has tiles that fit it.
     exact: bool
+    # rows of a strip and edges of a column, if the network runs as a stream in each block; decided once, so that the columns of
+    # all blocks meet
     stream: tuple[int, tuple[int, ...]] | None
     frames: int
-    memory: dict[str, int]
-    disk: int
+    memory: dict[str, int]  # bytes by purpose; their sum bounds the memory that the run takes
+    disk: int  # bytes that result and intermediate files may take together
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, without the tiles."""

@@ -25,23 +25,14 @@ _LONGEST = 3.0
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Seconds of work per pixel of a block and its surroundings.
+    """Seconds of work per pixel of a block and its surroundings."""
 
-    Attributes
-    ----------
-    network, clustering, writing : float
-        The last of the pixels of a block alone.
-    overlap : bool
-        Whether network and clustering have processors of their own.
-    threads : int
-        Windows that are clustered side by side.
-    """
-
+    # network, clustering, writing: the last of the pixels of a block alone
     network: float
     clustering: float
     writing: float
-    overlap: bool
-    threads: int
+    overlap: bool  # whether network and clustering have processors of their own
+    threads: int  # windows that are clustered side by side
 
     def seconds(self, job: Job, tasks: int | None = None) -> float:
         """Time of a run in this process.

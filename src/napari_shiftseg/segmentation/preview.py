@@ -25,26 +25,13 @@ __all__ = ["Preview", "preview_steps", "view_steps"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Preview:
-    """Labels of a part of an image.
+    """Labels of a part of an image."""
 
-    Attributes
-    ----------
-    labels : ndarray
-        uint32, along `axes`; one pixel long on axes that are looped over.
-    axes : str
-    origin : tuple of int
-        Image pixel of the first label, one per axis.
-    plan : TilePlan
-        The tiles that ran.
-    record : dict
-        What happened, JSON values.
-    """
-
-    labels: npt.NDArray[np.uint32]
+    labels: npt.NDArray[np.uint32]  # uint32, along `axes`; one pixel long on axes that are looped over
     axes: str
-    origin: tuple[int, ...]
-    plan: TilePlan
-    record: dict[str, Any]
+    origin: tuple[int, ...]  # image pixel of the first label, one per axis
+    plan: TilePlan  # the tiles that ran
+    record: dict[str, Any]  # what happened, JSON values
 
 
 def preview_steps(

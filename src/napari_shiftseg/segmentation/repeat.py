@@ -31,28 +31,14 @@ _LINE = 100
 
 @dataclass(frozen=True, kw_only=True)
 class _Origin:
-    """Where the image of a job can be read.
+    """Where the image of a job can be read."""
 
-    Attributes
-    ----------
-    path : str
-        "" where no file holds its pixels.
-    axes : str or None
-        What the axes of the file are, where it does not say so itself.
-    channels : tuple of int or None
-        Those of the file that the network gets.
-    flat : bool
-        Whether the labels lack axes of one pixel that those of the job have.
-    note : str
-        Why there is no path.
-    """
-
-    path: str = ""
+    path: str = ""  # "" where no file holds its pixels
     scene: int | None = None
-    axes: str | None = None
-    channels: tuple[int, ...] | None = None
-    flat: bool = False
-    note: str = ""
+    axes: str | None = None  # what the axes of the file are, where it does not say so itself
+    channels: tuple[int, ...] | None = None  # those of the file that the network gets
+    flat: bool = False  # whether the labels lack axes of one pixel that those of the job have
+    note: str = ""  # why there is no path
 
 
 def code_of(job: Job) -> str:

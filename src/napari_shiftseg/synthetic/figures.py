@@ -17,22 +17,12 @@ PADDED = UNetSpec(levels=2, features=3, upsampling="fixed", padding="zero", deco
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A recipe with a name.
-
-    Attributes
-    ----------
-    name : str
-    recipe : Recipe
-    shows : str
-        One sentence on what the image shows.
-    spec : UNetSpec
-        The network that the image is meant for.
-    """
+    """A recipe with a name."""
 
     name: str
     recipe: Recipe
-    shows: str
-    spec: UNetSpec
+    shows: str  # one sentence on what the image shows
+    spec: UNetSpec  # the network that the image is meant for
 
     @property
     def capacity(self) -> str:
