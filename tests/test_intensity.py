@@ -14,7 +14,7 @@ from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
 from napari_shiftseg.io import Image
 from napari_shiftseg.network import Limits, Normalisation, TrainImage, robust
-from napari_shiftseg.network.crops import IGNORE
+from napari_shiftseg.network.constants import IGNORE
 from napari_shiftseg.segmentation import preview_steps
 from napari_shiftseg.segmentation.intensity import few_objects, recorded_limits
 from napari_shiftseg.segmentation.lazy import lazy_embedding

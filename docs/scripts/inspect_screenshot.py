@@ -17,7 +17,8 @@ from segment_screenshot import click, save_window, settle
 from napari_shiftseg import SegmentSettings, UNetSpec, decide, plan_tiles
 from napari_shiftseg.events import drain
 from napari_shiftseg.plugin.inspect_widget import InspectWidget
-from napari_shiftseg.plugin.layers import KEY, layer_tuples, put_layers, segment_and_draw
+from napari_shiftseg.plugin.layers import KEY, layer_tuples, segment_and_draw
+from napari_shiftseg.plugin.replacement import put_layers
 from napari_shiftseg.plugin.samples import nuclei, touching_blobs_3d
 from napari_shiftseg.plugin.source import image_of, placement_of
 

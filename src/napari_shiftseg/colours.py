@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from skimage.color import hsv2rgb
 
-__all__ = ["embedding_colours", "value_range"]
-
 # pixels that decide axes and scale of the colours; a regular sample of them is the same in each run
 _SAMPLE = 100_000
 

@@ -25,19 +25,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.network import Clustering, Model
     from napari_shiftseg.segmentation import Segmentation, SegmentSettings
 
-__all__ = [
-    "IOUS",
-    "Calibration",
-    "EvaluatedFrame",
-    "Evaluation",
-    "Example",
-    "FrameOutput",
-    "calibrate_steps",
-    "evaluate_steps",
-    "otsu_watershed",
-    "true_centre_labels",
-]
-
 # Thresholds of the usual mean of AP.
 IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 

@@ -15,20 +15,6 @@ from itertools import repeat
 from threading import Event as Flag
 from typing import Any, Generic, TypeVar, cast
 
-__all__ = [
-    "Background",
-    "BlockDone",
-    "Estimate",
-    "Event",
-    "Stage",
-    "TileDone",
-    "TrainStep",
-    "WindowDone",
-    "ahead",
-    "drain",
-    "side_by_side",
-]
-
 Given = TypeVar("Given")
 Result = TypeVar("Result")
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from napari_shiftseg.errors import ResultError
 
-__all__ = ["check_file", "check_folder", "replacing"]
-
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFCHR: "a device",

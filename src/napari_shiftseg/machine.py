@@ -11,8 +11,6 @@ from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-__all__ = ["cores", "free_memory", "give_back_memory", "processor_flags", "total_memory"]
-
 _ROOT = Path("/")  # of the system's own files
 # Files of a control group that hold limits, by version; a limit that is none is a word, or a number beyond any memory.
 _LIMITS = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}

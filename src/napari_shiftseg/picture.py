@@ -15,8 +15,6 @@ from napari_shiftseg.colours import embedding_colours
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation import Segmentation
 
-__all__ = ["draw_picture", "draw_segmentation", "encode_png", "instance_colours"]
-
 Pixels = npt.NDArray[np.uint8]
 
 _SMALLEST, _LARGEST = 400, 1200  # edges of a panel, px

@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, ShiftsegError
 
-__all__ = ["ArrayLike", "Index", "LazyArray", "Pick", "View", "chunks_of", "in_memory", "positions"]
-
 Index: TypeAlias = "int | slice | EllipsisType"
 
 Pick: TypeAlias = "int | Sequence[int]"

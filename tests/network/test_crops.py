@@ -7,7 +7,8 @@ import torch
 from napari_shiftseg import synthetic
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.network import Augmentation, Normalisation, TrainImage
-from napari_shiftseg.network.crops import IGNORE, draw_crop, sampling_weights
+from napari_shiftseg.network.constants import IGNORE
+from napari_shiftseg.network.crops import draw_crop, sampling_weights
 
 AS_IS = Normalisation(low=0, high=0)
 STILL = Augmentation(scale=1, rotate=False, intensity=0)

@@ -18,7 +18,7 @@ from napari_shiftseg.network import (
     train_steps,
     training_violations,
 )
-from napari_shiftseg.network.crops import IGNORE
+from napari_shiftseg.network.constants import IGNORE
 
 TRAIN = import_module("napari_shiftseg.network.train")  # the package has a function of that name
 SPEC = UNetSpec(levels=1, features=4)

@@ -13,7 +13,7 @@ from napari_shiftseg import TrainSettings, UNet, UNetSpec, plan_tiles, predict, 
 from napari_shiftseg.analysis import prime_network
 from napari_shiftseg.geometry import counted, coverage
 from napari_shiftseg.network import Augmentation, Normalisation, TrainImage, training_of
-from napari_shiftseg.network.crops import IGNORE
+from napari_shiftseg.network.constants import IGNORE
 
 TRAIN = import_module("napari_shiftseg.network.train")  # the package has a function of that name
 PLAIN = Normalisation(low=0, high=0)

@@ -65,7 +65,8 @@ def put_result(tiny):
 
     from napari_shiftseg import SegmentSettings, decide
     from napari_shiftseg.events import drain
-    from napari_shiftseg.plugin.layers import layer_tuples, put_layers, segment_and_draw
+    from napari_shiftseg.plugin.layers import layer_tuples, segment_and_draw
+    from napari_shiftseg.plugin.replacement import put_layers
     from napari_shiftseg.plugin.source import image_of, placement_of
 
     def put(viewer, shape=(40, 48), write=16, axes="zyx", model=tiny, bad=False, method="auto", **options):

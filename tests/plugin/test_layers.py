@@ -10,7 +10,8 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 
 from napari_shiftseg import SegmentSettings, segment
-from napari_shiftseg.plugin.layers import KEY, draw, layer_tuples, put_layers
+from napari_shiftseg.plugin.layers import KEY, draw, layer_tuples
+from napari_shiftseg.plugin.replacement import put_layers
 from napari_shiftseg.plugin.source import image_of, placement_of
 
 

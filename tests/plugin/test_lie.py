@@ -12,7 +12,8 @@ from napari.layers import Image as ImageLayer
 
 from napari_shiftseg import SegmentSettings, decide
 from napari_shiftseg.events import drain
-from napari_shiftseg.plugin.layers import KEY, layer_tuples, put_layers, segment_and_draw
+from napari_shiftseg.plugin.layers import KEY, layer_tuples, segment_and_draw
+from napari_shiftseg.plugin.replacement import put_layers
 from napari_shiftseg.plugin.source import image_of, placement_of
 from napari_shiftseg.plugin.subject import subject_of
 

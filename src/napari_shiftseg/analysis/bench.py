@@ -17,9 +17,6 @@ from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.device import memory_errors
 
-__all__ = ["Bench", "Network", "bench_steps", "scale"]
-
-
 Network = Callable[[Tensor], Tensor]
 Edges = tuple[int, ...]
 Steps = Generator[Event, None, Edges | None]

@@ -16,8 +16,6 @@ from napari_shiftseg.instances import LabelSettings, label_steps
 from napari_shiftseg.network import Limits, Model, predict_steps
 from napari_shiftseg.views import ArrayLike
 
-__all__ = ["Comparison", "changed_pixels", "compare_steps"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:

@@ -14,8 +14,6 @@ from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network import UNet
 
-__all__ = ["passing_network", "prime_network"]
-
 
 def passing_network(spec: UNetSpec) -> UNet:
     """Network that hands each bottleneck value to all pixels of its cell: convolutions pass, skips are cut.

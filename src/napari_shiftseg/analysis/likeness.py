@@ -13,8 +13,6 @@ from napari_shiftseg.analysis.constants import ALARMS, LEVELS, MARGINS, PARTS, S
 from napari_shiftseg.analysis.traits import Floats
 from napari_shiftseg.network.record import Known, Polarity, Ranges
 
-__all__ = ["TRAITS", "Difference", "Likeness", "Trait", "differences", "ground_of", "known_ranges", "polarity_of"]
-
 
 def _percent(value: float) -> str:
     return f"{100 * value:.0f} %" if abs(value) >= 0.1 else f"{100 * value:.2g} %"

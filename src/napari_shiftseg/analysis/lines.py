@@ -30,22 +30,6 @@ from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.views import ArrayLike
 
-__all__ = [
-    "CutCount",
-    "Cuts",
-    "Lines",
-    "Ratio",
-    "Slab",
-    "count_cuts",
-    "counted",
-    "jumps",
-    "lines_of",
-    "ratio_of",
-    "segment_sums",
-    "slabs",
-    "summarise_cuts",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:

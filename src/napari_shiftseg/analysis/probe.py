@@ -21,8 +21,6 @@ from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import Lattice, UNetSpec
 from napari_shiftseg.network import Model
 
-__all__ = ["PeriodProbe", "count_codes", "probe_period", "probe_steps"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PeriodProbe:

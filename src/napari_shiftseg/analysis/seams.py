@@ -30,8 +30,6 @@ from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import MatchScore, match_score, mistaken_objects
 from napari_shiftseg.views import ArrayLike
 
-__all__ = ["SeamReport", "SeamRow", "seam_report"]
-
 _NOTHING = (math.nan, math.nan)
 
 

@@ -33,18 +33,6 @@ from napari_shiftseg.analysis.constants import (
     UNSURE,
 )
 
-__all__ = [
-    "FoundWindow",
-    "bright_threshold",
-    "found_traits",
-    "image_traits",
-    "lattice_spacing",
-    "middle",
-    "object_contrasts",
-    "object_diameters",
-    "sample_windows",
-]
-
 Floats = npt.NDArray[np.float64]
 
 

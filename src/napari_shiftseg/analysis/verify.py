@@ -19,9 +19,6 @@ from napari_shiftseg.network import Limits, Model, Prediction, UNet, choose_devi
 from napari_shiftseg.network.unet import Network, PlainNet
 from napari_shiftseg.views import ArrayLike
 
-__all__ = ["TilingCheck", "verify_steps", "verify_tiling"]
-
-
 _ALONE = (
     "That is as it must be: each tile stands alone with its own zeros, as in training, so the result is compliant as trained "
     "and not tile-exact."

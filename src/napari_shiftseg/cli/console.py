@@ -14,8 +14,6 @@ from napari_shiftseg.events import BlockDone, Event, Stage, TrainStep
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["Console"]
-
 _LABEL = 11  # width of the first column of a report
 
 

@@ -90,7 +90,8 @@ def _no_viewer() -> str:
 def _open_napari(result: Segmentation) -> Any:
     """A viewer with the sample, its truth and the result."""
     napari = import_module("napari")
-    from napari_shiftseg.plugin.layers import draw, layer_tuples, put_layers
+    from napari_shiftseg.plugin.layers import draw, layer_tuples
+    from napari_shiftseg.plugin.replacement import put_layers
     from napari_shiftseg.plugin.samples import nuclei
     from napari_shiftseg.plugin.source import placement_of
 

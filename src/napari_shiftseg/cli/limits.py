@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.geometry import Cost, UNetSpec
     from napari_shiftseg.network import Device, ModelRecord, Rates, UNet
 
-__all__ = ["DTYPES", "measured_share", "network_limits", "plan_limits", "plan_shape"]
-
 # number formats and the bytes of a value
 DTYPES = {"float32": 4, "bfloat16": 2}
 # the images that are planned, and those that are measured, where none is given: px per axis

@@ -11,20 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation import SegmentSettings
 
-__all__ = [
-    "add_image_options",
-    "add_intensity_options",
-    "add_run_options",
-    "byte_count",
-    "edges",
-    "indices",
-    "number",
-    "pooling",
-    "run_settings",
-    "shape",
-    "whole",
-]
-
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 

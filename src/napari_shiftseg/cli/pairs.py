@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from napari_shiftseg.io import Image
 
-__all__ = ["Pair", "describe_data", "find_pairs", "read_mask"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:

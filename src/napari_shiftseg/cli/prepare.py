@@ -19,20 +19,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.network import Model
     from napari_shiftseg.segmentation import Job, SegmentSettings
 
-__all__ = [
-    "NAMING",
-    "Targets",
-    "check_free",
-    "decide_run",
-    "describe_image",
-    "describe_model",
-    "frame_shape",
-    "names_of",
-    "refusal",
-    "replace_file",
-    "targets_of",
-]
-
 
 NAMING = "named after their image, with its folder in front (p1_im, p2_im) where two images have one name"
 """How results in a folder are named, for `--help`."""

@@ -10,8 +10,6 @@ from math import prod
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry.plan import Window
 
-__all__ = ["Block", "BlockGrid"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Block:

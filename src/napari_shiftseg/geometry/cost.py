@@ -17,8 +17,6 @@ from napari_shiftseg.geometry.plan import Pass, TilePlan, kinds_of, plan_tiles
 from napari_shiftseg.geometry.spec import Kind, Path, UNetSpec
 from napari_shiftseg.geometry.stream_plan import StreamPlan, choose_method, plan_stream, stream_refusal, tile_bytes
 
-__all__ = ["Cost", "LayerCost", "MethodCost", "describe_methods", "layer_costs", "network_cost", "plan_cost"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCost:

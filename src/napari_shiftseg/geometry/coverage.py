@@ -16,8 +16,6 @@ from typing import Literal, Protocol
 from napari_shiftseg.geometry.lattice import Lattice
 from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 
-__all__ = ["AxisCoverage", "Coverage", "Trained", "Zeros", "coverage", "inner_part", "least_window", "zeros_as_trained"]
-
 Zeros = Literal["nowhere", "image", "tile"]
 """Where a run meets zeros: nowhere, at the border of the image, or at the border of each tile."""
 

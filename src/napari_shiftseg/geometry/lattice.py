@@ -20,17 +20,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.geometry.coverage import Zeros
     from napari_shiftseg.geometry.spec import UNetSpec
 
-__all__ = [
-    "Activation",
-    "AxisPlan",
-    "ImageAxis",
-    "Lattice",
-    "Meaning",
-    "Output",
-    "channel_count",
-    "named_outputs",
-]
-
 Activation = Literal["linear", "sigmoid"]
 Meaning = Literal["code", "offset", "probability", "value"]
 

@@ -9,8 +9,6 @@ from napari_shiftseg.errors import SettingsError, TilingError
 from napari_shiftseg.geometry.plan import TilePlan
 from napari_shiftseg.geometry.rules import violations
 
-__all__ = ["NAIVE", "Naive", "naive_plan"]
-
 Naive = Literal["uncropped", "one period", "shifted"]
 NAIVE: dict[Naive, str] = {
     "uncropped": "uncropped outputs",

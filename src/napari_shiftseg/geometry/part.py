@@ -8,8 +8,6 @@ from dataclasses import replace
 from napari_shiftseg.errors import TilingError
 from napari_shiftseg.geometry.plan import TilePlan, image_axes, planned
 
-__all__ = ["plan_part", "smaller_plan"]
-
 
 def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
     """Tiles for a part of a result, on the lattice of its plan but of a size that fits the part.

@@ -27,18 +27,6 @@ from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
 from napari_shiftseg.geometry.lattice import ImageAxis, Lattice
 from napari_shiftseg.geometry.spec import Layer, Map, UNetSpec, as_lattice
 
-__all__ = [
-    "Pass",
-    "Tile",
-    "TilePlan",
-    "Window",
-    "image_axes",
-    "kinds_of",
-    "plan_again",
-    "plan_tiles",
-    "planned",
-]
-
 Window = tuple[slice, ...]
 Axis = tuple[tuple[slice, slice, slice], ...]
 """Windows of the tiles along an axis: what each reads, keeps and writes."""

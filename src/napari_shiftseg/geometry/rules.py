@@ -16,8 +16,6 @@ from napari_shiftseg.geometry.lattice import Lattice
 from napari_shiftseg.geometry.plan import TilePlan
 from napari_shiftseg.geometry.spec import UNetSpec, as_lattice
 
-__all__ = ["Judgement", "Ruling", "Violation", "counted", "judge", "rulings", "tile_exact", "violations"]
-
 Verdict = Literal["pass", "FAIL", "not known"]
 
 

@@ -20,8 +20,6 @@ from napari_shiftseg.geometry.lattice import Lattice, Meaning, Output, channel_c
 if TYPE_CHECKING:
     from napari_shiftseg.geometry.plan import Pass
 
-__all__ = ["Kind", "Layer", "Map", "Path", "UNetSpec", "as_lattice"]
-
 
 Kind = Literal["convolution", "pooling", "upsampling", "concatenation", "head"]
 Path = Literal["encoder", "decoder"]

@@ -22,18 +22,6 @@ from napari_shiftseg.geometry.constants import DEFAULT_MEMORY, NARROWER, STRIP_P
 from napari_shiftseg.geometry.plan import Axis, Pass, Tile, TilePlan, kinds_of
 from napari_shiftseg.geometry.spec import Layer, UNetSpec
 
-__all__ = [
-    "METHODS",
-    "Method",
-    "StreamPlan",
-    "Strip",
-    "choose_method",
-    "narrower_stream",
-    "plan_stream",
-    "stream_refusal",
-    "tile_bytes",
-]
-
 Method = Literal["auto", "tiles", "stream"]
 METHODS: tuple[Method, ...] = ("auto", "tiles", "stream")
 

@@ -14,9 +14,6 @@ import numpy.typing as npt
 
 from napari_shiftseg.instances.constants import STRIP
 
-__all__ = ["Window", "agreeing", "borders", "neighbour_steps", "touching"]
-
-
 Window: TypeAlias = tuple[slice, ...]
 
 

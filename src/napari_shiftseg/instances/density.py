@@ -30,8 +30,6 @@ from napari_shiftseg.instances.constants import (
 )
 from napari_shiftseg.instances.neighbours import Cells, blocks, has_trees
 
-__all__ = ["Grid", "Kernels", "grid_of", "kernels_of"]
-
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 Tensor: TypeAlias = torch.Tensor

@@ -19,8 +19,6 @@ from napari_shiftseg.instances.constants import FACE_PIXELS, FRAGMENT_BITS, RIM
 from napari_shiftseg.instances.contacts import agreeing, touching
 from napari_shiftseg.instances.pieces import Fragments, Pieces
 
-__all__ = ["BlockFaces", "BlockRest", "faces_of", "led", "linked", "rim"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockFaces:

@@ -20,8 +20,6 @@ from napari_shiftseg.instances.label import numbered, numbered_again
 from napari_shiftseg.instances.settings import LabelSettings
 from napari_shiftseg.instances.undecided import Rest, placed, rest_of, settled
 
-__all__ = ["Numbers", "Settling", "join_blocks", "join_rest"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Numbers:

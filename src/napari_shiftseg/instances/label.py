@@ -26,8 +26,6 @@ from napari_shiftseg.machine import cores
 from napari_shiftseg.network.device import choose_device
 from napari_shiftseg.views import ArrayLike
 
-__all__ = ["LabelSettings", "check_embedding", "label_instances", "label_steps", "labels_of", "numbered", "numbered_again"]
-
 
 def label_instances(
     embedding: ArrayLike,

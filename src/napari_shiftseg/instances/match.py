@@ -15,9 +15,6 @@ from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.instances.constants import SPLIT_SHARE
 from napari_shiftseg.instances.score import MatchScore
 
-__all__ = ["Mistakes", "match_score", "mistaken_objects"]
-
-
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 

@@ -36,8 +36,6 @@ from napari_shiftseg.instances.density import Kernels, grid_of, kernels_of
 from napari_shiftseg.instances.neighbours import bounds_of, cells_of, nearest_mode
 from napari_shiftseg.network.arithmetic import exact_products
 
-__all__ = ["MeanShift", "mean_shift"]
-
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 

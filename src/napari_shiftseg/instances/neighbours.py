@@ -15,8 +15,6 @@ from scipy.spatial import cKDTree
 
 from napari_shiftseg.instances.constants import CPU_VALUES, CROWDED, EDGE, FEW_MODES, GPU_VALUES, TREE_DIMENSIONS, WIDE_EDGE
 
-__all__ = ["Cells", "blocks", "bounds_of", "cells_of", "has_trees", "nearest", "nearest_mode"]
-
 Tensor: TypeAlias = torch.Tensor
 
 

@@ -26,8 +26,6 @@ from napari_shiftseg.instances.undecided import first_pixels, without_islands
 from napari_shiftseg.network.device import memory_errors
 from napari_shiftseg.views import ArrayLike
 
-__all__ = ["Fragments", "Pieces", "fragments_of", "piece_steps"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pieces:

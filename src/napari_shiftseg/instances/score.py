@@ -8,8 +8,6 @@ from dataclasses import dataclass, fields
 
 from napari_shiftseg.errors import SettingsError
 
-__all__ = ["MatchScore", "MeanScore", "mean_scores", "pool_scores"]
-
 _NOT_SUMMED = ("iou", "at_seams", "elsewhere")
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from napari_shiftseg.instances.constants import HALO, WINDOW, WINDOW_OF_PLACES
 
-__all__ = ["LabelSettings"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSettings:

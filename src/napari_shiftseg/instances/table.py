@@ -13,8 +13,6 @@ from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.instances.constants import TABLE_PIXELS
 from napari_shiftseg.views import ArrayLike
 
-__all__ = ["ObjectTable", "block_table", "object_table", "whole_table"]
-
 ObjectTable: TypeAlias = dict[str, npt.NDArray[Any]]
 
 

@@ -16,9 +16,6 @@ from napari_shiftseg.instances.constants import ELSEWHERE, NEW, OFF, OPPOSITE, P
 from napari_shiftseg.instances.contacts import Window, borders, neighbour_steps
 from napari_shiftseg.instances.settings import LabelSettings
 
-__all__ = ["Rest", "first_pixels", "placed", "rest_of", "settled", "without_islands"]
-
-
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 

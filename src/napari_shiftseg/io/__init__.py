@@ -13,15 +13,8 @@ from napari_shiftseg.io.model import (
     to_plain,
 )
 from napari_shiftseg.io.pyramid import BlockPyramid, Overview, chunk_edges
-from napari_shiftseg.io.result import (
-    ResultWriter,
-    StoredResult,
-    check_store,
-    open_result,
-    save_labels_tiff,
-    save_result,
-    work_path,
-)
+from napari_shiftseg.io.result import ResultWriter, StoredResult, check_store, open_result, save_result, work_path
+from napari_shiftseg.io.tiff import save_labels_tiff
 from napari_shiftseg.io.work_folder import WorkFolder
 from napari_shiftseg.views import View, chunks_of
 

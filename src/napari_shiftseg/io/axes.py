@@ -15,23 +15,6 @@ from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.io.constants import LARGEST_LABEL, MOST_CHANNELS
 from napari_shiftseg.views import ArrayLike
 
-__all__ = [
-    "ORDER",
-    "SPATIAL",
-    "check_axes",
-    "check_integers",
-    "check_label_axes",
-    "check_range",
-    "check_scale",
-    "check_translation",
-    "guess_axes",
-    "name_axes",
-    "named_axes",
-    "renamed",
-    "steps_of",
-    "unit_name",
-]
-
 ORDER = "tczyx"
 """All axes, in the order in which OME-Zarr stores them."""
 

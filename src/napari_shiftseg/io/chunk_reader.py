@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 from napari_shiftseg.views import ArrayLike, LazyArray, chunks_of, positions
 
-__all__ = ["ChunkReader"]
-
 Key = tuple[Any, ...]
 Place = tuple[int, ...]
 

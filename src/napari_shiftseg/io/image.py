@@ -16,8 +16,6 @@ from napari_shiftseg.errors import ImageError
 from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
 from napari_shiftseg.views import ArrayLike, Pick, View
 
-__all__ = ["Frame", "Image", "describe_file", "native", "read_image", "read_store"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:

@@ -26,17 +26,6 @@ from napari_shiftseg.network import Model, ModelRecord, UNet
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-__all__ = [
-    "bundled_models",
-    "demonstrations",
-    "from_json",
-    "from_plain",
-    "load_model",
-    "save_model",
-    "to_json",
-    "to_plain",
-]
-
 _FORMAT = "napari-shiftseg model 1"
 T = TypeVar("T")
 Beyond = Literal["kept", "named", "none"]

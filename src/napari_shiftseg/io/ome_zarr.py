@@ -19,8 +19,6 @@ from napari_shiftseg.io.axes import guess_axes, name_axes, named_axes, steps_of,
 from napari_shiftseg.io.image import Image, native
 from napari_shiftseg.views import ArrayLike, View
 
-__all__ = ["OUR_KEY", "read_levels", "read_pyramid", "read_zarr"]
-
 OUR_KEY = "napari-shiftseg"
 """Root attribute of the stores that this package writes."""
 

@@ -22,22 +22,6 @@ from napari_shiftseg.errors import ResultError
 from napari_shiftseg.io.constants import DEEP, PLANE_CHUNK, SMALLEST_LEVEL, STACK_CHUNK
 from napari_shiftseg.views import ArrayLike
 
-__all__ = [
-    "BlockPyramid",
-    "Overview",
-    "Reduction",
-    "add_levels",
-    "chunk_edges",
-    "create_level",
-    "fill",
-    "image_attributes",
-    "label_attributes",
-    "labels_attributes",
-    "level_count",
-    "reduced",
-    "windows",
-]
-
 Reduction = Literal["nearest", "mean"]
 """How a pyramid level comes from the one below: every second pixel, or the mean of two by two."""
 

@@ -33,10 +33,7 @@ from napari_shiftseg.io.image import Image
 from napari_shiftseg.io.model import to_plain
 from napari_shiftseg.io.ome_zarr import OUR_KEY, read_levels, read_zarr
 from napari_shiftseg.io.pyramid import BlockPyramid
-from napari_shiftseg.io.tiff import save_labels_tiff
 from napari_shiftseg.views import ArrayLike
-
-__all__ = ["ResultWriter", "StoredResult", "check_store", "open_result", "save_labels_tiff", "save_result", "work_path"]
 
 Part: TypeAlias = Literal["labels", "embedding", "foreground", "image"]
 

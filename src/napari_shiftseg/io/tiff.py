@@ -25,8 +25,6 @@ from napari_shiftseg.io.constants import EAGER_BYTES, LARGEST_PIXEL_UM
 from napari_shiftseg.io.image import Image, native
 from napari_shiftseg.views import ArrayLike, View
 
-__all__ = ["read_tiff", "save_labels_tiff"]
-
 # The OME schema's own units, where an attribute names none.
 _STEPS = (*((axis, f"PhysicalSize{axis.upper()}", "µm") for axis in "zyx"), ("t", "TimeIncrement", "s"))
 

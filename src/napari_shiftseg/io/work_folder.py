@@ -18,8 +18,6 @@ from filelock import FileLock, Timeout
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.io.result import work_path
 
-__all__ = ["WorkFolder"]
-
 
 class WorkFolder:
     """Finished parts of a run, each written completely or not at all.

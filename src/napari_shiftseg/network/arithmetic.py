@@ -16,8 +16,6 @@ import torch
 
 from napari_shiftseg.errors import SettingsError
 
-__all__ = ["exact_convolutions", "exact_products", "learning"]
-
 # From 2.9 on PyTorch has a precision for each backend and kind of operation; "none" leaves it to that of all kinds, and this
 # to that of all backends. Before, and beside them, there are `allow_tf32` and `set_float32_matmul_precision`.
 _PER_OPERATION = hasattr(torch._C, "_get_fp32_precision_getter")

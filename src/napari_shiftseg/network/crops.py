@@ -16,8 +16,6 @@ from napari_shiftseg.errors import ImageError
 from napari_shiftseg.network.constants import IGNORE
 from napari_shiftseg.network.normalise import Normalisation
 
-__all__ = ["IGNORE", "Augmentation", "TrainImage", "draw_crop", "sampling_weights"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainImage:

@@ -16,23 +16,6 @@ from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
 from napari_shiftseg.machine import free_memory, processor_flags
 from napari_shiftseg.network.constants import BFLOAT16_SINCE, RIGHT_VOLUMES, WRONG_SINCE
 
-__all__ = [
-    "Block",
-    "Copies",
-    "Device",
-    "Precision",
-    "amx",
-    "arranged",
-    "channels_last",
-    "choose_device",
-    "choose_precision",
-    "is_tf32",
-    "matrix_units",
-    "memory_errors",
-    "release_memory",
-    "stream_wish",
-]
-
 Net = TypeVar("Net", bound=torch.nn.Module)
 Block = npt.NDArray[np.float32]
 

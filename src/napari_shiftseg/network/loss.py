@@ -10,8 +10,6 @@ from torch.nn import functional as F
 
 from napari_shiftseg.errors import SettingsError
 
-__all__ = ["DiscriminativeLoss", "discriminative_loss", "foreground_loss"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminativeLoss:

@@ -15,9 +15,6 @@ from napari_shiftseg.network.constants import CLIP, SLAB
 from napari_shiftseg.network.robust import Bounds, Sample, bounds, minus, percentiles
 from napari_shiftseg.views import ArrayLike
 
-__all__ = ["CLIP", "Limits", "Normalisation", "Scaling"]
-
-
 _NOWHERE = (None, None)
 
 

@@ -51,8 +51,6 @@ from napari_shiftseg.network.windows import (
 )
 from napari_shiftseg.views import ArrayLike, View, in_memory
 
-__all__ = ["Prediction", "choose_stream", "fitting_plan", "predict", "predict_steps"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:

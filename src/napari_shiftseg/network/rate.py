@@ -19,8 +19,6 @@ from napari_shiftseg.network.device import Device, choose_device, choose_precisi
 from napari_shiftseg.network.predict import predict
 from napari_shiftseg.network.unet import UNet
 
-__all__ = ["Rates", "measure_pass", "measure_rates"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:

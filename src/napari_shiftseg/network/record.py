@@ -11,8 +11,6 @@ from napari_shiftseg.geometry import Lattice, Output, UNetSpec, named_outputs
 from napari_shiftseg.network.normalise import Normalisation
 from napari_shiftseg.network.unet import Network, UNet
 
-__all__ = ["Clustering", "Known", "Model", "ModelRecord", "Polarity", "Ranges"]
-
 Ranges = Mapping[str, tuple[float, float]]
 """Lowest and highest known value per trait."""
 

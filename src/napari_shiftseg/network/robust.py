@@ -42,8 +42,6 @@ from napari_shiftseg.network.constants import (
 )
 from napari_shiftseg.views import ArrayLike
 
-__all__ = ["Bounds", "Sample", "bounds", "minus"]
-
 Planes = npt.NDArray[np.float64]
 Scaled = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

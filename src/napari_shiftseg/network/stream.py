@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from napari_shiftseg.geometry import Layer, Pass
 from napari_shiftseg.network.unet import POOL, ConvReLU, InferenceNet, entered
 
-__all__ = ["HeldRows", "Scratch", "Storage", "StreamNet", "WaitingRows", "rectify"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:

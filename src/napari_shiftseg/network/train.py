@@ -21,14 +21,13 @@ from napari_shiftseg.events import TrainStep, drain
 from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.network.arithmetic import exact_convolutions, learning
-from napari_shiftseg.network.crops import IGNORE, Augmentation, TrainImage, draw_crop, sampling_weights
+from napari_shiftseg.network.constants import IGNORE
+from napari_shiftseg.network.crops import Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_precision, is_tf32, memory_errors
 from napari_shiftseg.network.loss import discriminative_loss, foreground_loss
 from napari_shiftseg.network.normalise import Normalisation
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
 from napari_shiftseg.network.unet import UNet
-
-__all__ = ["TrainSettings", "resume", "save_checkpoint", "train", "train_steps", "training_of", "training_violations"]
 
 
 @dataclass(frozen=True, kw_only=True)

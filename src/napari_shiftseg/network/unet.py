@@ -20,20 +20,6 @@ from napari_shiftseg.errors import ModelError, SettingsError, memory_ran_out
 from napari_shiftseg.geometry import Lattice, Layer, Pass, UNetSpec, Window
 from napari_shiftseg.network.device import channels_last
 
-__all__ = [
-    "POOL",
-    "ConvReLU",
-    "InferenceNet",
-    "Network",
-    "PlainNet",
-    "UNet",
-    "entered",
-    "fused",
-    "inference_form",
-    "one_step_works",
-    "plain_net",
-]
-
 # per number of axes; typed loosely, because torch types sizes per number of axes
 _CONV: Any = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: Any = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}

@@ -33,20 +33,6 @@ from napari_shiftseg.network.stream import StreamNet
 from napari_shiftseg.network.unet import InferenceNet, PlainNet, UNet, inference_form
 from napari_shiftseg.views import ArrayLike, in_memory
 
-__all__ = [
-    "ConstantTiles",
-    "RowReader",
-    "batch_size",
-    "computed_strips",
-    "computed_tiles",
-    "constant_share",
-    "needed_pixels",
-    "read_window",
-    "ready_network",
-    "reflected",
-    "streamable",
-]
-
 
 def read_window(image: ArrayLike, window: Window, pad: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
     """Pixels of a window of the padded image, reflected where it lies beyond the image.

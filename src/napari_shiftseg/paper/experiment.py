@@ -22,8 +22,6 @@ from napari_shiftseg.network import Augmentation, Normalisation, TrainImage, Tra
 from napari_shiftseg.paper.constants import STARTS, TEST_SEED
 from napari_shiftseg.synthetic import DiskRecipe, Recipe, make
 
-__all__ = ["Experiment", "Finding", "Measured", "Setup", "Size", "Training", "both", "run_steps"]
-
 Measured: TypeAlias = dict[str, Any]
 Size: TypeAlias = Literal["quick", "full"]
 

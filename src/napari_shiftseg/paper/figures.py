@@ -23,9 +23,6 @@ from napari_shiftseg.paper.measure import (
 from napari_shiftseg.synthetic import ConstantRecipe, DiskRecipe, RampRecipe
 from napari_shiftseg.synthetic.figures import PADDED
 
-__all__ = ["EXPERIMENTS"]
-
-
 # of the bundled model
 NUCLEI = UNetSpec(features=32, embedding_dim=2, foreground=True, coordinates=True)
 

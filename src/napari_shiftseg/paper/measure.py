@@ -26,23 +26,6 @@ from napari_shiftseg.paper.experiment import Measured, Setup, Training
 from napari_shiftseg.segmentation import SegmentSettings, segment
 from napari_shiftseg.synthetic import DiskRecipe, Synthetic, capacity, make
 
-__all__ = [
-    "Stitched",
-    "constant_codes",
-    "count_codes",
-    "disk_codes",
-    "grid_jumps",
-    "noisy_disk_codes",
-    "padded_codes",
-    "ramp_codes",
-    "seam_jumps",
-    "sliding_codes",
-    "stitch",
-    "stitching",
-    "tile_sizes",
-]
-
-
 Array = npt.NDArray[Any]
 
 

@@ -8,8 +8,6 @@ from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.inputs import Note, narrow
 from napari_shiftseg.plugin.jobs import sentence
 
-__all__ = ["AxesEdit"]
-
 _ASK = "Choose what they are"
 
 

@@ -8,8 +8,6 @@ from napari.layers import Layer
 
 from napari_shiftseg.plugin.line_geometry import Viewport
 
-__all__ = ["close_up"]
-
 _CLOSE = 3.0  # screen pixels per pixel at which a seam can be judged
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.plugin.subject import Subject
 
-__all__ = ["COMPARED", "comparison_layers", "is_compared", "paint_comparison", "show_beside"]
-
 COMPARED = ("naive embedding RGB", "difference", "naive instances", "labels differing")
 """Roles of the layers."""
 

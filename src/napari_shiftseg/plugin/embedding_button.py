@@ -11,8 +11,6 @@ from qtpy.QtWidgets import QPushButton, QWidget
 from napari_shiftseg.plugin.jobs import End, sentence, start_job
 from napari_shiftseg.plugin.subject import subject_of, without_embedding
 
-__all__ = ["EmbeddingButton"]
-
 
 class EmbeddingButton(QPushButton):
     """Visible while the viewer holds a result without an embedding.

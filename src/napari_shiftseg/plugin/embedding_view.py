@@ -27,8 +27,6 @@ from napari_shiftseg.plugin.subject import VIEWED, Subject, find_model
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation.lazy import LazyEmbedding
 
-__all__ = ["EmbeddingView", "lazy_steps"]
-
 _REST = 300  # milliseconds that the view has to stand still
 _EVERY = 0.3  # seconds between two refreshes
 _MOST_TILES = 64

@@ -13,8 +13,6 @@ from napari_shiftseg.events import Event
 if TYPE_CHECKING:
     from napari_shiftseg.network import Device, Model
 
-__all__ = ["Equipment", "equip_steps"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Equipment:

@@ -13,8 +13,6 @@ from napari_shiftseg.plugin.subject import Subject
 if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
 
-__all__ = ["highlight_layers"]
-
 
 def highlight_layers(subject: Subject, found: Highlights, place: "Placement", source_id: Any) -> list[LayerDataTuple]:
     """Instances on seams, yellow, and against a truth extra ones, cyan, missed objects, magenta, and split ones, red.

@@ -4,8 +4,6 @@ from magicgui.widgets import ComboBox, FileEdit
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-__all__ = ["AUTOMATIC", "DOTS", "ChannelRow", "ModelBox", "Note", "TileBox", "keep_choice", "narrow", "offer"]
-
 AUTOMATIC = "Automatic"
 DOTS = {"pass": "#4caf50", "warn": "#e6a117", "fail": "#e5534b"}  # readable on napari's dark and light themes
 

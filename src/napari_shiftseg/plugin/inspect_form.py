@@ -19,8 +19,6 @@ from napari_shiftseg.plugin.jump_plot import JumpPlot
 from napari_shiftseg.plugin.overlays import COLOURS
 from napari_shiftseg.plugin.seam_table import SeamTable
 
-__all__ = ["InspectForm"]
-
 _TIPS = {
     "seams": "Lines where two tiles meet; in a 3D view, the tiles as boxes.",
     "grid": "Lines between the cells of the network's bottleneck. They are no borders of tiles.",

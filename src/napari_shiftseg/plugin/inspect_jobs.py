@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.analysis.compare import Comparison
     from napari_shiftseg.geometry import Naive
 
-__all__ = [
-    "KINDS",
-    "Findings",
-    "Highlights",
-    "compare_steps",
-    "highlight_steps",
-    "measure_steps",
-    "probe_steps",
-    "verify_steps",
-]
-
 KINDS = ("seam", "period line", "elsewhere")
 """What a line between two rows of pixels can be."""
 

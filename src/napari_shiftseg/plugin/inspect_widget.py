@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.analysis import PeriodProbe, SeamRow, TilingCheck
     from napari_shiftseg.analysis.compare import Comparison
 
-__all__ = ["InspectWidget"]
-
 
 class InspectWidget(QWidget):
     """Show the lines of a result, measure its seams, and check the network that made it."""

@@ -10,8 +10,6 @@ from superqt import QCollapsible
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.plugin.inputs import Note, offer
 
-__all__ = ["IntensityForm", "IntensityNote"]
-
 _FROM_MODEL, _PERCENTILES, _LIMITS = "from the model", "percentiles", "limits"
 _TIPS = {
     "choice": "Which intensities become 0 and 1. From the model: its percentiles of the image, without "

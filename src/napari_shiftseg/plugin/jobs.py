@@ -15,8 +15,6 @@ from napari.qt.threading import GeneratorWorker, create_worker
 from napari_shiftseg.errors import ShiftsegError, memory_ran_out
 from napari_shiftseg.events import Event
 
-__all__ = ["End", "Job", "cancel_all", "once", "run_guarded", "sentence", "start_job"]
-
 Steps = Generator[Event, None, Any]
 
 

@@ -10,8 +10,6 @@ from napari_shiftseg.files import replacing
 from napari_shiftseg.plugin.inspect_jobs import KINDS
 from napari_shiftseg.plugin.overlays import COLOURS
 
-__all__ = ["JumpPlot"]
-
 _NAMES = {"seam": "seams", "period line": "period lines, no seams", "elsewhere": "elsewhere"}
 _COLOURS = {"seam": COLOURS["seams"], "period line": COLOURS["grid"], "elsewhere": "#9aa0a6"}
 _ROW, _TOP, _BOTTOM, _SIDE = 46, 8, 40, 12  # pixels

@@ -7,8 +7,6 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QWidget
 from superqt import QCollapsible
 
-__all__ = ["LargeForm"]
-
 _TIPS = {
     "choice": "Block by block from disk to disk. Auto: when the result would not fit in memory.",
     "memory": "Memory that the run may take: one pass of the network, and out of core all of it.",

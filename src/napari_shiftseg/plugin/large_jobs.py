@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.io import Overview, StoredResult
     from napari_shiftseg.segmentation import Job, Segmentation
 
-__all__ = ["LevelsReady", "Written", "features_of", "layer_levels", "segment_large", "words_on_unfinished"]
-
 _MOST_FEATURES = 200_000  # instances; napari takes seconds for tables of millions of rows
 
 

@@ -17,8 +17,6 @@ from napari_shiftseg.plugin.signature import is_moved, is_untouched, sign, signa
 if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
 
-__all__ = ["LiveLabels"]
-
 _EVERY = 1.0  # seconds
 
 

@@ -15,8 +15,6 @@ from napari_shiftseg.io.axes import axis_letter, name_axes
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image
 
-__all__ = ["LayerAxes", "axes_of_layer", "choose_axes", "file_of", "finest", "readings"]
-
 _WORDS = {"z": "planes of depth", "t": "time points", "c": "channels"}
 
 # Both live as long as their layer.

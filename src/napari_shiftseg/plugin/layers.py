@@ -10,14 +10,11 @@ from napari.types import LayerDataTuple
 from napari_shiftseg.colours import embedding_colours, value_range
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.plugin.layout import laid_out
-from napari_shiftseg.plugin.replacement import put_layers
 from napari_shiftseg.plugin.signature import KEY, PLACE, digest_of
 
 if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.segmentation import Job, Segmentation
-
-__all__ = ["KEY", "PLACE", "Drawn", "areas", "draw", "layer_name", "layer_tuples", "placed", "put_layers", "segment_and_draw"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

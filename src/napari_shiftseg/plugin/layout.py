@@ -4,8 +4,6 @@ from typing import Any
 
 from napari_shiftseg.views import LazyArray, View
 
-__all__ = ["from_zarr", "in_order", "laid_out"]
-
 
 def from_zarr(array: Any) -> Any:
     """The array as dask, of whose pyramids napari reads no more than it shows."""

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.plugin.verdict import Verdict
     from napari_shiftseg.segmentation import Job, SegmentSettings
 
-__all__ = ["LEVELS", "LikenessLine"]
-
 LEVELS = {"like": "pass", "unlike": "warn", "unknown": ""}
 """Dot per verdict."""
 

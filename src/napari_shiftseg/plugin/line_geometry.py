@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LineSet", "Viewport", "grid_of", "seams_of"]
-
 # more lines than this are slow to turn around on a machine without a GPU
 _MOST_BOX_LINES = 3000
 

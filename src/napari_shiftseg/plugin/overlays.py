@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from napari_shiftseg.plugin.source import Placement
 
-__all__ = ["COLOURS", "Kind", "Overlays", "spatial_axes"]
-
 Kind = Literal["seams", "grid"]
 
 COLOURS: dict[str, str] = {"seams": "#ff8c1a", "grid": "#35c7f0"}

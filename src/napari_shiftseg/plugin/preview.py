@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.segmentation import Job, Preview
 
-__all__ = ["preview_layer", "view_steps", "window_in_view"]
-
 
 def window_in_view(viewer: Any, layer: Layer, axes: str) -> dict[str, slice]:
     """Pixels of a layer that the viewer shows, per axis of its data: the visible part, and one pixel where a slider stands.

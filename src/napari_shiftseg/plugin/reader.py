@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.io.result import Part
     from napari_shiftseg.plugin.source import Placement
 
-__all__ = ["get_reader", "read_result"]
-
 # parts up to this size are read whole: labels can be painted in then, and sliders do not wait for the disk
 _WHOLE = 64 << 20
 

@@ -5,8 +5,6 @@ import time
 from napari.layers import Layer
 from qtpy.QtCore import QTimer
 
-__all__ = ["Refresher"]
-
 _SHARE = 5  # a layer is drawn in a fifth of the time at most, however slow it is
 
 

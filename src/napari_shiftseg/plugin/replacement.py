@@ -11,8 +11,6 @@ from napari.types import LayerDataTuple
 
 from napari_shiftseg.plugin.signature import KEY, PLACE, is_older, is_untouched, mark_older, sign, signature_of
 
-__all__ = ["LIVE", "PREVIEW", "Replaced", "keep_view", "leave_behind", "put_layers", "replace_layers", "words_on_kept"]
-
 PREVIEW = "preview instances"
 """Role of the instances of what was in view."""
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from napari_shiftseg.io import Image
 
-__all__ = ["free_place"]
-
 _SUFFIX = "_shiftseg"
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.geometry import Ruling, UNetSpec
     from napari_shiftseg.segmentation import Job
 
-__all__ = ["RulesPanel"]
-
 _BY = "Sections and figures are those of Rumberger et al. 2021."
 _LEVELS = {"pass": "pass", "not known": "warn", "FAIL": "fail"}
 

@@ -10,8 +10,6 @@ from napari_shiftseg.events import BlockDone, Event, Stage, TileDone
 from napari_shiftseg.plugin.inputs import Note
 from napari_shiftseg.plugin.intensity_form import IntensityNote
 
-__all__ = ["RunBar", "summary"]
-
 _TIPS = {
     "preview": "Segment only what is in view, with the tiles of the whole image.",
     "code": "A Python script that does what Run would, for the clipboard.",

@@ -3,8 +3,6 @@
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
-__all__ = ["fill_scrolling"]
-
 
 def fill_scrolling(widget: QWidget, content: QWidget) -> QScrollArea:
     """Fill a widget with its content; the scroll area between them is returned."""

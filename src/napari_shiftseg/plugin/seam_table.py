@@ -13,8 +13,6 @@ from napari_shiftseg.files import replacing
 if TYPE_CHECKING:
     from napari_shiftseg.analysis import SeamReport, SeamRow
 
-__all__ = ["SeamTable", "save_csv"]
-
 _COLUMNS = {
     "axis": "The seam is a cut across this axis.",
     "pixel": "The seam lies between this pixel and the one before it.",

@@ -11,8 +11,6 @@ from napari_shiftseg.plugin.large_form import LargeForm
 from napari_shiftseg.plugin.likeness_line import LikenessLine
 from napari_shiftseg.plugin.rules_panel import RulesPanel
 
-__all__ = ["SegmentForm"]
-
 _TIPS = {
     "tile": "Pixels that one tile writes along each axis. Multiples of the network's period give the same result for every "
     "size; a typed size is set to the nearest one, unless non-compliant runs are allowed. One edge, or one per axis: 64 x 128.",

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.plugin.verdict import Verdict
     from napari_shiftseg.segmentation import Preview, SegmentSettings
 
-__all__ = ["SegmentWidget"]
-
 
 class SegmentWidget(QWidget):
     """Segment an image layer; three verbs: `settings`, `run`, `show_result`.

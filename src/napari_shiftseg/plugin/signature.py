@@ -11,20 +11,6 @@ from weakref import WeakKeyDictionary, WeakSet
 import numpy as np
 from napari.layers import Layer
 
-__all__ = [
-    "KEY",
-    "OLDER",
-    "PLACE",
-    "Signature",
-    "digest_of",
-    "is_moved",
-    "is_older",
-    "is_untouched",
-    "mark_older",
-    "sign",
-    "signature_of",
-]
-
 KEY = "napari-shiftseg"
 """Key of this plugin in the metadata of a layer.
 

@@ -11,8 +11,6 @@ from napari.layers import Layer
 from napari_shiftseg.io import Image
 from napari_shiftseg.plugin.layer_axes import axes_of_layer, file_of, finest
 
-__all__ = ["Placement", "guess_axes", "image_of", "part_of", "place_of_layer", "placement_of"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Placement:

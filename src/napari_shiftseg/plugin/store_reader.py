@@ -17,8 +17,6 @@ from napari_shiftseg.plugin.layout import from_zarr
 if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
 
-__all__ = ["lazy_levels", "plain_place", "read_store", "reader_of"]
-
 
 _MARKERS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 _NAMES = {"c": "channel"}

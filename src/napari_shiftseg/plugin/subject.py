@@ -19,20 +19,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.io import Image, View
     from napari_shiftseg.network import Limits, Model
 
-__all__ = [
-    "ROLES",
-    "VIEWED",
-    "Subject",
-    "find_model",
-    "is_result",
-    "is_truth",
-    "layers_of_run",
-    "newest",
-    "plan_of_record",
-    "subject_of",
-    "without_embedding",
-]
-
 ROLES = ("instances", "embedding")
 
 VIEWED = "embedding of the view"

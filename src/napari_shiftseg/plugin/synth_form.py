@@ -10,8 +10,6 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QLine
 from napari_shiftseg import synthetic
 from napari_shiftseg.errors import SettingsError
 
-__all__ = ["FREE", "Picture", "SynthForm"]
-
 FREE = "None"
 _LATTICE = {"spacing", "radius", "offset", "jitter", "light", "noise", "elastic", "seed"}
 _FIELDS = {

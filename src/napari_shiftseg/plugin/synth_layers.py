@@ -11,8 +11,6 @@ from napari.types import LayerDataTuple
 from napari_shiftseg import synthetic
 from napari_shiftseg.events import Event, Stage
 
-__all__ = ["cropped", "draw_steps", "preset_layers", "preview", "synthetic_layers"]
-
 _CROP = {1: (256,), 2: (256, 256), 3: (12, 96, 96)}  # edges of the picture, px: drawn in a tenth of a second or less
 _STRIPE = 24  # height of the picture of a line, px
 

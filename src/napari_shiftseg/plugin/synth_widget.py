@@ -20,8 +20,6 @@ from napari_shiftseg.plugin.synth_layers import draw_steps, preview, synthetic_l
 if TYPE_CHECKING:
     import napari
 
-__all__ = ["SynthWidget"]
-
 _PAUSE = 100  # between two previews, ms
 
 

@@ -9,8 +9,6 @@ from napari.utils.notifications import show_info
 if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
 
-__all__ = ["Target"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Target:

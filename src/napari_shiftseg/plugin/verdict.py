@@ -17,8 +17,6 @@ from napari_shiftseg.plugin.result_place import free_place
 from napari_shiftseg.segmentation import Job, SegmentSettings, decide
 from napari_shiftseg.synthetic import capacity
 
-__all__ = ["Verdict", "capacity_text", "describe_model", "judge", "spacing_of", "tile_sizes", "tile_wish"]
-
 # Fields of a job that depend on the free memory.
 _BY_MEMORY = (
     "plan", "stream", "layout", "broken", "status", "promises", "needs", "free", "disk", "reason", "judged",

@@ -27,8 +27,6 @@ from napari_shiftseg.segmentation.blockwise import BlockJob, Pass
 from napari_shiftseg.segmentation.decision import pixel_digest
 from napari_shiftseg.segmentation.job import Job, open_job
 
-__all__ = ["describe_job", "finish_blocks", "open_blocks", "order_of"]
-
 # A worker asks the disk this often whether its work is still wanted, seconds.
 _ASK_EVERY = 1.0
 

@@ -32,8 +32,6 @@ from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.pipeline import Seen, cluster_steps, embed_steps
 
-__all__ = ["BlockJob", "Pass", "Region"]
-
 Pass: TypeAlias = Literal["find", "reach", "settle"]
 
 # Faces of blocks that are kept, for their neighbours.

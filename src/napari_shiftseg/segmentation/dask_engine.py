@@ -18,13 +18,11 @@ from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError,
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.io import Image
 from napari_shiftseg.segmentation.block_worker import describe_job, finish_blocks, open_blocks, order_of
-from napari_shiftseg.segmentation.blockwise import BlockJob
-from napari_shiftseg.segmentation.engine import TITLES, Pass, block_event
+from napari_shiftseg.segmentation.blockwise import BlockJob, Pass
+from napari_shiftseg.segmentation.engine import TITLES, block_event
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.local_workers import LocalWorkers, visible_devices
-
-__all__ = ["DaskEngine", "check_workers"]
 
 # Tasks per worker that the scheduler knows at once: enough that no worker waits, few enough for a scheduler that never sees
 # the millions of blocks of a large run.

@@ -49,8 +49,6 @@ from napari_shiftseg.segmentation.layout import (
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 from napari_shiftseg.views import in_memory
 
-__all__ = ["chunk_budget", "decide", "pass_bytes", "pixel_digest", "plan_image", "promises", "status"]
-
 # Memory that a run out of core takes when nothing is said: half of what is free, but no more than this.
 _DEFAULT_MEMORY = 4 << 30
 # Share of the free memory that a result may take.

@@ -16,8 +16,6 @@ from napari_shiftseg.machine import cores, give_back_memory
 from napari_shiftseg.segmentation.blockwise import BlockJob, Pass, Region
 from napari_shiftseg.segmentation.layout import clustering_threads
 
-__all__ = ["TITLES", "Engine", "LocalEngine", "Pass", "block_event"]
-
 # Longest silence of a run, seconds: so long does cancelling wait.
 _PATIENCE = 0.2
 # Blocks whose labels are written side by side.

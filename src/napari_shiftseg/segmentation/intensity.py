@@ -15,8 +15,6 @@ from napari_shiftseg.io import Frame, from_plain
 from napari_shiftseg.network import Limits, ModelRecord, Normalisation, Scaling
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-__all__ = ["Intensity", "check_intensity", "few_objects", "recorded_limits", "scale_frames", "with_data"]
-
 # Shares of the pixels below and above the limits, and parts of the scale, from which a result is to be mistrusted. At less than
 # a quarter of the scale an object is fainter than any that training showed (see `network.robust`).
 _BELOW, _ABOVE, _NARROW, _FAINT = 0.8, 0.25, 0.1, 0.25

@@ -24,8 +24,6 @@ from napari_shiftseg.segmentation.intensity import Intensity
 from napari_shiftseg.segmentation.layout import Layout, byte_text
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
-__all__ = ["ImageFacts", "Inputs", "Job", "ModelFacts", "gather", "open_job", "record_of", "translation_of"]
-
 _VERSION = 1
 # Decoded chunks that are kept while the image is looked at, bytes; a run sets its own.
 _CHUNK_BUDGET = 32 << 20

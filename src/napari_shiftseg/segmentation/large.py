@@ -40,8 +40,6 @@ from napari_shiftseg.segmentation.job import Job, record_of, translation_of
 from napari_shiftseg.segmentation.likeness import compare_result
 from napari_shiftseg.segmentation.pace import duration, take_pace
 
-__all__ = ["kept_of", "large_steps"]
-
 # Raised whenever the same embedding gets other labels, or blocks leave other files: no run goes on with half of each.
 _LABELS = 2
 

@@ -29,8 +29,6 @@ from napari_shiftseg.network import Device, Model, stream_wish
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation.job import Inputs
 
-__all__ = ["BASE", "PER_PIXEL", "Layout", "byte_text", "clustering_bytes", "clustering_threads", "known_stream", "lay_out"]
-
 # What Python with torch and zarr takes before any pixel is read, bytes (measured: 330 to 420 MB).
 BASE = 420 << 20
 # What the clustering of one window takes, and per pixel that it sees, and per channel of those (measured: 90 to 790 bytes per

@@ -24,8 +24,6 @@ from napari_shiftseg.segmentation.pipeline import predict_part
 from napari_shiftseg.segmentation.settings import SegmentSettings
 from napari_shiftseg.views import LazyArray, View
 
-__all__ = ["LazyEmbedding", "lazy_embedding"]
-
 Place: TypeAlias = tuple[int, ...]
 """A tile: positions on the looped axes, then its number along each axis of the plan."""
 

@@ -24,8 +24,6 @@ from napari_shiftseg.instances import LabelSettings, label_steps
 from napari_shiftseg.network import Known, Limits, Model, TrainImage, predict_steps
 from napari_shiftseg.segmentation.likeness import FOUND_EDGE, codes_of
 
-__all__ = ["learned_steps"]
-
 # Images that the network runs over again; what it finds in more of them changes no range by much.
 _RUNS = 100
 # With fewer images than this, their windows count as images too, and are small.

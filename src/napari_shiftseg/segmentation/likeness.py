@@ -20,8 +20,6 @@ from napari_shiftseg.segmentation.intensity import scale_frames
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-__all__ = ["FOUND_EDGE", "codes_of", "compare_image", "compare_result", "likeness", "look"]
-
 # Frames of a series that are looked at; each trait is the median over them.
 _FRAMES = 5
 # Objects are larger than detail: windows that they are measured in, by number of axes.

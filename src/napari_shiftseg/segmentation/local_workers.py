@@ -12,8 +12,6 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import IO, Any, Self
 
-__all__ = ["LocalWorkers", "visible_devices"]
-
 # A nanny that lives as long as the pipe from our process, and with it its worker, which it starts again when it dies. Not
 # dask's LocalCluster, whose workers run the script of the user once more: without an `if __name__ == "__main__":` that
 # never ends, and with it each worker imports what the script does.

@@ -16,8 +16,6 @@ from napari_shiftseg.segmentation.layout import clustering_threads
 from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
 
-__all__ = ["Pace", "duration", "take_pace"]
-
 # Places along the diagonal of the middle frame at which tiles are tried, and seconds after which no further one is.
 _PLACES = (0.5, 0.25, 0.75)
 _LONGEST = 3.0

@@ -21,8 +21,6 @@ from napari_shiftseg.network import ConstantTiles, Prediction, predict_steps
 from napari_shiftseg.segmentation.intensity import with_data
 from napari_shiftseg.segmentation.job import Job
 
-__all__ = ["Seen", "cluster_steps", "embed_steps", "labels_device", "predict_part", "settle"]
-
 # Windows that are clustered side by side; more would wait for each other's Python.
 _MOST_THREADS = 4
 

@@ -20,8 +20,6 @@ from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-__all__ = ["Preview", "preview_steps", "view_steps"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Preview:

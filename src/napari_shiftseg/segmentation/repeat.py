@@ -19,8 +19,6 @@ from napari_shiftseg.io.image import describe_file
 from napari_shiftseg.segmentation.job import Job, gather
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-__all__ = ["code_of", "command_of"]
-
 # Fields of the settings whose option has another name than they have; the others have theirs.
 _OPTIONS = {"write": "tile", "keep_embedding": "embedding"}
 # Frames of no more pixels than this are compared whole with those of the file; of larger ones, windows of them are.

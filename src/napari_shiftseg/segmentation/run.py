@@ -24,8 +24,6 @@ from napari_shiftseg.segmentation.likeness import compare_result, look
 from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-__all__ = ["Segmentation", "run_steps", "segment", "segment_steps"]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segmentation:

@@ -7,8 +7,6 @@ from typing import Literal, TypeAlias
 
 from napari_shiftseg.geometry import Method
 
-__all__ = ["SegmentSettings", "Status"]
-
 Number: TypeAlias = int | float
 """Of an intensity: no float tells huge integers apart."""
 
