@@ -134,12 +134,12 @@ def evaluate_steps(
 ) -> Generator[Event, None, Evaluation]:
     """Segment images and score them; yields an event per tile or window, returns the `Evaluation`.
 
+    ImageError if a truth does not fit its image.
+
     Parameters
     ----------
     examples : iterable of Example
         Read one by one.
-    model : Model
-    settings : SegmentSettings, optional
     iou : float
         Threshold of the scores that take one.
     count : int
@@ -148,11 +148,6 @@ def evaluate_steps(
         Score `otsu_watershed` too.
     keep : bool
         Keep the outputs of the network for `calibrate_steps`.
-
-    Raises
-    ------
-    ImageError
-        If a truth does not fit its image.
     """
     from napari_shiftseg.segmentation import SegmentSettings, segment_steps
 

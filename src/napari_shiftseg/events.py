@@ -105,8 +105,6 @@ def side_by_side(call: Callable[[Given], Result], items: Iterable[Given], thread
 
     Parameters
     ----------
-    call : callable
-    items : iterable
     threads : int
         Calls that are in work at once; with 1, each runs when it is asked for. At most as many results wait to be fetched.
     """
@@ -124,7 +122,6 @@ def ahead(items: Iterable[Result], most: int) -> Generator[Result]:
 
     Parameters
     ----------
-    items : iterable
     most : int
         1 or more.
     """

@@ -22,10 +22,7 @@ _KINDS = {
 def check_file(path: str | Path) -> None:
     """Refuse a place for a file where there is something else: to replace a device or a pipe would break the system.
 
-    Raises
-    ------
-    ResultError
-        If the path, or what it links to, is there and is no regular file.
+    ResultError if the path, or what it links to, is there and is no regular file.
     """
     kind = _kind(Path(path))
     if kind is not None and kind != stat.S_IFREG:
@@ -35,10 +32,7 @@ def check_file(path: str | Path) -> None:
 def check_folder(path: str | Path) -> None:
     """Refuse a place for a folder where there is something else.
 
-    Raises
-    ------
-    ResultError
-        If the path, or what it links to, is there and is no folder.
+    ResultError if the path, or what it links to, is there and is no folder.
     """
     kind = _kind(Path(path))
     if kind is not None and kind != stat.S_IFDIR:
@@ -49,17 +43,12 @@ def check_folder(path: str | Path) -> None:
 def replacing(path: str | Path) -> Iterator[Path]:
     """A new file beside a place, which takes that place when the block ends, and is removed after an error.
 
+    ResultError if something else than a file is at the place. OSError if the file cannot be written.
+
     Yields
     ------
     Path
         To be written in the block; its name ends as that of the place does.
-
-    Raises
-    ------
-    ResultError
-        If something else than a file is at the place.
-    OSError
-        If the file cannot be written.
     """
     path = Path(path)
     check_file(path)

@@ -47,9 +47,10 @@ def compare_steps(
 ) -> Generator[Event, None, Comparison]:
     """Compute an image again by naive tiles, and compare.
 
+    ShiftsegError if there is nothing to compare, or as `predict`.
+
     Parameters
     ----------
-    model : Model
     image : array-like
         (C, *shape).
     plan : TilePlan
@@ -64,11 +65,6 @@ def compare_steps(
     Returns
     -------
     Comparison
-
-    Raises
-    ------
-    ShiftsegError
-        If there is nothing to compare, or as `predict`.
     """
     naive = naive_plan(plan, how)
     if naive.result_shape != tuple(embedding.shape[1:]):

@@ -76,10 +76,7 @@ class Lines:
 def lines_of(plan: TilePlan | Mapping[str, Any]) -> Lines:
     """Seams and period of a plan, of `TilePlan.to_dict()`, or of a whole record that holds it under "plan".
 
-    Raises
-    ------
-    SettingsError
-        If the mapping is none of these.
+    SettingsError if the mapping is none of these.
     """
     if isinstance(plan, TilePlan):
         return Lines(shape=plan.result_shape, period=plan.lattice.period, seams=plan.seams())
@@ -216,7 +213,6 @@ def ratio_of(lines: Sequence[npt.NDArray[np.float64]], rng: np.random.Generator,
     lines : sequence of ndarray
         (segments, 4) per line: sum at the seam, sum at its controls, and the numbers of values in these sums; or (segments, 2)
         of sums over equally many values.
-    rng : numpy Generator
     level : float
         Confidence, 0 to 1.
 

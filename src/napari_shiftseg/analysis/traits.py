@@ -223,7 +223,6 @@ def found_traits(windows: Sequence[FoundWindow], bandwidth: float = 1.0) -> dict
 
     Parameters
     ----------
-    windows : sequence of FoundWindow
     bandwidth : float
         Of the clustering, the unit in which codes are called scattered.
 

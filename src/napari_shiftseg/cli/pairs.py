@@ -29,16 +29,12 @@ class Pair:
 def find_pairs(folders: Sequence[str | Path], split: str | None = None) -> list[Pair]:
     """Pairs of all folders: in the order of the rows of `meta.csv`, or else of the sorted names.
 
+    ImageError, SettingsError if a folder, a mask or a column is missing, or nothing is left.
+
     Parameters
     ----------
-    folders : sequence of path
     split : str, optional
         Keeps the rows of `meta.csv` whose column "split" says so.
-
-    Raises
-    ------
-    ImageError, SettingsError
-        If a folder, a mask or a column is missing, or nothing is left.
     """
     pairs = [pair for folder in folders for pair in _pairs_of(Path(folder), split)]
     if not pairs:

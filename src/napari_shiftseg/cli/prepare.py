@@ -29,10 +29,7 @@ _SUFFIX = {"store": ".ome.zarr", "labels": ".tif", "picture": ".png", "table": "
 def decide_run(image: Image, model: Model, settings: SegmentSettings, out: Path | None = None) -> Job:
     """Decide a run, so that nothing is computed in vain.
 
-    Raises
-    ------
-    ComplianceError
-        If a rule is broken and `settings.allow_noncompliant` is false.
+    ComplianceError if a rule is broken and `settings.allow_noncompliant` is false.
     """
     from napari_shiftseg.segmentation import decide
 
@@ -164,12 +161,8 @@ class Targets:
 def targets_of(args: argparse.Namespace, images: Sequence[str]) -> list[Targets]:
     """Targets of each image of `shiftseg segment`; those of several are in folders, which are made.
 
-    Raises
-    ------
-    SettingsError
-        If no result was asked for, or two images cannot have results of different names.
-    ResultError
-        If a folder cannot be made.
+    SettingsError if no result was asked for, or two images cannot have results of different names. ResultError if a folder
+    cannot be made.
     """
     wished = {"store": args.out, "labels": args.labels_tiff, "picture": args.picture, "table": args.table}
     if not any(wished.values()) and not args.dry_run:
@@ -186,12 +179,8 @@ def names_of(images: Sequence[str | Path]) -> list[str]:
     """A name for the results of each image: its own, without suffix, and as much more as it takes to tell it from the others.
 
     That is its suffix where another image lies beside it, and the names of its folders, as many as are needed. Capital letters
-    make no difference, since some file systems know none.
-
-    Raises
-    ------
-    SettingsError
-        If an image was given twice, or nothing tells two from each other.
+    make no difference, since some file systems know none. SettingsError if an image was given twice, or nothing tells two from
+    each other.
 
     >>> names_of(["p1/im.tif", "p2/im.tif", "p1/b.ome.tif", "p1/c.tif", "p1/c.png"])
     ['p1_im', 'p2_im', 'b', 'c.tif', 'c.png']

@@ -83,10 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
 def choose_recipe(args: argparse.Namespace) -> Recipe:
     """The recipe that the arguments ask for; a preset gives way to what is said beside it.
 
-    Raises
-    ------
-    SettingsError
-        If the kind is unknown, has no such option, or a value is bad.
+    SettingsError if the kind is unknown, has no such option, or a value is bad.
     """
     from napari_shiftseg import synthetic
 

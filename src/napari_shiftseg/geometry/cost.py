@@ -60,7 +60,6 @@ def layer_costs(spec: UNetSpec, of: Sequence[int] | Pass | None = None) -> Itera
 
     Parameters
     ----------
-    spec : UNetSpec
     of : sequence of int or Pass, optional
         Input shape, pixels per axis, or the pass of a tile. Without it, costs are those per output pixel of an infinitely large
         image.
@@ -144,7 +143,6 @@ def describe_methods(
 
     Parameters
     ----------
-    spec : UNetSpec
     shape : sequence of int
         Spatial shape of the image, pixels.
     memory : int, optional

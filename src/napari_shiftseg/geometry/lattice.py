@@ -261,10 +261,7 @@ class ImageAxis:
     def computed(self) -> int:
         """Pixels that are computed: whole periods.
 
-        Raises
-        ------
-        TilingError
-            If the image is too small for one period without reflection.
+        TilingError if the image is too small for one period without reflection.
         """
         padded, period = self.lattice.padding == "zero", self.period
         if self.border == "reflect" or (padded and self.zeros == "image"):
@@ -448,10 +445,7 @@ class Output:
 def named_outputs(outputs: Iterable[Output]) -> dict[str, Output]:
     """Outputs by their names.
 
-    Raises
-    ------
-    SettingsError
-        If there are none, or two of one name.
+    SettingsError if there are none, or two of one name.
     """
     listed = tuple(outputs)
     if not listed or not all(isinstance(output, Output) for output in listed):

@@ -23,22 +23,17 @@ Windows = tuple[tuple[slice, slice, slice], ...]
 def naive_plan(plan: TilePlan, how: Naive = "uncropped") -> TilePlan:
     """Tiles that break the rules, for an image that `plan` tiles by the rules.
 
+    SettingsError if there is no such way. TilingError if the image is too small for two such tiles, or no tiling of it can
+    break a rule.
+
     Parameters
     ----------
-    plan : TilePlan
     how : {"uncropped", "one period", "shifted"}
         "uncropped": about the same tiles, but pasted as the network gives them. With valid convolutions that is the whole
         output, or, where that happens to be a multiple of the period, half a period more; zero-padded networks get no
         context around a tile, or, where their tiles stand alone, tiles of a period more. "one period": so, with the smallest
         tiles that hold a period. "shifted": the same tiles, but every second one along an axis is computed half a period off
         the lattice, as by tilers that move windows about.
-
-    Raises
-    ------
-    SettingsError
-        If there is no such way.
-    TilingError
-        If the image is too small for two such tiles, or no tiling of it can break a rule.
 
     Source: Rumberger et al. 2021, section 3.2: predictions of naive tile-and-stitch are discontinuous at the seams.
     """

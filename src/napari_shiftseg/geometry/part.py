@@ -12,6 +12,9 @@ from napari_shiftseg.geometry.plan import TilePlan, image_axes, planned
 def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
     """Tiles for a part of a result, on the lattice of its plan but of a size that fits the part.
 
+    TilingError if the window does not start on the lattice, is empty or lies outside, or the tiles of `plan` are off the
+    lattice.
+
     Parameters
     ----------
     plan : TilePlan
@@ -24,11 +27,6 @@ def plan_part(plan: TilePlan, window: Sequence[slice]) -> TilePlan:
     TilePlan
         Its result is the window; the network gives there what it gives with `plan`. No tile is larger than those of `plan`,
         and the tiles along an axis depend on the window on that axis alone.
-
-    Raises
-    ------
-    TilingError
-        If the window does not start on the lattice, is empty or lies outside, or the tiles of `plan` are off the lattice.
 
     >>> from napari_shiftseg.geometry import UNetSpec, plan_tiles
     >>> whole = plan_tiles(UNetSpec(), (1000, 700), 200)

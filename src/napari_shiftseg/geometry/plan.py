@@ -77,10 +77,7 @@ class Pass:
     def of(cls, spec: UNetSpec, read: Sequence[int], keep: Window) -> Pass:
         """The pass over an input of shape `read` that gives the window `keep` of its output and nothing else.
 
-        Raises
-        ------
-        SizeError
-            If the input does not pass through the network.
+        SizeError if the input does not pass through the network.
         """
         spec.output_size(tuple(read))
         used, *levels = zip(*(_windows(spec, axis, keep[axis]) for axis in range(spec.ndim)), strict=True)
@@ -355,17 +352,14 @@ def plan_tiles(
 def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> TilePlan:
     """The plan that `TilePlan.to_dict` wrote down.
 
+    TilingError, SettingsError, KeyError if they make no plan.
+
     Parameters
     ----------
     spec : Lattice, UNetSpec or None
         None takes the lattice that was written down.
     values : mapping
         At least "image_shape", "write" and "border".
-
-    Raises
-    ------
-    TilingError, SettingsError, KeyError
-        If they make no plan.
 
     >>> plan = plan_tiles(UNetSpec(), (100, 90), 16)
     >>> plan_again(plan.spec, plan.to_dict()) == plan == plan_again(None, plan.to_dict())
@@ -385,10 +379,7 @@ def image_axes(
 ) -> tuple[ImageAxis, ...]:
     """The axes of an image that a network runs along.
 
-    Raises
-    ------
-    TilingError
-        If the image or the border is none.
+    TilingError if the image or the border is none.
     """
     shape = tuple(int(size) for size in image_shape)
     if len(shape) != lattice.ndim or min(shape, default=0) < 1:
@@ -447,10 +438,7 @@ def _windows(spec: UNetSpec, axis: int, keep: slice) -> tuple[slice, list[slice]
 def _checked_edges(axes: Sequence[ImageAxis], write: int | Sequence[int], *, allow_noncompliant: bool) -> tuple[int, ...]:
     """The wished edges, one per axis; an edge of the image's size or more means one tile there.
 
-    Raises
-    ------
-    TilingError
-        If an edge is no multiple of the period, and that is not allowed.
+    TilingError if an edge is no multiple of the period, and that is not allowed.
     """
     edges, domain = [], [axis.computed for axis in axes]
     for axis, edge in enumerate(_each_axis(write, len(axes))):
@@ -488,10 +476,7 @@ def _edges_as_trained(
 ) -> tuple[int, ...] | None:
     """The window of a training on padded tiles that stand alone; None where other tiles are wished and allowed.
 
-    Raises
-    ------
-    TilingError
-        If other tiles are wished and not allowed; `nearest` holds the window.
+    TilingError if other tiles are wished and not allowed; `nearest` holds the window.
     """
     edges = tuple(window)
     if len(edges) != len(axes) or any(edge < 1 or edge % axis.period for edge, axis in zip(edges, axes, strict=True)):

@@ -449,10 +449,7 @@ def _sees(layers: Sequence[Layer], axis: int, pixel: int) -> tuple[int, int]:
 def as_lattice(network: Lattice | UNetSpec | Mapping[str, Any]) -> Lattice:
     """The lattice of a network, of what describes one, or of what `Lattice.to_dict` wrote down.
 
-    Raises
-    ------
-    SettingsError
-        If it is something else, or the values describe no network.
+    SettingsError if it is something else, or the values describe no network.
 
     >>> as_lattice(UNetSpec(levels=4).lattice.to_dict()) == UNetSpec(levels=4).lattice
     True

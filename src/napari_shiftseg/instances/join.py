@@ -53,10 +53,8 @@ def join_blocks(grid: BlockGrid, load: Callable[[int], BlockFaces], settings: La
 
     Parameters
     ----------
-    grid : BlockGrid
     load : callable
         Number of a block to its `BlockFaces`; asked once for each block, or a few times if the image has many.
-    settings : LabelSettings
 
     Notes
     -----
@@ -72,12 +70,10 @@ def join_rest(grid: BlockGrid, load: Callable[[int], BlockRest], numbers: Number
 
     Parameters
     ----------
-    grid : BlockGrid
     load : callable
         Number of a block to its `BlockRest`, as in `join_blocks`.
     numbers : Numbers
         Of the fragments, with which the rest was found.
-    settings : LabelSettings
     """
     border: dict[int, npt.NDArray[np.int64]] = {}
     contacts: dict[int, npt.NDArray[np.int64]] = {}

@@ -117,17 +117,14 @@ def labels_of(fragments: Fragments, settings: LabelSettings) -> npt.NDArray[np.u
 def numbered(sizes: npt.NDArray[np.int64], first: npt.NDArray[np.int64], min_size: int) -> npt.NDArray[np.uint32]:
     """Label of each instance: 1, 2, ... in raster order of the first pixel, 0 for those that are too small.
 
+    SettingsError if 32 bits cannot count them.
+
     Parameters
     ----------
     sizes, first : ndarray
         (K,) pixels, and raster index of the first one.
     min_size : int
         Pixels.
-
-    Raises
-    ------
-    SettingsError
-        If 32 bits cannot count them.
     """
     kept = np.flatnonzero(sizes >= max(1, min_size))
     if len(kept) > MOST_INSTANCES:

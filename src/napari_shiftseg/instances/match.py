@@ -101,17 +101,14 @@ class Mistakes:
 def mistaken_objects(labels: npt.ArrayLike, truth: npt.ArrayLike, iou: float = 0.5) -> Mistakes:
     """Which objects are missed, extra, split and merged, where `match_score` says how many.
 
+    ImageError, SettingsError as `match_score`.
+
     Parameters
     ----------
     labels, truth : (*shape) int
         Predicted and true objects, 0 is background.
     iou : float
         Threshold in (0, 1].
-
-    Raises
-    ------
-    ImageError, SettingsError
-        As `match_score`.
 
     >>> found = mistaken_objects([[1, 1, 0, 0, 3]], [[5, 5, 7, 7, 0]])
     >>> found.missed.tolist(), found.extra.tolist()

@@ -61,7 +61,6 @@ def piece_steps(
     ----------
     embedding, foreground : array-like
         (E, *seen) and (*seen) or None: what the block sees, its core and the halo of the windows as far as the image goes.
-    settings : LabelSettings
     inner : tuple of slice, optional
         The core in these arrays; all of it by default.
     origin : sequence of int, optional
@@ -109,10 +108,8 @@ def fragments_of(
 
     Parameters
     ----------
-    found : Pieces
     foreground : array-like or None
         (*core), probabilities or a mask.
-    settings : LabelSettings
     corner, image_shape : sequence of int, optional
         Image pixel at which the core begins, and the shape of the image; a block that is the whole image by default.
     """

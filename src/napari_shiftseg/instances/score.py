@@ -148,10 +148,7 @@ class MeanScore:
 def pool_scores(scores: Iterable[MatchScore]) -> MatchScore:
     """One score over the objects of several images: all sums added up; seam parts too, if every score has them.
 
-    Raises
-    ------
-    SettingsError
-        If there is no score, or the thresholds differ.
+    SettingsError if there is no score, or the thresholds differ.
     """
     parts = list(scores)
     if not parts:
@@ -176,10 +173,7 @@ def pool_scores(scores: Iterable[MatchScore]) -> MatchScore:
 def mean_scores(scores: Iterable[MatchScore]) -> MeanScore:
     """Means over images, each image counting the same; `pool_scores` weighs by objects instead.
 
-    Raises
-    ------
-    SettingsError
-        If there is no score.
+    SettingsError if there is no score.
     """
     parts = list(scores)
     if not parts:

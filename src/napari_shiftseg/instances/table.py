@@ -19,6 +19,9 @@ ObjectTable: TypeAlias = dict[str, npt.NDArray[Any]]
 def object_table(labels: ArrayLike, seams: Sequence[Sequence[int]] | None = None, *, block: int = TABLE_PIXELS) -> ObjectTable:
     """Measure all instances in one pass over the labels.
 
+    ImageError if the labels are no integers, or negative. SettingsError if `seams` has not one entry per axis, or there are
+    more than three axes.
+
     Parameters
     ----------
     labels : array-like
@@ -34,13 +37,6 @@ def object_table(labels: ArrayLike, seams: Sequence[Sequence[int]] | None = None
         One entry per instance, ascending: "index" (its number), "area" (pixels), "centroid_y", "first_y", "last_y" and so on
         per axis (pixels; the last one belongs to the instance), "on_border" (bool, has a pixel at the border of the image)
         and, with seams, "on_seam" (bool, has a pixel beside a seam).
-
-    Raises
-    ------
-    ImageError
-        If the labels are no integers, or negative.
-    SettingsError
-        If `seams` has not one entry per axis, or there are more than three axes.
 
     >>> table = object_table(np.array([[1, 1, 0], [0, 0, 7]]))
     >>> table["index"].tolist(), table["area"].tolist(), table["centroid_x"].tolist()

@@ -40,7 +40,6 @@ def without_islands(
         (E, N) code of each pixel of the mask.
     centres : ndarray
         (K, E), of the modes.
-    settings : LabelSettings
     """
     parts = connected(modes, connectivity=modes.ndim, background=0)
     part, mode = parts[mask], modes[mask]

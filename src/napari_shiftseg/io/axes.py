@@ -139,10 +139,7 @@ def steps_of(given: Sequence[float], axes: str) -> tuple[tuple[float, ...], str]
 def check_axes(axes: str, shape: Sequence[int]) -> str:
     """Axes in lower case, checked against the shape of the data.
 
-    Raises
-    ------
-    ImageError
-        If a letter is unknown or there twice, if y or x is missing, or if their number is not that of the data.
+    ImageError if a letter is unknown or there twice, if y or x is missing, or if their number is not that of the data.
     """
     axes = axes.lower()
     if len(axes) != len(shape):
@@ -190,6 +187,8 @@ def guess_axes(shape: Sequence[int], dtype: npt.DTypeLike) -> tuple[str, str]:
 def name_axes(raw: str, shape: Sequence[int]) -> tuple[tuple[str | None, ...], str]:
     """Axis letters for what a file says about its axes.
 
+    ImageError if more axes than five have a meaning, or if samples and channels are both there.
+
     Parameters
     ----------
     raw : str
@@ -203,11 +202,6 @@ def name_axes(raw: str, shape: Sequence[int]) -> tuple[tuple[str | None, ...], s
         A letter out of "tczyx", or None for an axis of size 1 that means nothing and can be dropped.
     note : str
         A sentence on what was guessed, or "".
-
-    Raises
-    ------
-    ImageError
-        If more axes than five have a meaning, or if samples and channels are both there.
     """
     letters: list[str | None] = [letter.lower() if letter.lower() in ORDER else letter.upper() for letter in raw]
     if "S" in letters:

@@ -220,7 +220,6 @@ def from_plain(
     ----------
     kind : type
         A dataclass, or a type made of them such as ``tuple[Limits, ...]``.
-    values : JSON values
     what : str
         What is read, for the message.
     error : type

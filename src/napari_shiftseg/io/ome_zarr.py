@@ -28,17 +28,14 @@ _MARKERS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 def read_zarr(path: Path, scene: int | None) -> Image:
     """Image at full resolution from a zarr folder or a zip file of one, lazily.
 
+    ImageError if the folder is no zarr store, or its metadata are broken or of a version other than 0.4 and 0.5.
+
     Parameters
     ----------
     path : Path
         OME-Zarr image group, store of several images (bioformats2raw layout), or plain zarr array.
     scene : int, optional
         Which of several images; the first when None.
-
-    Raises
-    ------
-    ImageError
-        If the folder is no zarr store, or its metadata are broken or of a version other than 0.4 and 0.5.
     """
     return read_pyramid(path, scene)[0]
 
@@ -214,18 +211,14 @@ class Entry:
 def read_entry(entry: Any, version: str, name: str) -> Entry:
     """An entry, checked by the model of the specification; where only its steps are wrong, that becomes a note.
 
+    ImageError if the version is another one, or axes or levels are not usable.
+
     Parameters
     ----------
-    entry : JSON values
     version : str
         Of the specification.
     name : str
         How error messages call the store.
-
-    Raises
-    ------
-    ImageError
-        If the version is another one, or axes or levels are not usable.
     """
     from ome_zarr_models import v04, v05
 

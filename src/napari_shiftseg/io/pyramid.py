@@ -209,22 +209,17 @@ class BlockPyramid:
     ) -> BlockPyramid:
         """Make the arrays "0", "1", ... in a group, or take those that an earlier run made.
 
+        ResultError if the blocks do not fit the chunks, or other arrays are there.
+
         Parameters
         ----------
         group : zarr.Group or Path
             A path becomes a group.
-        shape : sequence of int
         axes : str
             Letters of "tczyx", one per axis.
-        dtype
         edges : mapping of axis to int
             Of a block, pixels: multiples of the chunk (512 px, or 64 x 128 x 128 of a stack) where there are several blocks.
             Of axes that are left out a block takes one position.
-
-        Raises
-        ------
-        ResultError
-            If the blocks do not fit the chunks, or other arrays are there.
         """
         if isinstance(group, Path):
             group = zarr.open_group(str(group), mode="a", zarr_format=3)

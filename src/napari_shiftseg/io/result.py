@@ -223,9 +223,10 @@ FOLDERS: Mapping[str, str] = {
 class ResultWriter:
     """A result store that appears under its name only when it is complete.
 
-    Everything goes into a hidden folder beside `path`; `finish` moves it into place, and leaving the `with` block
-    removes what is left, after an error or a cancelled run as well. Arrays from `create` can be filled in any order,
-    also from several threads when no two of them write into one chunk.
+    Everything goes into a hidden folder beside `path`; `finish` moves it into place, and leaving the `with` block removes what
+    is left, after an error or a cancelled run as well. Arrays from `create` can be filled in any order, also from several
+    threads when no two of them write into one chunk. ResultError if the path is taken or cannot be written, or the axes do not
+    fit.
 
     Parameters
     ----------
@@ -244,11 +245,6 @@ class ResultWriter:
     folder : Path, optional
         An existing folder on the same disk in which the store is made and which outlives this object, so that a later one goes
         on with the arrays that are there.
-
-    Raises
-    ------
-    ResultError
-        If the path is taken or cannot be written, or the axes do not fit.
     """
 
     def __init__(

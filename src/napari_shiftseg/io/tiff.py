@@ -42,17 +42,12 @@ class _Pixels:
 def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
     """Image number `scene` of a TIFF file, the first one when it is None.
 
+    ImageError if the scene is not there or the axes cannot be named.
+
     Parameters
     ----------
-    path : Path
-    scene : int or None
     lazy : bool
         Decode nothing before it is asked for, also where the file is small.
-
-    Raises
-    ------
-    ImageError
-        If the scene is not there or the axes cannot be named.
     """
     with _opened(path) as file:
         number, notes = _choose(file, scene, path)

@@ -40,6 +40,7 @@ def exact_convolutions(deterministic: bool = False, *, tf32: bool = False, tuned
 
     The settings belong to the process. Threads that ask for the same hold them together; one that asks for something else waits
     until they are free. So this goes around one pass or step, and never around a `yield` of a generator of events.
+    SettingsError if a network asks for other settings inside its own pass.
 
     Parameters
     ----------
@@ -49,11 +50,6 @@ def exact_convolutions(deterministic: bool = False, *, tf32: bool = False, tuned
         Convolutions on NVIDIA GPUs multiply with ten bits of mantissa.
     tuned : bool
         cuDNN tries its algorithms first.
-
-    Raises
-    ------
-    SettingsError
-        If a network asks for other settings inside its own pass.
     """
     with _convolutions.held(deterministic, tf32, tuned), exact_products():
         yield

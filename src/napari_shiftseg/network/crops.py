@@ -75,11 +75,8 @@ def draw_crop(
 
     Parameters
     ----------
-    image : TrainImage
-    rng : numpy Generator
     read, write : sequence of int
         Input and output edges, pixels; the output lies in the centre of the input.
-    augmentation : Augmentation
     real_context : bool
         Anywhere with equal chance, as long as the image holds all that is read; else mostly around instances, and what lies
         beyond the image is its reflection.

@@ -40,15 +40,12 @@ class Device:
 def choose_device(wanted: str = "auto") -> Device:
     """The device that will run.
 
+    DeviceError if the wanted device is not there; there is no fallback.
+
     Parameters
     ----------
     wanted : str
         "auto" (CUDA where there is one, else Apple's MPS, else the CPU), or a PyTorch device such as "cpu" or "cuda:1".
-
-    Raises
-    ------
-    DeviceError
-        If the wanted device is not there; there is no fallback.
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -99,20 +96,16 @@ class Precision:
 def choose_precision(wanted: str, device: Device, ndim: int) -> Precision:
     """The number format that will run.
 
+    DeviceError if the format is unknown, or the device has no fast or no right arithmetic for it.
+
     Parameters
     ----------
     wanted : str
         "auto" (bfloat16 where the device has matrix units for it and computes right with them, else float32), "float32",
         "bfloat16", "float16" (also "fp32", "bf16", "fp16"), or "tf32", which stores float32 and multiplies with ten bits of
         mantissa.
-    device : Device
     ndim : int
         Axes of the network.
-
-    Raises
-    ------
-    DeviceError
-        If the format is unknown, or the device has no fast or no right arithmetic for it.
 
     >>> choose_precision("bf16", choose_device("cpu"), 2).name
     'bfloat16'
@@ -193,7 +186,6 @@ def stream_wish(device: Device, memory: int | None) -> dict[str, Any]:
 
     Parameters
     ----------
-    device : Device
     memory : int or None
         Bytes that were wished for.
     """
@@ -229,10 +221,6 @@ def memory_errors(what: str) -> Iterator[None]:
 
 class Copies:
     """Moves blocks between main memory and a device.
-
-    Parameters
-    ----------
-    device : torch.device
 
     Attributes
     ----------

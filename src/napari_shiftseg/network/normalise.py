@@ -111,10 +111,7 @@ class Normalisation:
     def limits(self, image: ArrayLike) -> Limits:
         """Limits of an image of shape (C, *shape).
 
-        Raises
-        ------
-        ImageError
-            If the image holds no finite values.
+        ImageError if the image holds no finite values.
         """
         return self.scaling([image]).limits
 
@@ -128,6 +125,8 @@ class Normalisation:
     ) -> Scaling:
         """Limits for one image of shape (C, *shape), or for all frames of a series, and what they do.
 
+        ImageError if a channel holds no finite values. SettingsError if there are not as many limits as channels.
+
         Parameters
         ----------
         images : sequence of array-like
@@ -136,13 +135,6 @@ class Normalisation:
             Limits per channel; the percentiles have no say then.
         invert, no_data
             As in `Limits`.
-
-        Raises
-        ------
-        ImageError
-            If a channel holds no finite values.
-        SettingsError
-            If there are not as many limits as channels.
         """
         channels = images[0].shape[0]
         if given is not None and len(given) != channels:

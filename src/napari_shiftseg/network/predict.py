@@ -353,10 +353,7 @@ def _outputs(model: Model | Network, plan: TilePlan) -> Mapping[str, Output] | N
 def _runnable(model: Model | Network, plan: TilePlan) -> UNet | PlainNet:
     """The network in the form that the loops know.
 
-    Raises
-    ------
-    ModelError
-        If the plan is not one for it.
+    ModelError if the plan is not one for it.
     """
     module = model.module if isinstance(model, Model) else model
     if isinstance(module, UNet):
@@ -385,18 +382,14 @@ def choose_stream(
 ) -> StreamPlan | None:
     """The stream by which a network runs over an image, or None where tiles run.
 
+    SettingsError if a stream is wanted where there can be none.
+
     Parameters
     ----------
-    module : UNet, Module or callable
     plan, method, device, memory, deterministic
         As in `predict_steps`.
     images : sequence of array-like
         Frames (C, *shape). Where all of them are in memory, "auto" counts the tiles that are constant, which cost nothing.
-
-    Raises
-    ------
-    SettingsError
-        If a stream is wanted where there can be none.
     """
     if not streamable(module):
         if method == "stream":

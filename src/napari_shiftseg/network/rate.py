@@ -32,6 +32,8 @@ class Rates:
 def measure_rates(device: str = "auto", dtypes: Sequence[str] = ("float32", "bfloat16"), *, seconds: float = 0.2) -> Rates:
     """Measure memory bandwidth and the rate of matrix products.
 
+    DeviceError if the device or a number format is not there.
+
     Parameters
     ----------
     device : str
@@ -44,11 +46,6 @@ def measure_rates(device: str = "auto", dtypes: Sequence[str] = ("float32", "bfl
     Returns
     -------
     Rates
-
-    Raises
-    ------
-    DeviceError
-        If the device or a number format is not there.
     """
     chosen = choose_device(device)
     with memory_errors("the rates of the device"), exact_products():
@@ -64,7 +61,6 @@ def measure_pass(
 
     Parameters
     ----------
-    module : UNet
     write : sequence of int
         Shape of the image, pixels per axis.
     device, dtype : str

@@ -40,12 +40,7 @@ def rectify(x: Tensor, out: Tensor) -> None:
 
 
 class Scratch:
-    """One piece of memory in which the input of each convolution is put together in turn.
-
-    Parameters
-    ----------
-    storage : Storage
-    """
+    """One piece of memory in which the input of each convolution is put together in turn."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -72,10 +67,8 @@ class HeldRows:
 
     Parameters
     ----------
-    storage : Storage
     scratch : Scratch
         Where the rows are that are in work.
-    layer : Layer
     strip : int
         Rows of the input that come at once at most.
     across : sequence of int
@@ -115,7 +108,6 @@ class WaitingRows:
 
     Parameters
     ----------
-    storage : Storage
     pooling : Layer
         Whose input waits.
     most : int

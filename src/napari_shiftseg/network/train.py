@@ -398,12 +398,7 @@ def save_checkpoint(path: str | Path, spec: UNetSpec, state: dict[str, Any], *, 
 def resume(path: str | Path | None, spec: UNetSpec, state: dict[str, Any]) -> int:
     """Give each part of a training the state that it had; returns the step at which to go on, 0 without a checkpoint.
 
-    Raises
-    ------
-    ModelError
-        If the file is no checkpoint, or one of another network.
-    ResultError
-        If something else than a file is there.
+    ModelError if the file is no checkpoint, or one of another network. ResultError if something else than a file is there.
     """
     if path is None:
         return 0

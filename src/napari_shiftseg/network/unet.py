@@ -284,6 +284,8 @@ def _spread(x: Tensor, factor: tuple[int, ...]) -> Tensor:
 class PlainNet(nn.Module):
     """Any other network: its whole output is computed, checked and cropped.
 
+    ModelError: in `forward`, if the network fails or its output is not as stated.
+
     Parameters
     ----------
     net : Module or callable
@@ -293,11 +295,6 @@ class PlainNet(nn.Module):
         pixels that see zeros is, the centre counts.
     channels : int, optional
         Of the output, as stated.
-
-    Raises
-    ------
-    ModelError
-        In `forward`, if the network fails or its output is not as stated.
     """
 
     def __init__(self, net: Network, lattice: Lattice, channels: int | None = None) -> None:
@@ -356,10 +353,7 @@ class PlainNet(nn.Module):
 def plain_net(net: Network, lattice: Lattice, channels: int | None, tiles: int) -> PlainNet:
     """A network that is not a `UNet`, as it runs over so many tiles.
 
-    Raises
-    ------
-    ModelError
-        If there are several, and a layer gives something else for each tile than for one pass.
+    ModelError if there are several, and a layer gives something else for each tile than for one pass.
     """
     if isinstance(net, PlainNet):
         return net

@@ -156,19 +156,14 @@ def run_steps(
 ) -> Generator[Event, None, Finding]:
     """Run an experiment: yields events, returns its `Finding`.
 
+    SettingsError if the size is unknown or the seed negative.
+
     Parameters
     ----------
-    experiment : Experiment
-    size : {"quick", "full"}
     seed : int
         Of the weights, the crops and the noise.
     folder : path, optional
         Where trainings keep their checkpoints, so that they go on and are shared; it must exist.
-
-    Raises
-    ------
-    SettingsError
-        If the size is unknown or the seed negative.
     """
     if size not in experiment.setups:
         raise SettingsError(f"size is {size!r}; give 'quick' or 'full'.")

@@ -44,7 +44,6 @@ def describe_job(blocks: BlockJob, *, threads: int | None) -> dict[str, Any]:
 
     Parameters
     ----------
-    blocks : BlockJob
     threads : int or None
         Of a worker's network; None takes those that the worker was given.
     """
@@ -63,10 +62,7 @@ def describe_job(blocks: BlockJob, *, threads: int | None) -> dict[str, Any]:
 def open_blocks(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
     """The job that was described.
 
-    Raises
-    ------
-    ShiftsegError
-        If the image is another one here, or this is another version of the package.
+    ShiftsegError if the image is another one here, or this is another version of the package.
     """
     if told["version"] != __version__:
         raise SettingsError(
@@ -96,7 +92,6 @@ def finish_blocks(target: str, run: str, which: Pass, blocks: Sequence[tuple[int
         Result of the run; beside it lies the work folder.
     run : str
         Identity of the run.
-    which : {"find", "reach", "settle"}
     blocks : sequence of (int, int)
         Frame and block.
     """

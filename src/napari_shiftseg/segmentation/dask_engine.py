@@ -41,10 +41,7 @@ _ON = "the same call goes on where the run stopped"
 def check_workers(job: Job) -> None:
     """Refuse in time what workers cannot do.
 
-    Raises
-    ------
-    SettingsError
-        If dask is missing, the image is not a file, or both a cluster and workers are wanted.
+    SettingsError if dask is missing, the image is not a file, or both a cluster and workers are wanted.
     """
     settings = job.settings
     if settings.cluster is not None and settings.workers:

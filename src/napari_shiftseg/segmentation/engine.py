@@ -36,7 +36,6 @@ class Engine(Protocol):
 
         Parameters
         ----------
-        which : {"find", "reach", "settle"}
         tasks : sequence of (int, int)
             Frame and block.
         done : set

@@ -80,19 +80,12 @@ def check_intensity(settings: SegmentSettings) -> None:
 def scale_frames(record: ModelRecord | None, frames: Sequence[Frame], settings: SegmentSettings) -> Intensity:
     """The scaling of all frames of an image: one for all of them, or one for each, and never one per tile.
 
+    SettingsError if a wish cannot work. ImageError if a channel holds no data.
+
     Parameters
     ----------
     record : ModelRecord or None
         Whose normalisation holds where nothing else is wished.
-    frames : sequence of Frame
-    settings : SegmentSettings
-
-    Raises
-    ------
-    SettingsError
-        If a wish cannot work.
-    ImageError
-        If a channel holds no data.
     """
     check_intensity(settings)
     rule = record.normalisation if record else Normalisation(low=0, high=0)
@@ -136,7 +129,6 @@ def with_data(
         (*shape) probability; None where all pixels can belong to an instance.
     image : array-like
         (C, *frame), read only where it can have such pixels.
-    limits : Limits
     corner, shape : sequence of int
         Of the window, pixels of the image.
     """

@@ -413,18 +413,14 @@ def gather(image: Image, model: Model, channels: tuple[int, ...] | None, budget:
 def open_job(job: Job, image: Image | None = None, model: Model | None = None) -> Job:
     """A job that was loaded, with its model and image.
 
+    ImageError, ModelError if they are not there any more, or have changed.
+
     Parameters
     ----------
-    job : Job
     image : Image, optional
         The image, where it is open already; by default its file is opened.
     model : Model, optional
         As for the image.
-
-    Raises
-    ------
-    ImageError, ModelError
-        If they are not there any more, or have changed.
     """
     facts = job.image
     if model is None:

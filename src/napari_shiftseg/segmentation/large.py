@@ -47,6 +47,9 @@ _LABELS = 2
 def large_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, tuple[StoredResult, TilePlan]]:
     """Segment block by block into a store: yields events, returns the `StoredResult` and the tiles of a frame.
 
+    ResultError if the place is taken or too small, another run is writing it, or an unfinished run with another image, model or
+    settings lies there.
+
     Parameters
     ----------
     job : Job
@@ -54,12 +57,6 @@ def large_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, 
         call goes on.
     overwrite : bool
         Replace an earlier result.
-
-    Raises
-    ------
-    ResultError
-        If the place is taken or too small, another run is writing it, or an unfinished run with another image, model or
-        settings lies there.
     """
     started = time.perf_counter()
     layout, settings, out = job.layout, job.settings, job.out

@@ -168,13 +168,12 @@ def lay_out(
 ) -> Layout:
     """Choose the largest blocks that fit the memory.
 
+    SettingsError if even the smallest blocks do not fit, or a stream is wanted where there can be none.
+
     Parameters
     ----------
-    inputs : Inputs
     plan : TilePlan
         Tiles of a frame.
-    clustering : LabelSettings
-    device : Device
     memory : int
         Bytes that the run may take.
     fixed : bool
@@ -183,11 +182,6 @@ def lay_out(
         Whether the embedding is written.
     method : {"auto", "tiles", "stream"}
         "auto" streams within a block where that saves a fifth of the arithmetic: tiles can be left out where they are constant.
-
-    Raises
-    ------
-    SettingsError
-        If even the smallest blocks do not fit, or a stream is wanted where there can be none.
     """
     lattice, shape = plan.lattice, plan.result_shape
     window, halo = clustering.lattice(lattice.ndim)

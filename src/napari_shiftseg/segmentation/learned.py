@@ -40,10 +40,8 @@ def learned_steps(
     ----------
     images : sequence of TrainImage
         All that it was trained on.
-    model : Model
     kind : str
         What they show, in words.
-    demonstration : bool
     runs : int
         Most images that the network runs over, at even distances.
     """

@@ -39,16 +39,12 @@ Windows = Sequence[npt.NDArray[np.floating]]
 def look(job: Job, *, likeness: bool = True) -> Job:
     """The job with what only the pixels tell: which intensities become 0 and 1, and whether the model knows such images.
 
+    ShiftsegError if the image cannot be scaled as wished.
+
     Parameters
     ----------
-    job : Job
     likeness : bool
         Whether to compare the image with what the model knows.
-
-    Raises
-    ------
-    ShiftsegError
-        If the image cannot be scaled as wished.
     """
     if job.intensity is None:
         inputs = job.opened
@@ -59,15 +55,12 @@ def look(job: Job, *, likeness: bool = True) -> Job:
 def likeness(image: Any, model: Model | str | Path, settings: SegmentSettings | None = None) -> Likeness:
     """Whether an image is like those that a model was trained on; the network does not run.
 
+    ShiftsegError for images and models that cannot work together.
+
     Parameters
     ----------
     image, model, settings
         As in `segment`.
-
-    Raises
-    ------
-    ShiftsegError
-        For images and models that cannot work together.
     """
     chosen = model if isinstance(model, Model) else load_model(model)
     picture = read_image(image) if isinstance(image, str | Path) else image
@@ -119,7 +112,6 @@ def compare_result(job: Job, labels: Any, foreground: Any = None, embedding: Any
 
     Parameters
     ----------
-    job : Job
     labels : array-like
         ([t], [z], y, x), in memory or on disk; read window by window.
     foreground : array-like, optional

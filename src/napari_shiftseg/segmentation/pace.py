@@ -37,7 +37,6 @@ class Pace:
 
         Parameters
         ----------
-        job : Job
         tasks : int, optional
             Blocks that are left; all by default.
         """

@@ -56,7 +56,6 @@ def predict_part(
     ----------
     job : Job
         Opened and looked at.
-    frame : int
     part : TilePlan
         Tiles of the part.
     run : "tiles" or StreamPlan
@@ -103,8 +102,6 @@ def cluster_steps(
 
     Parameters
     ----------
-    job : Job
-    seen : Seen
     inner : tuple of slice, optional
         The core in what was seen.
     origin, image_shape : sequence of int, optional

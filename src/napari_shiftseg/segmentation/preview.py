@@ -37,6 +37,8 @@ def preview_steps(
 ) -> Generator[Event, None, Preview]:
     """Segment what is in a window as `segment_steps` would: the same tiles, limits and clustering windows, but few of them.
 
+    ShiftsegError as `segment`.
+
     Parameters
     ----------
     image, model, settings
@@ -50,11 +52,6 @@ def preview_steps(
     Preview
         Of all clustering windows that the window meets. Instances that stay 4 px inside it are those of the whole run, with
         other numbers.
-
-    Raises
-    ------
-    ShiftsegError
-        As `segment`.
     """
     return (yield from view_steps(decide(image, model, settings), window))
 

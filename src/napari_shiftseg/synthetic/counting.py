@@ -43,21 +43,16 @@ def capacity(spacing: int | Sequence[int], period: int | Sequence[int]) -> int:
 def capacity_line(recipe: Recipe, period: int | Sequence[int], network: str = "") -> str:
     """How many objects of an image a network with this period can tell apart, in words.
 
-    The number is an upper bound that holds where nothing but the phase on the period tells the objects apart: equal
-    objects on an exact lattice, and networks that do not see the image border (valid convolutions).
+    The number is an upper bound that holds where nothing but the phase on the period tells the objects apart: equal objects on
+    an exact lattice, and networks that do not see the image border (valid convolutions). SettingsError if the period is below 1
+    px, not whole, or has not one entry per axis.
 
     Parameters
     ----------
-    recipe : Recipe
     period : int or sequence of int
         Period of the network (paper: f^l), pixels; one number, or one per axis.
     network : str
         What to call the network; by its period if not given.
-
-    Raises
-    ------
-    SettingsError
-        If the period is below 1 px, not whole, or has not one entry per axis.
 
     Source: Rumberger et al. 2021, Corollaries 2 and 3.
 

@@ -140,10 +140,7 @@ KINDS: dict[str, type[Recipe]] = {
 def recipe_from(stored: Mapping[str, object]) -> Recipe:
     """Recipe from what `dataclasses.asdict` gave, also after a trip through JSON (which turns tuples into lists).
 
-    Raises
-    ------
-    SettingsError
-        If the kind is unknown, or a field is unknown, missing or has a bad value.
+    SettingsError if the kind is unknown, or a field is unknown, missing or has a bad value.
     """
     kind = stored.get("kind")
     recipe = KINDS.get(kind) if isinstance(kind, str) else None
@@ -162,6 +159,8 @@ def recipe_from(stored: Mapping[str, object]) -> Recipe:
 def recipe_of(kind: str, shape: Sequence[int], **values: object) -> Recipe:
     """Recipe from plain values: one number for `spacing` or `offset` means the same on every axis.
 
+    SettingsError if the kind or a field is unknown, or a value is bad.
+
     Parameters
     ----------
     kind : str
@@ -170,11 +169,6 @@ def recipe_of(kind: str, shape: Sequence[int], **values: object) -> Recipe:
         Image edges, pixels.
     **values
         Fields of the recipe.
-
-    Raises
-    ------
-    SettingsError
-        If the kind or a field is unknown, or a value is bad.
 
     >>> recipe_of("disks", (64, 64), spacing=15, radius=5, offset=0).spacing
     (15, 15)
