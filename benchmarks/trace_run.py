@@ -4,8 +4,8 @@
     python benchmarks/trace_run.py --files
 
 One run of a 700 px image in this process, all threads, under a profiler: calls of `decide`, `plan_tiles`, `choose_method`,
-`choose_device` and `violations`, each with its callers, and the files of which any function was called. What runs while a
-module is being imported does not count. `--files` lists those files with their calls.
+`choose_device`, `judge` and `violations`, each with its callers, and the files of which any function was called. What runs
+while a module is being imported does not count. `--files` lists those files with their calls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tifffile import imread, imwrite
 import napari_shiftseg
 from napari_shiftseg.cli import main as command
 
-DECISIONS = ("decide", "plan_tiles", "choose_method", "choose_device", "violations")
+DECISIONS = ("decide", "plan_tiles", "choose_method", "choose_device", "judge", "violations")
 ROOT = Path(napari_shiftseg.__file__).parent
 
 

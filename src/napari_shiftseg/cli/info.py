@@ -106,7 +106,7 @@ def _devices(console: Console) -> dict[str, Any]:
 
 
 def _limits(model: Model, args: argparse.Namespace, console: Console) -> dict[str, Any]:
-    from napari_shiftseg.cli.limits import DTYPES, measured_share, network_limits, plan_limits, plan_shape
+    from napari_shiftseg.cli.cost import DTYPES, measured_share, network_limits, plan_limits, plan_shape
     from napari_shiftseg.network import measure_rates
 
     rates = measure_rates(args.device, tuple(DTYPES))

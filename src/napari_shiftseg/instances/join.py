@@ -17,7 +17,7 @@ from napari_shiftseg.geometry import Block, BlockGrid
 from napari_shiftseg.instances.constants import RIM
 from napari_shiftseg.instances.faces import BlockFaces, BlockRest, led, linked, rim
 from napari_shiftseg.instances.label import numbered, numbered_again
-from napari_shiftseg.instances.settings import LabelSettings
+from napari_shiftseg.instances.pieces import LabelSettings
 from napari_shiftseg.instances.undecided import Rest, placed, rest_of, settled
 
 

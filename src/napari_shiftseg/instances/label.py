@@ -19,8 +19,7 @@ import torch
 from napari_shiftseg.errors import DeviceError, SettingsError
 from napari_shiftseg.events import Event, WindowDone, drain
 from napari_shiftseg.instances.constants import MOST_INSTANCES, MOST_THREADS, NEW, WINDOW
-from napari_shiftseg.instances.pieces import Fragments, fragments_of, piece_steps
-from napari_shiftseg.instances.settings import LabelSettings
+from napari_shiftseg.instances.pieces import Fragments, LabelSettings, fragments_of, piece_steps
 from napari_shiftseg.instances.undecided import placed, rest_of, settled
 from napari_shiftseg.machine import cores
 from napari_shiftseg.network.device import choose_device

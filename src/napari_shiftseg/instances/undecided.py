@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from operator import mul
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from skimage.measure import label as connected
 
 from napari_shiftseg.instances.constants import ELSEWHERE, NEW, OFF, OPPOSITE, PART, REACH
 from napari_shiftseg.instances.contacts import Window, borders, neighbour_steps
-from napari_shiftseg.instances.settings import LabelSettings
+
+if TYPE_CHECKING:
+    from napari_shiftseg.instances.pieces import LabelSettings
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]

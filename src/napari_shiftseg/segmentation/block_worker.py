@@ -23,7 +23,7 @@ from napari_shiftseg.instances import Numbers
 from napari_shiftseg.io import BlockPyramid, Image, WorkFolder, load_model, read_image
 from napari_shiftseg.machine import give_back_memory
 from napari_shiftseg.network import choose_device
-from napari_shiftseg.segmentation.blockwise import BlockJob, Pass
+from napari_shiftseg.segmentation.blockwise import BlockJob, Round
 from napari_shiftseg.segmentation.decision import pixel_digest
 from napari_shiftseg.segmentation.job import Job, open_job
 
@@ -83,7 +83,7 @@ def open_blocks(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
     return BlockJob(job=job, work=work, **arrays)
 
 
-def finish_blocks(target: str, run: str, which: Pass, blocks: Sequence[tuple[int, int]]) -> None:
+def finish_blocks(target: str, run: str, which: Round, blocks: Sequence[tuple[int, int]]) -> None:
     """Take blocks through a pass; those that are finished already are left as they are.
 
     Parameters
@@ -151,7 +151,7 @@ def _job_of(target: str, run: str) -> BlockJob:
 
 
 @lru_cache(maxsize=1)
-def _numbers(target: str, run: str, which: Pass, frame: int) -> Numbers:
+def _numbers(target: str, run: str, which: Round, frame: int) -> Numbers:
     """Those that a pass needs."""
     job = _job_of(target, run)
     return job.join(frame) if which == "reach" else job.join_rest(frame)

@@ -32,7 +32,7 @@ from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.pipeline import Seen, cluster_steps, embed_steps
 
-Pass: TypeAlias = Literal["find", "reach", "settle"]
+Round: TypeAlias = Literal["find", "reach", "settle"]
 
 # Faces of blocks that are kept, for their neighbours.
 _KEPT = 256
@@ -105,7 +105,7 @@ class BlockJob:
         reader.expect(log.keys)
 
     def find_steps(self, frame: int, block: Block, region: Region | None = None) -> Generator[Event, None, None]:
-        """Pass 1: network and clustering of a block; yields the events of both."""
+        """Round 1: network and clustering of a block; yields the events of both."""
         seen = yield from self.embed_steps(frame, block, region)
         yield from self.cluster_steps(frame, block, seen)
 
@@ -150,7 +150,7 @@ class BlockJob:
         )
 
     def reach(self, frame: int, block: Block, numbers: Numbers) -> None:
-        """Pass 2: what no instance reaches in a block, with the numbers from `join`."""
+        """Round 2: what no instance reaches in a block, with the numbers from `join`."""
         rest = self._settling(frame, block, numbers).rest()
         self.work.write_arrays(_rest_name(frame, block.number), rest.to_arrays())
 
@@ -171,7 +171,7 @@ class BlockJob:
         return Numbers(**self.work.read_arrays(name))
 
     def settle(self, frame: int, block: Block, numbers: Numbers) -> None:
-        """Pass 3: final labels of a block, with the numbers from `join_rest`, and the rows of its instances."""
+        """Round 3: final labels of a block, with the numbers from `join_rest`, and the rows of its instances."""
         labels = self._settling(frame, block, numbers).labels()
         self.labels.write(self.window(frame, block), labels[self._new_axes(frame)])
         table = block_table(labels, [s.start for s in block.core], self.layout.grid.shape, seams=self.seams)
@@ -207,7 +207,7 @@ class BlockJob:
         """Frames and blocks that pass 3 has finished."""
         return _finished(self.work.names("tables"))
 
-    def is_done(self, which: Pass, frame: int, number: int) -> bool:
+    def is_done(self, which: Round, frame: int, number: int) -> bool:
         """Whether a pass has finished a block."""
         name = {"find": _faces_name, "reach": _rest_name, "settle": _table_name}[which]
         return self.work.has(name(frame, number))

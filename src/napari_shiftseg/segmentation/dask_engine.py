@@ -18,7 +18,7 @@ from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError,
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.io import Image
 from napari_shiftseg.segmentation.block_worker import describe_job, finish_blocks, open_blocks, order_of
-from napari_shiftseg.segmentation.blockwise import BlockJob, Pass
+from napari_shiftseg.segmentation.blockwise import BlockJob, Round
 from napari_shiftseg.segmentation.engine import TITLES, block_event
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
@@ -121,7 +121,7 @@ class DaskEngine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._open.close()
 
-    def run(self, which: Pass, tasks: Sequence[tuple[int, int]], done: set[tuple[int, int]]) -> Generator[Event, None, None]:
+    def run(self, which: Round, tasks: Sequence[tuple[int, int]], done: set[tuple[int, int]]) -> Generator[Event, None, None]:
         """As `Engine.run`; where nothing is finished for a while, a bare `Event` repeats how far the run is."""
         left = [task for task in tasks if task not in done]
         finished, total = len(tasks) - len(left), len(tasks)
@@ -158,7 +158,7 @@ class DaskEngine:
         size = max(1, min(ceil(_LEAST_PIXELS / pixels), len(left) // (_AHEAD * workers)))
         return deque(_Batch(number=at // size, blocks=tuple(left[at : at + size])) for at in range(0, len(left), size))
 
-    def _submit(self, which: Pass, batch: _Batch) -> Any:
+    def _submit(self, which: Round, batch: _Batch) -> Any:
         key = f"{which}-{self._run}-{batch.number}-{batch.tries}"
         return self._client.submit(
             finish_blocks, self._target, self._run, which, batch.blocks, key=key, priority=-batch.number, pure=False

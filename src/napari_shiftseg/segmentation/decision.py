@@ -22,6 +22,7 @@ from napari_shiftseg.geometry import (
     Violation,
     judge,
     plan_tiles,
+    smaller_plan,
 )
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.instances.label import check_embedding
@@ -313,16 +314,25 @@ def _blocks(
     fixed: bool,
 ) -> Layout:
     """The blocks of a run out of core, or those with which it began."""
-    layout = lay_out(
-        inputs,
-        plan,
-        clustering,
-        device=device,
-        memory=_memory_out_of_core(settings, device),
-        fixed=fixed,
-        embedding=bool(settings.keep_embedding),
-        method=settings.method,
-    )
+    layout = None
+    while layout is None:
+        try:
+            layout = lay_out(
+                inputs,
+                plan,
+                clustering,
+                device=device,
+                memory=_memory_out_of_core(settings, device),
+                fixed=fixed,
+                embedding=bool(settings.keep_embedding),
+                method=settings.method,
+            )
+        except SettingsError:
+            # what tiles that nobody wished for leave is too little for the smallest blocks
+            smaller = smaller_plan(plan) if plan.automatic else None
+            if smaller is None:
+                raise
+            plan = smaller
     if out is None:
         return layout
     work = WorkFolder(out)

@@ -13,7 +13,7 @@ from napari_shiftseg.events import Background, BlockDone, Event, Stage, side_by_
 from napari_shiftseg.geometry import Block
 from napari_shiftseg.instances import Numbers
 from napari_shiftseg.machine import cores, give_back_memory
-from napari_shiftseg.segmentation.blockwise import BlockJob, Pass, Region
+from napari_shiftseg.segmentation.blockwise import BlockJob, Region, Round
 from napari_shiftseg.segmentation.layout import clustering_threads
 
 # Longest silence of a run, seconds: so long does cancelling wait.
@@ -31,7 +31,7 @@ class Engine(Protocol):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
-    def run(self, which: Pass, tasks: Sequence[tuple[int, int]], done: set[tuple[int, int]]) -> Generator[Event, None, None]:
+    def run(self, which: Round, tasks: Sequence[tuple[int, int]], done: set[tuple[int, int]]) -> Generator[Event, None, None]:
         """Yield events; for each block that gets finished that of `block_event`.
 
         Parameters
@@ -43,7 +43,7 @@ class Engine(Protocol):
         """
 
 
-def block_event(blocks: BlockJob, which: Pass, block: tuple[int, int], done: int, total: int) -> Event:
+def block_event(blocks: BlockJob, which: Round, block: tuple[int, int], done: int, total: int) -> Event:
     """That a pass has finished a block: a `BlockDone` where it can be seen, a bare event where the rest was looked for."""
     if which == "reach":
         return Event(done=done, total=total)
@@ -68,7 +68,7 @@ class LocalEngine:
             clustering.stop()
         self._clustering.shutdown()
 
-    def run(self, which: Pass, tasks: Sequence[tuple[int, int]], done: set[tuple[int, int]]) -> Generator[Event, None, None]:
+    def run(self, which: Round, tasks: Sequence[tuple[int, int]], done: set[tuple[int, int]]) -> Generator[Event, None, None]:
         """As `Engine.run`, with the events of the tiles in between."""
         left = [task for task in tasks if task not in done]
         count = len(tasks) - len(left)
@@ -116,7 +116,7 @@ class LocalEngine:
         clustering.result()
         yield task
 
-    def _later(self, which: Pass, left: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    def _later(self, which: Round, left: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         """Each block that one of the passes after the first has finished."""
         job = self._blocks
         for frame, blocks in groupby(left, key=lambda task: task[0]):

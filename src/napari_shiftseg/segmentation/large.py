@@ -1,7 +1,7 @@
 """Segmentation out of core: from a lazy image to a store on disk, block by block, in bounded memory, and resumable.
 
-Pass 1 runs the network over each block and its surroundings, clusters it and keeps fragments of instances; fragments are
-joined across blocks by union-find. Pass 2 finds what no instance reaches, which is joined likewise; pass 3 writes the labels.
+Round 1 runs the network over each block and its surroundings, clusters it and keeps fragments of instances; fragments are
+joined across blocks by union-find. Round 2 finds what no instance reaches, which is joined likewise; round 3 writes the labels.
 Each block of each pass is finished or not there, so that a run that was killed at any moment goes on where it was.
 """
 
