@@ -15,7 +15,7 @@ from napari_shiftseg.events import drain
 from napari_shiftseg.io import Image
 from napari_shiftseg.network import Limits, Normalisation, TrainImage, robust
 from napari_shiftseg.network.constants import IGNORE
-from napari_shiftseg.segmentation import preview_steps
+from napari_shiftseg.segmentation import decide, view_steps
 from napari_shiftseg.segmentation.intensity import few_objects, recorded_limits
 from napari_shiftseg.segmentation.lazy import lazy_embedding
 
@@ -166,7 +166,7 @@ def test_no_object_lies_where_there_is_no_data(tmp_path, foreground, marked):
     assert stored.record["blocks"]["tasks"] > 1
     np.testing.assert_array_equal(stored.labels[:], whole.labels)
     assert stored.record["limits"] == json.loads(json.dumps(whole.record["limits"]))
-    part = drain(preview_steps(image, model, wish, {"y": slice(250, 350)}))
+    part = drain(view_steps(decide(image, model, wish), {"y": slice(250, 350)}))
     place = tuple(slice(at, at + edge) for at, edge in zip(part.origin, part.labels.shape, strict=True))
     assert (part.labels[lacking[place]] == 0).all() and part.labels.max() > 0
 

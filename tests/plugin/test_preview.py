@@ -15,7 +15,7 @@ from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import bundled_models
 from napari_shiftseg.network import Clustering, Model, ModelRecord, predict_steps
 from napari_shiftseg.plugin.layers import KEY
-from napari_shiftseg.segmentation import preview_steps
+from napari_shiftseg.segmentation import decide, view_steps
 
 pytestmark = pytest.mark.gui
 
@@ -109,7 +109,7 @@ def test_instances_inside_a_preview_are_those_of_the_whole_run(case, monkeypatch
     monkeypatch.setattr(LabelSettings, "lattice", lambda self, ndim: (48, 12))  # several windows in a small image
     settings = SegmentSettings(write=16)
     whole = segment(image, model, settings).labels
-    preview = drain(preview_steps(image, model, settings, {"y": slice(98, 150), "x": slice(100, 150)}))
+    preview = drain(view_steps(decide(image, model, settings), {"y": slice(98, 150), "x": slice(100, 150)}))
     assert preview.origin == (96, 96) and preview.labels.shape == (64, 74)
     assert len(preview.plan) < len(plan_tiles(model.spec, image.shape, 16))
     wanted = kept_inside(whole, (slice(96, 160), slice(96, 170)))
@@ -122,7 +122,7 @@ def test_a_preview_of_all_is_the_whole_run(tiny):
     image = noise((2, 40, 48))
     settings = SegmentSettings(write=16)
     model = load_model(tiny)
-    preview = drain(preview_steps(image, model, settings, {"z": slice(1, 2)}))
+    preview = drain(view_steps(decide(image, model, settings), {"z": slice(1, 2)}))
     assert np.array_equal(preview.labels[0], segment(image, model, settings).labels[1])
     assert (preview.axes, preview.origin) == ("zyx", (1, 0, 0))
 

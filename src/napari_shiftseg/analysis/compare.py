@@ -45,9 +45,7 @@ def compare_steps(
     device: str = "auto",
     dtype: str = "float32",
 ) -> Generator[Event, None, Comparison]:
-    """Compute an image again by naive tiles, and compare.
-
-    ShiftsegError if there is nothing to compare, or as `predict`.
+    """Compute an image again by naive tiles, and compare; ShiftsegError if there is nothing to compare, or as `predict`.
 
     Parameters
     ----------

@@ -259,10 +259,7 @@ class ImageAxis:
 
     @cached_property
     def computed(self) -> int:
-        """Pixels that are computed: whole periods.
-
-        TilingError if the image is too small for one period without reflection.
-        """
+        """Pixels that are computed: whole periods; TilingError if the image is too small for one period without reflection."""
         padded, period = self.lattice.padding == "zero", self.period
         if self.border == "reflect" or (padded and self.zeros == "image"):
             whole = -(-self.size // period) * period
@@ -443,10 +440,7 @@ class Output:
 
 
 def named_outputs(outputs: Iterable[Output]) -> dict[str, Output]:
-    """Outputs by their names.
-
-    SettingsError if there are none, or two of one name.
-    """
+    """Outputs by their names; SettingsError if there are none, or two of one name."""
     listed = tuple(outputs)
     if not listed or not all(isinstance(output, Output) for output in listed):
         raise SettingsError(f"the outputs of the network are {listed!r}; give one Output or more.")

@@ -350,9 +350,7 @@ def plan_tiles(
 
 
 def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> TilePlan:
-    """The plan that `TilePlan.to_dict` wrote down.
-
-    TilingError, SettingsError, KeyError if they make no plan.
+    """The plan that `TilePlan.to_dict` wrote down; TilingError, SettingsError, KeyError if they make no plan.
 
     Parameters
     ----------
@@ -377,10 +375,7 @@ def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> Ti
 def image_axes(
     lattice: Lattice, image_shape: Sequence[int], *, border: Literal["reflect", "valid"], zeros: Zeros
 ) -> tuple[ImageAxis, ...]:
-    """The axes of an image that a network runs along.
-
-    TilingError if the image or the border is none.
-    """
+    """The axes of an image that a network runs along; TilingError if the image or the border is none."""
     shape = tuple(int(size) for size in image_shape)
     if len(shape) != lattice.ndim or min(shape, default=0) < 1:
         raise TilingError(f"the image has shape {shape}; the network wants {lattice.ndim} axes of 1 pixel or more.")

@@ -127,24 +127,25 @@ def image_attributes(
     reduction: Reduction,
     folder: str = "",
     translation: Sequence[float] = (),
+    labels: bool = False,
 ) -> dict[str, Any]:
-    """Attributes of an image group whose pyramid lies in `folder`, checked by the models of the specification."""
-    found: dict[str, Any] = {"name": name, "count": count, "reduction": reduction, "folder": folder}
-    multiscale = _multiscale(axes, scale, units, translation=translation, **found)
-    return _ome(ImageAttrs(version="0.5", multiscales=[multiscale]))
+    """Attributes of an image group whose pyramid lies in `folder`, checked by the models of the specification.
 
-
-def label_attributes(
-    axes: str,
-    scale: Sequence[float],
-    units: Sequence[str | None],
-    *,
-    name: str,
-    count: int,
-    translation: Sequence[float] = (),
-) -> dict[str, Any]:
-    """Attributes of a label image two folders below the image that it belongs to."""
-    multiscale = _multiscale(axes, scale, units, name=name, count=count, reduction="nearest", translation=translation)
+    With `labels`, those of a label image two folders below the image that it belongs to.
+    """
+    named = [Axis(name=a, type=_TYPES.get(a, "space"), unit=unit) for a, unit in zip(axes, units, strict=True)]
+    start = translation or (0.0,) * len(axes)
+    datasets = []
+    for level in range(count):
+        factors = [2.0**level if axis in "yx" else 1.0 for axis in axes]
+        # The mean of two by two pixels lies between their centres, the nearest pixel on one of them.
+        shift = [step * (factor - 1) / 2 * (reduction == "mean") for step, factor in zip(scale, factors, strict=True)]
+        place = [first + by for first, by in zip(start, shift, strict=True)]
+        steps = [step * factor for step, factor in zip(scale, factors, strict=True)]
+        datasets.append(Dataset.build(path=f"{folder}{level}", scale=steps, translation=place if any(place) else None))
+    multiscale = Multiscale(axes=tuple(named), datasets=tuple(datasets), name=name, type=reduction)
+    if not labels:
+        return _ome(ImageAttrs(version="0.5", multiscales=[multiscale]))
     label = Label(version="0.5", source=Source(image="../../"))
     return _ome(ImageLabelAttrs(version="0.5", multiscales=[multiscale], **{"image-label": label}))
 
@@ -156,35 +157,6 @@ def labels_attributes(*names: str) -> dict[str, Any]:
 
 def _ome(model: ImageAttrs | ImageLabelAttrs | LabelsAttrs) -> dict[str, Any]:
     return {"ome": model.model_dump(mode="json", by_alias=True, exclude_none=True)}
-
-
-def _multiscale(
-    axes: str,
-    scale: Sequence[float],
-    units: Sequence[str | None],
-    *,
-    name: str,
-    count: int,
-    reduction: Reduction,
-    folder: str = "",
-    translation: Sequence[float] = (),
-) -> Multiscale:
-    named = [Axis(name=a, type=_TYPES.get(a, "space"), unit=unit) for a, unit in zip(axes, units, strict=True)]
-    start = translation or (0.0,) * len(axes)
-    datasets = []
-    for level in range(count):
-        factors = [2.0**level if axis in "yx" else 1.0 for axis in axes]
-        # The mean of two by two pixels lies between their centres, the nearest pixel on one of them.
-        shift = [step * (factor - 1) / 2 * (reduction == "mean") for step, factor in zip(scale, factors, strict=True)]
-        place = [first + by for first, by in zip(start, shift, strict=True)]
-        datasets.append(
-            Dataset.build(
-                path=f"{folder}{level}",
-                scale=[step * factor for step, factor in zip(scale, factors, strict=True)],
-                translation=place if any(place) else None,
-            )
-        )
-    return Multiscale(axes=tuple(named), datasets=tuple(datasets), name=name, type=reduction)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

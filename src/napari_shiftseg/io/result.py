@@ -384,12 +384,11 @@ class ResultWriter:
         scale, unit = [steps.get(axis, 1.0) for axis in axes], [units.get(axis) for axis in axes]
         places = dict(zip(self._axes, self._translation, strict=True))
         place = [places.get(axis, 0.0) for axis in axes]
-        if part == "labels":
-            return pyramid.label_attributes(axes, scale, unit, name="instances", count=self._levels, translation=place)
         if part == "image" and self._image is not None:
             scale, unit, place = list(self._image.scale), list(self._image.units), list(self._image.translation)
         found: dict[str, Any] = {"count": self._levels, "reduction": _reduction(part), "translation": place}
-        return pyramid.image_attributes(axes, scale, unit, name=self._name if part == "image" else part, **found)
+        name = {"image": self._name, "labels": "instances"}.get(part, part)
+        return pyramid.image_attributes(axes, scale, unit, name=name, labels=part == "labels", **found)
 
     def _stand_in(self) -> dict[str, Any]:
         """Root metadata without an image: they name the labels, so that any viewer opens the store."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from napari_shiftseg.errors import ResultError
+from napari_shiftseg.files import replacing
 from napari_shiftseg.io.result import work_path
 
 
@@ -92,11 +93,22 @@ class WorkFolder:
     def names(self, folder: str) -> set[str]:
         """Finished parts in a folder, without their suffix."""
         place = self.path / folder
-        return {file.stem for file in place.iterdir() if file.suffix in (".npz", ".json")} if place.is_dir() else set()
+        files = place.glob("[!.]*") if place.is_dir() else ()  # a dot has what a process left that was killed
+        return {file.stem for file in files if file.suffix in (".npz", ".json")}
+
+    @contextmanager
+    def _complete(self, name: str) -> Iterator[Any]:
+        """A file that appears under its name only when it is complete and on the disk."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
 
     def write_arrays(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write named arrays as one file, completely or not at all."""
-        with _Replacing(self.path / name) as file:
+        with self._complete(name) as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     def read_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
@@ -106,7 +118,7 @@ class WorkFolder:
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write plain values, completely or not at all."""
-        with _Replacing(self.path / name) as file:
+        with self._complete(name) as file:
             file.write(json.dumps(values, indent=1).encode())
 
     def read_json(self, name: str) -> dict[str, Any] | None:
@@ -116,26 +128,3 @@ class WorkFolder:
         except (OSError, ValueError):
             return None
         return values if isinstance(values, dict) else None
-
-
-class _Replacing:
-    """A file that appears under its name only when it is complete and on the disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-
-    def __enter__(self) -> Any:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._partial.open("wb")
-        return self._file
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        self._file.close()
-        if kind is None:
-            self._partial.replace(self._path)
-        else:
-            self._partial.unlink(missing_ok=True)

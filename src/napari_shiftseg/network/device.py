@@ -38,9 +38,7 @@ class Device:
 
 
 def choose_device(wanted: str = "auto") -> Device:
-    """The device that will run.
-
-    DeviceError if the wanted device is not there; there is no fallback.
+    """The device that will run; DeviceError if the wanted device is not there; there is no fallback.
 
     Parameters
     ----------

@@ -109,10 +109,7 @@ class Normalisation:
         return self.low == self.high == 0
 
     def limits(self, image: ArrayLike) -> Limits:
-        """Limits of an image of shape (C, *shape).
-
-        ImageError if the image holds no finite values.
-        """
+        """Limits of an image of shape (C, *shape); ImageError if the image holds no finite values."""
         return self.scaling([image]).limits
 
     def scaling(

@@ -351,10 +351,7 @@ def _outputs(model: Model | Network, plan: TilePlan) -> Mapping[str, Output] | N
 
 
 def _runnable(model: Model | Network, plan: TilePlan) -> UNet | PlainNet:
-    """The network in the form that the loops know.
-
-    ModelError if the plan is not one for it.
-    """
+    """The network in the form that the loops know; ModelError if the plan is not one for it."""
     module = model.module if isinstance(model, Model) else model
     if isinstance(module, UNet):
         lattice = module.spec.lattice

@@ -30,9 +30,7 @@ class Rates:
 
 
 def measure_rates(device: str = "auto", dtypes: Sequence[str] = ("float32", "bfloat16"), *, seconds: float = 0.2) -> Rates:
-    """Measure memory bandwidth and the rate of matrix products.
-
-    DeviceError if the device or a number format is not there.
+    """Measure memory bandwidth and the rate of matrix products; DeviceError if the device or a number format is not there.
 
     Parameters
     ----------

@@ -154,9 +154,7 @@ class Experiment:
 def run_steps(
     experiment: Experiment, size: Size = "quick", seed: int = 0, *, folder: str | Path | None = None
 ) -> Generator[Event, None, Finding]:
-    """Run an experiment: yields events, returns its `Finding`.
-
-    SettingsError if the size is unknown or the seed negative.
+    """Run an experiment: yields events, returns its `Finding`; SettingsError if the size is unknown or the seed negative.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from napari_shiftseg.segmentation.large import kept_of
 from napari_shiftseg.segmentation.learned import learned_steps
 from napari_shiftseg.segmentation.likeness import likeness, look
 from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
-from napari_shiftseg.segmentation.preview import Preview, preview_steps, view_steps
+from napari_shiftseg.segmentation.preview import Preview, view_steps
 from napari_shiftseg.segmentation.run import Segmentation, run_steps, segment, segment_steps
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 
@@ -26,7 +26,6 @@ __all__ = [
     "open_job",
     "pixel_digest",
     "plan_image",
-    "preview_steps",
     "promises",
     "run_steps",
     "segment",

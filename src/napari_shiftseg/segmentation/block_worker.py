@@ -60,10 +60,7 @@ def describe_job(blocks: BlockJob, *, threads: int | None) -> dict[str, Any]:
 
 
 def open_blocks(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
-    """The job that was described.
-
-    ShiftsegError if the image is another one here, or this is another version of the package.
-    """
+    """The job that was described; ShiftsegError if the image is another one here, or this is another version of the package."""
     if told["version"] != __version__:
         raise SettingsError(
             f"{platform.node()} has napari-shiftseg {__version__} and the run began with {told['version']}; "

@@ -411,9 +411,7 @@ def gather(image: Image, model: Model, channels: tuple[int, ...] | None, budget:
 
 
 def open_job(job: Job, image: Image | None = None, model: Model | None = None) -> Job:
-    """A job that was loaded, with its model and image.
-
-    ImageError, ModelError if they are not there any more, or have changed.
+    """A job that was loaded, with its model and image; ImageError, ModelError if they are not there any more, or have changed.
 
     Parameters
     ----------

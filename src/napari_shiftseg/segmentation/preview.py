@@ -1,10 +1,9 @@
-"""`preview_steps`: labels of a part of an image, as the whole run would give them."""
+"""`view_steps`: labels of a part of an image, as the whole run would give them."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,9 @@ from skimage.segmentation import relabel_sequential
 
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import TilePlan
-from napari_shiftseg.network import Model
-from napari_shiftseg.segmentation.decision import decide
 from napari_shiftseg.segmentation.job import Job, record_of
 from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
-from napari_shiftseg.segmentation.settings import SegmentSettings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,17 +28,13 @@ class Preview:
     record: dict[str, Any]  # what happened, JSON values
 
 
-def preview_steps(
-    image: Any, model: Model | str | Path, settings: SegmentSettings | None, window: Mapping[str, slice]
-) -> Generator[Event, None, Preview]:
-    """Segment what is in a window as `segment_steps` would: the same tiles, limits and clustering windows, but few of them.
+def view_steps(job: Job, window: Mapping[str, slice]) -> Generator[Event, None, Preview]:
+    """Segment what is in a window as the whole job would: the same tiles, limits and clustering windows, but few of them.
 
     ShiftsegError as `segment`.
 
     Parameters
     ----------
-    image, model, settings
-        As in `segment`.
     window : mapping of axis to slice
         Wanted pixels of the image, such as `{"t": slice(3, 4), "y": slice(0, 200), "x": slice(50, 90)}`; an axis that is
         left out is taken whole. Of an axis that is looped over (t, or z with a 2D network), the first position is taken.
@@ -53,11 +45,6 @@ def preview_steps(
         Of all clustering windows that the window meets. Instances that stay 4 px inside it are those of the whole run, with
         other numbers.
     """
-    return (yield from view_steps(decide(image, model, settings), window))
-
-
-def view_steps(job: Job, window: Mapping[str, slice]) -> Generator[Event, None, Preview]:
-    """As `preview_steps`, for what was decided."""
     job = look(job, likeness=False)
     plan, axes, masked = job.plan, job.axes, "foreground" in job.opened.model.outputs
     looped = [min(max(0, window.get(axis, slice(0, 1)).start), size - 1) for axis, size in zip(axes, job.lengths, strict=False)]

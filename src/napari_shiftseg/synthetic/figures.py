@@ -45,9 +45,7 @@ def presets() -> dict[str, Preset]:
 
 
 def preset(name: str) -> Preset:
-    """A preset by name.
-
-    SettingsError if there is no preset of that name.
+    """A preset by name; SettingsError if there is no preset of that name.
 
     >>> preset("fig2a").capacity
     '1 of 196 disks is distinguishable by l = 3, f = 2'
