@@ -40,7 +40,7 @@ def main() -> int:
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--paths", nargs=2, help="for `once`: image and result")
     wishes = made.parse_args()
-    import_module("napari_shiftseg.segmentation.layout")._LARGEST = {2: 512, 3: 128}
+    import_module("napari_shiftseg.segmentation.layout").LARGEST = {2: 512, 3: 128}
     if wishes.who == "once":
         segment(wishes.paths[0], "nuclei", SETTINGS, wishes.paths[1], on_event=lambda event: print("event", flush=True))
         return 0

@@ -37,7 +37,7 @@ LOCAL = SegmentSettings(device="cpu", out_of_core=True, memory=1 << 30, determin
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks of 512 px, each a task of its own."""
-    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 512, 3: 128})
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512, 3: 128})
     monkeypatch.setattr(dask_engine, "_LEAST_PIXELS", 1)
 
 
@@ -69,7 +69,7 @@ def plane(tmp_path_factory, model):
     path = folder / "image.npy"
     np.save(path, bars((1100, 1100)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 512, 3: 128})
+        patch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512, 3: 128})
         labels = segment(path, model, LOCAL, folder / "r.zarr").labels[:]
     assert labels.max() > 50
     return path, labels
@@ -242,7 +242,7 @@ def test_a_worker_stops_in_the_middle_of_a_block_that_nobody_wants(tmp_path, mon
     work.write_json("workers/run.json", {})
     layout = SimpleNamespace(grid=["a", "b", "c", "d"])
     job = SimpleNamespace(work=work, layout=layout, find_steps=steps, is_done=lambda which, frame, number: number == 0)
-    monkeypatch.setattr(block_worker, "_ASK_EVERY", 0)
+    monkeypatch.setattr(block_worker, "ASK_EVERY", 0)
     monkeypatch.setattr(block_worker, "_job_of", lambda target, run: job)
     finish_blocks(str(work.target), "run", "find", [(0, number) for number in range(4)])
     assert seen == [("b", 1), ("b", 2), ("b", 3)]

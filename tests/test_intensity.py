@@ -138,7 +138,7 @@ def test_wishes_that_are_none_are_said_in_a_sentence(nuclei, crop, wish):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 512, 3: 128})
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512, 3: 128})
 
 
 @pytest.mark.parametrize("foreground", [True, False])

@@ -260,7 +260,7 @@ def test_the_number_format_is_decided_like_the_rest(monkeypatch, units):
 
 
 def test_a_short_format_gives_equal_bits_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 512})
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512})
     image, model = bars((600, 530)), grey_model()
     wish = replace(ON_CPU, dtype="bfloat16")
     whole = segment(image, model, wish)

@@ -32,7 +32,7 @@ MEMORY = SegmentSettings(device="cpu", out_of_core=False, deterministic=True)
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """The smallest blocks that there are, so that small images have several: 512 px, or 64 x 128 x 128."""
-    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 512, 3: 128})
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512, 3: 128})
 
 
 def grey_model(ndim=2, **values):
@@ -111,7 +111,7 @@ def test_a_run_that_began_by_other_rules_for_labels_does_not_go_on(tmp_path, mon
     steps = segment_steps(bars((600, 530)), grey_model(), LARGE, tmp_path / "r.zarr")
     next(event for event in steps if isinstance(event, BlockDone))
     steps.close()
-    monkeypatch.setattr("napari_shiftseg.segmentation.large._LABELS", 1)
+    monkeypatch.setattr("napari_shiftseg.segmentation.large.LABELS", 1)
     with pytest.raises(ResultError, match="had another rule of labels"):
         segment(bars((600, 530)), grey_model(), LARGE, tmp_path / "r.zarr")
 
@@ -386,7 +386,7 @@ import sys
 from napari_shiftseg import SegmentSettings, segment
 import torch; torch.set_num_threads(1)
 from napari_shiftseg.segmentation import layout
-layout._LARGEST = {2: 512}
+layout.LARGEST = {2: 512}
 settings = SegmentSettings(device="cpu", out_of_core=True, memory=int(sys.argv[4]), deterministic=True)
 print("ready", flush=True)
 segment(sys.argv[1], sys.argv[2], settings, sys.argv[3])
@@ -454,7 +454,7 @@ def test_an_unfinished_run_of_something_else_is_refused_and_kept(tmp_path, monke
     with pytest.raises(ResultError, match="had another image"):
         segment(image + 1, model, LARGE, tmp_path / "r.zarr")
     # more memory is no other run: the blocks stay as they are, and it goes on out of core without being asked
-    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 4096})
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 4096})
     result = segment(image, model, replace(LARGE, memory=3 << 30, out_of_core=None), tmp_path / "r.zarr")
     assert result.record["blocks"]["edge"] == [512, 512]
     assert result.plan.to_dict()["seams"] == result.record["plan"]["seams"]
@@ -518,7 +518,7 @@ def test_too_little_memory_and_too_small_a_disk_are_refused_before_the_start(tmp
 
 
 def test_the_memory_of_a_layout_bounds_it(monkeypatch):
-    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 4096, 3: 512})
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 4096, 3: 512})
     source = Counted(np.broadcast_to(np.float32(0), (40_000, 50_000)), (1024, 1024))
     image = Image.from_array(source, "yx")
     for memory in (1000 << 20, 1 << 30, 2 << 30, 8 << 30):

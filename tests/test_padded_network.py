@@ -91,7 +91,7 @@ def test_context_that_no_training_had_is_allowed_on_request_and_marked():
 
 @pytest.mark.parametrize("embedding", [True, False])
 def test_blocks_out_of_core_are_the_run_in_memory(tmp_path, monkeypatch, embedding):
-    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 512, 3: 128})
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512, 3: 128})
     model, image = padded_model((40, 64), foreground=True), bars((600, 530))
     wish = replace(ON_CPU, keep_embedding=embedding)
     whole = segment(image, model, wish)

@@ -89,7 +89,7 @@ def test_bits_are_equal_at_five_tile_sizes_in_blocks_and_with_workers(tmp_path, 
         np.testing.assert_array_equal(other.embedding, first.embedding)
         np.testing.assert_array_equal(other.labels, first.labels)
     tifffile.imwrite(tmp_path / "image.tif", blobs)
-    monkeypatch.setitem(import_module("napari_shiftseg.segmentation.layout")._LARGEST, 2, 512)
+    monkeypatch.setitem(import_module("napari_shiftseg.segmentation.layout").LARGEST, 2, 512)
     for workers in (0, 2):
         wish = replace(ON_CPU, out_of_core=True, memory=1 << 30, workers=workers)
         assert decide(blobs, nuclei, wish, tmp_path / "x.zarr").layout.grid.counts == (2, 1)

@@ -103,7 +103,7 @@ def open_large(open_widget, cells, monkeypatch, tmp_path):
     """
     from napari.layers import Image as ImageLayer
 
-    monkeypatch.setattr("napari_shiftseg.segmentation.layout._LARGEST", {2: 512, 3: 128})
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512, 3: 128})
     monkeypatch.setenv("HOME", str(tmp_path))
 
     def open_it(path=None, data=None, choice="Always", window=False, show=False, **options):

@@ -24,11 +24,9 @@ from napari_shiftseg.io import BlockPyramid, Image, WorkFolder, load_model, read
 from napari_shiftseg.machine import give_back_memory
 from napari_shiftseg.network import choose_device
 from napari_shiftseg.segmentation.blockwise import BlockJob, Round
+from napari_shiftseg.segmentation.constants import ASK_EVERY
 from napari_shiftseg.segmentation.decision import pixel_digest
 from napari_shiftseg.segmentation.job import Job, open_job
-
-# A worker asks the disk this often whether its work is still wanted, seconds.
-_ASK_EVERY = 1.0
 
 # Memory is planned for one block per process, and the network takes all threads of the process.
 _TURN = Lock()
@@ -127,7 +125,7 @@ class _Wanted:
         self._work, self._name, self._asked = work, order_of(run), time.monotonic()
 
     def __call__(self) -> bool:
-        if time.monotonic() - self._asked < _ASK_EVERY:
+        if time.monotonic() - self._asked < ASK_EVERY:
             return True
         self._asked = time.monotonic()
         return self._work.has(self._name)

@@ -28,14 +28,12 @@ from napari_shiftseg.instances import (
 )
 from napari_shiftseg.io import BlockPyramid, ChunkReader, WorkFolder
 from napari_shiftseg.network import ConstantTiles, needed_pixels
+from napari_shiftseg.segmentation.constants import KEPT_FACES
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.pipeline import Seen, cluster_steps, embed_steps
 
 Round: TypeAlias = Literal["find", "reach", "settle"]
-
-# Faces of blocks that are kept, for their neighbours.
-_KEPT = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +191,7 @@ class BlockJob:
         def read(frame: int, number: int) -> BlockFaces:
             return BlockFaces.from_arrays(self.work.read_arrays(_faces_name(frame, number)))
 
-        return lru_cache(_KEPT)(read)
+        return lru_cache(KEPT_FACES)(read)
 
     def found(self) -> set[tuple[int, int]]:
         """Frames and blocks that pass 1 has finished."""

@@ -19,21 +19,12 @@ from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.io import Image
 from napari_shiftseg.segmentation.block_worker import describe_job, finish_blocks, open_blocks, order_of
 from napari_shiftseg.segmentation.blockwise import BlockJob, Round
+from napari_shiftseg.segmentation.constants import AHEAD, CONNECT, LEAST_PIXELS, SCHEDULER_PATIENCE, TRIES
 from napari_shiftseg.segmentation.engine import TITLES, block_event
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.local_workers import LocalWorkers, visible_devices
 
-# Tasks per worker that the scheduler knows at once: enough that no worker waits, few enough for a scheduler that never sees
-# the millions of blocks of a large run.
-_AHEAD = 4
-# Pixels that a task holds at least, so that it takes longer than handing it out does.
-_LEAST_PIXELS = 2 << 20
-# Times that a task is begun before its failure is the run's: workers die of other things than their task.
-_TRIES = {"killed": 10, "failed": 3}
-# Longest silence of a run, seconds: so long does cancelling wait.
-_PATIENCE = 0.5
-_CONNECT = 15
 _LOG = "workers.log"
 _ON = "the same call goes on where the run stopped"
 
@@ -105,7 +96,7 @@ class DaskEngine:
                 self._local = LocalWorkers(
                     settings.workers,
                     work.path / _LOG,
-                    failures=_TRIES["killed"],
+                    failures=TRIES["killed"],
                     devices=visible_devices() if spread else (),
                 )
                 address = opening.enter_context(self._local).address
@@ -130,7 +121,7 @@ class DaskEngine:
         yield Stage(done=finished, total=total, text=text)
         try:
             while waiting or running:
-                while waiting and len(running) < _AHEAD * max(1, self._workers(), self._settings.workers):
+                while waiting and len(running) < AHEAD * max(1, self._workers(), self._settings.workers):
                     batch = waiting.popleft()
                     running[self._submit(which, batch)] = batch
                 ready = self._ready(running)
@@ -155,7 +146,7 @@ class DaskEngine:
         pixels = prod(min(edge, size) for edge, size in zip(grid.edge, grid.shape, strict=True))
         # few blocks are spread over all workers
         workers = max(1, self._workers(), self._settings.workers)
-        size = max(1, min(ceil(_LEAST_PIXELS / pixels), len(left) // (_AHEAD * workers)))
+        size = max(1, min(ceil(LEAST_PIXELS / pixels), len(left) // (AHEAD * workers)))
         return deque(_Batch(number=at // size, blocks=tuple(left[at : at + size])) for at in range(0, len(left), size))
 
     def _submit(self, which: Round, batch: _Batch) -> Any:
@@ -186,7 +177,7 @@ class DaskEngine:
 
         try:
             with self._client.as_current():
-                return list(wait(list(running), timeout=_PATIENCE, return_when="FIRST_COMPLETED").done)
+                return list(wait(list(running), timeout=SCHEDULER_PATIENCE, return_when="FIRST_COMPLETED").done)
         except TimeoutError:
             return []
         except (CancelledError, OSError) as exc:
@@ -204,7 +195,7 @@ class DaskEngine:
         if memory_ran_out(error):
             raise OutOfMemoryError(f"memory ran out in a worker ({error}); use smaller tiles or fewer workers.") from error
         killed = isinstance(error, KilledWorker)
-        if batch.tries + 1 < _TRIES["killed" if killed else "failed"]:
+        if batch.tries + 1 < TRIES["killed" if killed else "failed"]:
             return True
         frame, number = batch.blocks[0]
         which = f"block {number} of frame {frame}" if self._blocks.layout.frames > 1 else f"block {number}"
@@ -236,7 +227,7 @@ def _client(address: str) -> Any:
     from distributed import Client
 
     try:
-        return Client(address, timeout=_CONNECT, set_as_default=False, name="napari-shiftseg")
+        return Client(address, timeout=CONNECT, set_as_default=False, name="napari-shiftseg")
     except (OSError, ValueError) as exc:
         raise SettingsError(
             f"no dask scheduler answers at {address}; start one (dask scheduler), or check the address, such as tcp://host:8786."

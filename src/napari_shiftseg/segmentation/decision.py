@@ -36,11 +36,10 @@ from napari_shiftseg.network import (
     choose_stream,
     free_memory,
 )
+from napari_shiftseg.segmentation.constants import BASE, CHUNK_BUDGET, DEFAULT_MEMORY, PER_PIXEL, RESULT_SHARE
 from napari_shiftseg.segmentation.intensity import check_intensity
 from napari_shiftseg.segmentation.job import ImageFacts, Inputs, Job, ModelFacts, gather
 from napari_shiftseg.segmentation.layout import (
-    BASE,
-    PER_PIXEL,
     Layout,
     byte_text,
     clustering_bytes,
@@ -49,13 +48,6 @@ from napari_shiftseg.segmentation.layout import (
 )
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 from napari_shiftseg.views import in_memory
-
-# Memory that a run out of core takes when nothing is said: half of what is free, but no more than this.
-_DEFAULT_MEMORY = 4 << 30
-# Share of the free memory that a result may take.
-_SHARE = 0.6
-# Decoded chunks that a run in memory keeps, since tiles overlap, bytes.
-_CHUNK_BUDGET = 256 << 20
 
 _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
 
@@ -289,7 +281,7 @@ def _needs_in_memory(
 
 def chunk_budget(settings: SegmentSettings) -> int:
     """Bytes of decoded chunks that a run in memory keeps, since tiles overlap."""
-    return _CHUNK_BUDGET if settings.memory is None else min(_CHUNK_BUDGET, settings.memory // 8)
+    return CHUNK_BUDGET if settings.memory is None else min(CHUNK_BUDGET, settings.memory // 8)
 
 
 def _too_large(settings: SegmentSettings, needs: dict[str, int], free: int) -> str:
@@ -298,7 +290,7 @@ def _too_large(settings: SegmentSettings, needs: dict[str, int], free: int) -> s
     # less than Python takes can only mean a pass of the network
     if allowed is not None and BASE < allowed < sum(needs.values()):
         return f"in memory the run takes {byte_text(sum(needs.values()))}, {byte_text(allowed)} were allowed"
-    if free and result > _SHARE * free:
+    if free and result > RESULT_SHARE * free:
         return f"the result takes {result / 1e9:.3g} GB in memory, {free / 1e9:.3g} GB are free"
     return ""
 
@@ -348,8 +340,8 @@ def _memory_out_of_core(settings: SegmentSettings, device: Device) -> int:
     if settings.memory is not None:
         return settings.memory
     free = device.free if device.kind == "cpu" else 0
-    share = free // (2 * max(1, settings.workers)) if free else _DEFAULT_MEMORY
-    return int(min(_DEFAULT_MEMORY, max(share, 1 << 30)))
+    share = free // (2 * max(1, settings.workers)) if free else DEFAULT_MEMORY
+    return int(min(DEFAULT_MEMORY, max(share, 1 << 30)))
 
 
 def _stream(inputs: Inputs, plan: TilePlan, settings: SegmentSettings, device: Device, *, fixed: bool) -> StreamPlan | None:

@@ -14,12 +14,8 @@ from napari_shiftseg.geometry import Block
 from napari_shiftseg.instances import Numbers
 from napari_shiftseg.machine import cores, give_back_memory
 from napari_shiftseg.segmentation.blockwise import BlockJob, Region, Round
+from napari_shiftseg.segmentation.constants import PATIENCE, WRITERS
 from napari_shiftseg.segmentation.layout import clustering_threads
-
-# Longest silence of a run, seconds: so long does cancelling wait.
-_PATIENCE = 0.2
-# Blocks whose labels are written side by side.
-_WRITERS = 2
 
 TITLES = {"find": "network and clustering", "reach": "undecided pixels", "settle": "labels"}
 
@@ -110,7 +106,7 @@ class LocalEngine:
     def _waited(self, finished: int, total: int) -> Iterator[Event | tuple[int, int]]:
         """The block whose clustering ends; a bare event now and then, so that cancelling does not wait."""
         task, clustering = self._behind[0]
-        while not clustering.ready(_PATIENCE):
+        while not clustering.ready(PATIENCE):
             yield Event(done=finished, total=total)
         self._behind.popleft()
         clustering.result()
@@ -130,4 +126,4 @@ class LocalEngine:
                 finish(task[0], job.layout.grid[task[1]], numbers)
                 return task
 
-            yield from side_by_side(finished, list(blocks), min(_WRITERS, cores()))
+            yield from side_by_side(finished, list(blocks), min(WRITERS, cores()))

@@ -13,15 +13,9 @@ import numpy.typing as npt
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.io import Frame, from_plain
 from napari_shiftseg.network import Limits, ModelRecord, Normalisation, Scaling
+from napari_shiftseg.segmentation.constants import ABOVE, BELOW, FAINT, NARROW, SLAB, SPARSE
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
-# Shares of the pixels below and above the limits, and parts of the scale, from which a result is to be mistrusted. At less than
-# a quarter of the scale an object is fainter than any that training showed (see `network.robust`).
-_BELOW, _ABOVE, _NARROW, _FAINT = 0.8, 0.25, 0.1, 0.25
-# Objects per million pixels of a plane below which a result is nearly empty.
-_SPARSE = 4.0
-# Pixels that are looked at at once for those without data.
-_SLAB = 1 << 22
 _NUMBER = (int, float, np.number)
 
 
@@ -134,7 +128,7 @@ def with_data(
     """
     if np.dtype(image.dtype).kind != "f" and limits.no_data is None:
         return foreground
-    rows = max(1, _SLAB // max(1, math.prod(shape[1:])))
+    rows = max(1, SLAB // max(1, math.prod(shape[1:])))
     for start in range(0, shape[0], rows):
         stop = min(shape[0], start + rows)
         spans = ((start, stop), *((0, size) for size in shape[1:]))
@@ -160,7 +154,7 @@ def few_objects(counts: Sequence[int], plane: Sequence[int]) -> tuple[str, ...]:
     total, area = sum(counts), math.prod(plane) * len(counts) / 1e6
     if total == 0:
         return ("No object was found; look at the intensity limits, the model and the size of the objects.",)
-    if total < _SPARSE * area:
+    if total < SPARSE * area:
         return (f"Only {total} object{'s' * (total > 1)} in {area:.3g} million pixels; look at the intensity limits.",)
     empty = [number for number, count in enumerate(counts) if count == 0]
     if empty and total >= 5 * (len(counts) - len(empty)):
@@ -224,15 +218,15 @@ def _warnings(scalings: Sequence[Scaling]) -> tuple[str, ...]:
             "limits; if they are the objects, set limits or percentiles."
         )
     tests = (
-        ([one.below for one in scalings], _BELOW, "of the pixels are below the lower limit", max),
-        ([one.above for one in scalings], _ABOVE, "of the pixels are above the upper limit", max),
+        ([one.below for one in scalings], BELOW, "of the pixels are below the lower limit", max),
+        ([one.above for one in scalings], ABOVE, "of the pixels are above the upper limit", max),
     )
     for shares, most, text, worst in tests:
         frames = [number for number, share in enumerate(shares) if share > most]
         if frames:
             where = f" in {_numbered(frames, len(shares))}" if len(shares) > 1 else ""
             found.append(f"{_percent(worst(shares))} {text}{where}; set other limits.")
-    narrow = [number for number, one in enumerate(scalings) if one.limits.clip is not None and 0 < one.reach < _NARROW]
+    narrow = [number for number, one in enumerate(scalings) if one.limits.clip is not None and 0 < one.reach < NARROW]
     if narrow:
         where = f" in {_numbered(narrow, len(scalings))}" if len(scalings) > 1 else ""
         reach = min(scalings[number].reach for number in narrow)
@@ -247,7 +241,7 @@ def _faint_frames(scaling: Scaling, frames: Sequence[Frame]) -> tuple[str, ...]:
         time = frames[number].index.get("t")
         if time is not None:
             reached[time] = max(reach, reached.get(time, -math.inf))
-    faint = [time for time, reach in sorted(reached.items()) if reach < _FAINT]
+    faint = [time for time, reach in sorted(reached.items()) if reach < FAINT]
     if not faint or len(reached) < 2:
         return ()
     most = _percent(max(0.0, min(reached.values())))

@@ -20,13 +20,10 @@ from napari_shiftseg.geometry import Judgement, StreamPlan, TilePlan, Violation,
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, from_plain, load_model, read_image, to_plain
 from napari_shiftseg.network import Device, Limits, Model
+from napari_shiftseg.segmentation.constants import JOB_VERSION, LOOK_BUDGET
 from napari_shiftseg.segmentation.intensity import Intensity
 from napari_shiftseg.segmentation.layout import Layout, byte_text
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
-
-_VERSION = 1
-# Decoded chunks that are kept while the image is looked at, bytes; a run sets its own.
-_CHUNK_BUDGET = 32 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +273,7 @@ class Job:
         names = ("dtype", "why", "fixed", "status", "promises", "needs", "free", "disk", "reason", "out", "likeness")
         device = self.device
         values = {
-            "version": _VERSION,
+            "version": JOB_VERSION,
             "image": asdict(self.image),
             "model": asdict(self.model),
             "settings": asdict(self.settings),
@@ -314,7 +311,7 @@ class Job:
         SettingsError
             If they are no job, or one of another version of the package.
         """
-        if not isinstance(values, Mapping) or values.get("version") != _VERSION:
+        if not isinstance(values, Mapping) or values.get("version") != JOB_VERSION:
             raise SettingsError("that is no job, or one of another version of napari-shiftseg; segment the image anew.")
         try:
             known = {name: value for name, value in values.items() if name != "version"}
@@ -402,7 +399,7 @@ def translation_of(image: Image, axes: str) -> tuple[float, ...]:
     return tuple(image.translation[image.axes.index(axis)] for axis in axes) if image.translation else ()
 
 
-def gather(image: Image, model: Model, channels: tuple[int, ...] | None, budget: int = _CHUNK_BUDGET) -> Inputs:
+def gather(image: Image, model: Model, channels: tuple[int, ...] | None, budget: int = LOOK_BUDGET) -> Inputs:
     """Model and image, with the frames that the network sees."""
     # tiles overlap, so a chunk on disk is asked for many times
     reader = ChunkReader(image.data, budget) if chunks_of(image.data) is not None else None

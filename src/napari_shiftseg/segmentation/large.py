@@ -33,15 +33,13 @@ from napari_shiftseg.io import (
     work_path,
 )
 from napari_shiftseg.segmentation.blockwise import BlockJob
+from napari_shiftseg.segmentation.constants import LABELS
 from napari_shiftseg.segmentation.decision import pixel_digest
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
 from napari_shiftseg.segmentation.intensity import few_objects
 from napari_shiftseg.segmentation.job import Job, record_of, translation_of
 from napari_shiftseg.segmentation.likeness import compare_result
 from napari_shiftseg.segmentation.pace import duration, take_pace
-
-# Raised whenever the same embedding gets other labels, or blocks leave other files: no run goes on with half of each.
-_LABELS = 2
 
 
 def large_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, tuple[StoredResult, TilePlan]]:
@@ -171,7 +169,7 @@ def _fingerprint(job: Job) -> dict[str, Any]:
         ).hexdigest(),
         "spec": to_plain(inputs.model.spec),
         "clustering": said["clustering"],
-        "rule of labels": _LABELS,
+        "rule of labels": LABELS,
         "limits": [limits.to_dict() for limits in intensity.limits],
         "dtype": job.dtype,
         "deterministic": job.fixed,

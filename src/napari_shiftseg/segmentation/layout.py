@@ -25,24 +25,10 @@ from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import chunk_edges
 from napari_shiftseg.machine import cores
 from napari_shiftseg.network import Device, Model, stream_wish
+from napari_shiftseg.segmentation.constants import BASE, CLUSTERING, DISK_PER_PIXEL, LARGEST, MOST_THREADS, PER_PIXEL, WORTH_IT
 
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation.job import Inputs
-
-# What Python with torch and zarr takes before any pixel is read, bytes (measured: 330 to 420 MB).
-BASE = 420 << 20
-# What the clustering of one window takes, and per pixel that it sees, and per channel of those (measured: 90 to 790 bytes per
-# pixel for 2 to 16 channels).
-_CLUSTERING = (40 << 20, 100, 45)
-_MOST_THREADS = 4
-# Pieces, fragments and the shards being written, bytes per pixel of a block.
-PER_PIXEL = 28
-# Labels and intermediate labels with their pyramids, compressed, bytes per pixel: generous, to refuse in time.
-_DISK_PER_PIXEL = 1.0
-# Share of the tiles' arithmetic below which blocks are streamed.
-_WORTH_IT = 0.8
-# Larger blocks save little (halo 64 px: 3 % more pixels at 8192 px, 6 % at 4096 px) and make few, long tasks.
-_LARGEST = {2: 4096, 3: 512}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +175,7 @@ def lay_out(
     out_chunks = chunk_edges(axes, shape)
     steps = [lcm(window, out_chunks[axis]) for axis in axes]
     chunks = _in_chunks(inputs)
-    most = _LARGEST[lattice.ndim]
+    most = LARGEST[lattice.ndim]
     needed: dict[str, int] = {}
     for edge in (most * share // 16 for share in range(16, 0, -1)):
         edges = tuple(_fitted(edge, step, chunk, n) for step, chunk, n in zip(steps, chunks, shape, strict=True))
@@ -203,7 +189,7 @@ def lay_out(
         )
     frames = len(inputs.frames)
     values = frames * prod(shape)
-    per_pixel = _DISK_PER_PIXEL + (4 * 1.34 * inputs.model.embedding.count if embedding else 0)
+    per_pixel = DISK_PER_PIXEL + (4 * 1.34 * inputs.model.embedding.count if embedding else 0)
     aligned = all((e - halo) % p == 0 or e >= n for e, p, n in zip(edges, lattice.period, shape, strict=True))
     layout = Layout(
         grid=BlockGrid(shape=shape, edge=edges, halo=halo),
@@ -229,7 +215,7 @@ def _stream(layout: Layout, device: Device, method: Method, *, fixed: bool) -> t
         return None
     part = layout.part(layout.grid.at([count // 2 for count in layout.grid.counts]))
     found = choose_method(part, method, **stream_wish(device, layout.memory["network"]))
-    if found is None or (method == "auto" and found.flops > _WORTH_IT * part.flops):
+    if found is None or (method == "auto" and found.flops > WORTH_IT * part.flops):
         return None
     return found.strip, tuple(-(-edge // p) * p for edge, p in zip(found.width, part.lattice.period[1:], strict=True))
 
@@ -258,7 +244,7 @@ def _fitted(edge: int, step: int, chunk: int, size: int) -> int:
 def clustering_threads(device: Device) -> int:
     """Windows of a block that are clustered side by side while the network works on the next block."""
     free = cores() // 2 if device.kind == "cpu" else cores() - 1
-    return max(1, min(_MOST_THREADS, free))
+    return max(1, min(MOST_THREADS, free))
 
 
 def _shared_pixels(inputs: Inputs, grid: BlockGrid, around: Sequence[int]) -> int:
@@ -278,7 +264,7 @@ def clustering_bytes(clustering: LabelSettings, model: Model) -> int:
     """What the clustering of one window takes."""
     ndim = model.lattice.ndim
     window, halo = clustering.lattice(ndim)
-    base, pixel, channel = _CLUSTERING
+    base, pixel, channel = CLUSTERING
     seen = prod((window + 2 * halo,) * ndim)
     return base + seen * (pixel + channel * model.embedding.count)
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from napari_shiftseg.events import TileDone, drain
 from napari_shiftseg.geometry import TilePlan, Window
 from napari_shiftseg.network import ConstantTiles, Limits, Model
+from napari_shiftseg.segmentation.constants import CACHE, SMALLEST_LEVEL
 from napari_shiftseg.segmentation.decision import decide
 from napari_shiftseg.segmentation.intensity import Intensity
 from napari_shiftseg.segmentation.job import Job
@@ -27,9 +28,6 @@ from napari_shiftseg.views import LazyArray, View
 Place: TypeAlias = tuple[int, ...]
 """A tile: positions on the looped axes, then its number along each axis of the plan."""
 
-_CACHE = 256 << 20
-_SMALLEST_LEVEL = 256
-
 
 def lazy_embedding(
     image: Any,
@@ -38,7 +36,7 @@ def lazy_embedding(
     limits: Limits | Intensity,
     *,
     plan: TilePlan | None = None,
-    cache: int = _CACHE,
+    cache: int = CACHE,
 ) -> LazyEmbedding:
     """The embedding of an image as an array that is computed on demand.
 
@@ -81,7 +79,7 @@ class LazyEmbedding(LazyArray):
         Passes of the network so far.
     """
 
-    def __init__(self, job: Job, *, cache: int = _CACHE) -> None:
+    def __init__(self, job: Job, *, cache: int = CACHE) -> None:
         self.plan: TilePlan = job.plan
         self.axes, self._looped = job.axes, job.lengths
         self.computed = 0
@@ -232,7 +230,7 @@ class LazyEmbedding(LazyArray):
             steps = [1, *(factor if axis in "yx" else 1 for axis in self.axes)]
             picks = [range(0, size, step) for size, step in zip(self.shape, steps, strict=True)]
             found.append(View(_Known(self), picks, range(self.ndim), name="the embedding"))
-            if max(found[-1].shape[-2:]) < _SMALLEST_LEVEL:
+            if max(found[-1].shape[-2:]) < SMALLEST_LEVEL:
                 return found
             factor *= 2
 

@@ -22,17 +22,12 @@ from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import plan_tiles
 from napari_shiftseg.instances import LabelSettings, label_steps
 from napari_shiftseg.network import Known, Limits, Model, TrainImage, predict_steps
-from napari_shiftseg.segmentation.likeness import FOUND_EDGE, codes_of
-
-# Images that the network runs over again; what it finds in more of them changes no range by much.
-_RUNS = 100
-# With fewer images than this, their windows count as images too, and are small.
-_FEW = 32
-_SMALL = {2: 128, 3: 48}
+from napari_shiftseg.segmentation.constants import FEW, FOUND_EDGE, RUNS, SMALL
+from napari_shiftseg.segmentation.likeness import codes_of
 
 
 def learned_steps(
-    images: Sequence[TrainImage], model: Model, kind: str = "", *, demonstration: bool = False, runs: int = _RUNS
+    images: Sequence[TrainImage], model: Model, kind: str = "", *, demonstration: bool = False, runs: int = RUNS
 ) -> Generator[Event, None, Known]:
     """The statement for a model file: yields events, returns the `Known`.
 
@@ -52,7 +47,7 @@ def learned_steps(
     for number, image in enumerate(images):
         pixels, labels = image.pixels.numpy(), image.labels.numpy()
         for channel in range(channels):
-            rows[channel].extend(_rows(pixels[channel], few=len(images) < _FEW))
+            rows[channel].extend(_rows(pixels[channel], few=len(images) < FEW))
         truth = FoundWindow(pixels=pixels.mean(axis=0), labels=np.maximum(labels, 0))
         sizes.append(np.unique(truth.labels[truth.labels > 0], return_counts=True)[1])
         contrasts.append(object_contrasts(truth))
@@ -61,7 +56,7 @@ def learned_steps(
     yield Stage(done=0, total=len(chosen), text="what it finds in that")
     found: list[dict[str, float]] = []
     for number, image in enumerate(chosen):
-        found.extend((yield from _found(image, model, few=len(chosen) < _FEW)))
+        found.extend((yield from _found(image, model, few=len(chosen) < FEW)))
         yield Event(done=number + 1, total=len(chosen))
     diameters = object_diameters(np.concatenate(sizes), ndim)
     low, high = np.percentile(diameters, (1, 99)) if diameters.size else (0.0, 0.0)
@@ -82,7 +77,7 @@ def learned_steps(
 def _rows(pixels: npt.NDArray[np.floating], *, few: bool) -> list[dict[str, float]]:
     """Traits of an image, and of its parts where there are few images."""
     whole = [pixels[part] for part in sample_windows(pixels.shape)]
-    parts = [pixels[part] for part in sample_windows(pixels.shape, _SMALL[pixels.ndim], 3)] if few else []
+    parts = [pixels[part] for part in sample_windows(pixels.shape, SMALL[pixels.ndim], 3)] if few else []
     return [image_traits(whole), *(image_traits([part]) for part in parts if len(parts) > 1 and np.ptp(part) > 0)]
 
 
@@ -110,6 +105,6 @@ def _found(image: TrainImage, model: Model, *, few: bool) -> Generator[Event, No
         )
 
     windows = [window(part) for part in sample_windows(shape, FOUND_EDGE[model.lattice.ndim], 2)]
-    parts = [window(part) for part in sample_windows(shape, _SMALL[model.lattice.ndim], 3)] if few else []
+    parts = [window(part) for part in sample_windows(shape, SMALL[model.lattice.ndim], 3)] if few else []
     groups = [windows, *([part] for part in parts if len(parts) > 1)]
     return [found_traits(group, clustering.bandwidth) for group in groups if any(part.labels.any() for part in group)]

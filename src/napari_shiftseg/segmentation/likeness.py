@@ -15,17 +15,11 @@ from napari_shiftseg.analysis.traits import FoundWindow, found_traits, image_tra
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import Image, load_model, read_image
 from napari_shiftseg.network import Known, Model
+from napari_shiftseg.segmentation.constants import FOUND_EDGE, FRAMES, SCALES
 from napari_shiftseg.segmentation.decision import decide
 from napari_shiftseg.segmentation.intensity import scale_frames
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.settings import SegmentSettings
-
-# Frames of a series that are looked at; each trait is the median over them.
-_FRAMES = 5
-# Objects are larger than detail: windows that they are measured in, by number of axes.
-FOUND_EDGE = {2: 512, 3: 96}
-# Scales at which an unlike image is looked at again.
-_SCALES = (0.25, 0.5, 2.0, 4.0)
 
 _OTHERWISE = "Use a model of such images, or train one on a few of them (shiftseg train)"
 _REMEDIES = {
@@ -149,7 +143,7 @@ def _stack(image: Image, known: Known) -> tuple[Difference, ...]:
 
 def _picked(frames: int) -> list[int]:
     """Frames at even distances, none of them at an end of a longer series, where stacks are empty."""
-    count = min(_FRAMES, frames)
+    count = min(FRAMES, frames)
     return [int((number + 0.5) / count * frames) for number in range(count)]
 
 
@@ -187,7 +181,7 @@ def _changed(known: Known, frames: Sequence[Windows]) -> str:
     """A change of the image that makes it like what is known, as a remedy; "" where there is none."""
     if not _unlike(known, [[1 - window for window in windows] for windows in frames]):
         return "Invert it (Intensities > Dark objects on bright, or --invert): the inverted image is like that"
-    for scale in _SCALES:
+    for scale in SCALES:
         if not _unlike(known, [[_scaled(window, scale) for window in windows] for windows in frames]):
             return f"Scale it by {scale:g}: it is like that then"
     return ""

@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import IO, Any, Self
 
+from napari_shiftseg.segmentation.constants import CLOSING
+
 # A nanny that lives as long as the pipe from our process, and with it its worker, which it starts again when it dies. Not
 # dask's LocalCluster, whose workers run the script of the user once more: without an `if __name__ == "__main__":` that
 # never ends, and with it each worker imports what the script does.
@@ -24,7 +26,6 @@ threading.Thread(target=follow, daemon=True).start()
 from distributed.cli.dask_worker import main
 main(sys.argv[1:])
 """
-_CLOSING = 10
 
 
 class LocalWorkers:
@@ -108,7 +109,7 @@ class LocalWorkers:
                 nanny.stdin.close()
         for nanny in self._nannies:
             with suppress(subprocess.TimeoutExpired):
-                nanny.wait(_CLOSING)
+                nanny.wait(CLOSING)
                 continue
             nanny.kill()
             nanny.wait()

@@ -11,14 +11,11 @@ import numpy as np
 from napari_shiftseg.events import drain
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.machine import cores
+from napari_shiftseg.segmentation.constants import LONGEST, PLACES
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import clustering_threads
 from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
-
-# Places along the diagonal of the middle frame at which tiles are tried, and seconds after which no further one is.
-_PLACES = (0.5, 0.25, 0.75)
-_LONGEST = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +54,7 @@ def take_pace(job: Job) -> Pace:
     job = look(job, likeness=False)
     number = job.frames // 2
     spent, pixels = np.zeros(3), 0
-    for place in _PLACES:
+    for place in PLACES:
         plan = _tile_at(job.plan, place)
         before = time.perf_counter()
         seen = drain(embed_steps(job, number, plan))
@@ -70,7 +67,7 @@ def take_pace(job: Job) -> Pace:
         settle(job, fragments)  # out of core they are made twice, the first time for the rest
         spent[2] += time.perf_counter() - before
         pixels += prod(plan.result_shape)
-        if spent.sum() > _LONGEST:
+        if spent.sum() > LONGEST:
             break
     window, halo = job.clustering.lattice(job.plan.lattice.ndim)
     # a window in the middle of a block sees its margin on all sides, those of a tile see it only within the tile

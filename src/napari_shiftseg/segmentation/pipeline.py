@@ -18,11 +18,9 @@ from napari_shiftseg.geometry import StreamPlan, TilePlan, Window
 from napari_shiftseg.instances import Fragments, Pieces, fragments_of, labels_of, piece_steps
 from napari_shiftseg.machine import cores
 from napari_shiftseg.network import ConstantTiles, Prediction, predict_steps
+from napari_shiftseg.segmentation.constants import MOST_THREADS
 from napari_shiftseg.segmentation.intensity import with_data
 from napari_shiftseg.segmentation.job import Job
-
-# Windows that are clustered side by side; more would wait for each other's Python.
-_MOST_THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +114,7 @@ def cluster_steps(
         job.clustering,
         inner=inner,
         origin=origin,
-        threads=min(_MOST_THREADS, cores()) if threads is None else threads,
+        threads=min(MOST_THREADS, cores()) if threads is None else threads,
         device=labels_device(job),
     )
     if inner is None:

@@ -16,15 +16,12 @@ from napari_shiftseg.analysis.traits import sample_windows
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.io import Image, read_image
 from napari_shiftseg.io.image import describe_file
+from napari_shiftseg.segmentation.constants import EVERYTHING, LINE
 from napari_shiftseg.segmentation.job import Job, gather
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 # Fields of the settings whose option has another name than they have; the others have theirs.
 _OPTIONS = {"write": "tile", "keep_embedding": "embedding"}
-# Frames of no more pixels than this are compared whole with those of the file; of larger ones, windows of them are.
-_ALL = 1 << 26
-# Calls up to this many characters stay on one line.
-_LINE = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +123,7 @@ def _call(name: str, first: str, named: dict[str, Any]) -> str:
     """A call with named values, on one line where it fits."""
     given = [*filter(None, [first]), *(f"{key}={_value(value)}" for key, value in named.items())]
     line = f"{name}({', '.join(given)})"
-    return line if len(line) <= _LINE or len(given) == 1 else "\n".join([f"{name}(", *(f"    {part}," for part in given), ")"])
+    return line if len(line) <= LINE or len(given) == 1 else "\n".join([f"{name}(", *(f"    {part}," for part in given), ")"])
 
 
 def _value(value: Any) -> str:
@@ -181,7 +178,7 @@ def _is_same(job: Job, image: Image, channels: tuple[int, ...] | None) -> bool:
     if len(there) != len(own) or any(a.view.shape != b.view.shape for a, b in zip(there, own, strict=True)):
         return False
     shape = own[0].view.shape[1:]
-    small = prod(shape) * len(own) <= _ALL
+    small = prod(shape) * len(own) <= EVERYTHING
     windows = [(slice(None),) * len(shape)] if small else sample_windows(shape)
     numbers = range(len(own)) if small else sorted({0, len(own) // 2, len(own) - 1})
     parts = [(frame, (slice(None), *window)) for frame in numbers for window in windows]
