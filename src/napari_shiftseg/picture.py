@@ -73,7 +73,8 @@ def draw_picture(
     grey = np.repeat(_grey(raw)[..., None], 3, axis=2)
     panels = [grey]
     if embedding is not None:
-        panels.append(_darken(embedding_colours(embedding, labels > 0) / 255, labels > 0))
+        dark = np.where(labels > 0, 1.0, 0.25)[..., None]
+        panels.append(embedding_colours(embedding, labels > 0) / 255 * dark)
     panels.append(_over(grey, labels))
     zoom, step = _magnification(labels.shape)
     sized = [np.kron(panel[::step, ::step], np.ones((zoom, zoom, 1))) for panel in panels]
@@ -102,10 +103,6 @@ def _grey(raw: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     low, high = np.percentile(raw, (0.5, 99.8))
     scaled = (raw.astype(np.float64) - low) / max(float(high - low), 1e-9)
     return np.asarray(np.clip(scaled, 0, 1) ** 0.7)
-
-
-def _darken(colours: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    return np.asarray(colours * np.where(mask, 1.0, 0.25)[..., None])
 
 
 def _over(grey: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

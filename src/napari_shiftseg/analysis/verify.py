@@ -285,7 +285,7 @@ def _compare(
 ) -> TilingCheck:
     maximum = float(difference.max())
     at = np.unravel_index(int(difference.argmax()), difference.shape)
-    tiles = list(_tiles_in(plan, window))
+    tiles = list(replace(plan, axes=_covering(plan, window)))
     differing = [
         tile
         for tile in tiles
@@ -310,10 +310,6 @@ def _compare(
         whole=whole,
         text=_text(ok, _numbers(maximum, allowed, dtype), tiles=len(tiles), differing=differing, window=window, whole=whole),
     )
-
-
-def _tiles_in(plan: TilePlan, window: tuple[slice, ...]) -> TilePlan:
-    return replace(plan, axes=_covering(plan, window))
 
 
 def _numbers(maximum: float, allowed: float, dtype: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -57,7 +58,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 finding = _run_one(EXPERIMENTS[name], args.size, seed, folder, console)
                 findings.append(finding)
                 _say(EXPERIMENTS[name], finding, console)
-    console.document({**_machine(), "size": args.size, "findings": [_row(EXPERIMENTS[f.name], f) for f in findings]})
+    rows = [{"source": EXPERIMENTS[f.name].source, "claim": EXPERIMENTS[f.name].claim, **asdict(f)} for f in findings]
+    console.document({**_machine(), "size": args.size, "findings": rows})
     return 0 if all(finding.met for finding in findings) else 3
 
 
@@ -93,17 +95,3 @@ def _say(experiment: Experiment, finding: Finding, console: Console) -> None:
     console.field("  claim", experiment.claim)
     console.field("  expected", finding.expected)
     console.field("  measured", measured)
-
-
-def _row(experiment: Experiment, finding: Finding) -> dict[str, object]:
-    return {
-        "name": finding.name,
-        "source": experiment.source,
-        "claim": experiment.claim,
-        "expected": finding.expected,
-        "measured": finding.measured,
-        "met": finding.met,
-        "seed": finding.seed,
-        "size": finding.size,
-        "seconds": finding.seconds,
-    }

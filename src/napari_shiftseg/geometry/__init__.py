@@ -1,9 +1,9 @@
 """Integers only: sizes of a U-Net, windows of tiles, the rules that they must obey, and what a training covers."""
 
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
-from napari_shiftseg.geometry.cost import Cost, LayerCost, MethodCost, describe_methods, layer_costs, network_cost, plan_cost
-from napari_shiftseg.geometry.coverage import AxisCoverage, Coverage, Trained, Zeros, coverage, inner_part
-from napari_shiftseg.geometry.lattice import Activation, Lattice, Meaning, Output, channel_count, named_outputs
+from napari_shiftseg.geometry.cost import Cost, describe_methods, layer_costs, network_cost, plan_cost
+from napari_shiftseg.geometry.coverage import Coverage, Trained, Zeros, coverage, inner_part
+from napari_shiftseg.geometry.lattice import Lattice, Output, channel_count, named_outputs
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.part import plan_part, smaller_plan
 from napari_shiftseg.geometry.plan import Pass, Tile, TilePlan, Window, plan_again, plan_tiles
@@ -22,8 +22,6 @@ from napari_shiftseg.geometry.stream_plan import (
 __all__ = [
     "METHODS",
     "NAIVE",
-    "Activation",
-    "AxisCoverage",
     "Block",
     "BlockGrid",
     "Cost",
@@ -31,10 +29,7 @@ __all__ = [
     "Judgement",
     "Lattice",
     "Layer",
-    "LayerCost",
-    "Meaning",
     "Method",
-    "MethodCost",
     "Naive",
     "Output",
     "Pass",

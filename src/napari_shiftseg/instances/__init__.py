@@ -3,11 +3,11 @@
 from napari_shiftseg.instances.faces import BlockFaces, BlockRest, faces_of
 from napari_shiftseg.instances.join import Numbers, Settling, join_blocks, join_rest
 from napari_shiftseg.instances.label import label_instances, label_steps, labels_of, numbered
-from napari_shiftseg.instances.match import Mistakes, match_score, mistaken_objects
+from napari_shiftseg.instances.match import match_score, mistaken_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
 from napari_shiftseg.instances.pieces import Fragments, LabelSettings, Pieces, fragments_of, piece_steps
 from napari_shiftseg.instances.score import MatchScore, pool_scores
-from napari_shiftseg.instances.table import ObjectTable, block_table, object_table, whole_table
+from napari_shiftseg.instances.table import block_table, object_table, whole_table
 from napari_shiftseg.instances.undecided import settled
 
 __all__ = [
@@ -17,9 +17,7 @@ __all__ = [
     "LabelSettings",
     "MatchScore",
     "MeanShift",
-    "Mistakes",
     "Numbers",
-    "ObjectTable",
     "Pieces",
     "Settling",
     "block_table",

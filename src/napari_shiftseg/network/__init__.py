@@ -3,7 +3,7 @@
 from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.crops import Augmentation, TrainImage
 from napari_shiftseg.network.device import Device, Precision, choose_device, choose_precision, stream_wish
-from napari_shiftseg.network.loss import DiscriminativeLoss, discriminative_loss
+from napari_shiftseg.network.loss import discriminative_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation, Scaling
 from napari_shiftseg.network.predict import Prediction, choose_stream, predict, predict_steps
 from napari_shiftseg.network.rate import Rates, measure_pass, measure_rates
@@ -17,7 +17,6 @@ __all__ = [
     "Clustering",
     "ConstantTiles",
     "Device",
-    "DiscriminativeLoss",
     "Known",
     "Limits",
     "Model",

@@ -92,13 +92,18 @@ def constant_share(image: ArrayLike, plan: TilePlan) -> float:
             for read, before, size in zip(tile.read, pads, image.shape[1:], strict=True)
         ]
         corners = (slice(0, image.shape[0]), *(slice(start, stop, max(1, stop - start - 1)) for start, stop in inside))
-        found += _constant(image[corners]) and _constant(image[(corners[0], *(slice(a, b) for a, b in inside))])
+        whole = (corners[0], *(slice(a, b) for a, b in inside))
+        found += _constant(image[corners]) is not None and _constant(image[whole]) is not None
     return found / len(plan)
 
 
-def _constant(block: Any) -> bool:
+def _constant(block: Any) -> bytes | None:
+    """The one value that each channel of a block has; None where a channel has several."""
     flat = np.asarray(block).reshape(len(block), -1)
-    return bool((flat == flat[:, :1]).all())
+    values = flat[:, :1]
+    return (
+        values.tobytes() if all(bool((channel == value).all()) for channel, value in zip(flat, values, strict=True)) else None
+    )
 
 
 class RowReader:
@@ -162,9 +167,8 @@ class ConstantTiles:
 
     def key(self, pixels: npt.NDArray[np.float32], keep: Window) -> Any:
         """What decides the output of a constant tile; None for any other tile."""
-        values = pixels.reshape(len(pixels), -1)[:, 0]
-        flat = all(bool((channel == value).all()) for channel, value in zip(pixels, values, strict=True))
-        return (values.tobytes(), pixels.shape, *((s.start, s.stop) for s in keep)) if flat else None
+        values = _constant(pixels)
+        return None if values is None else (values, pixels.shape, *((s.start, s.stop) for s in keep))
 
     def keep(self, key: Any, block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Remember a block, if it has a key, and give it back."""
@@ -395,12 +399,7 @@ class _PlainRows:
 
     def seen(self, pixels: Block) -> int:
         """Rows up to here that have the values of the last; 0 if these have several."""
-        values = pixels.reshape(len(pixels), -1)[:, 0]
-        flat = all(bool((channel == value).all()) for channel, value in zip(pixels, values, strict=True))
-        if not flat:
-            self._values, self._count = None, 0
-        elif values.tobytes() == self._values:
-            self._count += pixels.shape[1]
-        else:
-            self._values, self._count = values.tobytes(), pixels.shape[1]
+        values = _constant(pixels)
+        before = self._count if values == self._values else 0
+        self._values, self._count = values, before + pixels.shape[1] * (values is not None)
         return self._count

@@ -8,7 +8,7 @@ from napari_shiftseg.segmentation.likeness import likeness, look
 from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
 from napari_shiftseg.segmentation.preview import Preview, view_steps
 from napari_shiftseg.segmentation.run import Segmentation, run_steps, segment, segment_steps
-from napari_shiftseg.segmentation.settings import SegmentSettings, Status
+from napari_shiftseg.segmentation.settings import SegmentSettings
 
 __all__ = [
     "Job",
@@ -16,7 +16,6 @@ __all__ = [
     "Preview",
     "SegmentSettings",
     "Segmentation",
-    "Status",
     "decide",
     "duration",
     "kept_of",

@@ -15,14 +15,13 @@ from napari_shiftseg.synthetic.recipe import (
     recipe_of,
 )
 from napari_shiftseg.synthetic.sample import Synthetic, blobs, constant, disks, make, ramp, squares
-from napari_shiftseg.synthetic.window import LazyImage, lazy
+from napari_shiftseg.synthetic.window import lazy
 
 __all__ = [
     "KINDS",
     "BlobRecipe",
     "ConstantRecipe",
     "DiskRecipe",
-    "LazyImage",
     "Preset",
     "RampRecipe",
     "Recipe",
