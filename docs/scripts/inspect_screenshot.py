@@ -42,7 +42,7 @@ def segmented(viewer, model, write, **options):
     layer = viewer.add_layer(Layer.create(data, {**known, **options}, kind))
     settings = SegmentSettings(write=write, allow_noncompliant=True)
     drawn = drain(segment_and_draw(decide(image_of(layer, "yx"), model, settings), str(model)))
-    put_layers(viewer, layer_tuples(drawn, placement_of(layer, "yx", "yx"), "nuclei", layer.unique_id))
+    put_layers(viewer, layer_tuples(drawn, placement_of(layer, "yx", "yx"), "nuclei", source_id=layer.unique_id))
     instances(viewer).opacity = 0.45
     viewer.reset_view()
 

@@ -30,5 +30,5 @@ def beside(*modules: str) -> list[str]:
 
 def is_number(value: ast.expr) -> bool:
     parts = list(ast.walk(value))
-    numbers = [part for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, int | float)]
+    numbers = [part for part in parts if isinstance(part, ast.Constant) and type(part.value) in (int, float)]
     return bool(numbers) and all(isinstance(part, (*ARITHMETIC, ast.Constant)) for part in parts)

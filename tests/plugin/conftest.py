@@ -75,7 +75,7 @@ def put_result(tiny):
         axes = axes[-len(shape) :]
         settings = SegmentSettings(write=write, allow_noncompliant=bad, method=method)
         drawn = drain(segment_and_draw(decide(image_of(layer, axes), model, settings), str(model)))
-        tuples = layer_tuples(drawn, placement_of(layer, axes, drawn.result.axes), "cells", layer.unique_id)
+        tuples = layer_tuples(drawn, placement_of(layer, axes, drawn.result.axes), "cells", source_id=layer.unique_id)
         put_layers(viewer, tuples)
         return drawn.result
 

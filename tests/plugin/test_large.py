@@ -19,11 +19,12 @@ from napari_shiftseg.errors import ImageError
 from napari_shiftseg.events import BlockDone, Stage
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import Image, work_path
-from napari_shiftseg.plugin import large_jobs, result_place
+from napari_shiftseg.plugin import large as large_module
 from napari_shiftseg.plugin import segment_widget as widget_module
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.reader import get_reader
 from napari_shiftseg.plugin.refresher import Refresher
+from napari_shiftseg.plugin.verdict import free_place
 
 pytestmark = pytest.mark.gui
 
@@ -37,7 +38,7 @@ def stepwise(monkeypatch):
             self.free, self.ready, self.events = threading.Event(), threading.Semaphore(0), []
 
         def steps(self, *args, **options):
-            running = large_jobs.segment_large(*args, **options)
+            running = large_module.segment_large(*args, **options)
             try:
                 while True:
                     try:
@@ -116,14 +117,14 @@ def test_memory_that_is_too_small_is_refused_with_a_sentence(open_large, tmp_pat
 def test_no_name_is_taken_twice(tmp_path, cells, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     image = Image.from_array(cells(), "yx", name="my cells/1")
-    assert result_place.free_place(image) == tmp_path / "my_cells_1_shiftseg.ome.zarr"
+    assert free_place(image) == tmp_path / "my_cells_1_shiftseg.ome.zarr"
     (tmp_path / "my_cells_1_shiftseg.ome.zarr").mkdir()
-    assert result_place.free_place(image) == tmp_path / "my_cells_1_shiftseg_2.ome.zarr"
+    assert free_place(image) == tmp_path / "my_cells_1_shiftseg_2.ome.zarr"
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "a.ome.tif").touch()
     beside = Image(data=image.data, axes="yx", scale=(1, 1), units=(None, None), name="x", source=str(folder / "a.ome.tif"))
-    assert result_place.free_place(beside) == folder / "a_shiftseg.ome.zarr"
+    assert free_place(beside) == folder / "a_shiftseg.ome.zarr"
 
 
 # -- a run ------------------------------------------------------------------------------------------------------------
@@ -196,7 +197,7 @@ def test_finished_blocks_are_seen_during_the_run(open_large, qtbot, tmp_path, st
 def test_a_cancelled_run_of_one_block_says_what_is_kept(open_large, qtbot, monkeypatch, cells, stop, said, kept):
     """The pass that is shown may be the second one: none of its blocks is finished, and all of the first are."""
     reached, go_on = threading.Event(), threading.Event()
-    large = large_jobs.segment_large
+    large = large_module.segment_large
 
     def slow(*args, **options):
         with closing(large(*args, **options)) as steps:
@@ -304,14 +305,14 @@ def test_a_run_in_memory_leaves_the_layer_on_disk_alone(open_large, qtbot, tmp_p
 
 
 def test_an_opened_store_has_the_features_of_its_table(tmp_path, tiny, cells, monkeypatch):
-    monkeypatch.setattr("napari_shiftseg.plugin.reader._WHOLE", 0)  # as if it were large
+    monkeypatch.setattr("napari_shiftseg.plugin.reader.WHOLE_BYTES", 0)  # as if it were large
     result = segment(cells((300, 280)), load_model(tiny), SegmentSettings(out_of_core=True), tmp_path / "r.zarr")
     _, options, kind = get_reader(str(tmp_path / "r.zarr"))(str(tmp_path / "r.zarr"))[-1]
     assert (kind, options["multiscale"]) == ("labels", True)
     table = object_table(result.labels[:])
     assert options["features"]["index"].tolist() == table["index"].tolist()
     assert options["features"]["area"].tolist() == table["area"].tolist()
-    monkeypatch.setattr("napari_shiftseg.plugin.large_jobs._MOST_FEATURES", len(table["index"]) - 1)
+    monkeypatch.setattr("napari_shiftseg.plugin.large.MOST_FEATURES", len(table["index"]) - 1)
     assert len(get_reader(str(tmp_path / "r.zarr"))(str(tmp_path / "r.zarr"))[-1][1]["features"]) == 0
 
 

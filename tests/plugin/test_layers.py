@@ -23,7 +23,7 @@ def made(layer, axes, model, **settings):
     """Tuples of the segmentation of a layer."""
     result = segment(image_of(layer, axes), model, SegmentSettings(**settings))
     place = placement_of(layer, axes, result.axes)
-    return layer_tuples(draw(result), place, layer.name, layer.unique_id)
+    return layer_tuples(draw(result), place, layer.name, source_id=layer.unique_id)
 
 
 def layers_of(tuples):

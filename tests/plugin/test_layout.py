@@ -7,7 +7,7 @@ import zarr
 
 pytest.importorskip("napari")
 
-from napari_shiftseg.plugin.layout import in_order, laid_out
+from napari_shiftseg.plugin.layers import in_order, laid_out
 from napari_shiftseg.views import LazyArray, View
 
 DATA = np.arange(3 * 4 * 5).reshape(3, 4, 5)

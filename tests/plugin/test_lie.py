@@ -36,7 +36,7 @@ def put(viewer, layer, axes, model):
     settings = SegmentSettings(channels=(1,) if "c" in axes else None)
     drawn = drain(segment_and_draw(decide(image_of(layer, axes), model, settings), str(model)))
     place = placement_of(layer, axes, drawn.result.axes)
-    put_layers(viewer, layer_tuples(drawn, place, layer.name, layer.unique_id))
+    put_layers(viewer, layer_tuples(drawn, place, layer.name, source_id=layer.unique_id))
     return drawn.result
 
 

@@ -103,7 +103,7 @@ def test_a_result_from_disk_finds_its_image_and_its_other_layers(saved):
 
 def test_large_parts_are_not_read_whole(saved, monkeypatch):
     result, path = saved("tyx")
-    monkeypatch.setattr(module, "_WHOLE", 0)
+    monkeypatch.setattr(module, "WHOLE_BYTES", 0)
     viewer = opened(path)
     _, embedding, labels = viewer.layers
     assert not isinstance(embedding.data, np.ndarray)

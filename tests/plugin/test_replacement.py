@@ -42,7 +42,7 @@ def desk(tiny):
             vectors = self.result.embedding + number if embedding else None
             record = {**self.result.record, "run": self.runs[-1], "status": status}
             drawn = draw(replace(self.result, labels=labels, embedding=vectors, record=record))
-            return layer_tuples(drawn, placement_of(self.image, "yx", "yx"), "cells", self.image.unique_id)
+            return layer_tuples(drawn, placement_of(self.image, "yx", "yx"), "cells", source_id=self.image.unique_id)
 
         def run(self, **options):
             return replace_layers(self.viewer, self.tuples(**options), whole=True)

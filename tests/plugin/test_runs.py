@@ -407,13 +407,13 @@ def test_lines_of_another_result_do_not_pile_up(bench):
 @pytest.mark.parametrize("ending", ["done", "cancelled"])
 def test_an_unfinished_layer_that_was_renamed_and_moved_stays_so(open_large, qtbot, tmp_path, monkeypatch, ending):
     from napari_shiftseg.events import BlockDone
-    from napari_shiftseg.plugin import large_jobs
+    from napari_shiftseg.plugin import large
     from napari_shiftseg.plugin import segment_widget as module
 
     go = threading.Event()
 
     def held(*args, **options):
-        steps = large_jobs.segment_large(*args, **options)
+        steps = large.segment_large(*args, **options)
         while True:
             try:
                 event = next(steps)

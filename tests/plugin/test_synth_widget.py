@@ -14,8 +14,8 @@ from qtpy.QtCore import Qt
 
 from napari_shiftseg import cli, synthetic
 from napari_shiftseg.plugin import samples
+from napari_shiftseg.plugin.samples import cropped, preset_layers, preview, synthetic_layers
 from napari_shiftseg.plugin.synth_form import FREE
-from napari_shiftseg.plugin.synth_layers import cropped, preset_layers, preview, synthetic_layers
 from napari_shiftseg.plugin.synth_widget import SynthWidget
 
 pytestmark = pytest.mark.gui

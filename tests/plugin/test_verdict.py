@@ -33,7 +33,7 @@ def test_a_padded_network_is_compliant_as_trained_and_not_tile_exact(save_tiny):
         verdict = verdict_on(model, write=write)
         assert (verdict.level, verdict.plan.write, len(verdict.plan)) == ("pass", (8, 8), 30)
         assert verdict.text.startswith("Compliant as trained") and "Not tile-exact" in verdict.text
-        assert "(64 of 64 functions, 128 of 128 pairs)" in verdict.text and verdict.stream is None
+        assert "(64 of 64 functions, 128 of 128 pairs)" in verdict.text and verdict.job.stream is None
     other = verdict_on(model, write=16)
     assert (other.level, other.plan) == ("fail", None) and "use 8 x 8 px" in other.text
     allowed = verdict_on(model, write=16, allow_noncompliant=True)

@@ -9,8 +9,8 @@ from napari.types import LayerDataTuple
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_shiftseg.colours import embedding_colours
-from napari_shiftseg.plugin.layers import KEY, areas, placed
-from napari_shiftseg.plugin.layout import laid_out
+from napari_shiftseg.plugin.constants import DIFFERENCE_FLOOR
+from napari_shiftseg.plugin.layers import KEY, areas, laid_out, placed
 
 if TYPE_CHECKING:
     from napari_shiftseg.analysis.compare import Comparison
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 COMPARED = ("naive embedding RGB", "difference", "naive instances", "labels differing")
 """Roles of the layers."""
-
-_FLOOR = 1e-6  # rounding of float32 in embeddings of about 1 to 10
 
 
 def is_compared(layers: Sequence[Layer]) -> bool:
@@ -47,7 +45,7 @@ def paint_comparison(subject: "Subject", comparison: "Comparison") -> np.ndarray
 
 
 def comparison_layers(
-    subject: "Subject", comparison: "Comparison", colours: np.ndarray, place: "Placement", source_id
+    subject: "Subject", comparison: "Comparison", colours: np.ndarray, *, place: "Placement", source_id
 ) -> list[LayerDataTuple]:
     """Layers of a comparison, the lowest first.
 
@@ -72,8 +70,8 @@ def comparison_layers(
         look = {"name": f"{subject.name} {role}", "metadata": {KEY: {"role": role, **known}}, **placed(place), **options}
         return laid_out(data[(None,) * looped], subject.axes, place.layout), look, kind
 
-    logarithm = np.log10(np.maximum(comparison.difference, _FLOOR))
-    limits = (float(np.log10(_FLOOR)), max(0.0, float(logarithm.max())))
+    logarithm = np.log10(np.maximum(comparison.difference, DIFFERENCE_FLOOR))
+    limits = (float(np.log10(DIFFERENCE_FLOOR)), max(0.0, float(logarithm.max())))
     red = DirectLabelColormap(color_dict={None: "red", 0: "transparent"})
     labels = comparison.labels.view(np.int32)
     return [

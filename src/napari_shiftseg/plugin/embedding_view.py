@@ -1,7 +1,4 @@
-"""`EmbeddingView`: the embedding of a large result as a layer that is computed where the viewer looks.
-
-The layer only ever copies what is known, so that the window stays alive; the network runs in a thread.
-"""
+"""`EmbeddingButton` and `EmbeddingView`: the embedding of a result that has none, computed where the viewer looks."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
@@ -11,26 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
+from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.plugin.constants import MOST_VIEWED, UNKNOWN_RANGE, VIEW_EVERY, VIEW_REST
 from napari_shiftseg.plugin.jobs import End, sentence, start_job
-from napari_shiftseg.plugin.layers import KEY, layer_name, placed
-from napari_shiftseg.plugin.layout import laid_out
+from napari_shiftseg.plugin.layers import KEY, laid_out, layer_name, placed
 from napari_shiftseg.plugin.preview import window_in_view
 from napari_shiftseg.plugin.refresher import Refresher
 from napari_shiftseg.plugin.replacement import keep_view
 from napari_shiftseg.plugin.signature import sign
-from napari_shiftseg.plugin.source import placement_of
-from napari_shiftseg.plugin.subject import VIEWED, Subject, find_model
+from napari_shiftseg.plugin.subject import VIEWED, Subject, find_model, subject_of, without_embedding
 
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation.lazy import LazyEmbedding
-
-_REST = 300  # milliseconds that the view has to stand still
-_EVERY = 0.3  # seconds between two refreshes
-_MOST_TILES = 64
-_UNKNOWN = (-1.0, 1.0)  # contrast limits until something is known, or the user sets others
 
 
 class EmbeddingView:
@@ -46,16 +39,16 @@ class EmbeddingView:
         Called with level and text of what there is to say.
     """
 
-    def __init__(self, viewer: Any, lazy: "LazyEmbedding", labels: Layer, tell: Callable[[str, str], None]):
+    def __init__(self, viewer: Any, lazy: "LazyEmbedding", labels: Layer, *, tell: Callable[[str, str], None]):
         self.viewer, self.lazy = viewer, lazy
         self._tell, self._job, self._ranged = tell, None, False
         self.layer = self._add(labels)
-        self._refresher = Refresher(self.layer, _EVERY)
+        self._refresher = Refresher(self.layer, VIEW_EVERY)
         self._rest = QTimer()
         self._rest.setSingleShot(True)
         self._rest.timeout.connect(self.look)
         # plain functions, which the viewer holds: this object lives as long as its layer
-        self._on_view = lambda _=None: self._rest.start(_REST)
+        self._on_view = lambda _=None: self._rest.start(VIEW_REST)
         self._on_removed = lambda event: self.close() if event.value is self.layer else None
         camera, dims = viewer.scene.camera, viewer.dims
         self._sources = [
@@ -67,7 +60,7 @@ class EmbeddingView:
         for source in self._sources:
             source.connect(self._on_view)
         viewer.layers.events.removed.connect(self._on_removed)
-        self._rest.start(_REST)
+        self._rest.start(VIEW_REST)
 
     @property
     def running(self) -> bool:
@@ -93,7 +86,7 @@ class EmbeddingView:
             self._job.cancel()
             return
         seen = self._window()
-        count, most = self.lazy.count(seen), min(_MOST_TILES, self.lazy.at_once)
+        count, most = self.lazy.count(seen), min(MOST_VIEWED, self.lazy.at_once)
         if count > most:
             self._tell("warn", f"Embedding: {count} tiles are in view; zoom in until there are {most} or fewer.")
             return
@@ -113,6 +106,8 @@ class EmbeddingView:
         return [view.get(axis, slice(0, size)) for axis, size in sizes]
 
     def _add(self, labels: Layer) -> ImageLayer:
+        from napari_shiftseg.plugin.source import placement_of  # loads torch, which made the result
+
         known = labels.metadata[KEY]
         place = placement_of(labels, known["axes"], self.lazy.axes).behind_channel()
         levels = [laid_out(level, "c" + self.lazy.axes, place.layout) for level in self.lazy.levels()]
@@ -122,7 +117,7 @@ class EmbeddingView:
             multiscale=several,
             name=layer_name(known["source"], "embedding", known),
             metadata={KEY: {**known, "role": VIEWED, "axes": place.layout}},
-            contrast_limits=_UNKNOWN,
+            contrast_limits=UNKNOWN_RANGE,
             rgb=False,
             cache=False,
             **placed(place),
@@ -145,13 +140,13 @@ class EmbeddingView:
         if end.state == "done":
             if not self._ranged:
                 self._ranged = True
-                if tuple(self.layer.contrast_limits) == _UNKNOWN:
+                if tuple(self.layer.contrast_limits) == UNKNOWN_RANGE:
                     self.layer.contrast_limits_range = self.layer.contrast_limits = end.value
             self._say(count)
         elif end.state == "error":
             self._tell("fail", sentence(end.value))
         else:
-            self._rest.start(_REST)
+            self._rest.start(VIEW_REST)
 
     def _say(self, count: int) -> None:
         self._tell("", f"Embedding of the view: {count} tile{'s' * (count > 1)} computed; move or zoom for more.")
@@ -196,3 +191,56 @@ def _tile_steps(lazy: "LazyEmbedding", places: list[Any]) -> Generator[Event, No
 
 def _distance(window: tuple[slice, ...], middle: list[float]) -> float:
     return float(np.hypot.reduce([(part.start + part.stop) / 2 - at for part, at in zip(window, middle, strict=True)]))
+
+
+class EmbeddingButton(QPushButton):
+    """Visible while the viewer holds a result without an embedding.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    image : callable
+        Gives the image layer whose result is meant, if there are several.
+    device : callable
+        Gives the name of the device that computes.
+    tell : callable
+        Called with level and text of what there is to say.
+    """
+
+    def __init__(
+        self,
+        viewer: Any,
+        image: Callable[[], Layer | None],
+        device: Callable[[], str],
+        *,
+        tell: Callable[[str, str], None],
+        parent: QWidget | None = None,
+    ):
+        super().__init__("Show embedding", parent)
+        self.viewer = viewer
+        self._image, self._device, self._tell = image, device, tell
+        self.setToolTip("A layer with the embedding of what is in view, computed anew when the view changes.")
+        self.clicked.connect(lambda _: self.show_embedding())
+        self.look()
+
+    def look(self) -> None:
+        """See whether there is something to show."""
+        self.setVisible(without_embedding(self.viewer, self._image()) is not None)
+
+    def show_embedding(self) -> None:
+        """Load the model in a thread, then add the layer."""
+        labels = without_embedding(self.viewer, self._image())
+        if labels is not None and self.isEnabled():
+            self.setEnabled(False)
+            subject = subject_of(self.viewer, labels)
+            start_job(partial(lazy_steps, subject, self._device()), on_end=partial(self._on_end, labels, subject.run))
+
+    def _on_end(self, labels: Layer, run: str, end: End) -> None:
+
+        if not isalive(self):
+            return
+        self.setEnabled(True)
+        if end.state == "error":
+            self._tell("fail", sentence(end.value))
+        elif end.state == "done" and labels in self.viewer.layers and subject_of(self.viewer, labels).run == run:
+            EmbeddingView(self.viewer, end.value, labels, tell=self._tell)

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.plugin.constants import HIGHLIGHTED_BYTES, READ_BYTES, VERIFIED
 from napari_shiftseg.plugin.subject import Subject, find_model
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 
 KINDS = ("seam", "period line", "elsewhere")
 """What a line between two rows of pixels can be."""
-
-_BLOCK = 64 << 20  # bytes of embedding read at once
-_VERIFIED = 1 << 20  # pixels of the single pass: a minute on a laptop
-_MOST_HIGHLIGHTED = 1 << 30  # bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +68,7 @@ def verify_steps(subject: Subject, model_file: str) -> Generator[Event, None, "T
     if subject.streamed:  # a window of the result is streamed, where its columns would be all rows
         plan, method = plan_tiles(plan.lattice, plan.image_shape, None, plan.border), "stream"
     pixels = _same_pixels(subject, plan)
-    wish: Any = {"dtype": subject.dtype, "max_pixels": _VERIFIED, "normalisation": subject.limits(), "method": method}
+    wish: Any = {"dtype": subject.dtype, "max_pixels": VERIFIED, "normalisation": subject.limits(), "method": method}
     return (yield from analysis.verify_steps(model, pixels, plan, **wish))
 
 
@@ -143,7 +140,7 @@ def highlight_steps(subject: Subject) -> Generator[Event, None, Highlights]:
     if labels is None:
         raise ResultError(f"{subject.name} has no instances layer; segment it again.")
     size = prod(labels.shape) * 4
-    if size > _MOST_HIGHLIGHTED:
+    if size > HIGHLIGHTED_BYTES:
         raise ResultError(f"the labels take {size / 2**30:.1f} GiB, more than 1 GiB; open a part of the result.")
     from napari_shiftseg.instances import match_score, mistaken_objects, object_table, pool_scores
 
@@ -183,7 +180,7 @@ def _profile_steps(embedding: Any, plan: Any) -> Generator[Event, None, np.ndarr
     shape, parts = tuple(embedding.shape[1:]), []
     for axis, size in enumerate(shape):
         row = prod(embedding.shape) // size * 4
-        block = max(1, _BLOCK // row)
+        block = max(1, READ_BYTES // row)
         for first in range(1, size, block):
             yield Stage(done=0, total=0, text="measuring all lines")
             last = min(first + block, size)

@@ -14,10 +14,8 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, 
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event, Stage
-from napari_shiftseg.plugin.closeup import close_up
 from napari_shiftseg.plugin.comparison import comparison_layers, is_compared, show_beside
-from napari_shiftseg.plugin.highlight_layers import highlight_layers
-from napari_shiftseg.plugin.inputs import Note, keep_choice
+from napari_shiftseg.plugin.inputs import Note, fill_scrolling, keep_choice
 from napari_shiftseg.plugin.inspect_form import InspectForm
 from napari_shiftseg.plugin.inspect_jobs import (
     KINDS,
@@ -30,10 +28,10 @@ from napari_shiftseg.plugin.inspect_jobs import (
     verify_steps,
 )
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
-from napari_shiftseg.plugin.layers import KEY
+from napari_shiftseg.plugin.layers import KEY, highlight_layers
+from napari_shiftseg.plugin.line_geometry import close_up
 from napari_shiftseg.plugin.overlays import Overlays
 from napari_shiftseg.plugin.replacement import replace_layers, words_on_kept
-from napari_shiftseg.plugin.scroll import fill_scrolling
 from napari_shiftseg.plugin.seam_table import save_csv
 from napari_shiftseg.plugin.signature import is_older
 from napari_shiftseg.plugin.subject import Subject, is_result, is_truth, layers_of_run, newest, subject_of
@@ -124,7 +122,7 @@ class InspectWidget(QWidget):
             return
         axes = self.layer.metadata[KEY]["axes"]
         axis = axes.index(self.findings.subject.spatial[row.axis])
-        close_up(self.viewer, self.layer, axis, row.position, self.overlays.view)
+        close_up(self.viewer, self.layer, axis, position=row.position, view=self.overlays.view)
 
     # -- results ------------------------------------------------------------------------------------------------------
 
@@ -146,7 +144,7 @@ class InspectWidget(QWidget):
         layer, subject = self.layer, self.subject()
         known = layer.metadata[KEY]
         place = placement_of(layer, known["axes"], subject.axes)
-        put = replace_layers(self.viewer, highlight_layers(subject, found, place, known["source_id"]))
+        put = replace_layers(self.viewer, highlight_layers(subject, found, place, source_id=known["source_id"]))
         for outlines in put.layers:
             outlines.contour = 2
         self.viewer.layers.selection.active = layer
@@ -162,7 +160,8 @@ class InspectWidget(QWidget):
         layer, (subject, comparison, colours) = self.layer, made
         known = layer.metadata[KEY]
         place = placement_of(layer, known["axes"], subject.axes)
-        put = replace_layers(self.viewer, comparison_layers(subject, comparison, colours, place, known["source_id"]))
+        made = comparison_layers(subject, comparison, colours, place=place, source_id=known["source_id"])
+        put = replace_layers(self.viewer, made)
         self.viewer.layers.selection.active = layer
         self.form.answer.tell("fail" if comparison.changed.any() else "", comparison.text)
         self.form.beside.setChecked(True)

@@ -7,12 +7,12 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.files import replacing
+from napari_shiftseg.plugin.constants import PLOT_BOTTOM, PLOT_ROW, PLOT_SIDE, PLOT_TOP
 from napari_shiftseg.plugin.inspect_jobs import KINDS
 from napari_shiftseg.plugin.overlays import COLOURS
 
 _NAMES = {"seam": "seams", "period line": "period lines, no seams", "elsewhere": "elsewhere"}
 _COLOURS = {"seam": COLOURS["seams"], "period line": COLOURS["grid"], "elsewhere": "#9aa0a6"}
-_ROW, _TOP, _BOTTOM, _SIDE = 46, 8, 40, 12  # pixels
 
 
 class JumpPlot(QWidget):
@@ -26,7 +26,7 @@ class JumpPlot(QWidget):
 
     def sizeHint(self) -> QSize:
         """As Qt asks."""
-        return QSize(300, _TOP + _ROW * len(KINDS) + _BOTTOM)
+        return QSize(300, PLOT_TOP + PLOT_ROW * len(KINDS) + PLOT_BOTTOM)
 
     minimumSizeHint = sizeHint
 
@@ -45,7 +45,7 @@ class JumpPlot(QWidget):
         painter.scale(2, 2)
         painter.setPen(Qt.GlobalColor.black)
         painter.setFont(_font(9))
-        box = QRectF(_SIDE, 8, size.width() - 2 * _SIDE, head - 8)
+        box = QRectF(PLOT_SIDE, 8, size.width() - 2 * PLOT_SIDE, head - 8)
         painter.drawText(box, Qt.TextFlag.TextWordWrap, title)
         painter.translate(0, head)
         self._paint(painter, size.width(), QColor("black"))
@@ -72,13 +72,13 @@ class JumpPlot(QWidget):
         low, high = max(0.0, low - margin), high + margin
 
         def place(value: float) -> float:
-            return _SIDE + (value - low) / (high - low) * (width - 2 * _SIDE)
+            return PLOT_SIDE + (value - low) / (high - low) * (width - 2 * PLOT_SIDE)
 
         for row, kind in enumerate(KINDS):
-            self._paint_row(painter, kind, _TOP + row * _ROW, place, ink)
-        base = _TOP + _ROW * len(KINDS)
+            self._paint_row(painter, kind, PLOT_TOP + row * PLOT_ROW, place=place, ink=ink)
+        base = PLOT_TOP + PLOT_ROW * len(KINDS)
         painter.setPen(QPen(ink, 1))
-        painter.drawLine(QPointF(_SIDE, base), QPointF(width - _SIDE, base))
+        painter.drawLine(QPointF(PLOT_SIDE, base), QPointF(width - PLOT_SIDE, base))
         for value in _ticks(low, high):
             painter.drawLine(QPointF(place(value), base), QPointF(place(value), base + 4))
             painter.drawText(QRectF(place(value) - 30, base + 5, 60, 14), Qt.AlignmentFlag.AlignHCenter, f"{value:g}")
@@ -86,11 +86,11 @@ class JumpPlot(QWidget):
             QRectF(0, base + 20, width, 16), Qt.AlignmentFlag.AlignHCenter, "mean jump of the embedding across a line"
         )
 
-    def _paint_row(self, painter: QPainter, kind: str, top: float, place, ink: QColor) -> None:
+    def _paint_row(self, painter: QPainter, kind: str, top: float, *, place, ink: QColor) -> None:
         values = self.groups.get(kind, np.zeros(0))
         painter.setPen(ink)
         text = f"{_NAMES[kind]}: {len(values)}" + (f", median {np.median(values):.3g}" if len(values) else "")
-        painter.drawText(QPointF(_SIDE, top + 12), text)
+        painter.drawText(QPointF(PLOT_SIDE, top + 12), text)
         if not len(values):
             return
         colour = QColor(_COLOURS[kind])

@@ -70,10 +70,12 @@ def axes_of_layer(layer: ImageLayer, channels: int = 1) -> LayerAxes:
         return LayerAxes(
             axes=found,
             by="assumed",
-            note=_doubt(found, said, shape, "The data are a part of their file, which leaves open what their axes are"),
+            note=_doubt(found, said, shape, who="The data are a part of their file, which leaves open what their axes are"),
         )
     guess = _guess(said, shape, channels, rgb=layer.rgb)
-    return LayerAxes(axes=guess, by="assumed", note=_doubt(guess, said, shape, "Neither the layer nor a file names all axes"))
+    return LayerAxes(
+        axes=guess, by="assumed", note=_doubt(guess, said, shape, who="Neither the layer nor a file names all axes")
+    )
 
 
 def choose_axes(layer: ImageLayer, axes: str) -> None:
@@ -183,7 +185,7 @@ def _guess(said: str, shape: Sequence[int], channels: int, *, rgb: bool) -> str:
     return "".join(letter or "" for letter in letters)
 
 
-def _doubt(axes: str, said: str, shape: Sequence[int], who: str) -> str:
+def _doubt(axes: str, said: str, shape: Sequence[int], *, who: str) -> str:
     words = " and ".join(
         f"{shape[axis]} {_WORDS[axes[axis]]}" for axis, letter in enumerate(said) if letter == "?" and axes[axis] in _WORDS
     )

@@ -6,15 +6,55 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.types import LayerDataTuple
+from napari.utils.colormaps import DirectLabelColormap
 
 from napari_shiftseg.colours import embedding_colours, value_range
 from napari_shiftseg.events import Event, Stage
-from napari_shiftseg.plugin.layout import laid_out
 from napari_shiftseg.plugin.signature import KEY, PLACE, digest_of
+from napari_shiftseg.views import LazyArray, View
 
 if TYPE_CHECKING:
+    from napari_shiftseg.plugin.inspect_jobs import Highlights
     from napari_shiftseg.plugin.source import Placement
+    from napari_shiftseg.plugin.subject import Subject
     from napari_shiftseg.segmentation import Job, Segmentation
+
+
+def from_zarr(array: Any) -> Any:
+    """The array as dask, of whose pyramids napari reads no more than it shows."""
+    import dask.array as da
+
+    return da.from_array(array, chunks=array.chunks)
+
+
+def laid_out(data: Any, axes: str, layout: str) -> Any:
+    """Data of a result with its axes in the order of a layout, and one pixel for each "_" in it; nothing is copied.
+
+    Parameters
+    ----------
+    data : numpy, zarr, dask or lazy array
+        With axes `axes`, and colour samples behind them if there are any.
+    axes, layout : str
+        The same letters, in two orders.
+    """
+    if axes == layout:
+        return data
+    samples = range(len(axes), len(data.shape))
+    order = [*(None if letter == "_" else axes.index(letter) for letter in layout), *samples]
+    if isinstance(data, LazyArray):
+        return View.whole(data, order, name="the result")
+    data = data if hasattr(data, "transpose") else from_zarr(data)
+    data = data.transpose([axis for axis in order if axis is not None])
+    return data[tuple(None if axis is None else slice(None) for axis in order)]
+
+
+def in_order(data: Any, layout: str) -> tuple[Any, str]:
+    """The inverse of `laid_out`: data with axes (c) "tzyx" in this order, not read, and these axes."""
+    axes = layout[: layout.startswith("c")] + "".join(axis for axis in "tzyx" if axis in layout)
+    if axes == layout:
+        return data, axes
+    picks = [0 if letter == "_" else range(size) for letter, size in zip(layout, data.shape, strict=True)]
+    return View(data, picks, [layout.index(axis) for axis in axes], name="the result"), axes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,7 +138,7 @@ def placed(place: "Placement") -> dict[str, Any]:
     return {attribute: getattr(place, attribute) for attribute in PLACE}
 
 
-def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = None) -> list[LayerDataTuple]:
+def layer_tuples(drawn: Drawn, place: "Placement", name: str, *, source_id: Any = None) -> list[LayerDataTuple]:
     """Layers of a segmentation, the lowest first: embedding, its colours, instances.
 
     Parameters
@@ -118,7 +158,7 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = N
     known |= {"status": result.record["status"], "record": result.record, "model": drawn.model, "run": result.record["run"]}
     known["image_digest"] = drawn.digests.get("image")
 
-    def tuple_of(data, role, kind, where, **options) -> LayerDataTuple:
+    def tuple_of(data, role, kind, *, where, **options) -> LayerDataTuple:
         axes = "c" + result.axes if role == "embedding" else result.axes
         layout = where.layout
         data, digest = laid_out(data, axes, layout), drawn.digests.get(role) if layout == axes else None
@@ -130,12 +170,42 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = N
     if result.embedding is not None:
         channel_first = place.behind_channel()
         options = {"contrast_limits": drawn.limits, "rgb": False, "visible": False}
-        made.append(tuple_of(result.embedding, "embedding", "image", channel_first, **options))
-        made.append(tuple_of(drawn.colours, "embedding RGB", "image", place, rgb=True, visible=False))
-    made.append(tuple_of(_drawable(result.labels), "instances", "labels", place, features=drawn.features))
+        made.append(tuple_of(result.embedding, "embedding", "image", where=channel_first, **options))
+        made.append(tuple_of(drawn.colours, "embedding RGB", "image", where=place, rgb=True, visible=False))
+    made.append(tuple_of(_drawable(result.labels), "instances", "labels", where=place, features=drawn.features))
     return made
 
 
 def _drawable(labels: np.ndarray) -> np.ndarray:
     """Labels as napari draws them fastest, and paints in them."""
     return labels.view(np.int32)
+
+
+def highlight_layers(subject: "Subject", found: "Highlights", place: "Placement", *, source_id: Any) -> list[LayerDataTuple]:
+    """Instances on seams, yellow, and against a truth extra ones, cyan, missed objects, magenta, and split ones, red.
+
+    Parameters
+    ----------
+    subject : Subject
+        The result that was looked at.
+    found : Highlights
+    place : Placement
+        Of the axes `subject.axes`.
+    source_id : hashable
+        Of the layer that was segmented.
+    """
+    made = []
+    outlined = (  # the last one on top: what is split is often missed too
+        ("on seams", found.on_seams, "yellow"),
+        ("extra objects", found.extra, "cyan"),
+        ("missed objects", found.missed, "magenta"),
+        ("split objects", found.split, "red"),
+    )
+    for role, data, colour in outlined:
+        if data is None:
+            continue
+        known = {"role": role, "source_id": source_id, "source": subject.name, "run": subject.run, "axes": place.layout}
+        colours = DirectLabelColormap(color_dict={None: colour, 0: "transparent"})
+        look = {"name": f"{subject.name} {role}", "metadata": {KEY: known}, "colormap": colours, "opacity": 1.0}
+        made.append((laid_out(data, subject.axes, place.layout), {**placed(place), **look}, "labels"))
+    return made

@@ -1,17 +1,14 @@
-"""Where the lines of a result run: seams of its tiles and the period grid of its network, as segments in a view.
+"""Where the lines of a result run: seams of its tiles and the period grid of its network, as segments in a view."""
 
-A line `p` lies between pixels `p - 1` and `p`. Napari puts the centre of pixel `k` at `k`, so the line is drawn at `p - 0.5`.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
 import numpy as np
+from napari.layers import Layer
 
-# more lines than this are slow to turn around on a machine without a GPU
-_MOST_BOX_LINES = 3000
+from napari_shiftseg.plugin.constants import CLOSE, MOST_BOX_LINES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +125,7 @@ class LineSet:
         for along in view.displayed:
             a, b = (axis for axis in view.displayed if axis != along)
             places = set(product(edges[a], edges[b]))
-            if total > _MOST_BOX_LINES:
+            if total > MOST_BOX_LINES:
                 places -= set(product(inside[a], inside[b]))
             part = np.zeros((len(places), 2, len(self.shape)))
             part[:, 0] = np.clip(view.at, 0, np.asarray(self.shape) - 1)
@@ -178,3 +175,36 @@ def _line_set(lines: Sequence[Sequence[int]], shape: Sequence[int], *, least: fl
         least=least,
         boxes=boxes,
     )
+
+
+def close_up(viewer: Any, layer: Layer, axis: int, *, position: int, view: Callable[[], Viewport | None]) -> None:
+    """Move the camera to a seam; the other axes stay as they are.
+
+    Parameters
+    ----------
+    viewer : napari viewer
+    layer : Layer
+        The result.
+    axis : int
+        Of the layer, across which the seam lies.
+    position : int
+        Of the seam, pixels: between pixels `position - 1` and `position`.
+    view : callable
+        Gives what the window shows of the result.
+    """
+    dims, camera = viewer.dims, viewer.scene.camera
+    first = dims.ndim - layer.ndim
+    world = np.asarray(dims.point, float)
+    centre = np.asarray(camera.center, float)[-len(dims.displayed) :]
+    world[list(dims.displayed)] = centre
+    shape = np.shape(layer.data[0] if layer.multiscale else layer.data)
+    at = np.clip(layer.world_to_data(world[first:]), 0, np.asarray(shape) - 1)
+    displayed = first + axis in dims.displayed
+    at[axis] = position - 0.5 if displayed else position  # a slice is a pixel, never a border
+    world[first:] = layer.data_to_world(at)
+    if not displayed:
+        dims.set_point(first + axis, world[first + axis])
+    camera.center = (*np.asarray(camera.center)[: 3 - len(dims.displayed)], *world[list(dims.displayed)])
+    seen = view()
+    if len(dims.displayed) == 2 and seen is not None:
+        camera.zoom *= max(1.0, CLOSE / min(seen.pixel[k] for k in seen.displayed))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from napari.layers import Layer, Vectors
 
+from napari_shiftseg.plugin.constants import LINE_OPACITY, LINE_WIDTH, LINES_AROUND
 from napari_shiftseg.plugin.layers import KEY, PLACE, placed
 from napari_shiftseg.plugin.line_geometry import LineSet, Viewport, grid_of, seams_of
 from napari_shiftseg.plugin.signature import is_untouched, sign
@@ -26,9 +27,6 @@ COLOURS: dict[str, str] = {"seams": "#ff8c1a", "grid": "#35c7f0"}
 """Orange and blue, which colour-blind people can tell apart as well."""
 
 _NAMES = {"seams": "tile seams", "grid": "period grid"}
-_WIDTH = {"seams": 2.5, "grid": 1.5}  # screen pixels
-_AROUND = {"seams": 0.8, "grid": 0.5}  # unequal, so that one move does not make both anew
-_OPACITY = {"seams": 0.9, "grid": 0.7}
 _MADE = {"seams": seams_of, "grid": grid_of}
 
 
@@ -177,7 +175,7 @@ class Overlays:
             vector_style="line",
             edge_color=COLOURS[kind],
             edge_width=1.0,
-            opacity=_OPACITY[kind],
+            opacity=LINE_OPACITY[kind],
             blending="translucent_no_depth",  # lines inside a volume stay visible
             name=f"{known['source']} {_NAMES[kind]}",
             metadata={KEY: {"role": _NAMES[kind], "source_id": known["source_id"], "source": known["source"]}},
@@ -298,12 +296,12 @@ class Overlays:
             layer.data = np.zeros((0, 2, layer.ndim))
             sign(layer)
             return
-        wide = view.around(_AROUND[kind])
+        wide = view.around(LINES_AROUND[kind])
         self._drawn[kind] = wide
         lines = self._set(kind)
         _, unit = self._even_place()
         layer.data = lines.vectors(wide) * unit
-        width = _WIDTH[kind] / min(view.pixel[axis] / abs(unit[axis]) for axis in view.displayed)
+        width = LINE_WIDTH[kind] / min(view.pixel[axis] / abs(unit[axis]) for axis in view.displayed)
         if not 0.9 < layer.edge_width / width < 1.1:  # each change makes all meshes anew
             layer.edge_width = width
         sign(layer)

@@ -8,8 +8,7 @@ from napari.layers import Layer
 from napari.types import LayerDataTuple
 
 from napari_shiftseg.events import Event
-from napari_shiftseg.plugin.layers import areas, layer_name, placed
-from napari_shiftseg.plugin.layout import laid_out
+from napari_shiftseg.plugin.layers import areas, laid_out, layer_name, placed
 from napari_shiftseg.plugin.replacement import PREVIEW
 from napari_shiftseg.plugin.signature import KEY
 
@@ -60,7 +59,7 @@ def view_steps(job: "Job", _model: str, window: dict[str, slice]) -> Generator[E
     return segmentation.view_steps(job, window)
 
 
-def preview_layer(preview: "Preview", place: "Placement", name: str, source_id: Any = None) -> LayerDataTuple:
+def preview_layer(preview: "Preview", place: "Placement", name: str, *, source_id: Any = None) -> LayerDataTuple:
     """Instances of a preview as a layer.
 
     Parameters

@@ -1,31 +1,28 @@
-"""napari reader of folders; saved results become image, hidden embedding and instances, with the record in their metadata."""
+"""napari reader of folders: saved results become their layers, other zarr stores the image and the labels that they hold."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.layers import Points
 from napari.types import LayerDataTuple
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import show_info, show_warning
 
 from napari_shiftseg.errors import ShiftsegError
-from napari_shiftseg.plugin.large_jobs import features_of
-from napari_shiftseg.plugin.layers import KEY, layer_name, placed
-from napari_shiftseg.plugin.layout import from_zarr, in_order, laid_out
+from napari_shiftseg.plugin.constants import WHOLE_BYTES
+from napari_shiftseg.plugin.large import features_of
+from napari_shiftseg.plugin.layers import KEY, from_zarr, in_order, laid_out, layer_name, placed
 from napari_shiftseg.plugin.signature import digest_of
-from napari_shiftseg.plugin.store_reader import lazy_levels, plain_place, reader_of
 from napari_shiftseg.plugin.subject import plan_of_record
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import StoredResult
     from napari_shiftseg.io.result import Part
     from napari_shiftseg.plugin.source import Placement
-
-# parts up to this size are read whole: labels can be painted in then, and sliders do not wait for the disk
-_WHOLE = 64 << 20
 
 
 def get_reader(path: str | list[str] | None = None) -> Callable[[str], list[LayerDataTuple]] | None:
@@ -127,9 +124,9 @@ class _Where:
         try:
             place = Placement.from_dict(known["place"])
         except (KeyError, TypeError, ValueError):
-            place = plain_place(stored.axes, stored.scale, stored.units, stored.translation)
+            place = plain_place(stored.axes, stored.scale, stored.units, translation=stored.translation)
         if not set(stored.axes) <= set(place.layout) <= set(sizes):
-            place = plain_place(stored.axes, stored.scale, stored.units, stored.translation)
+            place = plain_place(stored.axes, stored.scale, stored.units, translation=stored.translation)
         return cls(image=place, sizes=sizes)
 
     def of_image(self, stored: "StoredResult") -> "Placement":
@@ -154,14 +151,14 @@ def _plan(record: dict[str, Any]) -> Any:
 
 def _image(stored: "StoredResult", where: _Where) -> LayerDataTuple:
     place = where.of_image(stored)
-    data, options = _part(stored, "image", stored.image_axes, place.layout)
+    data, options = _part(stored, "image", stored.image_axes, layout=place.layout)
     return data, {**options, "name": stored.path.stem, "rgb": False, **placed(place)}, "image"
 
 
 def _embedding(stored: "StoredResult", known: dict[str, Any], where: _Where) -> LayerDataTuple:
     looped = int(stored.axes.startswith("t"))  # files have time first, layers channels
     place = where.of_result(stored).behind_channel()
-    data, options = _part(stored, "embedding", stored.axes[:looped] + "c" + stored.axes[looped:], place.layout)
+    data, options = _part(stored, "embedding", stored.axes[:looped] + "c" + stored.axes[looped:], layout=place.layout)
     metadata = {KEY: {"role": "embedding", **known, "axes": place.layout, "digest": digest_of(data)}}
     title = layer_name(stored.path.stem, "embedding", known)
     options |= {"name": title, "visible": False, "rgb": False, "metadata": metadata}
@@ -172,7 +169,7 @@ def _labels(stored: "StoredResult", known: dict[str, Any], where: _Where) -> Lay
     from napari_shiftseg.instances import object_table
 
     place = where.of_result(stored)
-    data, options = _part(stored, "labels", stored.axes, place.layout)
+    data, options = _part(stored, "labels", stored.axes, layout=place.layout)
     if isinstance(data, np.ndarray):
         data = data.view(np.int32)  # napari draws them fastest, and paints in them
         if "plan" in known and data.ndim == len(stored.record["plan"]["result_shape"]):
@@ -184,9 +181,133 @@ def _labels(stored: "StoredResult", known: dict[str, Any], where: _Where) -> Lay
     return data, {**options, **placed(place)}, "labels"
 
 
-def _part(stored: "StoredResult", part: "Part", axes: str, layout: str) -> tuple[Any, dict[str, Any]]:
+def _part(stored: "StoredResult", part: "Part", axes: str, *, layout: str) -> tuple[Any, dict[str, Any]]:
     """Pixels of a part in the order of a layout, whole or as a lazy pyramid, and how napari has to take them."""
     levels = stored.levels(part)
-    if prod(levels[0].shape) * levels[0].dtype.itemsize <= _WHOLE:
+    if prod(levels[0].shape) * levels[0].dtype.itemsize <= WHOLE_BYTES:
         return np.ascontiguousarray(laid_out(np.asarray(levels[0][...]), axes, layout)), {"multiscale": False}
     return lazy_levels([laid_out(from_zarr(level), axes, layout) for level in levels])
+
+
+_MARKERS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+_NAMES = {"c": "channel"}
+
+
+def reader_of(path: Path) -> Callable[[str], list[LayerDataTuple]] | None:
+    """The reader of a store, or of another folder that napari itself reads; None where there is nothing to read."""
+    if path.is_file():
+        return read_store if _is_zip(path) else None
+    if not path.is_dir():
+        return None
+    if _is_zarr(path) and not _holds_bare_arrays(path):
+        return read_store
+    from napari_builtins.io import napari_get_reader
+
+    return napari_get_reader(str(path)) if any(path.iterdir()) else None
+
+
+def read_store(path: str) -> list[LayerDataTuple]:
+    """Layers of a store, image first; a sentence and no layer where it cannot be read."""
+    from napari_shiftseg.io.image import read_store as open_store
+
+    try:
+        made = [_layer(*open_store(path), "image")]
+    except ShiftsegError as exc:
+        show_warning(str(exc))
+        return [(None,)]
+    return made + _label_layers(Path(path))
+
+
+def plain_place(
+    axes: str, scale: Sequence[float], units: Sequence[str | None], *, translation: Sequence[float] = ()
+) -> "Placement":
+    """The place that the metadata of a store give."""
+    from napari_shiftseg.plugin.source import Placement
+
+    count = len(axes)
+    return Placement(
+        scale=np.asarray(scale, float),
+        translate=np.asarray(translation or (0.0,) * count, float),
+        rotate=np.eye(count),
+        shear=np.eye(count),
+        affine=np.eye(count + 1),
+        units=tuple(_known_unit(unit) for unit in units),
+        axis_labels=tuple(_NAMES.get(axis, axis) for axis in axes),
+        layout=axes,
+    )
+
+
+def lazy_levels(levels: list[Any]) -> tuple[Any, dict[str, Any]]:
+    """Levels as napari takes them, and how."""
+    return (levels, {"multiscale": True}) if len(levels) > 1 else (levels[0], {"multiscale": False})
+
+
+def _layer(image: Any, levels: tuple[Any, ...], kind: str) -> LayerDataTuple:
+    import dask.array as da
+
+    if image.note:
+        show_info(f"{image.name}: {image.note}")
+    same = image.data.shape == levels[0].shape
+    data, options = lazy_levels([from_zarr(level) for level in levels] if same else [da.from_array(image.data)])
+    place = plain_place(image.axes, image.scale, image.units, translation=image.translation)
+    look = {"rgb": False} if kind == "image" else {}
+    return data, {**options, **look, "name": image.name, **placed(place)}, kind
+
+
+def _label_layers(path: Path) -> list[LayerDataTuple]:
+    """Label images of a store, as far as they can be read."""
+    from napari_shiftseg.io.image import read_store as open_store
+
+    names = _attributes(path / "labels").get("labels") if path.is_dir() else None
+    made = []
+    for name in names if isinstance(names, list) else ():
+        try:
+            image, levels = open_store(path / "labels" / str(name))
+        except ShiftsegError as exc:
+            show_warning(f"The labels {name} of {path.name} cannot be read ({exc}).")
+            continue
+        if np.dtype(image.data.dtype).kind in "iu":
+            data, options, kind = _layer(image, levels, "labels")
+            made.append((data, {**options, "name": str(name)}, kind))
+    return made
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """Attributes of the group at a path, those of OME-Zarr; {} where there are none."""
+    for name in ("zarr.json", ".zattrs"):
+        try:
+            found = json.loads((path / name).read_text(encoding="utf-8"))
+            found = found.get("attributes", {}) if name == "zarr.json" else found
+            ome = found.get("ome", found)
+        except (OSError, ValueError, AttributeError):
+            continue
+        return ome if isinstance(ome, dict) else {}
+    return {}
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).is_file() for name in _MARKERS)
+
+
+def _holds_bare_arrays(path: Path) -> bool:
+    """Whether a zarr group holds arrays that nothing describes, which napari shows one by one."""
+    # without napari_shiftseg.io, which would load torch for every folder that anybody opens
+    if (path / ".zarray").is_file() or {"multiscales", "bioformats2raw.layout", "plate", "well"} & _attributes(path).keys():
+        return False
+    return any((child / name).is_file() for child in path.iterdir() if child.is_dir() for name in (".zarray", "zarr.json"))
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False
+
+
+def _known_unit(unit: str | None) -> str:
+    """The unit, "pixel" where napari does not know it."""
+    try:
+        return str(Points(ndim=1, units=[unit or "pixel"]).units[0])
+    except ValueError:
+        return "pixel"

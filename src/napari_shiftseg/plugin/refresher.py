@@ -5,7 +5,7 @@ import time
 from napari.layers import Layer
 from qtpy.QtCore import QTimer
 
-_SHARE = 5  # a layer is drawn in a fifth of the time at most, however slow it is
+from napari_shiftseg.plugin.constants import DRAWING_SHARE
 
 
 class Refresher:
@@ -42,7 +42,7 @@ class Refresher:
         before = time.perf_counter()
         self.layer.refresh(extent=False)
         spent = time.perf_counter() - before
-        self._timer.start(round(1000 * max(self.every, _SHARE * spent)))
+        self._timer.start(round(1000 * max(self.every, DRAWING_SHARE * spent)))
 
     def _on_timeout(self) -> None:
         if self._again:

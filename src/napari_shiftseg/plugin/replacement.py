@@ -61,7 +61,7 @@ def replace_layers(viewer: Any, tuples: list[LayerDataTuple], *, whole: bool = F
     shown = []
     with keep_view(viewer):
         for data, options, kind in tuples:
-            old = next((layer for layer in free if _fits(layer, data, options["metadata"][KEY], kind)), None)
+            old = next((layer for layer in free if _fits(layer, data, options["metadata"][KEY], kind=kind)), None)
             if old is None:
                 shown.append(_add(viewer, Layer.create(data, options, kind)))
             else:
@@ -74,7 +74,7 @@ def replace_layers(viewer: Any, tuples: list[LayerDataTuple], *, whole: bool = F
     return Replaced(layers=shown, kept=kept)
 
 
-def leave_behind(viewer: Any, source_id: Any, run: str, roles: Collection[str], spare: Layer) -> list[Layer]:
+def leave_behind(viewer: Any, source_id: Any, run: str, *, roles: Collection[str], spare: Layer) -> list[Layer]:
     """Mark what is left of earlier runs of a source, but for the layer to spare; returns those of `roles` that were touched."""
     theirs = [layer for layer in _of_source(viewer, source_id) if layer is not spare and layer.metadata[KEY].get("run") != run]
     free, kept = _set_aside(theirs, run, set(roles))
@@ -125,7 +125,7 @@ def _set_aside(layers: list[Layer], run: str | None, roles: set[str]) -> tuple[l
     return sorted(free, key=is_older), kept
 
 
-def _fits(layer: Layer, data: Any, known: dict[str, Any], kind: str) -> bool:
+def _fits(layer: Layer, data: Any, known: dict[str, Any], *, kind: str) -> bool:
     """Whether a layer can show other data in its place."""
     theirs = layer.metadata[KEY]
     same = all(theirs.get(key) == known[key] for key in ("role", "source_id", "axes")) and type(layer).__name__.lower() == kind

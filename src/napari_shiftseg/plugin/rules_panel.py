@@ -60,16 +60,16 @@ class RulesPanel(QWidget):
         self._inner.setVisible(on)
         self.toggled.emit(on)
 
-    def explain(self, job: "Job", source: object) -> None:
+    def explain(self, job: "Job | None", source: object) -> None:
         """Show what every rule says of a job, if the panel is open, and see what the model can tell apart in the image.
 
         Parameters
         ----------
-        job : Job
+        job : Job or None
         source : object
             What the image was taken from, by which it is known again.
         """
-        if not self.is_open or job.judged is None:
+        if not self.is_open or job is None or job.judged is None:
             self.tell(())
             return
         from napari_shiftseg.plugin.verdict import capacity_text, spacing_of

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, 
 
 from napari_shiftseg.events import BlockDone, Event, Stage, TileDone
 from napari_shiftseg.plugin.inputs import Note
-from napari_shiftseg.plugin.intensity_form import IntensityNote
+from napari_shiftseg.plugin.segment_form import IntensityNote
 
 _TIPS = {
     "preview": "Segment only what is in view, with the tiles of the whole image.",

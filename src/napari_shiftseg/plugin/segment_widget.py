@@ -15,17 +15,15 @@ from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event
-from napari_shiftseg.plugin.embedding_button import EmbeddingButton
+from napari_shiftseg.plugin.embedding_view import EmbeddingButton
 from napari_shiftseg.plugin.equipment import Equipment, equip_steps
-from napari_shiftseg.plugin.inputs import keep_choice, offer
+from napari_shiftseg.plugin.inputs import fill_scrolling, keep_choice, offer
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, once, sentence, start_job
-from napari_shiftseg.plugin.large_jobs import Written, segment_large, words_on_unfinished
-from napari_shiftseg.plugin.large_layers import LiveLabels
+from napari_shiftseg.plugin.large import LiveLabels, Written, segment_large, words_on_unfinished
 from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, segment_and_draw
 from napari_shiftseg.plugin.preview import preview_layer, view_steps, window_in_view
 from napari_shiftseg.plugin.replacement import replace_layers, words_on_kept
 from napari_shiftseg.plugin.run_bar import RunBar, summary
-from napari_shiftseg.plugin.scroll import fill_scrolling
 from napari_shiftseg.plugin.segment_form import SegmentForm
 from napari_shiftseg.plugin.target import Target
 
@@ -128,7 +126,7 @@ class SegmentWidget(QWidget):
         wanted = "".join(axis for axis in "tzyx" if axis in image.axes)
         place = placement_of(layer, image.axes, wanted)
         target = self._target = Target(layer=layer, axes=image.axes, place=place, viewer=self.viewer)
-        self._live = LiveLabels(self.viewer, target.place_in, layer.name, layer.unique_id)
+        self._live = LiveLabels(self.viewer, target.place_in, layer.name, source_id=layer.unique_id)
         self._set_running(True, blocks=out is not None)
         # what runs is the job that is shown, even if the free memory has changed since
         work = partial(steps, self._verdict.job, self.equipment.source)
@@ -160,14 +158,14 @@ class SegmentWidget(QWidget):
         """Show a result beside the layer that it was made from; returns a sentence on layers that it did not replace."""
         target = self._target
         place = target.place_of_result(drawn.result.axes)
-        tuples = layer_tuples(drawn, place, target.layer.name, target.layer.unique_id)
+        tuples = layer_tuples(drawn, place, target.layer.name, source_id=target.layer.unique_id)
         return words_on_kept(replace_layers(self.viewer, tuples, whole=True).kept)
 
     def show_preview(self, preview: "Preview") -> None:
         """Show the instances of what was in view."""
         target = self._target
         place = target.place_of_result(preview.axes)
-        put = replace_layers(self.viewer, [preview_layer(preview, place, target.layer.name, target.layer.unique_id)])
+        put = replace_layers(self.viewer, [preview_layer(preview, place, target.layer.name, source_id=target.layer.unique_id)])
         self.viewer.layers.selection.active = target.layer if target.layer in self.viewer.layers else None
         found = np.count_nonzero(np.unique(preview.labels))
         text = f"Preview: {found} instances in {len(preview.plan)} of the tiles; Run segments the whole image."
@@ -296,7 +294,8 @@ class SegmentWidget(QWidget):
         """Say what Run would do."""
         if self.jobs:  # what runs is what was said
             return
-        self._verdict, level, text, plan, about, writing = None, "", "", "", "", ""
+        self._verdict = verdict = None
+        level, text = "", ""
         self.form.about_image.fill("")
         equipment = self.equipment
         if equipment is None:
@@ -306,26 +305,30 @@ class SegmentWidget(QWidget):
         elif self.layer is None:
             text = "Open an image, or take one from File > Open Sample > ShiftSeg."
         else:
-            self._verdict = self._look(shown)
-            level, text = self._verdict.level, self._verdict.text
-            plan, writing = self._verdict.describe(), self._verdict.writing
+            self._verdict = verdict = self._look(shown)
+            level, text = verdict.level, verdict.text
+        self.form.verdict.tell(level, text)
+        self._explain(verdict, None if verdict is None else verdict.job)
+        for button in (self.run_button, self.preview_button):
+            button.setEnabled(not self.jobs and verdict is not None and verdict.can_run)
+        for button in (self.bar.code, self.bar.command):
+            button.setEnabled(verdict is not None and verdict.job is not None)
+
+    def _explain(self, verdict: "Verdict | None", job: Any) -> None:
+        """Say in the lines beside the inputs what they come to."""
+        form, equipment, device, about = self.form, self.equipment, "", ""
+        if equipment is not None and equipment.device is not None:
+            device = equipment.device.describe()
         if equipment is not None and equipment.model is not None:
             from napari_shiftseg.plugin.verdict import describe_model
 
             about = describe_model(equipment.model)
-        device = equipment.device if equipment is not None else None
-        self.form.verdict.tell(level, text)
-        self.form.plan.fill(plan)
-        self.form.writing.fill(writing)
-        self.form.about_model.fill(about)
-        job = None if self._verdict is None else self._verdict.job
-        self.form.about_device.fill(job.describe_device() if job else "" if device is None else device.describe())
-        self._explain_rules()
-        self.form.likeness.follow(self._verdict, None if self.layer is None else self.layer.data)
-        for button in (self.run_button, self.preview_button):
-            button.setEnabled(not self.jobs and self._verdict is not None and self._verdict.can_run)
-        for button in (self.bar.code, self.bar.command):
-            button.setEnabled(self._verdict is not None and self._verdict.job is not None)
+        form.about_model.fill(about)
+        form.about_device.fill(device if job is None else job.describe_device())
+        form.plan.fill("" if job is None else job.describe_plan())
+        form.writing.fill("" if verdict is None else verdict.writing)
+        form.likeness.follow(verdict, None if self.layer is None else self.layer.data)
+        form.rules.explain(job, self.layer)
 
     def _look(self, shown: Any) -> "Verdict":
         from napari_shiftseg.plugin.verdict import Verdict, judge, tile_sizes
@@ -343,13 +346,6 @@ class SegmentWidget(QWidget):
             alone = verdict.plan.zeros == "tile"  # one size, which is what Automatic means
             self.form.tile.offer(() if alone else tile_sizes(model.spec, verdict.plan.image_shape))
         return verdict
-
-    def _explain_rules(self) -> None:
-        """Fill the panel of rules."""
-        if self._verdict is None or self._verdict.job is None:
-            self.form.rules.tell(())
-        else:
-            self.form.rules.explain(self._verdict.job, self.layer)
 
     def fix_tiles(self) -> None:
         """Set the tile size to the nearest one that obeys the rules."""
@@ -371,7 +367,7 @@ class SegmentWidget(QWidget):
         self.bar = bar = RunBar()
         self.run_button, self.preview_button, self.cancel_button = bar.run, bar.preview, bar.cancel
         self.progress, self.status = bar.progress, bar.status
-        self.embedding_button = EmbeddingButton(self.viewer, lambda: self.layer, self.form.device.currentText, self._say)
+        self.embedding_button = EmbeddingButton(self.viewer, lambda: self.layer, self.form.device.currentText, tell=self._say)
         content = QWidget()
         column = QVBoxLayout(content)
         for widget in (self.form, bar, self.embedding_button):

@@ -12,7 +12,7 @@ from napari.layers import Layer
 
 from napari_shiftseg.errors import ModelError, ResultError, ShiftsegError
 from napari_shiftseg.geometry import TilePlan, UNetSpec, plan_again
-from napari_shiftseg.plugin.layout import in_order
+from napari_shiftseg.plugin.layers import in_order
 from napari_shiftseg.plugin.signature import KEY, digest_of, is_older, signature_of
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject
         embedding=_pixels(layers["embedding"], f"c{shown}"),
         labels=_pixels(layers["instances"], shown),
         axes=axes,
-        index=_position(viewer, layer, known["axes"], axes)[:looped],
+        index=_position(viewer, layer, known["axes"], axes=axes)[:looped],
         plan=plan,
         record=known["record"],
         image=image,
@@ -342,7 +342,7 @@ def _pixels(layer: Layer | None, layout: str) -> Any:
     return None if layer is None else in_order(_data(layer), layout)[0]
 
 
-def _position(viewer: Any, layer: Layer, layout: str, axes: str) -> tuple[int, ...]:
+def _position(viewer: Any, layer: Layer, layout: str, *, axes: str) -> tuple[int, ...]:
     """Pixel per axis of the labels, in the order of `axes`, at which the viewer's sliders stand."""
     shape = np.shape(_data(layer))
     at = layer.world_to_data(np.asarray(viewer.dims.point, float)[-layer.ndim :])

@@ -67,7 +67,7 @@ class SynthForm(QWidget):
         self.preset.addItems([FREE, *synthetic.presets()])
         self.kind.addItems(list(synthetic.KINDS))
         self.spacing, self.offset = _whole(1, 10_000, 16), _whole(-10_000, 10_000, 0)
-        self.radius, self.largest = _number(0.5, 10_000, 5, 0.5), _number(1, 10_000, 10, 0.5)
+        self.radius, self.largest = _number(0.5, 10_000, 5, step=0.5), _number(1, 10_000, 10, step=0.5)
         self.jitter, self.count, self.seed = _whole(0, 10_000, 0), _whole(0, 1_000_000, 60), _whole(0, 2**31 - 1, 0)
         self.light, self.value, self.touching = _number(0, 1, 0), _number(0, 1, 1), _number(0, 1, 0.3)
         self.noise, self.elastic = _number(0, 10, 0), _number(0, 100, 0)
@@ -140,7 +140,7 @@ def _whole(least: int, most: int, value: int) -> QSpinBox:
     return box
 
 
-def _number(least: float, most: float, value: float, step: float = 0.05) -> QDoubleSpinBox:
+def _number(least: float, most: float, value: float, *, step: float = 0.05) -> QDoubleSpinBox:
     box = QDoubleSpinBox()
     box.setDecimals(3)
     box.setRange(least, most)

@@ -11,16 +11,14 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from napari_shiftseg import synthetic
 from napari_shiftseg.errors import ShiftsegError
-from napari_shiftseg.plugin.inputs import Note
+from napari_shiftseg.plugin.constants import PREVIEW_PAUSE
+from napari_shiftseg.plugin.inputs import Note, fill_scrolling
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
-from napari_shiftseg.plugin.scroll import fill_scrolling
+from napari_shiftseg.plugin.samples import draw_steps, preview, synthetic_layers
 from napari_shiftseg.plugin.synth_form import FREE, Picture, SynthForm
-from napari_shiftseg.plugin.synth_layers import draw_steps, preview, synthetic_layers
 
 if TYPE_CHECKING:
     import napari
-
-_PAUSE = 100  # between two previews, ms
 
 
 class SynthWidget(QWidget):
@@ -34,7 +32,7 @@ class SynthWidget(QWidget):
         self._build()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(_PAUSE)
+        self._timer.setInterval(PREVIEW_PAUSE)
         self._timer.timeout.connect(self.refresh)
         self.form.preset.currentTextChanged.connect(self._on_preset)
         self.form.edited.connect(self._on_edited)

@@ -1,6 +1,7 @@
 """`judge`: before anything runs, which tiles it would run on and whether that obeys the rules, in words."""
 
 import math
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +11,10 @@ import numpy as np
 
 from napari_shiftseg.analysis.traits import lattice_spacing, middle
 from napari_shiftseg.errors import SettingsError, ShiftsegError
-from napari_shiftseg.geometry import StreamPlan, TilePlan, UNetSpec
+from napari_shiftseg.geometry import TilePlan, UNetSpec
 from napari_shiftseg.io import Image, work_path
 from napari_shiftseg.network import Device, Model
-from napari_shiftseg.plugin.result_place import free_place
+from napari_shiftseg.plugin.constants import MOST_TILES
 from napari_shiftseg.segmentation import Job, SegmentSettings, decide
 from napari_shiftseg.synthetic import capacity
 
@@ -21,8 +22,6 @@ from napari_shiftseg.synthetic import capacity
 _BY_MEMORY = (
     "plan", "stream", "layout", "broken", "status", "promises", "needs", "free", "disk", "reason", "judged",
 )  # fmt: skip
-# more tiles than this are slow to plan, and nobody wants them
-_MOST_TILES = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +56,6 @@ class Verdict:
         return None if self.job is None else self.job.plan
 
     @property
-    def stream(self) -> StreamPlan | None:
-        """The columns and strips of a run that streams."""
-        return None if self.job is None else self.job.stream
-
-    @property
     def out(self) -> Path | None:
         """The store that the run writes."""
         return None if self.job is None or self.job.out is None else Path(self.job.out)
@@ -70,10 +64,6 @@ class Verdict:
     def large(self) -> bool:
         """Whether the run goes out of core."""
         return self.job is not None and self.job.large
-
-    def describe(self) -> str:
-        """The plan in words, "" where there is none."""
-        return "" if self.job is None else self.job.describe_plan()
 
 
 def judge(
@@ -210,7 +200,7 @@ def tile_sizes(spec: UNetSpec, image_shape: tuple[int, ...]) -> tuple[int, ...]:
     step = math.lcm(*spec.period)
     sizes, size = [], step
     while True:
-        if math.prod(-(-edge // size) for edge in image_shape) <= _MOST_TILES:
+        if math.prod(-(-edge // size) for edge in image_shape) <= MOST_TILES:
             sizes.append(size)
         if size >= max(image_shape):
             return tuple(sizes)
@@ -252,3 +242,36 @@ def _nearest(edge: int, step: int) -> int:
 
 def _edges(values: tuple[int, ...]) -> str:
     return str(values[0]) if len(set(values)) == 1 else " x ".join(map(str, values))
+
+
+_SUFFIX = "_shiftseg"
+
+
+def free_place(image: Image) -> Path | None:
+    """A store beside the image's file, else in the home folder, under a name that is not taken.
+
+    A name under which an unfinished run lies is not taken: the run can go on.
+
+    Parameters
+    ----------
+    image : Image
+        Its source is a path, or words where there is none.
+
+    Returns
+    -------
+    Path or None
+        None where no folder can be written to.
+    """
+    source = Path(image.source)
+    stem = _stem(source) if source.exists() else re.sub(r"[^\w.-]+", "_", image.name).strip("_.") or "image"
+    folders = [source.absolute().parent] if source.exists() else []
+    folder = next((f for f in [*folders, Path.home()] if f.is_dir() and os.access(f, os.W_OK)), None)
+    if folder is None:
+        return None
+    names = (f"{stem}{_SUFFIX}{f'_{number}' if number > 1 else ''}.ome.zarr" for number in range(1, 10_000))
+    return next((folder / name for name in names if not (folder / name).exists()), None)
+
+
+def _stem(path: Path) -> str:
+    """Name without the suffixes of images: `a.ome.tif` gives `a`."""
+    return path.stem.removesuffix(".ome") or path.stem

@@ -1,0 +1,61 @@
+"""The numbers of this room, and where each comes from."""
+
+from typing import Final
+
+# -- before a run -----------------------------------------------------------------------------------------------------
+
+# Tile sizes that would make more tiles than this are not offered: they are slow to plan, and nobody wants them.
+MOST_TILES: Final = 20_000
+# Milliseconds between two pictures of a recipe that is being changed.
+PREVIEW_PAUSE: Final = 100
+# Edges of the picture of a recipe by its number of axes, pixels: drawn in a tenth of a second or less.
+PREVIEW_CROP: Final = {1: (256,), 2: (256, 256), 3: (12, 96, 96)}
+# Height of the picture of a line, pixels.
+STRIPE: Final = 24
+
+# -- layers -----------------------------------------------------------------------------------------------------------
+
+# Parts of a stored result up to so many bytes are read whole: labels can be painted in then, and sliders wait for no disk.
+WHOLE_BYTES: Final = 64 << 20
+# Instances of which a layer has features: napari takes seconds for tables of millions of rows.
+MOST_FEATURES: Final = 200_000
+# Seconds between two drawings of blocks that finish.
+LIVE_EVERY: Final = 1.0
+# A layer is drawn in a fifth of the time at most, however slow it is.
+DRAWING_SHARE: Final = 5
+
+# -- the embedding of the view ----------------------------------------------------------------------------------------
+
+# Milliseconds that the view has to stand still.
+VIEW_REST: Final = 300
+# Seconds between two drawings of tiles that finish.
+VIEW_EVERY: Final = 0.3
+# Tiles of a view: more take minutes, and zooming in is faster.
+MOST_VIEWED: Final = 64
+# Contrast limits until something is known, or the user sets others.
+UNKNOWN_RANGE: Final = (-1.0, 1.0)
+
+# -- inspecting -------------------------------------------------------------------------------------------------------
+
+# Bytes of embedding that are read at once.
+READ_BYTES: Final = 64 << 20
+# Pixels of the single pass that tiles are compared with: a minute on a laptop.
+VERIFIED: Final = 1 << 20
+# Bytes of labels that can be outlined.
+HIGHLIGHTED_BYTES: Final = 1 << 30
+# Differences below the rounding of float32 in embeddings of about 1 to 10 are drawn as this.
+DIFFERENCE_FLOOR: Final = 1e-6
+# Lines of a box that is drawn in space; more are slow to turn around on a machine without a GPU.
+MOST_BOX_LINES: Final = 3000
+# Screen pixels per pixel at which a seam can be judged.
+CLOSE: Final = 3.0
+# Width of lines, screen pixels, and their opacity.
+LINE_WIDTH: Final = {"seams": 2.5, "grid": 1.5}
+LINE_OPACITY: Final = {"seams": 0.9, "grid": 0.7}
+# Lines are made for so much of the view around it; unequal, so that one move does not make both anew.
+LINES_AROUND: Final = {"seams": 0.8, "grid": 0.5}
+# Of the plot of jumps, pixels: height of a row, and margins.
+PLOT_ROW: Final = 46
+PLOT_TOP: Final = 8
+PLOT_BOTTOM: Final = 40
+PLOT_SIDE: Final = 12
