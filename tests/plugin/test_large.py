@@ -156,7 +156,7 @@ def test_the_layer_is_the_finished_store(open_large, qtbot, tmp_path, tiny, cell
 
 
 def test_finished_blocks_are_seen_during_the_run(open_large, qtbot, tmp_path, stepwise, monkeypatch):
-    monkeypatch.setattr("napari_shiftseg.segmentation.engine._WRITERS", 1)  # else more is written than was shown
+    monkeypatch.setattr("napari_shiftseg.segmentation.engine.WRITERS", 1)  # else more is written than was shown
     viewer, widget = open_large(tmp_path / "r.zarr")
     widget.run()
     qtbot.waitUntil(lambda: len(labels_of(viewer)) == 1, timeout=30_000)

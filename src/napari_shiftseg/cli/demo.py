@@ -98,5 +98,5 @@ def _open_napari(result: Segmentation) -> Any:
     viewer = napari.Viewer(title="shiftseg demo")
     image, *_ = [viewer.add_layer(napari.layers.Layer.create(*layer)) for layer in nuclei()]
     place = placement_of(image, result.axes, result.axes)
-    put_layers(viewer, layer_tuples(draw(result), place, image.name, image.unique_id))
+    put_layers(viewer, layer_tuples(draw(result), place, image.name, source_id=image.unique_id))
     return viewer
