@@ -11,14 +11,13 @@ from napari_shiftseg.errors import SettingsError, SizeError
 from napari_shiftseg.geometry import (
     as_lattice,
     choose_method,
-    counted,
     coverage,
+    judge,
     naive_plan,
     network_cost,
     plan_again,
     plan_part,
     plan_stream,
-    rulings,
     smaller_plan,
 )
 
@@ -52,7 +51,7 @@ def test_a_stated_lattice_gives_the_windows_that_the_spec_gives(spec, border):
     window = tuple(slice(period, 4 * period) for period in spec.period)
     assert list(plan_part(ours, window)) == list(plan_part(theirs, window))
     assert list(ours.canonical()) == list(theirs.canonical())
-    assert [r.verdict for r in rulings(ours)] == [r.verdict for r in rulings(theirs)]
+    assert [r.verdict for r in judge(ours).rulings] == [r.verdict for r in judge(theirs).rulings]
     assert violations(spec) == violations(stated(spec))
 
 
@@ -164,4 +163,4 @@ def test_trainings_are_judged_by_a_stated_lattice(spec):
     class Training:
         window, neighbours = tuple(p + 1 for p in spec.period), False
 
-    assert coverage(spec, Training) == coverage(stated(spec), Training) == counted(stated(spec), Training)
+    assert coverage(spec, Training) == coverage(stated(spec), Training) == judge(stated(spec), Training).coverage

@@ -12,12 +12,11 @@ from napari_shiftseg.errors import TilingError
 from napari_shiftseg.geometry import (
     NAIVE,
     choose_method,
-    counted,
+    judge,
     naive_plan,
     plan_again,
     plan_part,
     smaller_plan,
-    tile_exact,
 )
 
 SPEC = UNetSpec(levels=2, padding="zero")
@@ -146,15 +145,15 @@ def test_what_meets_no_zeros_may_have_any_legal_size():
     plans = [plan_tiles(SPEC, (90, 70), write, trained=INNER) for write in (4, 32, None, 1000)]
     assert {plan.zeros for plan in plans} == {"nowhere"} and len({plan.counts for plan in plans}) > 2
     for plan in (*plans, plans[0].canonical(), smaller_plan(plan_tiles(SPEC, (900, 700), trained=INNER))):
-        assert violations(plan, INNER) == () and tile_exact(plan)
-        assert counted(plan, INNER).describe() == "16 of 16 functions, 32 of 32 pairs"
+        assert violations(plan, INNER) == () and judge(plan).tile_exact
+        assert judge(plan, INNER).coverage.describe() == "16 of 16 functions, 32 of 32 pairs"
     with pytest.raises(TilingError, match="not a multiple of the period"):
         plan_tiles(SPEC, (90, 70), 13, trained=INNER)
     # at the image's own zeros functions run that no loss had
     for plan in (plan_tiles(SPEC, (90, 70), 32), plan_tiles(SPEC, (90, 70), 1000)):
         (found,) = violations(plan, INNER)
         assert found.rule == "padding" and "reflect the image" in found.message
-        assert not counted(plan, INNER).complete
+        assert not judge(plan, INNER).coverage.complete
 
 
 @pytest.mark.parametrize("tile", [0, -1])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_shiftseg import UNetSpec, plan_tiles, violations
-from napari_shiftseg.geometry import counted, coverage, judge, rules, rulings, tile_exact
+from napari_shiftseg.geometry import coverage, judge, rules
 
 RULES = {"write-multiple", "lattice", "crop", "context", "padding", "training-window"}
 
@@ -97,9 +97,8 @@ def test_a_run_is_judged_once_and_everything_is_read_off_that(rule, monkeypatch)
     found = judge(run, trained)
     assert checked == [ruling.rule for ruling in found.rulings] and set(checked) <= RULES
     assert found.violations == tuple(v for ruling in found.rulings for v in ruling.broken) == violations(run, trained) != ()
-    assert (found.rulings, found.coverage) == (rulings(run, trained), counted(run, trained))
     if not isinstance(run, UNetSpec):
-        assert found.tile_exact == tile_exact(run) == (rule in {"padding", "training-window"})
+        assert found.tile_exact == judge(run).tile_exact == (rule in {"padding", "training-window"})
         assert {ruling.rule for ruling in found.rulings} == RULES
 
 
@@ -177,6 +176,12 @@ def test_an_axis_without_pooling_has_one_function_that_neighbours_itself():
     assert violations(spec, Training((2, 4, 4))) == ()
 
 
+def test_pairs_that_meet_at_seams_off_the_lattice_alone_are_counted_and_not_trained():
+    found = judge(plan_tiles(UNetSpec(), (100, 100), 20, allow_noncompliant=True), Training((20, 20)))
+    assert found.coverage.describe() == "64 of 64 functions, 128 of 144 pairs"
+    assert [ruling.verdict for ruling in found.rulings[:5]] == ["FAIL", "FAIL", "pass", "pass", "pass"]
+
+
 PADDED = UNetSpec(levels=2, padding="zero")
 NEIGHBOURS = Training((12, 20), neighbours=True)
 
@@ -184,10 +189,9 @@ NEIGHBOURS = Training((12, 20), neighbours=True)
 def test_a_padded_network_runs_as_it_was_trained_or_says_that_it_does_not():
     """> with zero padding, d+1 directly neighbouring tiles: of tiles with their own zeros, and of no others"""
     plan = plan_tiles(PADDED, (50, 60), trained=NEIGHBOURS)
-    assert (
-        violations(plan, NEIGHBOURS) == () and counted(plan, NEIGHBOURS).describe() == "240 of 240 functions, 480 of 480 pairs"
-    )
-    assert not tile_exact(plan) and not judge(plan, NEIGHBOURS).tile_exact
+    assert violations(plan, NEIGHBOURS) == ()
+    assert judge(plan, NEIGHBOURS).coverage.describe() == "240 of 240 functions, 480 of 480 pairs"
+    assert not judge(plan).tile_exact and not judge(plan, NEIGHBOURS).tile_exact
     for other in (
         plan_tiles(PADDED, (50, 60)),
         plan_tiles(PADDED, (50, 60), (12, 20)),
@@ -196,7 +200,7 @@ def test_a_padded_network_runs_as_it_was_trained_or_says_that_it_does_not():
     ):
         (found,) = violations(other, NEIGHBOURS)
         assert (found.rule, found.nearest) == ("padding", (12, 20)) and "12 x 20 px" in found.message
-        assert tile_exact(other) and not counted(other, NEIGHBOURS).complete
+        assert judge(other).tile_exact and not judge(other, NEIGHBOURS).coverage.complete
     # as trained for one training is not as trained for another
     for trained in (Training((20, 12), neighbours=True), Training((12, 40), neighbours=True), Training((12, 20))):
         assert violations(plan, trained) != ()

@@ -11,7 +11,7 @@ import torch
 
 from napari_shiftseg import TrainSettings, UNet, UNetSpec, plan_tiles, predict, train, violations
 from napari_shiftseg.analysis import prime_network
-from napari_shiftseg.geometry import counted, coverage
+from napari_shiftseg.geometry import coverage, judge
 from napari_shiftseg.network import Augmentation, Normalisation, TrainImage, training_of
 from napari_shiftseg.network.constants import IGNORE
 
@@ -114,7 +114,7 @@ def check(monkeypatch, settings, write=None, **options):
     trained = training_of(settings)
     plan, functions, pairs = of_the_run(settings.spec, trained, write, **options)
     seen, met = of_the_loss(monkeypatch, settings)
-    count = counted(plan, trained)
+    count = judge(plan, trained).coverage
     assert (len(functions & seen), len(functions)) == (count.functions, count.of_functions)
     assert (len(pairs & met), len(pairs)) == (count.pairs, count.of_pairs)
     assert count.complete == (functions <= seen and pairs <= met) == (violations(plan, trained) == ())
@@ -192,7 +192,7 @@ def test_images_smaller_than_the_window_train_what_is_counted(monkeypatch, edge,
     trained = training_of(settings, [square(2, edge)])
     plan, functions, pairs = of_the_run(spec, trained, spec.period)
     seen, met = of_the_loss(monkeypatch, settings, edge)
-    count = counted(plan, trained)
+    count = judge(plan, trained).coverage
     assert len(functions & seen) >= count.functions and len(pairs & met) >= count.pairs, "never more than was trained"
     if not neighbours and edge % 2 == 0:  # an odd image lies on half pixels of the window, and is read a pixel wider
         assert (len(functions & seen), len(pairs & met)) == (count.functions, count.pairs)
@@ -250,7 +250,7 @@ def test_the_same_network_with_context_runs_functions_that_no_loss_saw(monkeypat
     shape = tuple((3 * window + 2 * reach) // p * p for reach, p in zip(spec.reach, spec.period, strict=True))
     plan, functions, pairs = of_the_run(spec, trained, 2 * window, shape, allow_noncompliant=True)
     seen, met = of_the_loss(monkeypatch, settings)
-    count = counted(plan, trained)
+    count = judge(plan, trained).coverage
     assert (len(functions), len(pairs)) == (count.of_functions, count.of_pairs)
     assert (len(functions & seen), len(pairs & met)) == (count.functions, count.pairs)
     assert not functions <= seen and not pairs <= met

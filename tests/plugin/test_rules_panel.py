@@ -9,7 +9,7 @@ pytest.importorskip("pytestqt")
 from napari.layers import Image as ImageLayer
 
 from napari_shiftseg import UNetSpec, plan_tiles, synthetic
-from napari_shiftseg.geometry import rulings
+from napari_shiftseg.geometry import judge
 from napari_shiftseg.plugin.verdict import capacity_text
 
 pytestmark = pytest.mark.gui
@@ -20,7 +20,7 @@ def test_the_panel_lists_each_rule_and_repairs_the_tile_size(open_widget, qtbot)
     _, widget = open_widget(image, window=True, show=True)
     form = widget.form
     form.rules.head.click()
-    expected = rulings(widget._verdict.plan, widget.equipment.model.record)
+    expected = judge(widget._verdict.plan, widget.equipment.model.record).rulings
     assert len(expected) == 6
     assert all(f"<b>{r.rule}</b>: {r.found}" in form.rules.table.text() for r in expected)
     assert "section 3.2" in form.rules.table.text() and form.rules.fix.isHidden()
@@ -49,7 +49,7 @@ def test_the_panel_counts_what_was_trained(open_widget, save_tiny, values, count
     if verdict == "FAIL":
         widget.form.allow.setChecked(True)
     assert counts in widget.form.rules.table.text()
-    (row,) = [r for r in rulings(widget._verdict.plan, widget.equipment.model.record) if r.rule == "training-window"]
+    (row,) = [r for r in judge(widget._verdict.plan, widget.equipment.model.record).rulings if r.rule == "training-window"]
     assert row.verdict == verdict
     sizes = [widget.form.tile.itemText(k) for k in range(widget.form.tile.count())]
     assert (sizes == ["Automatic"]) == ("neighbours" in values), "tiles that stand alone have one size"
@@ -83,5 +83,5 @@ def test_coordinates_lift_the_limit():
 
 def test_a_plan_that_breaks_rules_fails_them_in_the_table():
     plan = plan_tiles(UNetSpec(), (100, 100), 20, allow_noncompliant=True)
-    verdicts = {r.rule: r.verdict for r in rulings(plan, None)}
+    verdicts = {r.rule: r.verdict for r in judge(plan, None).rulings}
     assert (verdicts["write-multiple"], verdicts["crop"], verdicts["training-window"]) == ("FAIL", "pass", "not known")

@@ -75,10 +75,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 def training_rules(spec: UNetSpec, trained: ModelRecord | TrainSettings | None) -> tuple[Ruling, ...]:
     """The rules of training for a record or for the settings of a training to come."""
-    from napari_shiftseg.geometry import rulings
+    from napari_shiftseg.geometry import judge
     from napari_shiftseg.network import TrainSettings, training_of
 
-    return rulings(spec, training_of(trained) if isinstance(trained, TrainSettings) else trained)
+    return judge(spec, training_of(trained) if isinstance(trained, TrainSettings) else trained).rulings
 
 
 def report_rules(verdicts: Iterable[Ruling], console: Console) -> None:

@@ -7,7 +7,7 @@ from napari_shiftseg.geometry.lattice import Lattice, Output, channel_count, nam
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.part import plan_part, smaller_plan
 from napari_shiftseg.geometry.plan import Pass, Tile, TilePlan, Window, plan_again, plan_tiles
-from napari_shiftseg.geometry.rules import Judgement, Ruling, Violation, counted, judge, rulings, tile_exact, violations
+from napari_shiftseg.geometry.rules import Judgement, Ruling, Violation, judge, violations
 from napari_shiftseg.geometry.spec import Layer, UNetSpec, as_lattice
 from napari_shiftseg.geometry.stream_plan import (
     METHODS,
@@ -46,7 +46,6 @@ __all__ = [
     "as_lattice",
     "channel_count",
     "choose_method",
-    "counted",
     "coverage",
     "describe_methods",
     "inner_part",
@@ -61,8 +60,6 @@ __all__ = [
     "plan_part",
     "plan_stream",
     "plan_tiles",
-    "rulings",
     "smaller_plan",
-    "tile_exact",
     "violations",
 ]

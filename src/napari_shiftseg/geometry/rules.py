@@ -69,7 +69,8 @@ class Judgement:
     rulings : tuple of Ruling
         Every rule, kept or broken.
     coverage : Coverage or None
-        How many of the output functions and pairs that run were trained; None where nothing says how the network was.
+        How many of the output functions and pairs that run were trained; None where nothing says how the network was. Tiles off
+        the lattice add the pairs that meet at their seams alone.
     tile_exact : bool
         Whether the stitched output equals that of one pass.
     """
@@ -112,16 +113,6 @@ def judge(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None =
     return Judgement(rulings=tuple(judged.values()), coverage=case.counted, tile_exact=exact)
 
 
-def rulings(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None = None) -> tuple[Ruling, ...]:
-    """Every rule, kept or broken, with what was found and what to do; parameters as in `judge`.
-
-    >>> from napari_shiftseg.geometry import plan_tiles
-    >>> [r.verdict for r in rulings(plan_tiles(UNetSpec(), (100, 100), 20, allow_noncompliant=True), None)]
-    ['FAIL', 'FAIL', 'pass', 'pass', 'pass', 'not known']
-    """
-    return judge(plan_or_spec, trained).rulings
-
-
 def violations(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None = None) -> tuple[Violation, ...]:
     """Rules that a tile plan, a network or its training breaks; empty if none.
 
@@ -141,29 +132,6 @@ def violations(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | N
     ['write-multiple', 'write-multiple']
     """
     return judge(plan_or_spec, trained).violations
-
-
-def counted(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None) -> Coverage | None:
-    """How many of the output functions and pairs of a run were trained; None where nothing says how the network was.
-
-    Parameters
-    ----------
-    plan_or_spec, trained
-        As in `judge`; a spec alone is counted as `plan_tiles` would run it. Tiles off the lattice add the pairs that meet
-        at their seams alone, and that no window of a training holds.
-
-    >>> from dataclasses import make_dataclass
-    >>> from napari_shiftseg.geometry import plan_tiles
-    >>> training = make_dataclass("T", ["window", "neighbours"])((20, 20), False)
-    >>> counted(plan_tiles(UNetSpec(), (100, 100), 20, allow_noncompliant=True), training).describe()
-    '64 of 64 functions, 128 of 144 pairs'
-    """
-    return judge(plan_or_spec, trained).coverage
-
-
-def tile_exact(plan: TilePlan) -> bool:
-    """Whether the stitched output equals that of one pass: never of several padded tiles that stand alone."""
-    return judge(plan).tile_exact
 
 
 # -- what is judged ---------------------------------------------------------------------------------------------------
