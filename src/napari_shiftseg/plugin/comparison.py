@@ -53,7 +53,6 @@ def comparison_layers(
     ----------
     subject : Subject
         The result that was compared.
-    comparison : Comparison
     colours : ndarray
         (*shape, 3) of the naive embedding.
     place : Placement

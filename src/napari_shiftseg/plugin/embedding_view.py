@@ -31,8 +31,6 @@ class EmbeddingView:
 
     Parameters
     ----------
-    viewer : napari viewer
-    lazy : LazyEmbedding
     labels : Layer
         Instances that the embedding belongs to.
     tell : callable
@@ -198,7 +196,6 @@ class EmbeddingButton(QPushButton):
 
     Parameters
     ----------
-    viewer : napari viewer
     image : callable
         Gives the image layer whose result is meant, if there are several.
     device : callable

@@ -16,25 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Equipment:
-    """Model and device, or the sentence that says why there are none.
+    """Model and device, or the sentence that says why there are none."""
 
-    Attributes
-    ----------
-    request : (str, str)
-        Model and device that were asked for, by which a late answer is known; "" for the default model.
-    models, devices : tuple of str
-        What there is to choose from.
-    demonstrations : tuple of str
-        Those of the models that only show something.
-    source : str
-        Name or path that the model was loaded from.
-    """
-
-    request: tuple[str, str]
+    request: tuple[str, str]  # model and device that were asked for, by which a late answer is known; "" for the default model
+    # models, devices: what there is to choose from
     models: tuple[str, ...]
     devices: tuple[str, ...]
-    demonstrations: tuple[str, ...] = ()
-    source: str = ""
+    demonstrations: tuple[str, ...] = ()  # those of the models that only show something
+    source: str = ""  # name or path that the model was loaded from
     model: "Model | None" = None
     device: "Device | None" = None
     error: str = ""

@@ -241,7 +241,6 @@ class AxesEdit(QLineEdit):
 
         Parameters
         ----------
-        layer : Image layer or None
         channels : int
             That the model wants.
         """

@@ -23,21 +23,12 @@ KINDS = ("seam", "period line", "elsewhere")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
-    """What the seams of a result look like.
-
-    Attributes
-    ----------
-    report : SeamReport
-    lines : ndarray
-        Of every line between two rows of pixels (axis, position, mean jump, kind as an index of KINDS); empty without
-        embedding.
-    subject : Subject
-        What was measured.
-    """
+    """What the seams of a result look like."""
 
     report: "SeamReport"
+    # of every line between two rows of pixels (axis, position, mean jump, kind as an index of KINDS); empty without embedding
     lines: np.ndarray
-    subject: Subject
+    subject: Subject  # what was measured
 
     def jumps(self, kind: str) -> np.ndarray:
         """Mean jump across each line of a kind."""
@@ -113,25 +104,14 @@ def probe_steps(subject: Subject, model_file: str) -> Generator[Event, None, "Pe
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Highlights:
-    """Objects to outline.
+    """Objects to outline."""
 
-    Attributes
-    ----------
-    on_seams : ndarray
-        (*axes) int32, those instances only that have a pixel beside a seam.
-    split, missed : ndarray or None
-        (*axes) int32, those true objects only that are split, or that nothing matches; None without a truth.
-    extra : ndarray or None
-        (*axes) int32, those instances only that match no true object; None without a truth.
-    text : str
-        How many there are.
-    """
-
-    on_seams: np.ndarray
+    on_seams: np.ndarray  # (*axes) int32, those instances only that have a pixel beside a seam
+    # split, missed: (*axes) int32, those true objects only that are split, or that nothing matches; None without a truth
     split: np.ndarray | None
     missed: np.ndarray | None
-    extra: np.ndarray | None
-    text: str
+    extra: np.ndarray | None  # (*axes) int32, those instances only that match no true object; None without a truth
+    text: str  # how many there are
 
 
 def highlight_steps(subject: Subject) -> Generator[Event, None, Highlights]:

@@ -20,17 +20,10 @@ Steps = Generator[Event, None, Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class End:
-    """How a job ended.
-
-    Attributes
-    ----------
-    state : {"done", "cancelled", "error"}
-    value : object
-        The result of a job that is done, the exception of one that failed, else None.
-    """
+    """How a job ended."""
 
     state: Literal["done", "cancelled", "error"]
-    value: Any = None
+    value: Any = None  # the result of a job that is done, the exception of one that failed, else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

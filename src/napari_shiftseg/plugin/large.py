@@ -34,22 +34,12 @@ class LevelsReady(Event):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Written:
-    """A result on disk, and what its layer needs beyond it.
-
-    Attributes
-    ----------
-    levels : list of array
-        Labels, full resolution first.
-    features : dict
-        As of `Drawn`.
-    model : str
-        Name or path that the model was loaded from.
-    """
+    """A result on disk, and what its layer needs beyond it."""
 
     result: "Segmentation"
-    levels: list[Any]
-    features: dict[str, np.ndarray]
-    model: str
+    levels: list[Any]  # labels, full resolution first
+    features: dict[str, np.ndarray]  # as of `Drawn`
+    model: str  # name or path that the model was loaded from
 
 
 def segment_large(job: "Job", model: str) -> Generator[Event, None, Written]:
@@ -123,7 +113,6 @@ class LiveLabels:
 
     Parameters
     ----------
-    viewer : napari viewer
     place_of : callable
         Gives the `Placement` of some axes of the source layer.
     name : str

@@ -24,38 +24,24 @@ _files: weakref.WeakKeyDictionary[ImageLayer, tuple[Any, "Image | None"]] = weak
 
 @dataclass(frozen=True, kw_only=True)
 class LayerAxes:
-    """The axes of a layer's data, and who says so.
+    """The axes of a layer's data, and who says so."""
 
-    Attributes
-    ----------
-    axes : str
-        A letter per axis, colour samples included.
-    by : {"user", "layer", "file", "assumed"}
-    note : str
-        A sentence on it; "" where there is nothing to say.
-    """
-
-    axes: str
+    axes: str  # a letter per axis, colour samples included
     by: Literal["user", "layer", "file", "assumed"]
-    note: str = ""
+    note: str = ""  # a sentence on it; "" where there is nothing to say
 
 
 def axes_of_layer(layer: ImageLayer, channels: int = 1) -> LayerAxes:
     """What the axes of a layer are.
 
     Believed in this order: the choice of the user; labels and units of the layer's axes, the last two being y and x; the file
-    that the layer was read from, where the data have its shape. What is left is assumed.
+    that the layer was read from, where the data have its shape. What is left is assumed. ImageError if the layer has more axes
+    than five.
 
     Parameters
     ----------
-    layer : napari.layers.Image
     channels : int
         Channels that the model wants; an axis of that size that nothing names is assumed to be them if there are several.
-
-    Raises
-    ------
-    ImageError
-        If the layer has more axes than five.
     """
     shape = finest(layer).shape
     if layer in _chosen and _chosen[layer][1] == len(shape):

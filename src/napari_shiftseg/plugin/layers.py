@@ -59,27 +59,15 @@ def in_order(data: Any, layout: str) -> tuple[Any, str]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
-    """A segmentation and what its layers need beyond it; made in a thread.
-
-    Attributes
-    ----------
-    colours : ndarray or None
-        (*shape, 3) uint8; None without an embedding.
-    limits : (float, float) or None
-        Range of the embedding.
-    features : dict
-        `object_table` of the instances; empty for a series, where a number means another object in each frame.
-    model : str
-        Name or path that the model was loaded from.
-    digests : dict
-        `digest_of` the pixels of each role, and of the "image" before it was segmented.
-    """
+    """A segmentation and what its layers need beyond it; made in a thread."""
 
     result: "Segmentation"
-    colours: np.ndarray | None
-    limits: tuple[float, float] | None
+    colours: np.ndarray | None  # (*shape, 3) uint8; None without an embedding
+    limits: tuple[float, float] | None  # range of the embedding
+    # `object_table` of the instances; empty for a series, where a number means another object in each frame
     features: dict[str, np.ndarray]
-    model: str = ""
+    model: str = ""  # name or path that the model was loaded from
+    # `digest_of` the pixels of each role, and of the "image" before it was segmented
     digests: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -88,7 +76,6 @@ def segment_and_draw(job: "Job", model: str) -> Generator[Event, None, Drawn]:
 
     Parameters
     ----------
-    job : Job
     model : str
         Name or path that the model was loaded from.
     """
@@ -143,7 +130,6 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, *, source_id: Any 
 
     Parameters
     ----------
-    drawn : Drawn
     place : Placement
         Of the axes `drawn.result.axes` of the source layer.
     name : str
@@ -188,7 +174,6 @@ def highlight_layers(subject: "Subject", found: "Highlights", place: "Placement"
     ----------
     subject : Subject
         The result that was looked at.
-    found : Highlights
     place : Placement
         Of the axes `subject.axes`.
     source_id : hashable

@@ -39,7 +39,6 @@ class LikenessLine(Note):
 
         Parameters
         ----------
-        verdict : Verdict or None
         data : array-like
             Of the layer, by which another image is known.
         """

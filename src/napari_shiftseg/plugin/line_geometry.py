@@ -13,25 +13,14 @@ from napari_shiftseg.plugin.constants import CLOSE, MOST_BOX_LINES
 
 @dataclass(frozen=True, kw_only=True)
 class Viewport:
-    """What of a result a window shows.
+    """What of a result a window shows."""
 
-    Attributes
-    ----------
-    displayed : tuple of int
-        Axes on the screen, 2 or 3.
-    at : tuple of float
-        Slice position per axis, pixels; of no meaning on displayed axes.
-    low, high : tuple of float
-        Smallest box of pixels per axis that holds all that is on the screen.
-    pixel : tuple of float
-        Screen pixels per pixel of the result, per axis.
-    """
-
-    displayed: tuple[int, ...]
-    at: tuple[float, ...]
+    displayed: tuple[int, ...]  # axes on the screen, 2 or 3
+    at: tuple[float, ...]  # slice position per axis, pixels; of no meaning on displayed axes
+    # low, high: smallest box of pixels per axis that holds all that is on the screen
     low: tuple[float, ...]
     high: tuple[float, ...]
-    pixel: tuple[float, ...]
+    pixel: tuple[float, ...]  # screen pixels per pixel of the result, per axis
 
     def around(self, share: float = 0.5) -> "Viewport":
         """The same with a share of its extent more on each side, so that small moves stay within it."""
@@ -55,27 +44,13 @@ class Viewport:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LineSet:
-    """Lines between pixels.
+    """Lines between pixels."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        Of the result along its spatial axes, pixels.
-    positions : tuple of ndarray
-        Per axis the lines inside the result, ascending; empty where there are none.
-    spacing : tuple of float
-        Smallest distance of two lines per axis, pixels.
-    least : float
-        Screen pixels that two drawn lines are apart at least.
-    boxes : bool
-        Whether the lines are drawn in a 3D view.
-    """
-
-    shape: tuple[int, ...]
-    positions: tuple[np.ndarray, ...]
-    spacing: tuple[float, ...]
-    least: float
-    boxes: bool
+    shape: tuple[int, ...]  # of the result along its spatial axes, pixels
+    positions: tuple[np.ndarray, ...]  # per axis the lines inside the result, ascending; empty where there are none
+    spacing: tuple[float, ...]  # smallest distance of two lines per axis, pixels
+    least: float  # screen pixels that two drawn lines are apart at least
+    boxes: bool  # whether the lines are drawn in a 3D view
 
     def every(self, view: Viewport) -> int:
         """Every how many lines one is drawn: a power of two, 1 where they are far enough apart on the screen."""
@@ -182,7 +157,6 @@ def close_up(viewer: Any, layer: Layer, axis: int, *, position: int, view: Calla
 
     Parameters
     ----------
-    viewer : napari viewer
     layer : Layer
         The result.
     axis : int

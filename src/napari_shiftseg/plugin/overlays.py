@@ -40,7 +40,6 @@ class Overlays:
 
     Parameters
     ----------
-    viewer : napari viewer
     changed : callable, optional
         Called without arguments when what is drawn has changed, also by the user in the layer list.
     """

@@ -64,7 +64,6 @@ def preview_layer(preview: "Preview", place: "Placement", name: str, *, source_i
 
     Parameters
     ----------
-    preview : Preview
     place : Placement
         Of the axes `preview.axes` of the source layer.
     name : str

@@ -101,18 +101,10 @@ def _layers(stored: "StoredResult") -> list[LayerDataTuple]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Where:
-    """Where a stored result lies: where a viewer showed its image, if one did, else by the metadata of the store.
+    """Where a stored result lies: where a viewer showed its image, if one did, else by the metadata of the store."""
 
-    Attributes
-    ----------
-    image : Placement
-        Of all axes of the image, colour samples left out where it was shown in colours.
-    sizes : dict of str to int
-        Pixels per axis.
-    """
-
-    image: "Placement"
-    sizes: dict[str, int]
+    image: "Placement"  # of all axes of the image, colour samples left out where it was shown in colours
+    sizes: dict[str, int]  # pixels per axis
 
     @classmethod
     def of_record(cls, stored: "StoredResult") -> "_Where":

@@ -13,7 +13,6 @@ class Refresher:
 
     Parameters
     ----------
-    layer : Layer
     every : float
         Seconds between two refreshes, at least.
     """

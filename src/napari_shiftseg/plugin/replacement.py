@@ -20,18 +20,10 @@ LIVE = ("tile seams", "period grid", "unfinished instances")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Replaced:
-    """What has become of some new layers.
+    """What has become of some new layers."""
 
-    Attributes
-    ----------
-    layers : list of Layer
-        One for each of the new ones.
-    kept : list of Layer
-        That stood in their place and were changed by the user, or made from ours: nothing was written to them.
-    """
-
-    layers: list[Layer]
-    kept: list[Layer]
+    layers: list[Layer]  # one for each of the new ones
+    kept: list[Layer]  # that stood in their place and were changed by the user, or made from ours: nothing was written to them
 
 
 def put_layers(viewer: Any, tuples: list[LayerDataTuple]) -> list[Layer]:
@@ -47,7 +39,6 @@ def replace_layers(viewer: Any, tuples: list[LayerDataTuple], *, whole: bool = F
 
     Parameters
     ----------
-    viewer : napari viewer
     tuples : list of LayerDataTuple
         Of one run.
     whole : bool

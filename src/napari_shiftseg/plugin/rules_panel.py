@@ -65,7 +65,6 @@ class RulesPanel(QWidget):
 
         Parameters
         ----------
-        job : Job or None
         source : object
             What the image was taken from, by which it is known again.
         """

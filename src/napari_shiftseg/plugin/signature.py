@@ -27,34 +27,17 @@ OLDER = " (older run)"
 
 @dataclass(kw_only=True, eq=False)
 class Signature:
-    """A layer as it was left by this plugin.
-
-    Attributes
-    ----------
-    name : str
-    metadata, place : dict
-    features : DataFrame or None
-    data : object
-        What `layer.data` was, where it is no array in memory; it is compared by identity.
-    digest : str or None
-        `digest_of` an array in memory.
-    limits : tuple or None
-        Contrast limits; others are a choice of the user, which a new result does not undo.
-    older : bool
-        Whether a later run has left it behind.
-    hidden : bool
-        Whether it was hidden for that.
-    """
+    """A layer as it was left by this plugin."""
 
     name: str
     metadata: dict[str, Any]
     place: dict[str, Any]
     features: Any
-    data: Any
-    digest: str | None
-    limits: tuple[float, ...] | None
-    older: bool = False
-    hidden: bool = False
+    data: Any  # what `layer.data` was, where it is no array in memory; it is compared by identity
+    digest: str | None  # `digest_of` an array in memory
+    limits: tuple[float, ...] | None  # contrast limits; others are a choice of the user, which a new result does not undo
+    older: bool = False  # whether a later run has left it behind
+    hidden: bool = False  # whether it was hidden for that
 
 
 _SIGNED: WeakKeyDictionary[Layer, Signature] = WeakKeyDictionary()
@@ -80,7 +63,6 @@ def sign(layer: Layer, digest: str | None = None) -> Signature:
 
     Parameters
     ----------
-    layer : Layer
     digest : str, optional
         That of its data, where it is known already.
     """

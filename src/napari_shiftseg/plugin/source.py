@@ -18,28 +18,18 @@ class Placement:
 
     napari matches the axes of layers from the last one on. So a result has its axes in the order of its image, and where the
     image has an axis between them that the result has not, one pixel that is as long as that axis: `layout` says which.
-
-    Attributes
-    ----------
-    scale, translate : ndarray
-        (n,)
-    rotate, shear : ndarray
-        (n, n)
-    affine : ndarray
-        (n + 1, n + 1), homogeneous.
-    units, axis_labels : tuple
-    layout : str
-        A letter per axis; "_" for an axis that the image has and the result has not.
     """
 
+    # scale, translate: (n,)
     scale: np.ndarray
     translate: np.ndarray
+    # rotate, shear: (n, n)
     rotate: np.ndarray
     shear: np.ndarray
-    affine: np.ndarray
+    affine: np.ndarray  # (n + 1, n + 1), homogeneous
     units: tuple[Any, ...]
     axis_labels: tuple[str, ...]
-    layout: str
+    layout: str  # a letter per axis; "_" for an axis that the image has and the result has not
 
     def behind_channel(self) -> "Placement":
         """The same place for data with a channel axis in front."""
@@ -123,20 +113,14 @@ def image_of(layer: ImageLayer, axes: str, assumed: str = "") -> Image:
     """The layer's data as an `Image`; nothing is read, and of a pyramid the finest level is taken.
 
     What the file of the layer says of the same axes is added: notes, names of the channels, and step and unit where the layer
-    has none of its own.
+    has none of its own. ImageError if the axes do not fit the data.
 
     Parameters
     ----------
-    layer : napari.layers.Image
     axes : str
         Of the data, colour samples included.
     assumed : str
         What was assumed of them, which the record keeps.
-
-    Raises
-    ------
-    ImageError
-        If the axes do not fit the data.
     """
     samples = int(layer.rgb)
     image = Image.from_array(

@@ -27,46 +27,22 @@ VIEWED = "embedding of the view"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subject:
-    """A result of one run, and the frame of it that is looked at.
+    """A result of one run, and the frame of it that is looked at."""
 
-    Attributes
-    ----------
-    name : str
-        Of the segmented image.
-    run : str
-        Identity of the run; all parts are of it.
-    embedding, labels : array-like or None
-        (E, *axes) and (*axes), as the layers hold them.
-    axes : str
-        Of the labels; those before the axes of the plan are looped over.
-    index : tuple of int
-        Position on the looped axes.
-    plan : TilePlan or mapping
-    record : mapping
-    image : Layer, Path or None
-        Where the image is: a layer, or the store that the result was opened from.
-    model : str
-        Name or path of the model, "" where it is not known.
-    truth : array-like or None
-        (*axes) int, true objects.
-    shown : array-like or None
-        The embedding as the layer holds it, whose axes may have another order.
-    digest, image_digest : str or None
-        Of that as the run wrote it, and of the image as the run read it, where they are known.
-    """
-
-    name: str
-    run: str
+    name: str  # of the segmented image
+    run: str  # identity of the run; all parts are of it
+    # embedding, labels: (E, *axes) and (*axes), as the layers hold them
     embedding: Any
     labels: Any
-    axes: str
-    index: tuple[int, ...]
+    axes: str  # of the labels; those before the axes of the plan are looped over
+    index: tuple[int, ...]  # position on the looped axes
     plan: Any
     record: Mapping[str, Any]
-    image: Layer | Path | None
-    model: str
-    truth: Any = None
-    shown: Any = None
+    image: Layer | Path | None  # where the image is: a layer, or the store that the result was opened from
+    model: str  # name or path of the model, "" where it is not known
+    truth: Any = None  # (*axes) int, true objects
+    shown: Any = None  # the embedding as the layer holds it, whose axes may have another order
+    # digest, image_digest: of that as the run wrote it, and of the image as the run read it, where they are known
     digest: str | None = None
     image_digest: str | None = None
 
@@ -103,10 +79,7 @@ class Subject:
     def embedding_of_run(self) -> "View | None":
         """The embedding of the frame, not read if it lies on disk.
 
-        Raises
-        ------
-        ResultError
-            If it is not what the run wrote, since nothing would be said of the run then.
+        ResultError if it is not what the run wrote, since nothing would be said of the run then.
         """
         if self.shown is not None and self.digest and digest_of(self.shown) != self.digest:
             raise ResultError(f"the embedding of {self.name} was changed since its run; segment the image again to measure it.")
@@ -123,13 +96,7 @@ class Subject:
         return f"{lacks}: run again with Embedding layers on."
 
     def pixels(self) -> "View":
-        """The image of the frame, (C, *shape), not read yet.
-
-        Raises
-        ------
-        ResultError
-            As `whole_image`.
-        """
+        """The image of the frame, (C, *shape), not read yet; ResultError as `whole_image`."""
         wanted = dict(zip(self.axes, self.index, strict=False))
         return next(frame.view for frame in self._frames(self.whole_image()) if frame.index == wanted)
 
@@ -150,10 +117,7 @@ class Subject:
     def whole_image(self) -> "Image":
         """The image with all its frames, of which a few pixels are read.
 
-        Raises
-        ------
-        ResultError
-            If the image is not there any more, or it is another one now.
+        ResultError if the image is not there any more, or it is another one now.
         """
         if self.image is None:
             raise ResultError(f"the image of {self.name} is not in the viewer; open it, and segment it again.")
@@ -280,18 +244,12 @@ def plan_of_record(record: Mapping[str, Any]) -> TilePlan | None:
 
 
 def find_model(subject: Subject, chosen: str) -> "Model":
-    """The model that made a result.
+    """The model that made a result; ModelError if it is not found, or the file holds another model.
 
     Parameters
     ----------
-    subject : Subject
     chosen : str
         A file that the user chose, "" for none.
-
-    Raises
-    ------
-    ModelError
-        If it is not found, or the file holds another model.
     """
     from napari_shiftseg.io import bundled_models, load_model
 

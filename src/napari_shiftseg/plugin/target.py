@@ -12,21 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
-    """A layer that may be gone when the run ends.
-
-    Attributes
-    ----------
-    layer : Image layer
-    axes : str
-        Of its data.
-    place : Placement
-        Of the axes of the result, when the run began.
-    viewer : napari viewer
-    """
+    """A layer that may be gone when the run ends."""
 
     layer: ImageLayer
-    axes: str
-    place: "Placement"
+    axes: str  # of its data
+    place: "Placement"  # of the axes of the result, when the run began
     viewer: Any
 
     @property

@@ -26,24 +26,12 @@ _BY_MEMORY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What can be promised of a run.
+    """What can be promised of a run."""
 
-    Attributes
-    ----------
-    level : {"pass", "warn", "fail"}
-        "warn": it runs, and promises less; "fail": it does not run.
-    text : str
-        Why, and what to do.
-    job : Job or None
-        What would run; None where nothing can.
-    writing : str
-        Where the result goes and in which blocks, "" where it stays in memory.
-    """
-
-    level: Literal["pass", "warn", "fail"]
-    text: str
-    job: Job | None = None
-    writing: str = ""
+    level: Literal["pass", "warn", "fail"]  # "warn": it runs, and promises less; "fail": it does not run
+    text: str  # why, and what to do
+    job: Job | None = None  # what would run; None where nothing can
+    writing: str = ""  # where the result goes and in which blocks, "" where it stays in memory
 
     @property
     def can_run(self) -> bool:
@@ -169,7 +157,6 @@ def capacity_text(spec: UNetSpec, spacing: tuple[int, ...] | None) -> tuple[Lite
 
     Parameters
     ----------
-    spec : UNetSpec
     spacing : tuple of int or None
         Of a lattice that the image shows, pixels per axis.
 
@@ -210,18 +197,14 @@ def tile_sizes(spec: UNetSpec, image_shape: tuple[int, ...]) -> tuple[int, ...]:
 def tile_wish(text: str, spec: UNetSpec, *, snap: bool) -> int | tuple[int, ...] | None:
     """What a typed tile size means: None for automatic, one edge, or one edge per axis ("64 x 128").
 
+    SettingsError if the text is neither.
+
     Parameters
     ----------
-    text : str
     spec : UNetSpec
         Whose period is the step of legal edges.
     snap : bool
         Take the nearest legal edge.
-
-    Raises
-    ------
-    SettingsError
-        If the text is neither.
     """
     text = text.strip()
     if text.lower() in {"", "automatic"}:
