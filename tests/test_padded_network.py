@@ -14,7 +14,7 @@ from napari_shiftseg.cli import main
 from napari_shiftseg.errors import ComplianceError, SettingsError, TilingError
 from napari_shiftseg.events import drain
 from napari_shiftseg.network import Clustering, Limits, Model, ModelRecord
-from napari_shiftseg.segmentation import preview_steps
+from napari_shiftseg.segmentation import decide, view_steps
 from napari_shiftseg.segmentation.lazy import lazy_embedding
 
 ON_CPU = SegmentSettings(device="cpu", keep_embedding=True)
@@ -109,7 +109,7 @@ def test_a_preview_and_an_embedding_on_demand_are_the_run(tmp_path):
     whole = segment(image, model, ON_CPU)
     lazy = lazy_embedding(image, model, ON_CPU, Limits(**{k: v and tuple(v) for k, v in whole.record["limits"].items()}))
     np.testing.assert_array_equal(lazy[:, 20:75, 31:97], whole.embedding[:, 20:75, 31:97])
-    preview = drain(preview_steps(image, model, ON_CPU, {"y": slice(60, 90), "x": slice(40, 90)}))
+    preview = drain(view_steps(decide(image, model, ON_CPU), {"y": slice(60, 90), "x": slice(40, 90)}))
     assert preview.plan.zeros == "tile" and preview.record["promises"] == whole.record["promises"]
 
 

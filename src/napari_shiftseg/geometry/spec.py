@@ -133,8 +133,8 @@ class UNetSpec:
     def walk(self) -> tuple[Layer, ...]:
         """All layers in the order in which they run; sizes, positions and costs are folds over them.
 
-        >>> [layer.kind for layer in UNetSpec(levels=1, convs=1).walk]
-        ['convolution', 'pooling', 'convolution', 'upsampling', 'concatenation', 'convolution', 'head']
+        >>> print(*(layer.kind for layer in UNetSpec(levels=1, convs=1).walk))
+        convolution pooling convolution upsampling concatenation convolution head
         """
         return tuple(_layers_of(self))
 
