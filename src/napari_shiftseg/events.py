@@ -103,10 +103,8 @@ def drain(steps: Generator[Event, None, Result], on_event: Callable[[Event], Non
 def side_by_side(call: Callable[[Given], Result], items: Iterable[Given], threads: int) -> Generator[Result]:
     """Results of a call for each item, in the order of the items.
 
-    Parameters
-    ----------
-    threads : int
-        Calls that are in work at once; with 1, each runs when it is asked for. At most as many results wait to be fetched.
+    `threads`: calls that are in work at once; with 1, each runs when it is asked for. At most as many results wait to be
+    fetched.
     """
     if threads <= 1:
         yield from map(call, items)
@@ -118,12 +116,7 @@ def ahead(items: Iterable[Result], most: int) -> Generator[Result]:
     """The same items in the same order; one thread makes them, at most `most` before they are asked for.
 
     An error of the thread is raised where its item would have come. Closing the generator ends the thread after the item that
-    it is making, and waits for that.
-
-    Parameters
-    ----------
-    most : int
-        1 or more.
+    it is making, and waits for that. `most`: 1 or more.
     """
     source = iter(items)
     with closing(_begun_early(lambda _: next(source, _END), repeat(None), 1, most)) as made:

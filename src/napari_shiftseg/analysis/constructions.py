@@ -19,12 +19,8 @@ def passing_network(spec: UNetSpec) -> UNet:
     """Network that hands each bottleneck value to all pixels of its cell: convolutions pass, skips are cut.
 
     On an image that increases strictly along its diagonals, one place gets prod(period) different outputs over all shifts.
-    SettingsError if the spec has fixed upsampling or batch normalisation.
-
-    Parameters
-    ----------
-    spec : UNetSpec
-        With learnt upsampling and no batch normalisation; the first feature channel carries the value.
+    SettingsError if the spec has fixed upsampling or batch normalisation. `spec`: with learnt upsampling and no batch
+    normalisation; the first feature channel carries the value.
 
     Source: Rumberger et al. 2021, Lemma 1, part I.
     """
@@ -48,12 +44,7 @@ def prime_network(spec: UNetSpec) -> UNet:
 
     Each tap of each upsampling is a prime of its own, so a pixel's value is the product of the primes on its way, and
     factorisation is unique. From five levels in 2D products pass 2^24, the largest exact integer of float32; run `.double()`.
-    SettingsError as for `passing_network`.
-
-    Parameters
-    ----------
-    spec : UNetSpec
-        As for `passing_network`.
+    `spec` and errors as for `passing_network`.
 
     Source: Rumberger et al. 2021, Corollary 4.
     """

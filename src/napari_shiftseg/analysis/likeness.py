@@ -225,12 +225,7 @@ def known_ranges(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, 
     """Ranges of the traits of training images, with a margin that their own spread decides.
 
     It is the smallest margin at which of training images that had no say in the ranges at most 2 % fall outside; a tenth is
-    left out at a time.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Traits of each image.
+    left out at a time. `rows`: traits of each image.
     """
     names = [name for name in TRAITS if sum(name in row for row in rows) * 2 > len(rows)]
     if not rows or not names:

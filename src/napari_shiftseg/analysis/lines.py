@@ -315,10 +315,7 @@ class Cuts:
 def count_cuts(labels: ArrayLike, lines: Lines, axis: int, *, position: int, seed: int) -> CutCount:
     """Count along one seam; control lines are drawn from those nearby.
 
-    Parameters
-    ----------
-    labels : array-like
-        (*shape) int.
+    `labels`: (*shape) int.
     """
     controls = np.asarray(lines.nearby(axis, position), dtype=int)
     if len(controls) > CONTROLS:

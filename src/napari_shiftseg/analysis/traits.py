@@ -63,10 +63,7 @@ def sample_windows(shape: Sequence[int], edge: int = 0, most: int = 0) -> list[t
 def image_traits(windows: Sequence[npt.NDArray[np.floating]]) -> dict[str, float]:
     """Traits of one channel.
 
-    Parameters
-    ----------
-    windows : sequence of ndarray
-        (*shape) each, of one image as the network sees it: normalised, 0 dark and 1 bright.
+    `windows`: (*shape) each, of one image as the network sees it: normalised, 0 dark and 1 bright.
 
     Returns
     -------
@@ -221,10 +218,7 @@ class FoundWindow:
 def found_traits(windows: Sequence[FoundWindow], bandwidth: float = 1.0) -> dict[str, float]:
     """Traits of the objects in some windows of an image.
 
-    Parameters
-    ----------
-    bandwidth : float
-        Of the clustering, the unit in which codes are called scattered.
+    `bandwidth`: of the clustering, the unit in which codes are called scattered.
 
     Returns
     -------
@@ -375,10 +369,7 @@ def _ball(ndim: int) -> float:
 def lattice_spacing(image: npt.NDArray[np.generic]) -> tuple[int, ...] | None:
     """Spacing of a lattice along the axes of an image.
 
-    Parameters
-    ----------
-    image : ndarray
-        (*shape), one channel, any intensities; of a large image the `middle` decides.
+    `image`: (*shape), one channel, any intensities; of a large image the `middle` decides.
 
     Returns
     -------

@@ -55,10 +55,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments without the program's name; those of the process when not given.
+    `argv`: arguments without the program's name; those of the process when not given.
 
     Returns
     -------

@@ -29,12 +29,8 @@ class Pair:
 def find_pairs(folders: Sequence[str | Path], split: str | None = None) -> list[Pair]:
     """Pairs of all folders: in the order of the rows of `meta.csv`, or else of the sorted names.
 
-    ImageError, SettingsError if a folder, a mask or a column is missing, or nothing is left.
-
-    Parameters
-    ----------
-    split : str, optional
-        Keeps the rows of `meta.csv` whose column "split" says so.
+    ImageError, SettingsError if a folder, a mask or a column is missing, or nothing is left. `split`: keeps the rows of
+    `meta.csv` whose column "split" says so.
     """
     pairs = [pair for folder in folders for pair in _pairs_of(Path(folder), split)]
     if not pairs:

@@ -58,11 +58,8 @@ class Cost:
 def layer_costs(spec: UNetSpec, of: Sequence[int] | Pass | None = None) -> Iterator[LayerCost]:
     """Layers of one pass in the order in which they run.
 
-    Parameters
-    ----------
-    of : sequence of int or Pass, optional
-        Input shape, pixels per axis, or the pass of a tile. Without it, costs are those per output pixel of an infinitely large
-        image.
+    `of`: input shape, pixels per axis, or the pass of a tile. Without it, costs are those per output pixel of an infinitely
+    large image.
 
     Yields
     ------

@@ -20,10 +20,7 @@ Window: TypeAlias = tuple[slice, ...]
 def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """(N, 2) pairs of numbers above 0 that touch across a face, diagonals included, each once and in ascending order.
 
-    Parameters
-    ----------
-    before, after : ndarray
-        Equal shapes: the pixels on the two sides of the face, whole numbers from 0 to 2^31 - 1.
+    `before`, `after`: equal shapes: the pixels on the two sides of the face, whole numbers from 0 to 2^31 - 1.
 
     Notes
     -----
@@ -112,10 +109,8 @@ def _pairs(
 ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
     """Pairs of numbers above 0 that touch, some of them several times, of the first `count` pixels of the lines of two sides.
 
-    Parameters
-    ----------
-    steps, straight
-        From a pixel to half of its neighbours, the others being as many steps back; those of them along an axis.
+    `steps`, `straight`: from a pixel to half of its neighbours, the others being as many steps back; those of them along an
+    axis.
     """
     some_a, some_b = a > 0, b > 0
     here = slice(0, count)

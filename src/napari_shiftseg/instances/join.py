@@ -51,10 +51,7 @@ class Numbers:
 def join_blocks(grid: BlockGrid, load: Callable[[int], BlockFaces], settings: LabelSettings) -> Numbers:
     """Number the instances of an image from the faces of its blocks.
 
-    Parameters
-    ----------
-    load : callable
-        Number of a block to its `BlockFaces`; asked once for each block, or a few times if the image has many.
+    `load`: number of a block to its `BlockFaces`; asked once for each block, or a few times if the image has many.
 
     Notes
     -----

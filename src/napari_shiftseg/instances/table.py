@@ -54,10 +54,7 @@ def object_table(labels: ArrayLike, seams: Sequence[Sequence[int]] | None = None
 def whole_table(parts: Sequence[ObjectTable]) -> ObjectTable:
     """The table of an image, as `object_table` gives it, from those of its blocks.
 
-    Parameters
-    ----------
-    parts : sequence of dict
-        From `block_table`, one or more.
+    `parts`: from `block_table`, one or more.
     """
     joined = _together({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     return _named(joined, sum(name.startswith("sum_") for name in joined), "on_seam" in joined)

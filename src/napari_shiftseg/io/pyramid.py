@@ -302,10 +302,7 @@ class Overview:
     def update(self, window: tuple[slice, ...]) -> None:
         """Bring a block that has been written into the levels that are kept up here.
 
-        Parameters
-        ----------
-        window : tuple of slice
-            Of the block at full resolution, one slice per axis.
+        `window`: of the block at full resolution, one slice per axis.
         """
         window = tuple(_coarser(part, axis, 1 << self._base) for part, axis in zip(window, self.axes, strict=True))
         values = np.asarray(self.levels[self._base][window])

@@ -306,10 +306,7 @@ class ResultWriter:
     ) -> BlockPyramid:
         """As `create`, for an array that is filled block by block, each block by one file per level of the pyramid.
 
-        Parameters
-        ----------
-        edges : mapping of axis to int
-            Of a block, as in `BlockPyramid.create`.
+        `edges`: of a block, as in `BlockPyramid.create`.
         """
         shape, axes, dtype = self._format(part, channels)
         self._axes_of[part] = axes
@@ -348,10 +345,7 @@ class ResultWriter:
     def finish(self, record: Mapping[str, object]) -> Path:
         """Write pyramids, metadata and the record, and move the store to its path.
 
-        Parameters
-        ----------
-        record : mapping
-            What happened: JSON values, numpy values, paths and tuples.
+        `record`: what happened: JSON values, numpy values, paths and tuples.
         """
         ours = {"store": STORE_VERSION, "image": self._image is not None, "record": plain_record(record)}
         if "labels" not in self._axes_of:

@@ -42,12 +42,8 @@ class _Pixels:
 def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
     """Image number `scene` of a TIFF file, the first one when it is None.
 
-    ImageError if the scene is not there or the axes cannot be named.
-
-    Parameters
-    ----------
-    lazy : bool
-        Decode nothing before it is asked for, also where the file is small.
+    ImageError if the scene is not there or the axes cannot be named. `lazy`: decode nothing before it is asked for, also where
+    the file is small.
     """
     with _opened(path) as file:
         number, notes = _choose(file, scene, path)

@@ -23,10 +23,7 @@ from napari_shiftseg.io.result import work_path
 class WorkFolder:
     """Finished parts of a run, each written completely or not at all.
 
-    Parameters
-    ----------
-    target : str or Path
-        Result that the run will make; the folder lies beside it and has its name.
+    `target`: result that the run will make; the folder lies beside it and has its name.
 
     Notes
     -----
@@ -74,10 +71,7 @@ class WorkFolder:
     def check_room(self, needed: int) -> None:
         """Refuse a disk that is too small.
 
-        Parameters
-        ----------
-        needed : int
-            Bytes that the run may write.
+        `needed`: bytes that the run may write.
         """
         free = shutil.disk_usage(self.path).free
         if free < needed:

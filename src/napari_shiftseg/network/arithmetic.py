@@ -58,10 +58,7 @@ def exact_convolutions(deterministic: bool = False, *, tf32: bool = False, tuned
 class _Shared:
     """Settings that threads hold together while they want the same, and in turn where they do not.
 
-    Parameters
-    ----------
-    change : callable
-        Makes them as wanted, and gives what puts them back.
+    `change`: makes them as wanted, and gives what puts them back.
     """
 
     def __init__(self, change: Callable[..., Restore]) -> None:

@@ -40,10 +40,7 @@ class Device:
 def choose_device(wanted: str = "auto") -> Device:
     """The device that will run; DeviceError if the wanted device is not there; there is no fallback.
 
-    Parameters
-    ----------
-    wanted : str
-        "auto" (CUDA where there is one, else Apple's MPS, else the CPU), or a PyTorch device such as "cpu" or "cuda:1".
+    `wanted`: "auto" (CUDA where there is one, else Apple's MPS, else the CPU), or a PyTorch device such as "cpu" or "cuda:1".
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -160,11 +157,6 @@ def amx() -> bool:
     return tiles and (not flags or "amx_bf16" in flags)
 
 
-def is_tf32(name: str) -> bool:
-    """Whether a number format stands for float32 with fast, coarse products."""
-    return name == "tf32"
-
-
 def channels_last(ndim: int) -> torch.memory_format:
     """Memory layout in which convolutions are fast (2 to 3 times on CPUs; tensor cores want it too)."""
     return {2: torch.channels_last, 3: torch.channels_last_3d}.get(ndim, torch.contiguous_format)
@@ -180,12 +172,7 @@ def arranged(net: Net, layout: torch.memory_format) -> Net:
 def stream_wish(device: Device, memory: int | None) -> dict[str, Any]:
     """What `geometry.choose_method` has to know of a device, as its arguments.
 
-    Bytes that a column may take, and the height of strips.
-
-    Parameters
-    ----------
-    memory : int or None
-        Bytes that were wished for.
+    Bytes that a column may take, and the height of strips. `memory`: bytes that were wished for.
     """
     gpu = device.kind != "cpu"
     budget = device.free // 2 if gpu and memory is None and device.free else memory
@@ -204,10 +191,7 @@ def release_memory(device: Device) -> None:
 def memory_errors(what: str) -> Iterator[None]:
     """Turn an out-of-memory error of PyTorch (a RuntimeError of one kind or another) or of Python into ours.
 
-    Parameters
-    ----------
-    what : str
-        What was being computed, for the message.
+    `what`: what was being computed, for the message.
     """
     try:
         yield

@@ -33,7 +33,6 @@ from napari_shiftseg.network.device import (
     Device,
     choose_device,
     choose_precision,
-    is_tf32,
     memory_errors,
     release_memory,
     stream_wish,
@@ -436,7 +435,7 @@ def _peak(module: UNet | PlainNet, plan: TilePlan, device: Device, dtype: str) -
     """Memory that the largest tile takes beside what was there before, bytes; infinite if there is not enough."""
     where = device.torch_device
     try:
-        with memory_errors("a trial tile"), exact_convolutions(tf32=is_tf32(dtype)):
+        with memory_errors("a trial tile"), exact_convolutions(tf32=dtype == "tf32"):
             net = ready_network(module, device, dtype, tiled=True)
             before = torch.cuda.memory_allocated(where)
             torch.cuda.reset_peak_memory_stats(where)

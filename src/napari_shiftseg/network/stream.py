@@ -192,10 +192,7 @@ class StreamNet:
     def push(self, pixels: Tensor) -> Tensor | None:
         """Feed the next rows.
 
-        Parameters
-        ----------
-        pixels : Tensor
-            (1, C, rows, *across) of any type and on any device.
+        `pixels`: (1, C, rows, *across) of any type and on any device.
 
         Returns
         -------

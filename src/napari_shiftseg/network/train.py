@@ -23,7 +23,7 @@ from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, v
 from napari_shiftseg.network.arithmetic import exact_convolutions, learning
 from napari_shiftseg.network.constants import IGNORE
 from napari_shiftseg.network.crops import Augmentation, TrainImage, draw_crop, sampling_weights
-from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_precision, is_tf32, memory_errors
+from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_precision, memory_errors
 from napari_shiftseg.network.loss import discriminative_loss, foreground_loss
 from napari_shiftseg.network.normalise import Normalisation
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
@@ -173,7 +173,7 @@ def train_steps(
         first = resume(settings.checkpoint, settings.spec, state)
     recent: dict[str, float] = {}
     for step, batch in _batches(images, settings, first):
-        with learning(), memory_errors(f"training step {step}"), exact_convolutions(tf32=is_tf32(settings.dtype)):
+        with learning(), memory_errors(f"training step {step}"), exact_convolutions(tf32=settings.dtype == "tf32"):
             losses = _step(net, batch, settings, where=where, dtype=dtype, layout=layout)
             optimiser.zero_grad(set_to_none=True)
             losses["loss"].backward()

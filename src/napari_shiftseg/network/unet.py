@@ -373,10 +373,7 @@ def inference_form(
 ) -> InferenceNet | PlainNet:
     """The form in which a network runs over tiles; the network itself is left as it is.
 
-    Parameters
-    ----------
-    fold, one_step, number
-        As in `InferenceNet`.
+    `fold`, `one_step`, `number`: as in `InferenceNet`.
     """
     if isinstance(net, UNet) and type(net).forward is UNet.forward and net.spec.padding == "valid":
         return InferenceNet(net, fold=fold, one_step=one_step, number=number)
@@ -424,12 +421,8 @@ class ConvReLU(nn.Module):
     """A convolution, plain or transposed, and the ReLU after it, in one step, as oneDNN runs them on CPUs.
 
     PyTorch computes one after the other, and float32 volumes by a slow path (`slow_conv3d`). The operator here is the one that
-    `torch.compile` uses; it is internal to PyTorch, so `one_step_works` tries it before it is relied on.
-
-    Parameters
-    ----------
-    layer : Conv2d, Conv3d, ConvTranspose2d or ConvTranspose3d
-        Without padding.
+    `torch.compile` uses; it is internal to PyTorch, so `one_step_works` tries it before it is relied on. `layer`: without
+    padding.
     """
 
     def __init__(self, layer: nn.Module) -> None:

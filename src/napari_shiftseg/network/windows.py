@@ -25,7 +25,6 @@ from napari_shiftseg.network.device import (
     arranged,
     channels_last,
     choose_precision,
-    is_tf32,
     memory_errors,
 )
 from napari_shiftseg.network.normalise import Limits
@@ -225,7 +224,7 @@ def computed_tiles(
         for batch in batches:
             found = [empty.known.get(key) for key in batch.keys]
             fresh = [k for k, key in enumerate(batch.keys) if found[k] is None and (key is None or key not in batch.keys[:k])]
-            with memory_errors(batch.what), exact_convolutions(deterministic, tf32=is_tf32(dtype), tuned=tuned):
+            with memory_errors(batch.what), exact_convolutions(deterministic, tf32=dtype == "tf32", tuned=tuned):
                 blocks = batch.pixels if len(fresh) == len(batch.tiles) else batch.pixels[fresh]
                 finish = _one_pass(net, blocks, batch.tiles[0].keep, copies) if fresh else _nothing
             running.append((batch, fresh, found, finish))
@@ -364,7 +363,7 @@ def computed_strips(
                 if last is not None and inside and rows == plan.strip and plain - rows >= memory:
                     stream.skip(rows)
                 else:
-                    with memory_errors(what), exact_convolutions(False, tf32=is_tf32(dtype)):
+                    with memory_errors(what), exact_convolutions(False, tf32=dtype == "tf32"):
                         y = stream.push(copies.there(pixels)[None])
                         last = None if y is None else copies.back(y[0].float())
                 if last is not None and strip.write.start < strip.write.stop:

@@ -239,10 +239,7 @@ class AxesEdit(QLineEdit):
     def look_at(self, layer: ImageLayer | None, channels: int) -> None:
         """Show the axes of a layer.
 
-        Parameters
-        ----------
-        channels : int
-            That the model wants.
+        `channels`: that the model wants.
         """
         self._layer, self._channels = layer, channels
         if layer is None:

@@ -43,10 +43,7 @@ _TIPS = {
 class InspectForm(QWidget):
     """The inputs and outputs of the Inspect widget.
 
-    Parameters
-    ----------
-    layers, truth : magicgui ComboBox
-        Of result layers, and of layers that may be their truth.
+    `layers`, `truth`: of result layers, and of layers that may be their truth.
     """
 
     def __init__(self, layers: ComboBox, truth: ComboBox, parent: QWidget | None = None):

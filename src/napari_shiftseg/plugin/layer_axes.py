@@ -36,12 +36,8 @@ def axes_of_layer(layer: ImageLayer, channels: int = 1) -> LayerAxes:
 
     Believed in this order: the choice of the user; labels and units of the layer's axes, the last two being y and x; the file
     that the layer was read from, where the data have its shape. What is left is assumed. ImageError if the layer has more axes
-    than five.
-
-    Parameters
-    ----------
-    channels : int
-        Channels that the model wants; an axis of that size that nothing names is assumed to be them if there are several.
+    than five. `channels`: channels that the model wants; an axis of that size that nothing names is assumed to be them if there
+    are several.
     """
     shape = finest(layer).shape
     if layer in _chosen and _chosen[layer][1] == len(shape):

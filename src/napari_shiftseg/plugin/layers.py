@@ -74,10 +74,7 @@ class Drawn:
 def segment_and_draw(job: "Job", model: str) -> Generator[Event, None, Drawn]:
     """The whole work of the widget: segment, draw; yields the events of `run_steps`.
 
-    Parameters
-    ----------
-    model : str
-        Name or path that the model was loaded from.
+    `model`: name or path that the model was loaded from.
     """
     from napari_shiftseg.segmentation import run_steps  # torch is loaded in the thread
 

@@ -37,10 +37,7 @@ class LikenessLine(Note):
     def follow(self, verdict: "Verdict | None", data: Any) -> None:
         """Compare what would run; say nothing where that is nothing, and compare nothing twice.
 
-        Parameters
-        ----------
-        data : array-like
-            Of the layer, by which another image is known.
+        `data`: of the layer, by which another image is known.
         """
         if verdict is None or not verdict.can_run:
             self.forget()

@@ -38,10 +38,7 @@ def spatial_axes(axes: str) -> str:
 class Overlays:
     """Lines over one result layer of a viewer.
 
-    Parameters
-    ----------
-    changed : callable, optional
-        Called without arguments when what is drawn has changed, also by the user in the layer list.
+    `changed`: called without arguments when what is drawn has changed, also by the user in the layer list.
     """
 
     def __init__(self, viewer: "napari.viewer.Viewer", changed: Callable[[], None] | None = None):

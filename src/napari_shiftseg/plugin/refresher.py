@@ -11,10 +11,7 @@ from napari_shiftseg.plugin.constants import DRAWING_SHARE
 class Refresher:
     """Draws a layer anew, at once when it was not drawn for a while, else as soon as it may.
 
-    Parameters
-    ----------
-    every : float
-        Seconds between two refreshes, at least.
+    `every`: seconds between two refreshes, at least.
     """
 
     def __init__(self, layer: Layer, every: float):

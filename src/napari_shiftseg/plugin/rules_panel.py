@@ -63,10 +63,7 @@ class RulesPanel(QWidget):
     def explain(self, job: "Job | None", source: object) -> None:
         """Show what every rule says of a job, if the panel is open, and see what the model can tell apart in the image.
 
-        Parameters
-        ----------
-        source : object
-            What the image was taken from, by which it is known again.
+        `source`: what the image was taken from, by which it is known again.
         """
         if not self.is_open or job is None or job.judged is None:
             self.tell(())

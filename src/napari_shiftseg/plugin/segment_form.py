@@ -41,10 +41,7 @@ _INTENSITY_TIPS = {
 class IntensityForm(QWidget):
     """A collapsible group of inputs; `changed` says that one of them has changed.
 
-    Parameters
-    ----------
-    layer : callable
-        Gives the image layer whose contrast limits can be taken, or None.
+    `layer`: gives the image layer whose contrast limits can be taken, or None.
     """
 
     changed = Signal()
@@ -237,10 +234,7 @@ _TIPS = {
 class SegmentForm(QWidget):
     """The inputs of the Segment widget, and the lines that explain them.
 
-    Parameters
-    ----------
-    layers : magicgui ComboBox
-        Of image layers.
+    `layers`: of image layers.
     """
 
     def __init__(self, layers: ComboBox, parent: QWidget | None = None):

@@ -61,10 +61,7 @@ def digest_of(data: Any) -> str | None:
 def sign(layer: Layer, digest: str | None = None) -> Signature:
     """Remember a layer as it is now, and return that.
 
-    Parameters
-    ----------
-    digest : str, optional
-        That of its data, where it is known already.
+    `digest`: that of its data, where it is known already.
     """
     data, features = _finest(layer), getattr(layer, "features", None)
     in_memory = isinstance(data, np.ndarray)

@@ -246,10 +246,7 @@ def plan_of_record(record: Mapping[str, Any]) -> TilePlan | None:
 def find_model(subject: Subject, chosen: str) -> "Model":
     """The model that made a result; ModelError if it is not found, or the file holds another model.
 
-    Parameters
-    ----------
-    chosen : str
-        A file that the user chose, "" for none.
+    `chosen`: a file that the user chose, "" for none.
     """
     from napari_shiftseg.io import bundled_models, load_model
 

@@ -155,10 +155,7 @@ def describe_model(model: Model) -> str:
 def capacity_text(spec: UNetSpec, spacing: tuple[int, ...] | None) -> tuple[Literal["pass", "warn"], str]:
     """How many same-looking objects the network can tell apart; "warn" if the spacing of the image makes them fewer.
 
-    Parameters
-    ----------
-    spacing : tuple of int or None
-        Of a lattice that the image shows, pixels per axis.
+    `spacing`: of a lattice that the image shows, pixels per axis.
 
     Source: Rumberger et al. 2021, Corollary 2.
     """
@@ -233,12 +230,8 @@ _SUFFIX = "_shiftseg"
 def free_place(image: Image) -> Path | None:
     """A store beside the image's file, else in the home folder, under a name that is not taken.
 
-    A name under which an unfinished run lies is not taken: the run can go on.
-
-    Parameters
-    ----------
-    image : Image
-        Its source is a path, or words where there is none.
+    A name under which an unfinished run lies is not taken: the run can go on. `image`: its source is a path, or words where
+    there is none.
 
     Returns
     -------

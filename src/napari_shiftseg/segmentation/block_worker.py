@@ -40,10 +40,7 @@ def order_of(run: str) -> str:
 def describe_job(blocks: BlockJob, *, threads: int | None) -> dict[str, Any]:
     """All that a worker needs for making the job again, as JSON values.
 
-    Parameters
-    ----------
-    threads : int or None
-        Of a worker's network; None takes those that the worker was given.
+    `threads`: of a worker's network; None takes those that the worker was given.
     """
     parts = {"codes": blocks.codes, "labels": blocks.labels, "embedding": blocks.embedding, "foreground": blocks.foreground}
     told = blocks.job.to_dict()

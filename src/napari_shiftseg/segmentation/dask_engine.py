@@ -70,11 +70,8 @@ class _Batch:
 class DaskEngine:
     """Hands out names of blocks, and hears which are finished.
 
-    Parameters
-    ----------
-    blocks : BlockJob
-        Of this process; each worker makes its own from the files of the run. Of its settings, `cluster` is the address of a
-        scheduler; else `workers` processes are started here, which share the GPUs if the run is on CUDA.
+    `blocks`: of this process; each worker makes its own from the files of the run. Of its settings, `cluster` is the address of
+    a scheduler; else `workers` processes are started here, which share the GPUs if the run is on CUDA.
     """
 
     def __init__(self, blocks: BlockJob) -> None:

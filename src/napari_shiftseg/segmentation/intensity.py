@@ -74,12 +74,8 @@ def check_intensity(settings: SegmentSettings) -> None:
 def scale_frames(record: ModelRecord | None, frames: Sequence[Frame], settings: SegmentSettings) -> Intensity:
     """The scaling of all frames of an image: one for all of them, or one for each, and never one per tile.
 
-    SettingsError if a wish cannot work. ImageError if a channel holds no data.
-
-    Parameters
-    ----------
-    record : ModelRecord or None
-        Whose normalisation holds where nothing else is wished.
+    SettingsError if a wish cannot work. ImageError if a channel holds no data. `record`: whose normalisation holds where
+    nothing else is wished.
     """
     check_intensity(settings)
     rule = record.normalisation if record else Normalisation(low=0, high=0)

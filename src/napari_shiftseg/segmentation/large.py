@@ -246,10 +246,7 @@ def _table(blocks: BlockJob) -> dict[str, npt.NDArray[Any]]:
 def kept_of(out: str | Path) -> str:
     """How much of an unfinished run is kept, as the first half of a sentence; "" if a run would begin anew.
 
-    Parameters
-    ----------
-    out : path
-        The store that the run will become.
+    `out`: the store that the run will become.
     """
     work = WorkFolder(out)
     total = (work.read_json("run.json") or {}).get("tasks", 0)

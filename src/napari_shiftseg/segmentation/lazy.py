@@ -125,10 +125,7 @@ class LazyEmbedding(LazyArray):
     def tiles(self, window: Sequence[slice]) -> list[Place]:
         """The tiles that a window meets, without computing any.
 
-        Parameters
-        ----------
-        window : sequence of slice
-            One per axis of `axes`, pixels, inside the array.
+        `window`: one per axis of `axes`, pixels, inside the array.
         """
         return list(product(*self._met(window)))
 

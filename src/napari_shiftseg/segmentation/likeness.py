@@ -33,12 +33,7 @@ Windows = Sequence[npt.NDArray[np.floating]]
 def look(job: Job, *, likeness: bool = True) -> Job:
     """The job with what only the pixels tell: which intensities become 0 and 1, and whether the model knows such images.
 
-    ShiftsegError if the image cannot be scaled as wished.
-
-    Parameters
-    ----------
-    likeness : bool
-        Whether to compare the image with what the model knows.
+    ShiftsegError if the image cannot be scaled as wished. `likeness`: whether to compare the image with what the model knows.
     """
     if job.intensity is None:
         inputs = job.opened
@@ -49,12 +44,7 @@ def look(job: Job, *, likeness: bool = True) -> Job:
 def likeness(image: Any, model: Model | str | Path, settings: SegmentSettings | None = None) -> Likeness:
     """Whether an image is like those that a model was trained on; the network does not run.
 
-    ShiftsegError for images and models that cannot work together.
-
-    Parameters
-    ----------
-    image, model, settings
-        As in `segment`.
+    ShiftsegError for images and models that cannot work together. `image`, `model`, `settings`: as in `segment`.
     """
     chosen = model if isinstance(model, Model) else load_model(model)
     picture = read_image(image) if isinstance(image, str | Path) else image
@@ -77,10 +67,7 @@ def _of_pixels(image: Any, model: Model, settings: SegmentSettings) -> Likeness:
 def compare_image(job: Job) -> Likeness:
     """Before a run: the image alone, as the network will see it.
 
-    Parameters
-    ----------
-    job : Job
-        Opened and looked at.
+    `job`: opened and looked at.
 
     Returns
     -------

@@ -32,10 +32,7 @@ class Pace:
     def seconds(self, job: Job, tasks: int | None = None) -> float:
         """Time of a run in this process.
 
-        Parameters
-        ----------
-        tasks : int, optional
-            Blocks that are left; all by default.
+        `tasks`: blocks that are left; all by default.
         """
         layout = job.layout
         share = 1.0 if tasks is None or layout is None else tasks / layout.tasks

@@ -44,12 +44,7 @@ class LazyImage(LazyArray):
 def lazy(recipe: Recipe) -> LazyImage:
     """The image of a recipe without drawing it; every slice equals that of the whole image.
 
-    SettingsError if the recipe can only be drawn as a whole.
-
-    Parameters
-    ----------
-    recipe : DiskRecipe, SquareRecipe or ConstantRecipe
-        Without jitter, noise and elastic deformation.
+    SettingsError if the recipe can only be drawn as a whole. `recipe`: without jitter, noise and elastic deformation.
 
     >>> from napari_shiftseg.synthetic import SquareRecipe
     >>> lazy(SquareRecipe(shape=(40_000, 40_000), spacing=(15, 15), radius=5, offset=(0, 0)))[20_000, 20_000:20_006]
