@@ -315,6 +315,56 @@ def test_what_segment_cannot_do_with_a_stranger_is_said(tmp_path):
         segment(image(40, 40), model, replace(wish, out_of_core=True), tmp_path / "out.zarr")
 
 
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (lambda y: (y, y), "tuple"),
+        (lambda y: {"out": y}, "dict"),
+        (lambda y: y.numpy(), "ndarray"),
+        (lambda y: None, "NoneType"),
+    ],
+)
+def test_the_probe_names_what_is_no_tensor(answer, kind):
+    net = ValidUNet().requires_grad_(False)
+    with pytest.raises(ModelError, match=f"the network gives a {kind}"):
+        probe_period(lambda x: answer(net(x)))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "says"),
+    [
+        ((("embedding", 0, 2, "value"),), "give 'code' or 'offset'"),
+        ((("embedding", 0, 1, "probability"),), "give 'code' or 'offset'"),
+        ((("embedding", 0, 2, "code"), ("foreground", 2, 3, "code")), "meaning 'probability'"),
+        ((("embedding", 0, 1, "code"), ("foreground", 1, 3, "probability")), "has 2 channels"),
+        ((("embedding", 0, 1, "offset"),), "1 channels of offsets, for 2 axes"),
+    ],
+)
+def test_outputs_that_no_clustering_can_read_are_refused_before_anything_runs(outputs, says):
+    with pytest.raises(ShiftsegError, match=says):
+        Model(
+            module=MonaiUNet(),
+            lattice=LATTICE,
+            outputs=[Output(name=name, channels=slice(start, stop), meaning=meaning) for name, start, stop, meaning in outputs],
+        )
+
+
+def test_a_stranger_is_refused_out_of_core_before_a_file_is_made(tmp_path):
+    """Else the folder of the failed run would draw the next one out of core, too."""
+    model = Model(module=shaken(ValidUNet()), lattice=NETWORKS["valid"][2], outputs=OUTPUTS)
+    settings = SegmentSettings(device="cpu", bandwidth=0.5)
+    with pytest.raises(ModelError, match="out of core"):
+        segment(image(40, 40), model, replace(settings, out_of_core=True), tmp_path / "out.zarr")
+    assert not list(tmp_path.iterdir())
+    assert segment(image(40, 40), model, settings, tmp_path / "out.zarr").path.exists()
+
+
+@pytest.mark.parametrize("values", [{"ndim": 2.0}, {"ndim": True}, {"in_channels": True}, {"in_channels": 1.0}])
+def test_numbers_of_a_lattice_are_whole(values):
+    with pytest.raises(SettingsError, match=f"{next(iter(values))} is "):
+        Lattice(**{"period": 4, "reach": 3, **values})
+
+
 def test_a_plan_for_other_sizes_is_refused_and_one_for_the_same_sizes_runs():
     spec = UNetSpec(levels=2, features=3)
     torch.manual_seed(0)

@@ -79,7 +79,9 @@ def test_a_lazy_array_says_its_size_and_becomes_an_array_by_numpy_and_dask(kind)
 
 
 @pytest.mark.parametrize("kind", MADE)
-@pytest.mark.parametrize("key", [99, -99, (0,) * 9, (..., ...), 1.5, None, "x", [0, 1], (0, None), np.array([True])], ids=str)
+@pytest.mark.parametrize(
+    "key", [99, -99, (0,) * 9, (..., ...), 1.5, None, True, (0, False), "x", [0, 1], (0, None), np.array([True])], ids=str
+)
 def test_an_index_that_a_lazy_array_does_not_take_is_an_index_error(kind, key):
     lazy, _ = MADE[kind]()
     with pytest.raises(IndexError):

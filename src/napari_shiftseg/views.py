@@ -59,8 +59,10 @@ def positions(key: Index | tuple[Index, ...], shape: Sequence[int]) -> tuple[lis
     """
     items = key if isinstance(key, tuple) else (key,)
     given: list[Any] = [item for item in items if item is not Ellipsis]
-    if len(given) > len(shape) or len(items) - len(given) > 1:
+    if len(given) > len(shape):
         raise IndexError(f"{len(given)} indices for {len(shape)} axes")
+    if len(items) - len(given) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
     at = next((number for number, item in enumerate(items) if item is Ellipsis), len(items))
     full = [*given[:at], *[slice(None)] * (len(shape) - len(given)), *given[at:]]
     pairs = [_along(item, axis, size) for axis, (item, size) in enumerate(zip(full, shape, strict=True))]
@@ -72,6 +74,8 @@ def _along(item: Any, axis: int, size: int) -> tuple[range, int | slice]:
         taken = range(*item.indices(size))
         return (taken, slice(None)) if taken.step > 0 else (taken[::-1], slice(None, None, -1))
     try:
+        if isinstance(item, bool):
+            raise TypeError("a mask")  # to numpy, True is no 1
         position = operator.index(item)
     except TypeError as exc:
         raise IndexError(f"index {item!r} is neither an integer nor a slice; a lazy array takes only these") from exc

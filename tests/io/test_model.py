@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_shiftseg import UNet, UNetSpec, load_model, save_model
+from napari_shiftseg import Output, UNet, UNetSpec, load_model, save_model
 from napari_shiftseg.errors import ModelError
 from napari_shiftseg.io import bundled_models
 from napari_shiftseg.network import Clustering, Model, ModelRecord, Normalisation
@@ -156,3 +156,20 @@ def test_a_pickle_is_never_loaded(tmp_path):
     torch.save(net(), path)
     with pytest.raises(ModelError, match="is not a safetensors file"):
         load_model(path)
+
+
+def test_outputs_by_other_names_or_places_than_the_spec_says_come_back(tmp_path):
+    """A worker reads the network from its file: with the foreground taken for a code, its labels would be others."""
+    spec = UNetSpec(levels=1, convs=1, features=2, embedding_dim=3, foreground=True)
+    outputs = (
+        Output(name="foreground", channels=slice(0, 1), activation="sigmoid", meaning="probability"),
+        Output(name="embedding", channels=slice(2, 4)),
+    )
+    model = Model(module=UNet(spec), outputs=outputs)
+    assert load_model(save_model(tmp_path / "mine", model)).outputs == model.outputs
+    assert load_model(save_model(tmp_path / "plain", model.module)).outputs == spec.outputs
+
+
+def test_a_module_that_is_no_unet_is_not_written(tmp_path):
+    with pytest.raises(ModelError, match="a Conv2d was given, and only a UNet can be written"):
+        save_model(tmp_path / "x", torch.nn.Conv2d(1, 3, 3))

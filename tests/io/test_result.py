@@ -362,7 +362,7 @@ def test_labels_tiff_keeps_values_and_calibration(tmp_path, axes, shape, largest
     labels.flat[-1] = largest
     step, unit = {"t": 60.0, "z": 2.0, "y": 0.5, "x": 0.25}, {"t": "second"}
     scale, units = [step[a] for a in axes], [unit.get(a, "micrometer") for a in axes]
-    path = save_labels_tiff(tmp_path / name, labels, axes, scale=scale, units=units)
+    path = save_labels_tiff(tmp_path / name, labels, axes, scale, units)
     with tifffile.TiffFile(path) as file:
         assert getattr(file, kind)
     image = read_image(path)

@@ -87,6 +87,15 @@ def test_so_do_those_of_a_layer_that_was_moved(tiny, axes, place):
     assert wrong(viewer, layer, axes, result) == []
 
 
+def test_an_image_with_a_wish_is_decided_and_drawn_as_its_job_is(tiny):
+    image, settings = image_of(ImageLayer(np.random.default_rng(0).random((40, 48), np.float32)), "yx"), SegmentSettings()
+    drawn = [
+        drain(segment_and_draw(image, str(tiny), settings)),
+        drain(segment_and_draw(decide(image, tiny, settings), str(tiny))),
+    ]
+    np.testing.assert_array_equal(drawn[0].result.labels, drawn[1].result.labels)
+
+
 @pytest.mark.parametrize("axes", ["yxc", "tyxc", "yxtc", "zyxc"])
 def test_so_do_those_of_colours(tiny, axes):
     shape = [3 if axis == "c" else SIZES[axis] for axis in axes]

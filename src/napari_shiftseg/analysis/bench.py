@@ -128,6 +128,8 @@ def _output_shape(network: Network, x: Tensor) -> tuple[int, ...] | None:
             y = network(x)
     except (RuntimeError, ValueError, AssertionError):  # how networks refuse a size
         return None
+    if not isinstance(y, Tensor):
+        raise ModelError(f"the network gives a {type(y).__name__}; give a function that returns the one tensor that is meant.")
     shape = tuple(y.shape[2:])
     return shape if shape and min(shape) > 0 and y.shape[0] == 1 else None
 

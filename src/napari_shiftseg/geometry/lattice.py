@@ -83,7 +83,7 @@ class Lattice:
     spec: UNetSpec | None = None
 
     def __post_init__(self) -> None:
-        if self.ndim not in (1, 2, 3):
+        if self.ndim not in (1, 2, 3) or type(self.ndim) is not int:
             raise SettingsError(f"ndim is {self.ndim!r}; give 2 for images or 3 for stacks.")
         self._set("period", self._spread("period", 1))
         self._set("margin", self._spread("margin", 0))
@@ -121,8 +121,8 @@ class Lattice:
         return values
 
     def _check(self) -> None:
-        if not isinstance(self.in_channels, int) or self.in_channels < 1:
-            raise SettingsError(f"in_channels is {self.in_channels!r}; give 1 or more.")
+        if type(self.in_channels) is not int or self.in_channels < 1:
+            raise SettingsError(f"in_channels is {self.in_channels!r}; give a whole number, 1 or more.")
         for name in ("flops_per_pixel", "bytes_per_pixel"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not (isfinite(value) and value > 0):
@@ -423,6 +423,13 @@ class Output:
         if not whole or part.step not in (None, 1) or not 0 <= (part.start or 0) < part.stop:
             raise SettingsError(f"the channels of {self.name!r} are {part!r}; give a slice with an end, such as slice(0, 3).")
         object.__setattr__(self, "channels", slice(part.start or 0, part.stop))
+        if self.name == "embedding" and self.meaning not in ("code", "offset"):
+            raise SettingsError(f"the meaning of 'embedding' is {self.meaning!r}; give 'code' or 'offset'.")
+        if self.name == "foreground" and self.vector:
+            raise SettingsError(
+                f"'foreground' has {self.count} channels, "
+                f"meaning {self.meaning!r}; give one of meaning 'probability', or another name."
+            )
 
     @property
     def count(self) -> int:

@@ -5,6 +5,7 @@ from napari_shiftseg.io.image import Frame, Image, read_image
 from napari_shiftseg.io.model import (
     bundled_models,
     demonstrations,
+    described_outputs,
     from_json,
     from_plain,
     load_model,
@@ -33,6 +34,7 @@ __all__ = [
     "chunk_edges",
     "chunks_of",
     "demonstrations",
+    "described_outputs",
     "from_json",
     "from_plain",
     "load_model",

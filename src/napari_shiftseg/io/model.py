@@ -20,7 +20,7 @@ from safetensors.torch import save
 
 from napari_shiftseg.errors import ModelError, ResultError, SettingsError, ShiftsegError
 from napari_shiftseg.files import replacing
-from napari_shiftseg.geometry import UNetSpec
+from napari_shiftseg.geometry import Output, UNetSpec
 from napari_shiftseg.network import Model, ModelRecord, UNet
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def load_model(name: str | Path) -> Model:
     try:
         spec = from_json(UNetSpec, metadata["spec"], what="the network")
         record = from_json(ModelRecord, metadata["record"], what="the record of its training") if "record" in metadata else None
+        outputs = {told["name"]: _output(told) for told in json.loads(metadata.get("outputs", "[]"))}
         with torch.device("cpu"):  # the process may have another default, for this and the type
             module = UNet(spec).float().eval()
         module.load_state_dict(tensors)
@@ -90,7 +91,7 @@ def load_model(name: str | Path) -> Model:
         raise ModelError(f"the description in {path} does not fit its weights ({detail}); train the model again.") from exc
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     source = str(name) if name in bundled_models() else str(path.absolute())
-    return Model(spec=spec, module=module, record=record, name=path.stem, hash=digest, source=source)
+    return Model(spec=spec, module=module, outputs=outputs, record=record, name=path.stem, hash=digest, source=source)
 
 
 def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None = None, *, half: bool = False) -> Path:
@@ -117,9 +118,12 @@ def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None
     ...     print(path.name, load_model(path).record.window)
     mine.safetensors (196, 196)
     """
-    module = model.unet if isinstance(model, Model) else model
-    if record is None and isinstance(model, Model):
-        record = model.record
+    if not isinstance(model, Model | UNet):
+        raise ModelError(
+            f"a {type(model).__name__} was given, and only a UNet can be written to a file; give one, or its Model."
+        )
+    model = model if isinstance(model, Model) else Model(module=model)
+    module, record = model.unet, record or model.record
     path = Path(path)
     if not path.suffix:
         path = path.with_suffix(".safetensors")
@@ -128,6 +132,8 @@ def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None
         for key, value in module.state_dict().items()
     }
     metadata = {"format": _FORMAT, "spec": to_json(module.spec)}
+    if model.outputs != module.spec.outputs:
+        metadata["outputs"] = to_json(described_outputs(model.outputs))
     if record is not None:
         metadata["record"] = to_json(record)
     try:
@@ -139,6 +145,15 @@ def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None
     except OSError as exc:
         raise ModelError(f"the model cannot be written to {path} ({exc.strerror}); choose another place.") from exc
     return path
+
+
+def described_outputs(outputs: Mapping[str, Output]) -> list[dict[str, Any]]:
+    """What the channels of a network say, as JSON values."""
+    return [{**vars(output), "channels": [output.channels.start, output.channels.stop]} for output in outputs.values()]
+
+
+def _output(told: dict[str, Any]) -> Output:
+    return Output(**{**told, "channels": slice(*told["channels"])})
 
 
 def _in_order(data: bytes) -> bytes:

@@ -337,7 +337,6 @@ def save_labels_tiff(
     path: str | Path,
     labels: ArrayLike,
     axes: str,
-    *,
     scale: Sequence[float] | None = None,
     units: Sequence[str | None] | None = None,
 ) -> Path:

@@ -164,7 +164,14 @@ class Model:
                 "(Output(name='embedding', channels=slice(0, 3)),)."
             )
         object.__setattr__(self, "lattice", lattice)
-        object.__setattr__(self, "outputs", named_outputs(outputs.values() if isinstance(outputs, Mapping) else outputs))
+        named = named_outputs(outputs.values() if isinstance(outputs, Mapping) else outputs)
+        object.__setattr__(self, "outputs", named)
+        for output in named.values():
+            if output.meaning == "offset" and output.count < lattice.ndim:
+                raise ModelError(
+                    f"{output.name!r} has {output.count} channels of offsets, for {lattice.ndim} axes; "
+                    "give one channel per axis, or another meaning."
+                )
 
     @property
     def unet(self) -> UNet:

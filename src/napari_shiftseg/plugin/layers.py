@@ -14,6 +14,7 @@ from napari_shiftseg.plugin.signature import KEY, PLACE, digest_of
 from napari_shiftseg.views import LazyArray, View
 
 if TYPE_CHECKING:
+    from napari_shiftseg.io import Image
     from napari_shiftseg.plugin.inspect_jobs import Highlights
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.plugin.subject import Subject
@@ -71,14 +72,15 @@ class Drawn:
     digests: dict[str, str | None] = field(default_factory=dict)
 
 
-def segment_and_draw(job: "Job", model: str) -> Generator[Event, None, Drawn]:
+def segment_and_draw(job: "Job | Image", model: str, *wish: Any) -> Generator[Event, None, Drawn]:
     """The whole work of the widget: segment, draw; yields the events of `run_steps`.
 
-    `model`: name or path that the model was loaded from.
+    `model`: name or path that the model was loaded from; `wish`: settings and output for an image, which is decided here.
     """
-    from napari_shiftseg.segmentation import run_steps  # torch is loaded in the thread
+    from napari_shiftseg.segmentation import Job, decide, run_steps  # torch is loaded in the thread
 
     yield Stage(done=0, total=0, text="reading")
+    job = job if isinstance(job, Job) else decide(job, model, *wish)
     segmented = digest_of(job.opened.image.data)
     result = yield from run_steps(job)
     yield Stage(done=0, total=0, text="drawing")

@@ -120,6 +120,7 @@ def decide(
         if out is None and refuse:
             why = "was asked for" if asked else f"is needed ({reason})"
             raise SettingsError(f"a run out of core {why} and has no place to write; name a store with --out (in Python: out).")
+        _ = chosen.unet  # blocks are of one
         layout = _blocks(inputs, plan, clustering, settings, where, out, fixed=fixed)
         plan, needs = layout.tiles, layout.memory
     else:

@@ -27,6 +27,7 @@ from napari_shiftseg.io import (
     ResultWriter,
     StoredResult,
     WorkFolder,
+    described_outputs,
     open_result,
     save_model,
     to_plain,
@@ -174,6 +175,12 @@ def _fingerprint(job: Job) -> dict[str, Any]:
         "dtype": job.dtype,
         "deterministic": job.fixed,
         "embedding": bool(job.settings.keep_embedding),
+        # of a model that does not say what its spec says
+        **(
+            {}
+            if inputs.model.outputs == inputs.model.unet.spec.outputs
+            else {"outputs": described_outputs(inputs.model.outputs)}
+        ),
         # tiles that stand alone give another result than those of one pass
         **({"zeros": job.plan.zeros} if job.plan.zeros == "tile" else {}),
     }
