@@ -351,7 +351,7 @@ KEPT = {
 
 @pytest.mark.parametrize("name", STOPS)
 def test_what_is_kept_is_said_and_what_is_not_does_not_bind(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("napari_shiftseg.segmentation.engine._WRITERS", 1)  # else one more may be written than was said
+    monkeypatch.setattr("napari_shiftseg.segmentation.engine.WRITERS", 1)  # else one more may be written than was said
     model, image = grey_model(), bars((1100, 700))
     assert kept_of(tmp_path / "r.zarr") == ""
     with closing(segment_steps(image, model, LARGE, tmp_path / "r.zarr")) as steps:
