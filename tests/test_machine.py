@@ -193,3 +193,27 @@ def test_a_real_limit_is_seen():
         pytest.skip("needs Linux without a limit")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "True"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("proc/self/cgroup", "none\n\n0::/job\n"),
+        ("proc/self/mountinfo", "none\n\n30 23 - cgroup2\n30 23 0:26 / /other rw - cgroup2 cgroup2\n" + V2.format(root="/")),
+        ("sys/fs/cgroup/job/memory.stat", "\ninactive_file\ninactive_file x\n"),
+    ],
+)
+def test_lines_that_a_sandbox_writes_otherwise_are_passed_over(system, path, text):
+    system("proc/self/cgroup", "0::/job\n")
+    system("proc/self/mountinfo", V2.format(root="/"))
+    group_2(system, "sys/fs/cgroup/job", 8 * GIB, 3 * GIB)
+    system(path, text)
+    assert (free_memory(), cores()) == (5 * GIB, 16)
+
+
+def test_where_psutil_may_read_nothing_nothing_is_known(system, monkeypatch):
+    def refused():
+        raise PermissionError("/proc/meminfo")
+
+    monkeypatch.setitem(sys.modules, "psutil", SimpleNamespace(virtual_memory=refused))
+    assert free_memory() == total_memory() == 0

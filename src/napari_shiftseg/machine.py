@@ -82,7 +82,7 @@ def _of_the_machine() -> tuple[int, int]:
 
         memory = psutil.virtual_memory()
         return int(memory.total), int(memory.available)
-    except ImportError:  # a bare GPU machine
+    except (ImportError, OSError):  # a bare GPU machine; one that shows no files of the system
         lines = [line.split() for line in _text(_ROOT / "proc/meminfo").splitlines()]
         told = {words[0]: int(words[1]) * 1024 for words in lines if len(words) > 1 and words[1].isdigit()}
         return told.get("MemTotal:", 0), told.get("MemAvailable:", 0)
@@ -95,7 +95,7 @@ def _allowances() -> Iterator[tuple[int, int]]:
         used = _text(group.folder / _USED[group.version]).strip()
         if limits and used.isdigit():
             lines = [line.split() for line in _text(group.folder / "memory.stat").splitlines()]
-            cached = sum(int(words[1]) for words in lines if words[0] == _CACHED[group.version])
+            cached = sum(int(words[1]) for words in lines if words[:1] == [_CACHED[group.version]] and words[-1].isdigit())
             yield min(limits), max(0, int(used) - cached)
     yield from _addresses()
 
@@ -116,12 +116,16 @@ def _groups(controller: str) -> Iterator[_Group]:
     """The control group of this process, and those around it, that govern memory or processors."""
     paths = {}
     for line in _text(_ROOT / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        paths.update(dict.fromkeys(controllers.split(","), path))  # version 2 names none
+        _, first, told = line.partition(":")
+        controllers, second, path = told.partition(":")
+        if first and second:
+            paths.update(dict.fromkeys(controllers.split(","), path))  # version 2 names none
     for line in _text(_ROOT / "proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ", 2)
-        root, point = before.split(" ")[3:5]
+        places, kinds = before.split(" "), after.split(" ")
+        if len(places) < 5 or len(kinds) < 3:
+            continue
+        (root, point), (kind, _, options) = places[3:5], kinds[:3]
         name = {"cgroup": controller, "cgroup2": ""}.get(kind)
         if name in paths and (kind == "cgroup2" or controller in options.split(",")):
             top = _ROOT / point.lstrip("/")

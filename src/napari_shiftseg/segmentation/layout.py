@@ -183,9 +183,10 @@ def lay_out(
         if sum(needed.values()) <= memory:
             break
     else:
+        smaller = f", or take a smaller tile (now {' x '.join(map(str, plan.write))} px)" * (plan.write != lattice.period)
         raise SettingsError(
             f"{byte_text(memory)} of memory were allowed and the smallest blocks take {byte_text(sum(needed.values()))}; "
-            f"allow more, or take a smaller tile (now {' x '.join(map(str, plan.write))} px)."
+            f"allow more{smaller}."
         )
     frames = len(inputs.frames)
     values = frames * prod(shape)
