@@ -28,9 +28,16 @@ def grey_model(ndim=2, **values):
 JOBS = {
     "tiles": ((90, 70), "yx", {"write": 16}),
     "stream": ((200, 70), "yx", {"method": "stream"}),
+    "stream that ends within a period": ((201, 71), "yx", {"method": "stream"}),
+    "lists and numpy's numbers": (
+        (60, 50, 2),
+        "yxc",
+        {"write": [16, 32], "limits": [0, np.float32(1)], "channels": np.array([1])},
+    ),
     "series": ((3, 60, 50), "tyx", {"bandwidth": 0.5, "percentiles": (1, 99), "limits_per": "frame"}),
     "off the lattice": ((90, 70), "yx", {"write": 15, "allow_noncompliant": True}),
     "out of core": ((600, 530), "yx", {"out_of_core": True, "memory": 1 << 30, "deterministic": True}),
+    "lists out of core": ((60, 50), "yx", {"out_of_core": True, "write": [16, 32], "limits": (np.int64(0), 1)}),
     "streamed blocks": ((600, 530), "yx", {"out_of_core": True, "memory": 1 << 30, "method": "stream"}),
 }
 
@@ -172,6 +179,43 @@ def test_a_recorded_run_is_repeated_by_its_record(shiftseg, tmp_path, words):
         for key in ("plan", "settings", "clustering", "limits", "status"):
             assert other.record[key] == first.record[key]
         assert other.record["run"] != first.record["run"]
+
+
+def test_a_dry_run_and_a_scene_of_a_file_are_repeated(shiftseg, tmp_path):
+    common = ("--model", "m.safetensors", "--device", "cpu", "--quiet")
+    with tifffile.TiffWriter("several.tif") as file:
+        file.write(bars((40, 30)))
+        file.write(bars((60, 50)))
+    words = ("segment", "several.tif", "--scene", "1", *common)
+    code, told, _ = shiftseg(*words, "--dry-run", "--json")
+    (tmp_path / "dry.json").write_text(told)
+    assert code == 0 and shiftseg(*words, "--out", "a.ome.zarr")[0] == 0
+    (tmp_path / "several.tif").rename("moved.tif")
+    assert shiftseg("segment", "moved.tif", "--from", "a.ome.zarr", "--out", "b.ome.zarr")[0] == 0
+    (tmp_path / "moved.tif").rename("several.tif")
+    assert shiftseg("segment", "--from", "dry.json", "--out", "c.ome.zarr")[0] == 0
+    first, *others = (open_result(f"{name}.ome.zarr").labels[:] for name in "abc")
+    assert first.shape == (60, 50)
+    for other in others:
+        np.testing.assert_array_equal(other, first)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"images": [{}, {}]}, "tells of 2 runs"),
+        ({"dry_run": {}}, "an older version made it"),
+        ({"job": {"version": 1}}, "an older version made it"),
+        ({"job": {"version": 1}, "image": None}, "an older version made it"),
+        ({"job": {"version": 1, "image": {}}, "image": {"pixels": ""}}, "the job is damaged"),
+        ({"job": {"version": 99}, "image": {"pixels": ""}}, "of another version"),
+        ([], "an older version made it"),
+    ],
+)
+def test_what_is_no_record_is_a_sentence(shiftseg, tmp_path, record, reason):
+    (tmp_path / "told.json").write_text(json.dumps(record))
+    code, _, err = shiftseg("segment", "--from", "told.json", "--out", "b.ome.zarr")
+    assert code == 2 and reason in err and err.count("\n") == 1
 
 
 def test_what_cannot_be_repeated_is_said(shiftseg, tmp_path):

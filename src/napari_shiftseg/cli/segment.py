@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     if not args.images and args.record is None:
         raise SettingsError("no image was given; give one or more, or --from with a result that is to be run again.")
     again = None if args.record is None else _recorded(args)
-    names = args.images or [again["job"]["image"]["source"]] if again is not None else args.images
+    names = args.images if again is None else args.images or [again[0].image.source]
     targets = targets_of(args, names)
     if args.embedding and args.no_embedding:
         raise SettingsError("--embedding and --no-embedding were given; give one of them.")
@@ -83,10 +83,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
     code = 0
     for name, target in zip(names, targets, strict=True):
         try:
-            image = read_image(name, scene=args.scene, axes=args.axes)
+            scene = again[0].image.scene if again is not None and args.scene is None else args.scene
+            image = read_image(name, scene=scene, axes=args.axes)
             console.field("image", describe_image(image))
             if again is not None:
-                job = _again(again, image, target, console)
+                job = _again(*again, image, target, console)
             else:
                 assert model is not None
                 job = decide_run(image, model, settings, target.store)
@@ -112,11 +113,12 @@ def _settings(args: argparse.Namespace) -> SegmentSettings:
     )
 
 
-def _recorded(args: argparse.Namespace) -> dict[str, Any]:
-    """The record of the run that is to be repeated."""
+def _recorded(args: argparse.Namespace) -> tuple[Job, str]:
+    """The job that is to be repeated, and the digest of its pixels."""
     import json
 
     from napari_shiftseg.io import open_result
+    from napari_shiftseg.segmentation import Job
 
     if len(args.images) > 1:
         raise SettingsError(f"{len(args.images)} images were given with --from, which repeats one run; give one, or none.")
@@ -132,21 +134,21 @@ def _recorded(args: argparse.Namespace) -> dict[str, Any]:
             raise SettingsError(f"{path} is no JSON ({exc}); give a result, or what shiftseg segment --json printed.") from exc
     else:
         record = open_result(path).record
-    if not isinstance(record, dict) or "job" not in record:
+    if isinstance(record, dict) and "images" in record:
+        raise SettingsError(f"{path} tells of {len(record['images'])} runs, and --from repeats one; give the result of one.")
+    if not isinstance(record, dict) or "job" not in record or "pixels" not in (record.get("image") or ()):
         raise SettingsError(f"{path} does not say how it was made, since an older version made it; segment the image again.")
-    found: dict[str, Any] = record
-    return found
+    return Job.from_dict(record["job"]), record["image"]["pixels"]
 
 
-def _again(record: dict[str, Any], image: Image, target: Targets, console: Console) -> Job:
+def _again(job: Job, pixels: str, image: Image, target: Targets, console: Console) -> Job:
     """The job of a record, on its image and for new places."""
     from napari_shiftseg.network import choose_device
-    from napari_shiftseg.segmentation import Job, open_job, pixel_digest
+    from napari_shiftseg.segmentation import open_job, pixel_digest
 
-    job = Job.from_dict(record["job"])
     job = open_job(job, image)
     console.field("model", describe_model(job.opened.model))
-    if pixel_digest(job.opened.frames) != record["image"]["pixels"]:
+    if pixel_digest(job.opened.frames) != pixels:
         raise SettingsError(f"{image.source} has other pixels than the image of the run; give that image.")
     device = choose_device(job.device.kind)
     return replace(job, device=device, out=None if target.store is None else str(target.store))
@@ -183,7 +185,7 @@ def _segment_file(job: Job, target: Targets, args: argparse.Namespace, console: 
 
 def _dry_run(job: Job, console: Console) -> dict[str, Any]:
     """What the run would take; the time comes from the pace of a few tiles."""
-    from napari_shiftseg.segmentation import duration, take_pace
+    from napari_shiftseg.segmentation import duration, pixel_digest, take_pace
 
     assert job.intensity is not None
     seconds = take_pace(job).seconds(job)
@@ -193,7 +195,7 @@ def _dry_run(job: Job, console: Console) -> dict[str, Any]:
     values = {"plan": job.plan.to_dict(), "out_of_core": job.large, "memory": job.memory, "seconds": seconds}
     if job.layout is not None:
         values |= {"disk": job.disk, "blocks": {"edge": job.layout.grid.edge, "tasks": job.layout.tasks}}
-    return {"dry_run": values, "job": job.to_dict()}
+    return {"dry_run": values, "job": job.to_dict(), "image": {"pixels": pixel_digest(job.opened.frames)}}
 
 
 def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> dict[str, Path]:

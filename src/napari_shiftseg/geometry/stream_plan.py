@@ -71,10 +71,15 @@ class StreamPlan:
         return tuple(max(write.stop - write.start for _, _, write in axis) for axis in self.axes[1:])
 
     @property
+    def edges(self) -> tuple[int, ...]:
+        """`width` in whole periods, as `plan_stream` takes it: an image may end within one."""
+        return tuple(-(-edge // p) * p for edge, p in zip(self.width, self.tiles.lattice.period[1:], strict=True))
+
+    @property
     def passes(self) -> TilePlan:
         """The columns as a tile plan: each is one pass over all rows, and they meet at its seams."""
-        edges = (self.tiles.result_shape[0], *self.width)
-        write = tuple(-(-edge // p) * p for edge, p in zip(edges, self.tiles.spec.period, strict=True))
+        period = self.tiles.lattice.period[0]
+        write = (-(-self.tiles.result_shape[0] // period) * period, *self.edges)
         return replace(self.tiles, axes=self.axes, write=write)
 
     def strips(self) -> Iterator[Strip]:

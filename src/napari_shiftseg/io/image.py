@@ -227,7 +227,7 @@ class Image:
         channels = self._channels(None if chosen is None else tuple(chosen))
         if len(channels) != wanted:
             raise ImageError.of_channels(len(channels), wanted, name=self.name, there=self.sizes.get("c", 1))
-        return None if chosen is None else channels
+        return None if chosen is None else tuple(map(int, channels))
 
     def _channels(self, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
         count = self.sizes.get("c", 1)

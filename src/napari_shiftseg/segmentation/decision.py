@@ -26,7 +26,7 @@ from napari_shiftseg.geometry import (
 )
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.instances.label import check_embedding
-from napari_shiftseg.io import Frame, Image, WorkFolder, load_model, read_image, to_plain, work_path
+from napari_shiftseg.io import Frame, Image, WorkFolder, from_plain, load_model, read_image, to_plain, work_path
 from napari_shiftseg.network import (
     Device,
     Model,
@@ -140,7 +140,9 @@ def decide(
             translation=tuple(map(float, picture.translation)),
         ),
         model=ModelFacts(name=chosen.name, source=chosen.source, sha256=chosen.hash),
-        settings=settings,
+        settings=from_plain(
+            SegmentSettings, settings, what="the settings"
+        ),  # plain, also where numpy's numbers or lists were given
         channels=channels,
         device=where,
         dtype=precision.name,

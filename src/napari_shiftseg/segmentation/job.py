@@ -288,7 +288,7 @@ class Job:
                 **{name: tiles[name] for name in ("image_shape", "write", "border", "zeros", "lattice")},
                 "automatic": self.plan.automatic,
             },
-            "stream": None if self.stream is None else {"strip": self.stream.strip, "width": self.stream.width},
+            "stream": None if self.stream is None else {"strip": self.stream.strip, "width": self.stream.edges},
             "blocks": None if self.layout is None else self.layout.to_dict(),
             "clustering": asdict(self.clustering),
             "broken": [asdict(violation) for violation in self.broken],

@@ -218,7 +218,7 @@ def _stream(layout: Layout, device: Device, method: Method, *, fixed: bool) -> t
     found = choose_method(part, method, **stream_wish(device, layout.memory["network"]))
     if found is None or (method == "auto" and found.flops > WORTH_IT * part.flops):
         return None
-    return found.strip, tuple(-(-edge // p) * p for edge, p in zip(found.width, part.lattice.period[1:], strict=True))
+    return found.strip, found.edges
 
 
 def _in_chunks(inputs: Inputs) -> list[int]:
