@@ -38,7 +38,7 @@ LOCAL = SegmentSettings(device="cpu", out_of_core=True, memory=1 << 30, determin
 def small_blocks(monkeypatch):
     """Blocks of 512 px, each a task of its own."""
     monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512, 3: 128})
-    monkeypatch.setattr(dask_engine, "_LEAST_PIXELS", 1)
+    monkeypatch.setattr(dask_engine, "LEAST_PIXELS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +120,8 @@ def test_frames_channels_axes_and_embedding_reach_the_workers(tmp_path, shared):
 
 
 def test_small_blocks_are_handed_out_together(tmp_path, shared, model, plane, monkeypatch):
-    monkeypatch.setattr(dask_engine, "_LEAST_PIXELS", 2 << 20)
-    monkeypatch.setattr(dask_engine, "_AHEAD", 1)
+    monkeypatch.setattr(dask_engine, "LEAST_PIXELS", 2 << 20)
+    monkeypatch.setattr(dask_engine, "AHEAD", 1)
     handed = []
     submit = dask_engine.DaskEngine._submit
     monkeypatch.setattr(
@@ -303,7 +303,7 @@ def test_an_image_that_is_not_its_file_is_refused(tmp_path, shared, model, plane
     ids=["both", "negative", "nobody there"],
 )
 def test_settings_that_cannot_work(tmp_path, model, plane, monkeypatch, values, said):
-    monkeypatch.setattr(dask_engine, "_CONNECT", 0.5)
+    monkeypatch.setattr(dask_engine, "CONNECT", 0.5)
     with pytest.raises(SettingsError, match=said) as caught:
         segment(plane[0], model, replace(LOCAL, **values), tmp_path / "r.zarr")
     assert "\n" not in str(caught.value)
