@@ -14,7 +14,7 @@ from napari.layers import Layer
 from qtpy.QtCore import Qt
 from segment_screenshot import click, save_window, settle
 
-from napari_shiftseg import SegmentSettings, UNetSpec, decide, plan_tiles
+from napari_shiftseg import SegmentSettings, UNetSpec, plan_tiles
 from napari_shiftseg.events import drain
 from napari_shiftseg.plugin.inspect_widget import InspectWidget
 from napari_shiftseg.plugin.layers import KEY, layer_tuples, segment_and_draw
@@ -41,7 +41,7 @@ def segmented(viewer, model, write, **options):
     data, known, kind = nuclei()[0]
     layer = viewer.add_layer(Layer.create(data, {**known, **options}, kind))
     settings = SegmentSettings(write=write, allow_noncompliant=True)
-    drawn = drain(segment_and_draw(decide(image_of(layer, "yx"), model, settings), str(model)))
+    drawn = drain(segment_and_draw(image_of(layer, "yx"), model, settings))
     put_layers(viewer, layer_tuples(drawn, placement_of(layer, "yx", "yx"), "nuclei", source_id=layer.unique_id))
     instances(viewer).opacity = 0.45
     viewer.reset_view()

@@ -63,7 +63,7 @@ def put_result(tiny):
     import numpy as np
     from napari.layers import Image as ImageLayer
 
-    from napari_shiftseg import SegmentSettings, decide
+    from napari_shiftseg import SegmentSettings
     from napari_shiftseg.events import drain
     from napari_shiftseg.plugin.layers import layer_tuples, segment_and_draw
     from napari_shiftseg.plugin.replacement import put_layers
@@ -74,7 +74,7 @@ def put_result(tiny):
         layer = viewer.add_layer(ImageLayer(data, name="cells", **options))
         axes = axes[-len(shape) :]
         settings = SegmentSettings(write=write, allow_noncompliant=bad, method=method)
-        drawn = drain(segment_and_draw(decide(image_of(layer, axes), model, settings), str(model)))
+        drawn = drain(segment_and_draw(image_of(layer, axes), model, settings))
         tuples = layer_tuples(drawn, placement_of(layer, axes, drawn.result.axes), "cells", source_id=layer.unique_id)
         put_layers(viewer, tuples)
         return drawn.result

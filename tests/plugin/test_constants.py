@@ -38,8 +38,8 @@ NUMBERS = {
     "PLOT_BOTTOM": 40,
     "PLOT_SIDE": 12,
 }
-# Called by Qt or by a job's end, which give what they give by place.
-CALLED_BACK = {"_on_moved", "_on_end"}
+# Called by Qt or by a job's end, which give what they give by place, and by scripts of users.
+CALLED_BACK = {"_on_moved", "_on_end", "layer_tuples"}
 
 
 def test_no_number_moves_unseen():

@@ -21,7 +21,7 @@ from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
 
 import napari_shiftseg
-from napari_shiftseg import SegmentSettings, decide
+from napari_shiftseg import SegmentSettings
 from napari_shiftseg.events import drain
 from napari_shiftseg.io import save_result
 from napari_shiftseg.plugin.layers import segment_and_draw
@@ -162,7 +162,7 @@ def test_a_result_reopens_where_its_image_was(tiny, tmp_path, axes, place):
     options = PLACES[place] if axes in ("zyx", "tyx") or place in ("moved", "scaled", "mirrored") else {}
     layer = ImageLayer(rng.integers(0, 255, (3, 20, 24)[: len(axes)]).astype(np.uint8), name="cells", rgb=False, **options)
     settings = SegmentSettings(channels=(1,) if "c" in axes else None)
-    drawn = drain(segment_and_draw(decide(image_of(layer, axes), tiny, settings, tmp_path / "r.ome.zarr"), str(tiny)))
+    drawn = drain(segment_and_draw(image_of(layer, axes), tiny, settings, tmp_path / "r.ome.zarr"))
     path = str(tmp_path / "r.ome.zarr")
     image, _, labels = (getattr(ViewerModel(), f"add_{kind}")(data, **look) for data, look, kind in get_reader(path)(path))
     assert np.array_equal(image.data, layer.data)
@@ -178,7 +178,7 @@ def test_a_result_reopens_where_its_image_was(tiny, tmp_path, axes, place):
 
 def test_other_programs_find_a_moved_result_there(tiny, tmp_path):
     layer = ImageLayer(rng.integers(0, 255, (20, 24)).astype(np.uint8), name="cells", scale=(0.5, 0.5), translate=(100, 250))
-    drain(segment_and_draw(decide(image_of(layer, "yx"), tiny, SegmentSettings(), tmp_path / "r.zarr"), str(tiny)))
+    drain(segment_and_draw(image_of(layer, "yx"), tiny, SegmentSettings(), tmp_path / "r.zarr"))
     for part in ("", "labels/instances", "embedding"):
         attributes = json.loads((tmp_path / "r.zarr" / part / "zarr.json").read_text())["attributes"]
         transforms = attributes["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]

@@ -10,7 +10,7 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 
-from napari_shiftseg import SegmentSettings, decide
+from napari_shiftseg import SegmentSettings
 from napari_shiftseg.events import drain
 from napari_shiftseg.plugin.layers import KEY, layer_tuples, segment_and_draw
 from napari_shiftseg.plugin.replacement import put_layers
@@ -34,7 +34,7 @@ def put(viewer, layer, axes, model):
     """Segment the layer, show the result as the widget does; returns the segmentation."""
     viewer.add_layer(layer)
     settings = SegmentSettings(channels=(1,) if "c" in axes else None)
-    drawn = drain(segment_and_draw(decide(image_of(layer, axes), model, settings), str(model)))
+    drawn = drain(segment_and_draw(image_of(layer, axes), model, settings))
     place = placement_of(layer, axes, drawn.result.axes)
     put_layers(viewer, layer_tuples(drawn, place, layer.name, source_id=layer.unique_id))
     return drawn.result

@@ -59,10 +59,10 @@ def held(monkeypatch):
     """The run waits at its first event until `held.set()`."""
     go = threading.Event()
 
-    def hold(job, model):
+    def hold(job):
         yield Stage(done=0, total=0, text="held")
         go.wait(10)
-        return (yield from segment_and_draw(job, model))
+        return (yield from segment_and_draw(job))
 
     monkeypatch.setattr(module, "segment_and_draw", hold)
     yield go

@@ -23,7 +23,6 @@ class Equipment:
     models: tuple[str, ...]
     devices: tuple[str, ...]
     demonstrations: tuple[str, ...] = ()  # those of the models that only show something
-    source: str = ""  # name or path that the model was loaded from
     model: "Model | None" = None
     device: "Device | None" = None
     error: str = ""
@@ -40,7 +39,7 @@ def equip_steps(model: str, device: str) -> Generator[Event, None, Equipment]:
         name = model or next(iter(known["models"]), "")
         if not name:
             return Equipment(**known, error="No model comes with this installation; choose a model file.")
-        return Equipment(**known, source=name, model=load_model(name))
+        return Equipment(**known, model=load_model(name))
     except ShiftsegError as exc:
         return Equipment(**known, error=str(exc))
     yield  # a generator without steps: jobs are generators

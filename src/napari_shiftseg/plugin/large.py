@@ -39,10 +39,9 @@ class Written:
     result: "Segmentation"
     levels: list[Any]  # labels, full resolution first
     features: dict[str, np.ndarray]  # as of `Drawn`
-    model: str  # name or path that the model was loaded from
 
 
-def segment_large(job: "Job", model: str) -> Generator[Event, None, Written]:
+def segment_large(job: "Job") -> Generator[Event, None, Written]:
     """Segment out of core; yields the events of `run_steps`, and a `LevelsReady` when a pass has something to show."""
     from napari_shiftseg.segmentation import run_steps
 
@@ -60,7 +59,7 @@ def segment_large(job: "Job", model: str) -> Generator[Event, None, Written]:
     yield Stage(done=0, total=0, text="drawing")
     assert result.stored is not None
     features = features_of(result.stored, job.plan.lattice.ndim)
-    return Written(result=result, levels=layer_levels(result.stored.levels("labels")), features=features, model=model)
+    return Written(result=result, levels=layer_levels(result.stored.levels("labels")), features=features)
 
 
 def _show(event: Event, job: "Job", shown: "dict[bool, Overview]") -> Generator[LevelsReady, None, None]:
@@ -140,7 +139,7 @@ class LiveLabels:
         offset = len(result.axes) - len(result.plan.origin)
         place = self._place_of(result.axes).shifted((0,) * offset + result.plan.origin)
         known = {"role": "instances", "source_id": self._source_id, "source": self._name, "axes": place.layout}
-        known |= {"plan": result.plan, "status": result.record["status"], "record": result.record, "model": written.model}
+        known |= {"plan": result.plan, "status": result.record["status"], "record": result.record}
         known |= {"store": str(result.stored.path), "run": result.record["run"]}
         name = layer_name(self._name, "instances", known)
         levels = [laid_out(level, result.axes, place.layout) for level in written.levels]

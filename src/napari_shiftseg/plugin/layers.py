@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.plugin.inspect_jobs import Highlights
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.plugin.subject import Subject
-    from napari_shiftseg.segmentation import Job, Segmentation
+    from napari_shiftseg.segmentation import Segmentation
 
 
 def from_zarr(array: Any) -> Any:
@@ -67,27 +67,26 @@ class Drawn:
     limits: tuple[float, float] | None  # range of the embedding
     # `object_table` of the instances; empty for a series, where a number means another object in each frame
     features: dict[str, np.ndarray]
-    model: str = ""  # name or path that the model was loaded from
     # `digest_of` the pixels of each role, and of the "image" before it was segmented
     digests: dict[str, str | None] = field(default_factory=dict)
 
 
-def segment_and_draw(job: "Job | Image", model: str, *wish: Any) -> Generator[Event, None, Drawn]:
+def segment_and_draw(job: "Job | Image", *wish: Any) -> Generator[Event, None, Drawn]:
     """The whole work of the widget: segment, draw; yields the events of `run_steps`.
 
-    `model`: name or path that the model was loaded from; `wish`: settings and output for an image, which is decided here.
+    `wish`: for an image, its model, settings and store, which are decided on here, as in `segment`.
     """
     from napari_shiftseg.segmentation import Job, decide, run_steps  # torch is loaded in the thread
 
     yield Stage(done=0, total=0, text="reading")
-    job = job if isinstance(job, Job) else decide(job, model, *wish)
+    job = job if isinstance(job, Job) else decide(job, *wish)
     segmented = digest_of(job.opened.image.data)
     result = yield from run_steps(job)
     yield Stage(done=0, total=0, text="drawing")
-    return draw(result, model, segmented)
+    return draw(result, segmented)
 
 
-def draw(result: "Segmentation", model: str = "", image: str | None = None) -> Drawn:
+def draw(result: "Segmentation", image: str | None = None) -> Drawn:
     """Colours and sizes of a segmentation; `image` is the digest of what was segmented."""
     from napari_shiftseg.instances import object_table
 
@@ -100,7 +99,6 @@ def draw(result: "Segmentation", model: str = "", image: str | None = None) -> D
         colours=colours,
         limits=None if embedding is None else value_range(embedding),
         features=features,
-        model=model,
         digests={role: digest_of(data) for role, data in pixels.items()} | {"image": image},
     )
 
@@ -124,7 +122,7 @@ def placed(place: "Placement") -> dict[str, Any]:
     return {attribute: getattr(place, attribute) for attribute in PLACE}
 
 
-def layer_tuples(drawn: Drawn, place: "Placement", name: str, *, source_id: Any = None) -> list[LayerDataTuple]:
+def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = None) -> list[LayerDataTuple]:
     """Layers of a segmentation, the lowest first: embedding, its colours, instances.
 
     Parameters
@@ -140,7 +138,7 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, *, source_id: Any 
     offset = len(result.axes) - len(result.plan.origin)
     place = place.shifted((0,) * offset + result.plan.origin)
     known = {"source_id": source_id, "source": name, "axes": result.axes, "plan": result.plan}
-    known |= {"status": result.record["status"], "record": result.record, "model": drawn.model, "run": result.record["run"]}
+    known |= {"status": result.record["status"], "record": result.record, "run": result.record["run"]}
     known["image_digest"] = drawn.digests.get("image")
 
     def tuple_of(data, role, kind, *, where, **options) -> LayerDataTuple:

@@ -52,7 +52,7 @@ def _on_canvas(viewer: Any, layer: Layer, displayed: list[int]) -> np.ndarray:
     return np.rint([seen.min(axis=0), seen.max(axis=0)])
 
 
-def view_steps(job: "Job", _model: str, window: dict[str, slice]) -> Generator[Event, None, "Preview"]:
+def view_steps(job: "Job", window: dict[str, slice]) -> Generator[Event, None, "Preview"]:
     """The job: segment a window of an image."""
     from napari_shiftseg import segmentation  # torch is loaded in the thread
 
