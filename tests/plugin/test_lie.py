@@ -10,7 +10,7 @@ pytest.importorskip("napari")
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 
-from napari_shiftseg import SegmentSettings
+from napari_shiftseg import SegmentSettings, decide
 from napari_shiftseg.events import drain
 from napari_shiftseg.plugin.layers import KEY, layer_tuples, segment_and_draw
 from napari_shiftseg.plugin.replacement import put_layers

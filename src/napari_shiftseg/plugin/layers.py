@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.plugin.inspect_jobs import Highlights
     from napari_shiftseg.plugin.source import Placement
     from napari_shiftseg.plugin.subject import Subject
-    from napari_shiftseg.segmentation import Segmentation
+    from napari_shiftseg.segmentation import Job, Segmentation
 
 
 def from_zarr(array: Any) -> Any:
