@@ -234,9 +234,9 @@ def test_what_cannot_be_repeated_is_said(shiftseg, tmp_path):
     code, _, err = shiftseg("segment", "--from", "a.ome.zarr", "--out", "b.ome.zarr")
     assert code == 2 and "other pixels" in err
     assert shiftseg("segment", "--out", "b.ome.zarr")[0] == 2
-    (tmp_path / "old.json").write_text("{}")
-    code, _, err = shiftseg("segment", "--from", "old.json", "--out", "b.ome.zarr")
-    assert code == 2 and "an older version made it" in err
+    segment(array[:], "m.safetensors", SegmentSettings(device="cpu"), "memory.ome.zarr")
+    code, _, err = shiftseg("segment", "--from", "memory.ome.zarr", "--out", "b.ome.zarr")
+    assert code == 2 and "name its file: shiftseg segment IMAGE --from memory.ome.zarr" in err
     assert not (tmp_path / "b.ome.zarr").exists()
 
 

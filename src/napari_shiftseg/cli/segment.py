@@ -21,7 +21,7 @@ from napari_shiftseg.cli.prepare import (
     replace_file,
     targets_of,
 )
-from napari_shiftseg.errors import SettingsError, ShiftsegError, memory_ran_out
+from napari_shiftseg.errors import ImageError, SettingsError, ShiftsegError, memory_ran_out
 
 if TYPE_CHECKING:
     from napari_shiftseg.events import Event
@@ -138,7 +138,11 @@ def _recorded(args: argparse.Namespace) -> tuple[Job, str]:
         raise SettingsError(f"{path} tells of {len(record['images'])} runs, and --from repeats one; give the result of one.")
     if not isinstance(record, dict) or "job" not in record or "pixels" not in (record.get("image") or ()):
         raise SettingsError(f"{path} does not say how it was made, since an older version made it; segment the image again.")
-    return Job.from_dict(record["job"]), record["image"]["pixels"]
+    job = Job.from_dict(record["job"])
+    if not args.images and not Path(job.image.source).exists():
+        source = job.image.source
+        raise ImageError(f"the image of the run, {source}, is not there; name its file: shiftseg segment IMAGE --from {path}.")
+    return job, record["image"]["pixels"]
 
 
 def _again(job: Job, pixels: str, image: Image, target: Targets, console: Console) -> Job:
