@@ -12,9 +12,9 @@ from grey import UNCHANGED, bars
 from grey import grey_model as made
 
 from napari_shiftseg import Job, SegmentSettings, cli, decide, open_result, plan_tiles, save_model, segment
-from napari_shiftseg.errors import ComplianceError, ImageError, ModelError, SettingsError
+from napari_shiftseg.errors import ComplianceError, ImageError, ModelError, ResultError, SettingsError
 from napari_shiftseg.events import drain
-from napari_shiftseg.io import Image, load_model
+from napari_shiftseg.io import Image, WorkFolder, load_model
 from napari_shiftseg.segmentation import look, open_job, run_steps
 
 ON_CPU = SegmentSettings(device="cpu")
@@ -265,6 +265,26 @@ def test_memory_is_that_of_the_whole_run(tmp_path):
     assert not decide(image, model, replace(ON_CPU, memory=1 << 30, out_of_core=False)).large
     small = decide(bars((300, 200)), model, replace(ON_CPU, memory=40 << 20))
     assert not small.large, "less than Python itself takes bounds a pass"
+
+
+def test_a_run_that_goes_on_says_the_blocks_and_the_memory_that_it_has(tmp_path, monkeypatch):
+    """Less memory than it began with changes no block, and is not claimed to do."""
+    out, image, model = tmp_path / "r.zarr", Image.from_array(bars((2200, 600)), "yx"), grey_model()
+    large = replace(ON_CPU, out_of_core=True)
+    small = decide(image, model, replace(large, memory=540_000_000), out)
+    first = decide(image, model, replace(large, memory=4 << 30), out)
+    assert small.layout.grid.edge != first.layout.grid.edge and small.memory < first.memory
+    running = run_steps(first)
+    next(event for event in running if len(WorkFolder(out).names("faces")) == 1)
+    running.close()
+    for memory in (540_000_000, 450_000_000, 1 << 30):
+        again = decide(image, model, replace(large, memory=memory), out)
+        assert again.layout.grid == first.layout.grid and again.memory == first.memory
+    with pytest.raises(ResultError, match="had another size of blocks; finish it as it began"):
+        drain(run_steps(small))
+    result = drain(run_steps(again))
+    assert sum(result.record["memory"].values()) == first.memory
+    np.testing.assert_array_equal(result.labels[:], segment(image, model, ON_CPU).labels)
 
 
 def test_a_broken_rule_comes_back_for_who_shows_it():

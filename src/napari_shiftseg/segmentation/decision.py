@@ -321,6 +321,7 @@ def _blocks(
                 fixed=fixed,
                 embedding=bool(settings.keep_embedding),
                 method=settings.method,
+                began=_began(inputs, out),
             )
         except SettingsError:
             # what tiles that nobody wished for leave is too little for the smallest blocks
@@ -328,14 +329,19 @@ def _blocks(
             if smaller is None:
                 raise
             plan = smaller
+    return layout
+
+
+def _began(inputs: Inputs, out: str | Path | None) -> dict[str, Any] | None:
+    """What is kept of an unfinished run into `out`, if there is one to go on with."""
     if out is None:
-        return layout
+        return None
     work = WorkFolder(out)
-    known = work.read_json("run.json")
+    known: dict[str, Any] | None = work.read_json("run.json")
     # without a finished block nothing of an earlier run is left to go on with, and of another network nothing fits
     if known is None or not (work.names("faces") or Path(out).exists()):
-        return layout
-    return layout.resumed(known) if known.get("spec") == to_plain(inputs.model.spec) else layout
+        return None
+    return known if known.get("spec") == to_plain(inputs.model.spec) else None
 
 
 def _memory_out_of_core(settings: SegmentSettings, device: Device) -> int:

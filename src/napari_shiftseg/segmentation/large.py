@@ -194,6 +194,9 @@ def _check_same(job: Job, known: dict[str, Any], ours: dict[str, Any]) -> None:
     if not differing and known["write"] != list(_wished(job)) and not ours["deterministic"]:
         lattice = all(edge % p == 0 for edge, p in zip(_wished(job), job.plan.lattice.period, strict=True))
         differing = [] if lattice else ["tile size"]
+    assert job.layout is not None
+    if known["edge"] != list(job.layout.grid.edge):  # decided before that run began, or for another place
+        differing.append("size of blocks")
     if differing:
         raise ResultError(
             f"an unfinished run into {job.out} had another {', '.join(differing)}; finish it as it began, or remove "

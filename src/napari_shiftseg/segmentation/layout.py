@@ -67,15 +67,6 @@ class Layout:
         grid = BlockGrid(shape=tuple(known.pop("shape")), edge=tuple(known.pop("edge")), halo=known.pop("halo"))
         return cls(grid=grid, tiles=tiles, stream=known_stream(known.pop("stream")), **known)
 
-    def resumed(self, known: Mapping[str, Any]) -> Layout:
-        """The layout of a run that began with the edges, tiles and columns in `known`.
-
-        Blocks and tiles may follow from the memory that was free then, and other tiles round otherwise.
-        """
-        tiles = self.tiles if known["write"] == list(self.tiles.write) else self.tiles.resized(known["write"])
-        grid = replace(self.grid, edge=tuple(known["edge"]))
-        return replace(self, grid=grid, tiles=tiles, stream=known_stream(known["stream"]))
-
     @property
     def tasks(self) -> int:
         """Blocks of all frames."""
@@ -151,8 +142,9 @@ def lay_out(
     fixed: bool,
     embedding: bool,
     method: Method = "auto",
+    began: Mapping[str, Any] | None = None,
 ) -> Layout:
-    """Choose the largest blocks that fit the memory.
+    """Choose the largest blocks that fit the memory, or take those of a run that began.
 
     SettingsError if even the smallest blocks do not fit, or a stream is wanted where there can be none.
 
@@ -168,7 +160,12 @@ def lay_out(
         Whether the embedding is written.
     method : {"auto", "tiles", "stream"}
         "auto" streams within a block where that saves a fifth of the arithmetic: tiles can be left out where they are constant.
+    began : mapping, optional
+        "edge", "write" and "stream" of the run that is to go on: they may follow from the memory that was free then, and other
+        tiles round otherwise.
     """
+    if began is not None and began["write"] != list(plan.write):
+        plan = plan.resized(began["write"])
     lattice, shape = plan.lattice, plan.result_shape
     window, halo = clustering.lattice(lattice.ndim)
     axes = "zyx"[-lattice.ndim :]
@@ -177,10 +174,11 @@ def lay_out(
     chunks = _in_chunks(inputs)
     most = LARGEST[lattice.ndim]
     needed: dict[str, int] = {}
-    for edge in (most * share // 16 for share in range(16, 0, -1)):
-        edges = tuple(_fitted(edge, step, chunk, n) for step, chunk, n in zip(steps, chunks, shape, strict=True))
+    sizes = [most * share // 16 for share in range(16, 0, -1)]
+    fitting = [tuple(map(_fitted, (edge,) * len(shape), steps, chunks, shape)) for edge in sizes]
+    for edges in fitting if began is None else [tuple(began["edge"])]:
         needed = _memory(inputs, plan, clustering, device, BlockGrid(shape=shape, edge=edges, halo=halo), memory)
-        if sum(needed.values()) <= memory:
+        if began is not None or sum(needed.values()) <= memory:
             break
     else:
         smaller = f", or take a smaller tile (now {' x '.join(map(str, plan.write))} px)" * (plan.write != lattice.period)
@@ -201,7 +199,8 @@ def lay_out(
         memory=needed,
         disk=int(values * per_pixel),
     )
-    return replace(layout, stream=_stream(layout, device, method, fixed=fixed))
+    stream = _stream(layout, device, method, fixed=fixed) if began is None else known_stream(began["stream"])
+    return replace(layout, stream=stream)
 
 
 def known_stream(values: Sequence[Any] | None) -> tuple[int, tuple[int, ...]] | None:
