@@ -333,3 +333,13 @@ def test_a_short_format_gives_equal_bits_in_blocks(tmp_path, monkeypatch):
     assert blocks.record["blocks"]["tasks"] > 1
     np.testing.assert_array_equal(blocks.labels[:], whole.labels)
     np.testing.assert_array_equal(blocks.stored.embedding[:], whole.embedding)
+
+
+def test_more_memory_never_means_smaller_passes_from_where_python_ends():
+    passes = [decision.pass_bytes(SegmentSettings(memory=mega << 20)) for mega in (421, 450, 600, 840, 841, 900, 2000, 64000)]
+    assert passes == sorted(passes) and passes[0] == 16 << 20
+
+
+def test_not_a_number_as_no_data_says_what_holds_anyway():
+    job = decide(bars((40, 30)), grey_model(), replace(ON_CPU, no_data=float("nan")))
+    assert job.settings.no_data is None and Job.from_json(job.to_json()) == job

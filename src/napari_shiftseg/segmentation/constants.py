@@ -19,6 +19,8 @@ DISK_PER_PIXEL: Final = 1.0
 DEFAULT_MEMORY: Final = 4 << 30
 # Share of the free memory that a result may take.
 RESULT_SHARE: Final = 0.6
+# What a pass of the network may take in any case where the run is bounded, bytes: that of a tile of some 64 px.
+SMALLEST_PASS: Final = 16 << 20
 # Decoded chunks that a run in memory keeps, since tiles overlap, bytes.
 CHUNK_BUDGET: Final = 256 << 20
 # Decoded chunks that are kept while the image is looked at, bytes; a run sets its own.

@@ -36,7 +36,7 @@ from napari_shiftseg.network import (
     choose_stream,
     free_memory,
 )
-from napari_shiftseg.segmentation.constants import BASE, CHUNK_BUDGET, DEFAULT_MEMORY, PER_PIXEL, RESULT_SHARE
+from napari_shiftseg.segmentation.constants import BASE, CHUNK_BUDGET, DEFAULT_MEMORY, PER_PIXEL, RESULT_SHARE, SMALLEST_PASS
 from napari_shiftseg.segmentation.intensity import check_intensity
 from napari_shiftseg.segmentation.job import ImageFacts, Inputs, Job, ModelFacts, gather
 from napari_shiftseg.segmentation.layout import (
@@ -91,6 +91,8 @@ def decide(
     ('tiles', (3, 2), False)
     """
     settings = settings or SegmentSettings()
+    if settings.no_data is not None and settings.no_data != settings.no_data:
+        settings = replace(settings, no_data=None)  # NaN never is data
     if settings.method not in METHODS:
         raise SettingsError(f"method is {settings.method!r}; give {', '.join(map(repr, METHODS))}.")
     check_intensity(settings)
@@ -184,7 +186,7 @@ def pass_bytes(settings: SegmentSettings, device: Device | None = None) -> int |
     if settings.memory is not None:
         # of a GPU, its own memory is meant; and what is less than Python takes can only mean a pass
         bound = device is None or device.kind == "cpu"
-        return (settings.memory - BASE) // 2 if bound and settings.memory > 2 * BASE else settings.memory
+        return max(SMALLEST_PASS, (settings.memory - BASE) // 2) if bound and settings.memory > BASE else settings.memory
     if device is not None and device.free:
         # the estimate leaves out what the libraries themselves take
         return device.free // (2 if device.kind == "cuda" else 8)
