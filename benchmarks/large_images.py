@@ -190,7 +190,7 @@ def one_by_one() -> type:
             for frame, number in left:
                 block = job.layout.grid[number]
                 seen = drain(job.embed_steps(frame, block, job.read(frame, block)))
-                drain(job.cluster_steps(frame, block, seen, clustering_threads(job.job.device)))
+                drain(job.cluster_steps(frame, block, seen, threads=clustering_threads(job.job.device)))
                 yield frame, number
 
     return OneByOne

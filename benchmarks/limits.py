@@ -111,7 +111,7 @@ def reached_rows(spec: UNetSpec, edge: int, rates: object) -> list[dict]:
     plan, rows = plan_tiles(spec, shape, shape), []
     for dtype, itemsize in (("float32", 4), ("bfloat16", 2)):
         cost = plan_cost(plan, itemsize=itemsize, concatenated=False)
-        seconds = measure_pass(net, shape, str(rates.device.torch_device), dtype)
+        seconds = measure_pass(net, shape, str(rates.device.torch_device), dtype=dtype)
         floor = cost.floor(rates.matrix[dtype], rates.bandwidth)
         row = {**named(spec), "tile": edge, "dtype": dtype, "seconds": seconds, "flops": cost.flops}
         row |= {"share_of_matrix_rate": cost.flops / seconds / rates.matrix[dtype], "share_of_floor": floor / seconds}

@@ -212,7 +212,7 @@ def test_limits_are_equal_in_memory_lazily_and_out_of_core(tmp_path, monkeypatch
     np.testing.assert_array_equal(lazily.labels, whole.labels)
     np.testing.assert_array_equal(stored.labels[:], whole.labels)
     with_embedding = segment(Image.from_array(series, "tyx"), model, replace(wish, keep_embedding=True))
-    on_demand = lazy_embedding(Image.from_array(series, "tyx"), model, wish, recorded_limits(kept))
+    on_demand = lazy_embedding(Image.from_array(series, "tyx"), model, wish, limits=recorded_limits(kept))
     np.testing.assert_allclose(on_demand[...], with_embedding.embedding, atol=1e-5)
 
 

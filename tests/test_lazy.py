@@ -34,7 +34,7 @@ def embedding_of(tiny, data, axes="yx", write=64, cache=1 << 28, **settings):
     wish = SegmentSettings(write=write, device="cpu", **settings)
     image = Image.from_array(data, axes)
     job = look(decide(image, tiny, wish), likeness=False)
-    lazy = lazy_embedding(image, tiny, wish, job.intensity, cache=cache)
+    lazy = lazy_embedding(image, tiny, wish, limits=job.intensity, cache=cache)
     options = {"limits": job.limits(0), "device": "cpu", "deterministic": wish.deterministic}
     inputs = job.opened
     frames = [drain(predict_steps(inputs.model, f.view, job.plan, **options)).embedding for f in inputs.frames]

@@ -1,5 +1,6 @@
 """What an installed package promises: names, manifest, data files, examples that hold, the README's commands."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -174,3 +175,20 @@ def test_functions_of_the_public_contract_have_an_example():
     named = [getattr(module, name) for module in (napari_shiftseg, napari_shiftseg.synthetic) for name in module.__all__]
     bare = {one.__name__ for one in named if inspect.isfunction(one) and ">>>" not in (inspect.getdoc(one) or "")}
     assert bare <= needs_training_or_a_model
+
+
+# Names of the public contract, which are called as they are written there; what dask calls, Qt, or a stand-in of a test.
+BY_PLACE = {
+    "decide", "plan_tiles", "predict", "save_labels_tiff", "seam_report", "segment", "segment_steps", "train",
+    "finish_blocks", "layer_tuples", "_on_end", "_on_moved", "_one_pass", "_peak", "__init__",
+}  # fmt: skip
+
+
+def test_beyond_three_parameters_are_named():
+    found = set()
+    for path in (ROOT / "src" / "napari_shiftseg").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name not in ("__exit__", *BY_PLACE):
+                places = [each.arg for each in (*node.args.posonlyargs, *node.args.args) if each.arg not in ("self", "cls")]
+                found |= {f"{path.name}: {node.name}"} if len(places) > 3 else set()
+    assert found == set()

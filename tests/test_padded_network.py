@@ -107,7 +107,7 @@ def test_blocks_out_of_core_are_the_run_in_memory(tmp_path, monkeypatch, embeddi
 def test_a_preview_and_an_embedding_on_demand_are_the_run(tmp_path):
     model, image = padded_model(foreground=True), bars((150, 130))
     whole = segment(image, model, ON_CPU)
-    lazy = lazy_embedding(image, model, ON_CPU, Limits(**{k: v and tuple(v) for k, v in whole.record["limits"].items()}))
+    lazy = lazy_embedding(image, model, ON_CPU, limits=Limits(**{k: v and tuple(v) for k, v in whole.record["limits"].items()}))
     np.testing.assert_array_equal(lazy[:, 20:75, 31:97], whole.embedding[:, 20:75, 31:97])
     preview = drain(view_steps(decide(image, model, ON_CPU), {"y": slice(60, 90), "x": slice(40, 90)}))
     assert preview.plan.zeros == "tile" and preview.record["promises"] == whole.record["promises"]

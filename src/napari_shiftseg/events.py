@@ -109,7 +109,7 @@ def side_by_side(call: Callable[[Given], Result], items: Iterable[Given], thread
     if threads <= 1:
         yield from map(call, items)
     else:
-        yield from _begun_early(call, items, threads, threads)
+        yield from _begun_early(call, items, threads, most=threads)
 
 
 def ahead(items: Iterable[Result], most: int) -> Generator[Result]:
@@ -119,14 +119,14 @@ def ahead(items: Iterable[Result], most: int) -> Generator[Result]:
     it is making, and waits for that. `most`: 1 or more.
     """
     source = iter(items)
-    with closing(_begun_early(lambda _: next(source, _END), repeat(None), 1, most)) as made:
+    with closing(_begun_early(lambda _: next(source, _END), repeat(None), 1, most=most)) as made:
         for item in made:
             if item is _END:
                 return
             yield cast(Result, item)
 
 
-def _begun_early(call: Callable[[Given], Result], items: Iterable[Given], threads: int, most: int) -> Generator[Result]:
+def _begun_early(call: Callable[[Given], Result], items: Iterable[Given], threads: int, *, most: int) -> Generator[Result]:
     """Results in the order of the items; at most `most` calls are begun before theirs are asked for."""
     begun: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="shiftseg")

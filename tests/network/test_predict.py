@@ -281,11 +281,11 @@ def test_a_trial_on_a_gpu_finds_tiles_that_fit(seeded_net, monkeypatch):
     monkeypatch.setattr(predict_module, "_peak", lambda module, plan, device, dtype: 7 * SPEC.peak_bytes(plan.read))
     device = Device(torch_device=torch.device("cuda"), kind="cuda", name="small", free=20_000_000)
     plan = plan_tiles(SPEC, (600, 600))
-    fitting = predict_module.fitting_plan(seeded_net(SPEC), plan, device, "float32")
+    fitting = predict_module.fitting_plan(seeded_net(SPEC), plan, device, dtype="float32")
     assert 7 * SPEC.peak_bytes(fitting.read) < device.free < 7 * SPEC.peak_bytes(plan.read)
     assert fitting.result_shape == plan.result_shape and fitting.automatic
     wished = plan_tiles(SPEC, (600, 600), 512)
-    assert predict_module.fitting_plan(seeded_net(SPEC), wished, device, "float32") is wished
+    assert predict_module.fitting_plan(seeded_net(SPEC), wished, device, dtype="float32") is wished
 
 
 @pytest.mark.cuda

@@ -73,8 +73,8 @@ def plan_limits(
     spec: UNetSpec,
     shape: Sequence[int],
     rates: Rates,
-    console: Console,
     *,
+    console: Console,
     memory: int | None,
     write: Any = None,
     trained: ModelRecord | None = None,
@@ -100,7 +100,7 @@ def plan_limits(
     return {"shape": shape, "write": plan.write, "tiles": len(plan), "methods": methods, "floor_seconds": floors}
 
 
-def measured_share(module: UNet, rates: Rates, console: Console, write: Any = None) -> dict[str, Any]:
+def measured_share(module: UNet, rates: Rates, console: Console, *, write: Any = None) -> dict[str, Any]:
     """Time of a test tile, and the share of its floor that this is."""
     from napari_shiftseg.geometry import plan_cost, plan_tiles
     from napari_shiftseg.network import measure_pass
@@ -111,7 +111,7 @@ def measured_share(module: UNet, rates: Rates, console: Console, write: Any = No
     found = {}
     for dtype, rate in rates.matrix.items():
         cost = plan_cost(plan, itemsize=DTYPES[dtype], concatenated=False)
-        seconds = measure_pass(module, edges, str(rates.device.torch_device), dtype)
+        seconds = measure_pass(module, edges, str(rates.device.torch_device), dtype=dtype)
         share, size = cost.floor(rate, rates.bandwidth) / seconds, " x ".join(map(str, edges))
         console.field(
             "measured",

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     start = _wished_clustering(model.record.clustering if model.record else Clustering(), settings)
     console.field("model", describe_model(model))
     console.field("data", describe_data(pairs, args.split))
-    examples = _read(pairs, args.by, model, settings, console)
+    examples = _read(pairs, args.by, model, settings=settings, console=console)
     with console.progress() as show:
         evaluation = drain(
             evaluate_steps(
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             ),
             show,
         )
-    _report(evaluation, model, args, console)
+    _report(evaluation, model, args, console=console)
     values = _values(evaluation, model, args)
     if args.csv is not None:
         console.field("csv", replace_file(args.csv, _table(evaluation)).absolute())
@@ -86,11 +86,11 @@ def run(args: argparse.Namespace, console: Console) -> None:
         steps = calibrate_steps(evaluation.outputs, start, coordinates=model.embedding.meaning == "offset", iou=args.iou)
         with console.progress() as show:
             calibration = drain(steps, show)
-        values["calibration"] = _finish_calibration(calibration, start, model, args, console)
+        values["calibration"] = _finish_calibration(calibration, start, model, args=args, console=console)
     console.document(values)
 
 
-def _read(pairs: list[Pair], by: str | None, model: Model, settings: SegmentSettings, console: Console) -> Iterator[Example]:
+def _read(pairs: list[Pair], by: str | None, model: Model, *, settings: SegmentSettings, console: Console) -> Iterator[Example]:
     """Examples one by one; the first one shows how all will run."""
     from napari_shiftseg.evaluation import Example
     from napari_shiftseg.io import read_image
@@ -112,7 +112,7 @@ def _wished_clustering(base: Clustering, settings: SegmentSettings) -> Clusterin
 # -- reports ----------------------------------------------------------------------------------------------------------
 
 
-def _report(evaluation: Evaluation, model: Model, args: argparse.Namespace, console: Console) -> None:
+def _report(evaluation: Evaluation, model: Model, args: argparse.Namespace, *, console: Console) -> None:
     iou, pooled, mean = evaluation.iou, evaluation.pooled, evaluation.mean
     frames = len(evaluation.frames)
     seconds = sum(frame.seconds for frame in evaluation.frames)
@@ -180,7 +180,7 @@ def _table(evaluation: Evaluation) -> bytes:
 
 
 def _finish_calibration(
-    calibration: Calibration, start: Clustering, model: Model, args: argparse.Namespace, console: Console
+    calibration: Calibration, start: Clustering, model: Model, *, args: argparse.Namespace, console: Console
 ) -> dict[str, Any]:
     from napari_shiftseg.io import save_model
     from napari_shiftseg.network import ModelRecord

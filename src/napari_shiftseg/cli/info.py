@@ -114,10 +114,10 @@ def _limits(model: Model, args: argparse.Namespace, console: Console) -> dict[st
     if args.plan:
         wanted = plan_shape(args, model.spec)
         found["plan"] = plan_limits(
-            model.spec, wanted, rates, console, memory=args.memory, write=args.tile, trained=model.record
+            model.spec, wanted, rates, console=console, memory=args.memory, write=args.tile, trained=model.record
         )
     if args.measure:
-        found["measured"] = measured_share(model.unet, rates, console, args.tile)
+        found["measured"] = measured_share(model.unet, rates, console, write=args.tile)
     return found
 
 

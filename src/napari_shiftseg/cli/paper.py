@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for name in chosen:
             for seed in args.seed:
-                finding = _run_one(EXPERIMENTS[name], args.size, seed, folder, console)
+                finding = _run_one(EXPERIMENTS[name], args.size, seed, folder=folder, console=console)
                 findings.append(finding)
                 _say(EXPERIMENTS[name], finding, console)
     rows = [{"source": EXPERIMENTS[f.name].source, "claim": EXPERIMENTS[f.name].claim, **asdict(f)} for f in findings]
@@ -81,7 +81,7 @@ def _list(console: Console) -> int:
     return 0
 
 
-def _run_one(experiment: Experiment, size: str, seed: int, folder: Path, console: Console) -> Finding:
+def _run_one(experiment: Experiment, size: str, seed: int, *, folder: Path, console: Console) -> Finding:
     from napari_shiftseg.events import drain
     from napari_shiftseg.paper import run_steps
 

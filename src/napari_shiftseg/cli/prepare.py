@@ -26,7 +26,7 @@ NAMING = "named after their image, with its folder in front (p1_im, p2_im) where
 _SUFFIX = {"store": ".ome.zarr", "labels": ".tif", "picture": ".png", "table": ".csv"}
 
 
-def decide_run(image: Image, model: Model, settings: SegmentSettings, out: Path | None = None) -> Job:
+def decide_run(image: Image, model: Model, settings: SegmentSettings, *, out: Path | None = None) -> Job:
     """Decide a run, so that nothing is computed in vain.
 
     ComplianceError if a rule is broken and `settings.allow_noncompliant` is false.

@@ -87,11 +87,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
             image = read_image(name, scene=scene, axes=args.axes)
             console.field("image", describe_image(image))
             if again is not None:
-                job = _again(*again, image, target, console)
+                job = _again(*again, image, target=target, console=console)
             else:
                 assert model is not None
-                job = decide_run(image, model, settings, target.store)
-            done.append(_segment_file(job, target, args, console))
+                job = decide_run(image, model, settings, out=target.store)
+            done.append(_segment_file(job, target, args, console=console))
         except (ShiftsegError, OSError, MemoryError, RuntimeError) as exc:
             known = isinstance(exc, ShiftsegError | OSError) or memory_ran_out(exc)
             if len(targets) == 1 or not known:
@@ -145,7 +145,7 @@ def _recorded(args: argparse.Namespace) -> tuple[Job, str]:
     return job, record["image"]["pixels"]
 
 
-def _again(job: Job, pixels: str, image: Image, target: Targets, console: Console) -> Job:
+def _again(job: Job, pixels: str, image: Image, *, target: Targets, console: Console) -> Job:
     """The job of a record, on its image and for new places."""
     from napari_shiftseg.network import choose_device
     from napari_shiftseg.segmentation import open_job, pixel_digest
@@ -158,7 +158,7 @@ def _again(job: Job, pixels: str, image: Image, target: Targets, console: Consol
     return replace(job, device=device, out=None if target.store is None else str(target.store))
 
 
-def _segment_file(job: Job, target: Targets, args: argparse.Namespace, console: Console) -> dict[str, Any]:
+def _segment_file(job: Job, target: Targets, args: argparse.Namespace, *, console: Console) -> dict[str, Any]:
     from napari_shiftseg.events import Estimate, drain
     from napari_shiftseg.segmentation import duration, kept_of, look, run_steps
 

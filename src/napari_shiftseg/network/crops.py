@@ -90,7 +90,9 @@ def draw_crop(
     """
     shape = np.array(image.labels.shape)
     matrix = _random_matrix(len(shape), rng, augmentation)
-    centre = _anywhere(shape, rng, matrix, read) if real_context else _random_centre(image, rng, matrix, np.array(write))
+    centre = (
+        _anywhere(shape, rng, matrix, read=read) if real_context else _random_centre(image, rng, matrix, write=np.array(write))
+    )
     pixels = _resample(image.pixels, matrix, centre, shape=read, mode="bilinear", padding="reflection")
     # labels move up by one, so that the zeros beyond the image can be told from the background
     moved = _resample(image.labels[None] + 1, matrix, centre, shape=write, mode="nearest", padding="zeros")[0]
@@ -111,7 +113,7 @@ def _random_matrix(ndim: int, rng: np.random.Generator, augmentation: Augmentati
 
 
 def _random_centre(
-    image: TrainImage, rng: np.random.Generator, matrix: npt.NDArray[np.float64], write: npt.NDArray[np.int64]
+    image: TrainImage, rng: np.random.Generator, matrix: npt.NDArray[np.float64], *, write: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     shape = np.array(image.labels.shape)
     if len(image.centres) and rng.random() < 0.8:
@@ -124,7 +126,7 @@ def _random_centre(
 
 
 def _anywhere(
-    shape: npt.NDArray[np.int64], rng: np.random.Generator, matrix: npt.NDArray[np.float64], read: Sequence[int]
+    shape: npt.NDArray[np.int64], rng: np.random.Generator, matrix: npt.NDArray[np.float64], *, read: Sequence[int]
 ) -> npt.NDArray[np.float64]:
     """Centre of a window that lies in the image whole, or in its middle where it is too large for that."""
     half = np.abs(matrix) @ (np.array(read) / 2)

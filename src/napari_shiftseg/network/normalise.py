@@ -143,7 +143,9 @@ class Normalisation:
                 raise SettingsError("the model takes intensities as they are; give limits or percentiles to invert them.")
             return Scaling(limits=Limits(low=(0.0,) * channels, high=(1.0,) * channels, clip=None, no_data=no_data))
         parts = [
-            self._channel(Sample.of(images, channel, no_data), channel, None if given is None else given[channel], invert)
+            self._channel(
+                Sample.of(images, channel, no_data), channel, None if given is None else given[channel], invert=invert
+            )
             for channel in range(channels)
         ]
         empty = tuple(part.limits.empty[0] for part in parts)
@@ -166,7 +168,7 @@ class Normalisation:
             ),
         )
 
-    def _channel(self, sample: Sample, channel: int, given: tuple[float, float] | None, invert: bool) -> Scaling:
+    def _channel(self, sample: Sample, channel: int, given: tuple[float, float] | None, *, invert: bool) -> Scaling:
         """The scaling of one channel."""
         if not sample.valid.any():
             raise ImageError(

@@ -204,7 +204,7 @@ def predict_steps(
     elif method != "tiles":
         instead = "tiles" if method == "auto" else "columns"
         wish: Any = {"memory": memory, "deterministic": deterministic}
-        stream = choose_stream(module, plan, method, chosen, **wish, images=(image,))
+        stream = choose_stream(module, plan, method, device=chosen, **wish, images=(image,))
     if limits is None:
         record = model.record if isinstance(model, Model) else None
         normalisation = record.normalisation if record else Normalisation(low=0, high=0)
@@ -219,9 +219,9 @@ def predict_steps(
         return _pasted(blocks, canvas, len(plan))
 
     if stream is not None:
-        stream = yield from _streamed(by_strips, stream, instead, chosen)
+        stream = yield from _streamed(by_strips, stream, instead, device=chosen)
     if stream is None:
-        plan = yield from _tiled(by_tiles, fitting_plan(module, plan, chosen, dtype), chosen)
+        plan = yield from _tiled(by_tiles, fitting_plan(module, plan, chosen, dtype=dtype), chosen)
     return Prediction(outputs=canvas.arrays, device=chosen, plan=plan, stream=stream)
 
 
@@ -229,6 +229,7 @@ def _streamed(
     run: Callable[[StreamPlan], Generator[TileDone]],
     stream: StreamPlan,
     instead: Literal["columns", "tiles"] | None,
+    *,
     device: Device,
 ) -> Generator[Event, None, StreamPlan | None]:
     """Run a stream, and a narrower one where memory runs out; returns what ran, or None if tiles are to be tried."""
@@ -363,15 +364,15 @@ def _runnable(model: Model | Network, plan: TilePlan) -> UNet | PlainNet:
     if isinstance(module, UNet):
         return module
     outputs = _outputs(model, plan)
-    return plain_net(module, lattice, None if outputs is None else channel_count(outputs), len(plan))
+    return plain_net(module, lattice, None if outputs is None else channel_count(outputs), tiles=len(plan))
 
 
 def choose_stream(
     module: Network,
     plan: TilePlan,
     method: Method,
-    device: Device,
     *,
+    device: Device,
     memory: int | None = None,
     deterministic: bool = False,
     images: Sequence[ArrayLike] = (),
@@ -415,7 +416,7 @@ def _check(module: UNet | PlainNet, image: ArrayLike, plan: TilePlan) -> None:
         raise ImageError.of_channels(image.shape[0], channels)
 
 
-def fitting_plan(module: UNet | PlainNet, plan: TilePlan, device: Device, dtype: str) -> TilePlan:
+def fitting_plan(module: UNet | PlainNet, plan: TilePlan, device: Device, *, dtype: str) -> TilePlan:
     """The plan, or one of smaller tiles and the same result if a tile takes more memory than there is.
 
     Only tile sizes that nobody wished for are changed, and only GPUs are tried: a CPU has the memory that it says.

@@ -53,7 +53,7 @@ def measure_rates(device: str = "auto", dtypes: Sequence[str] = ("float32", "bfl
 
 
 def measure_pass(
-    module: UNet, write: Sequence[int], device: str = "auto", dtype: str = "float32", *, seconds: float = 2.0
+    module: UNet, write: Sequence[int], device: str = "auto", *, dtype: str = "float32", seconds: float = 2.0
 ) -> float:
     """Time that `predict` takes for an image of one tile, seconds: from pixels in main memory to an embedding there.
 

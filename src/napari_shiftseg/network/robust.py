@@ -160,8 +160,8 @@ def bounds(sample: Sample, low: float, high: float) -> Bounds:
     """
     planes, valid = sample.planes, sample.valid
     values = np.sort(planes[valid])
-    below = _empty_end(planes, valid, values, sample.whole)
-    above = _empty_end(-planes, valid, -values[::-1], sample.whole, bright=True)
+    below = _empty_end(planes, valid, values, whole=sample.whole)
+    above = _empty_end(-planes, valid, -values[::-1], whole=sample.whole, bright=True)
     above = None if above is None else -above
     lacking = 0.0
     for kept in (None if below is None else planes > below, None if above is None else planes < above):
@@ -201,7 +201,7 @@ def percentiles(values: Planes, low: float, high: float) -> tuple[float, float]:
 # -- areas without data -----------------------------------------------------------------------------------------------
 
 
-def _empty_end(planes: Planes, valid: Mask, values: Planes, whole: bool, *, bright: bool = False) -> float | None:
+def _empty_end(planes: Planes, valid: Mask, values: Planes, *, whole: bool, bright: bool = False) -> float | None:
     """Value up to which nothing was recorded: the lower end of the sorted values, if it lies apart and fills whole areas.
 
     These come from the border of the image (or are thick, where only patches of it are seen), and leave thick areas between

@@ -301,14 +301,14 @@ def _step(
     samples: list[tuple[Tensor, Tensor, Tensor]]
     with cast:
         if settings.neighbours:
-            samples = [_neighbouring_tiles(net, x, y, settings) for x, y in zip(pixels, labels, strict=True)]
+            samples = [_neighbouring_tiles(net, x, y, settings=settings) for x, y in zip(pixels, labels, strict=True)]
         else:
             part = tuple(slice(n, edge - n) for n, edge in zip(_around(settings), labels.shape[1:], strict=True))
             outputs = net(pixels.to(memory_format=layout)).float()[(slice(None), slice(None), *part)]
             labels = labels[(slice(None), *part)]
             positions = _positions(labels.shape[1:], where)
             samples = [(out, truth, positions) for out, truth in zip(outputs, labels, strict=True)]
-    terms = [_loss(out, truth, positions, settings) for out, truth, positions in samples]
+    terms = [_loss(out, truth, positions, settings=settings) for out, truth, positions in samples]
     return {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
 
 
@@ -318,7 +318,7 @@ def _positions(shape: Sequence[int], where: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
 
 
-def _neighbouring_tiles(net: UNet, pixels: Tensor, labels: Tensor, settings: TrainSettings) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbouring_tiles(net: UNet, pixels: Tensor, labels: Tensor, *, settings: TrainSettings) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs, labels and positions of a tile and its direct neighbour along each axis, as one list of pixels.
 
     > d+1 directly neighbouring tiles
@@ -339,7 +339,7 @@ def _neighbouring_tiles(net: UNet, pixels: Tensor, labels: Tensor, settings: Tra
     return torch.cat(outputs, 1), torch.cat(truths), torch.cat(places, 1)
 
 
-def _loss(out: Tensor, labels: Tensor, positions: Tensor, settings: TrainSettings) -> dict[str, Tensor]:
+def _loss(out: Tensor, labels: Tensor, positions: Tensor, *, settings: TrainSettings) -> dict[str, Tensor]:
     spec, outputs = settings.spec, settings.spec.outputs
     embedding, offsets = out[outputs["embedding"].channels], outputs["embedding"].meaning == "offset"
     if offsets:

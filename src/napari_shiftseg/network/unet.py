@@ -350,7 +350,7 @@ class PlainNet(nn.Module):
         return _part(y, tuple(slice(start, start + size) for start, size in zip(starts, stated, strict=True)))
 
 
-def plain_net(net: Network, lattice: Lattice, channels: int | None, tiles: int) -> PlainNet:
+def plain_net(net: Network, lattice: Lattice, channels: int | None, *, tiles: int) -> PlainNet:
     """A network that is not a `UNet`, as it runs over so many tiles.
 
     ModelError if there are several, and a layer gives something else for each tile than for one pass.

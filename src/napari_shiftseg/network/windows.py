@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -216,10 +217,10 @@ def computed_tiles(
     copies = Copies(device.torch_device)
     size = 1 if deterministic or isinstance(net, PlainNet) else batch_size(plan, device)
     tuned = _tuned(plan, device, deterministic)
-    batches = _batches(image, plan, limits, size, empty.key)
+    batches = _batches(image, plan, limits, size=size, key=empty.key)
     if copies.overlap or not in_memory(image):
         batches = ahead(batches, AHEAD)
-    running: deque[tuple[_Batch, list[int], list[Block | None], Callable[[], Block]]] = deque()
+    running: deque[Callable[[], Iterator[tuple[Window, Block]]]] = deque()
     with closing(batches):
         for batch in batches:
             found = [empty.known.get(key) for key in batch.keys]
@@ -227,11 +228,11 @@ def computed_tiles(
             with memory_errors(batch.what), exact_convolutions(deterministic, tf32=dtype == "tf32", tuned=tuned):
                 blocks = batch.pixels if len(fresh) == len(batch.tiles) else batch.pixels[fresh]
                 finish = _one_pass(net, blocks, batch.tiles[0].keep, copies) if fresh else _nothing
-            running.append((batch, fresh, found, finish))
+            running.append(partial(_finished, batch, fresh, found, finish=finish, empty=empty))
             if len(running) > copies.overlap:
-                yield from _finished(*running.popleft(), empty)
+                yield from running.popleft()()
         while running:
-            yield from _finished(*running.popleft(), empty)
+            yield from running.popleft()()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -258,7 +259,7 @@ def batch_size(plan: TilePlan, device: Device) -> int:
 
 
 def _batches(
-    image: ArrayLike, plan: TilePlan, limits: Limits, size: int, key: Callable[[Block, Window], Any]
+    image: ArrayLike, plan: TilePlan, limits: Limits, *, size: int, key: Callable[[Block, Window], Any]
 ) -> Generator[_Batch]:
     """Tiles read and normalised."""
     for tiles in _runs(plan, size):
@@ -290,7 +291,7 @@ def _ends(read: slice, keep: slice) -> tuple[int, int, int]:
 
 
 def _finished(
-    batch: _Batch, fresh: list[int], found: list[Block | None], finish: Callable[[], Block], empty: ConstantTiles
+    batch: _Batch, fresh: list[int], found: list[Block | None], *, finish: Callable[[], Block], empty: ConstantTiles
 ) -> Iterator[tuple[Window, Block]]:
     with memory_errors(batch.what):
         computed = finish()
@@ -352,7 +353,7 @@ def computed_strips(
         what = f"a strip of {plan.strip} rows" + f" of a column of {size} px" * bool(size)
         with memory_errors(what):
             stream = StreamNet(net, one, plan.strip, layout, one_step=one_step)
-        strips = _read_strips(RowReader(image, window, plan.tiles.pad), plan, limits, what)
+        strips = _read_strips(RowReader(image, window, plan.tiles.pad), plan, limits, what=what)
         if copies.overlap or not in_memory(image):
             strips = ahead(strips, AHEAD)
         last: Callable[[], Block] | None = None
@@ -374,7 +375,7 @@ def computed_strips(
         yield _waited(*running.popleft())
 
 
-def _read_strips(reader: RowReader, plan: StreamPlan, limits: Limits, what: str) -> Generator[tuple[Strip, Block, int]]:
+def _read_strips(reader: RowReader, plan: StreamPlan, limits: Limits, *, what: str) -> Generator[tuple[Strip, Block, int]]:
     """Strips of a column, each with its pixels, normalised, and the rows up to here that have the values of its last."""
     plain = _PlainRows()
     for strip in plan.strips():

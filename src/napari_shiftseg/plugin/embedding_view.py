@@ -176,7 +176,7 @@ def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmb
     )
     # where padded tiles meet zeros is a matter of that run, and no longer of the settings
     plan = plan_again(model.spec, record["plan"]) if model.spec.padding == "zero" else None
-    return lazy_embedding(image, model, settings, recorded_limits(record), plan=plan)
+    return lazy_embedding(image, model, settings, limits=recorded_limits(record), plan=plan)
 
 
 def _tile_steps(lazy: "LazyEmbedding", places: list[Any]) -> Generator[Event, None, tuple[float, float]]:

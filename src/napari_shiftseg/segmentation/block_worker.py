@@ -95,9 +95,9 @@ def finish_blocks(target: str, run: str, which: Round, blocks: Sequence[tuple[in
             if job.is_done(which, frame, number):
                 continue
             if which == "reach":
-                job.reach(frame, block, _numbers(target, run, which, frame))
+                job.reach(frame, block, _numbers(target, run, which, frame=frame))
             elif which == "settle":
-                job.settle(frame, block, _numbers(target, run, which, frame))
+                job.settle(frame, block, _numbers(target, run, which, frame=frame))
             elif not _drained(job.find_steps(frame, block), wanted):
                 return
             give_back_memory()
@@ -143,7 +143,7 @@ def _job_of(target: str, run: str) -> BlockJob:
 
 
 @lru_cache(maxsize=1)
-def _numbers(target: str, run: str, which: Round, frame: int) -> Numbers:
+def _numbers(target: str, run: str, which: Round, *, frame: int) -> Numbers:
     """Those that a pass needs."""
     job = _job_of(target, run)
     return job.join(frame) if which == "reach" else job.join_rest(frame)

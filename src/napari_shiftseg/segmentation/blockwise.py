@@ -120,7 +120,7 @@ class BlockJob:
             )
         )
 
-    def cluster_steps(self, frame: int, block: Block, seen: Seen, threads: int = 1) -> Generator[Event, None, None]:
+    def cluster_steps(self, frame: int, block: Block, seen: Seen, *, threads: int = 1) -> Generator[Event, None, None]:
         """The other half of pass 1, clustering and writing: yields a `WindowDone` per window."""
         grid, channels = self.layout.grid, self.job.opened.model.embedding.count
         found, fragments = yield from cluster_steps(

@@ -133,7 +133,7 @@ class DaskEngine:
                         continue
                     for block in batch.blocks:
                         finished += 1
-                        yield block_event(self._blocks, which, block, finished, total)
+                        yield block_event(self._blocks, which, block, done=finished, total=total)
         finally:
             with suppress(Exception):  # of a connection that is lost
                 self._client.cancel(list(running), force=True)

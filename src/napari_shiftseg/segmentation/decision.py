@@ -103,7 +103,7 @@ def decide(
     where = device if isinstance(device, Device) else choose_device(device or settings.device)
     precision = choose_precision(settings.dtype, where, chosen.lattice.ndim)
     record = chosen.record
-    plan = plan_image(chosen.lattice, inputs.frames[0].view.shape[1:], settings, where, record)
+    plan = plan_image(chosen.lattice, inputs.frames[0].view.shape[1:], settings, device=where, trained=record)
     # few bits round otherwise in blocks of another size; whoever wants a stream, or tiles off the period, wants just that
     fixed = settings.deterministic or (precision.reduced and settings.method != "stream" and plan.on_lattice)
     plan = plan.canonical() if fixed else plan
@@ -113,7 +113,7 @@ def decide(
         raise ComplianceError(" ".join(v.message for v in broken), violations=broken)
     clustering = _label_settings(chosen, settings)
     check_embedding(plan.result_shape, None, clustering)
-    needs, free = _needs_in_memory(inputs, plan, clustering, settings, where), free_memory()
+    needs, free = _needs_in_memory(inputs, plan, clustering, settings=settings, device=where), free_memory()
     began = out is not None and work_path(out).exists()
     layout, stream = None, None
     reason = _too_large(settings, needs, free)
@@ -123,10 +123,10 @@ def decide(
             why = "was asked for" if asked else f"is needed ({reason})"
             raise SettingsError(f"a run out of core {why} and has no place to write; name a store with --out (in Python: out).")
         _ = chosen.unet  # blocks are of one
-        layout = _blocks(inputs, plan, clustering, settings, where, out, fixed=fixed)
+        layout = _blocks(inputs, plan, clustering, settings=settings, device=where, out=out, fixed=fixed)
         plan, needs = layout.tiles, layout.memory
     else:
-        stream = _stream(inputs, plan, settings, where, fixed=fixed)
+        stream = _stream(inputs, plan, settings, device=where, fixed=fixed)
         if stream is not None:
             needs = {**needs, "network": stream.peak_bytes}
     return Job(
@@ -171,6 +171,7 @@ def plan_image(
     lattice: Lattice | UNetSpec,
     shape: Sequence[int],
     settings: SegmentSettings,
+    *,
     device: Device | None = None,
     trained: ModelRecord | None = None,
 ) -> TilePlan:
@@ -265,7 +266,7 @@ def _label_settings(model: Model, settings: SegmentSettings) -> LabelSettings:
 
 
 def _needs_in_memory(
-    inputs: Inputs, plan: TilePlan, clustering: LabelSettings, settings: SegmentSettings, device: Device
+    inputs: Inputs, plan: TilePlan, clustering: LabelSettings, *, settings: SegmentSettings, device: Device
 ) -> dict[str, int]:
     """Bytes by purpose of a run that keeps all of its result in memory."""
     model, image = inputs.model, inputs.image
@@ -304,10 +305,10 @@ def _blocks(
     inputs: Inputs,
     plan: TilePlan,
     clustering: LabelSettings,
+    *,
     settings: SegmentSettings,
     device: Device,
     out: str | Path | None,
-    *,
     fixed: bool,
 ) -> Layout:
     """The blocks of a run out of core, or those with which it began."""
@@ -355,13 +356,13 @@ def _memory_out_of_core(settings: SegmentSettings, device: Device) -> int:
     return int(min(DEFAULT_MEMORY, max(share, 1 << 30)))
 
 
-def _stream(inputs: Inputs, plan: TilePlan, settings: SegmentSettings, device: Device, *, fixed: bool) -> StreamPlan | None:
+def _stream(inputs: Inputs, plan: TilePlan, settings: SegmentSettings, *, device: Device, fixed: bool) -> StreamPlan | None:
     """The stream that runs over whole frames, or None where tiles do."""
     return choose_stream(
         inputs.model.module,
         plan,
         "tiles" if fixed and settings.method == "auto" else settings.method,
-        device,
+        device=device,
         memory=None if settings.memory is None else pass_bytes(settings, device),
         deterministic=fixed,
         images=[frame.view for frame in inputs.frames],

@@ -39,7 +39,7 @@ class Engine(Protocol):
         """
 
 
-def block_event(blocks: BlockJob, which: Round, block: tuple[int, int], done: int, total: int) -> Event:
+def block_event(blocks: BlockJob, which: Round, block: tuple[int, int], *, done: int, total: int) -> Event:
     """That a pass has finished a block: a `BlockDone` where it can be seen, a bare event where the rest was looked for."""
     if which == "reach":
         return Event(done=done, total=total)
@@ -76,7 +76,7 @@ class LocalEngine:
                 continue
             count += 1
             give_back_memory()
-            yield block_event(self._blocks, which, block, count, len(tasks))
+            yield block_event(self._blocks, which, block, done=count, total=len(tasks))
 
     def _found(self, left: Sequence[tuple[int, int]], before: int, total: int) -> Iterator[Event | tuple[int, int]]:
         """Events of pass 1, and each block when it is finished."""
@@ -95,7 +95,7 @@ class LocalEngine:
             while self._behind:
                 yield from self._waited(finished, total)
                 finished += 1
-            clustering = job.cluster_steps(frame, block, seen, clustering_threads(job.job.device))
+            clustering = job.cluster_steps(frame, block, seen, threads=clustering_threads(job.job.device))
             self._behind.append(((frame, number), Background(clustering, self._clustering)))
             # the thread alone holds what the block sees
             del region, seen, clustering

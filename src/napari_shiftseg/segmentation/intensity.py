@@ -92,7 +92,7 @@ def scale_frames(record: ModelRecord | None, frames: Sequence[Frame], settings: 
     each = settings.limits_per == "frame" and len(frames) > 1
     if each:
         whole = rule.scaling(views, **wish)  # frames without data take part in nothing
-        scalings = [_frame_scaling(rule, view, wish, whole) for view in views]
+        scalings = [_frame_scaling(rule, view, wish, whole=whole) for view in views]
     else:
         scalings = [rule.scaling(views, **wish)]
     return Intensity(
@@ -109,7 +109,7 @@ def recorded_limits(record: Mapping[str, Any]) -> Intensity:
 
 
 def with_data(
-    foreground: npt.NDArray[np.float32] | None, image: Any, limits: Limits, corner: Sequence[int], shape: Sequence[int]
+    foreground: npt.NDArray[np.float32] | None, image: Any, limits: Limits, *, corner: Sequence[int], shape: Sequence[int]
 ) -> npt.NDArray[np.float32] | None:
     """The foreground of a window without the pixels that hold no data; in place, or a new one where there was none.
 
@@ -174,7 +174,7 @@ def _pairs(limits: Any) -> tuple[tuple[float, float], ...] | None:
     return pairs
 
 
-def _frame_scaling(rule: Normalisation, view: Any, wish: Any, whole: Scaling) -> Scaling:
+def _frame_scaling(rule: Normalisation, view: Any, wish: Any, *, whole: Scaling) -> Scaling:
     from napari_shiftseg.errors import ImageError
 
     try:

@@ -399,7 +399,7 @@ def translation_of(image: Image, axes: str) -> tuple[float, ...]:
     return tuple(image.translation[image.axes.index(axis)] for axis in axes) if image.translation else ()
 
 
-def gather(image: Image, model: Model, channels: tuple[int, ...] | None, budget: int = LOOK_BUDGET) -> Inputs:
+def gather(image: Image, model: Model, channels: tuple[int, ...] | None, *, budget: int = LOOK_BUDGET) -> Inputs:
     """Model and image, with the frames that the network sees."""
     # tiles overlap, so a chunk on disk is asked for many times
     reader = ChunkReader(image.data, budget) if chunks_of(image.data) is not None else None

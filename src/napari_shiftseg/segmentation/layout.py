@@ -175,9 +175,13 @@ def lay_out(
     most = LARGEST[lattice.ndim]
     needed: dict[str, int] = {}
     sizes = [most * share // 16 for share in range(16, 0, -1)]
-    fitting = [tuple(map(_fitted, (edge,) * len(shape), steps, chunks, shape)) for edge in sizes]
+    fitting = [
+        tuple(_fitted(edge, step, chunk, size=n) for step, chunk, n in zip(steps, chunks, shape, strict=True)) for edge in sizes
+    ]
     for edges in fitting if began is None else [tuple(began["edge"])]:
-        needed = _memory(inputs, plan, clustering, device, BlockGrid(shape=shape, edge=edges, halo=halo), memory)
+        needed = _memory(
+            inputs, plan, clustering, device=device, grid=BlockGrid(shape=shape, edge=edges, halo=halo), memory=memory
+        )
         if began is not None or sum(needed.values()) <= memory:
             break
     else:
@@ -229,7 +233,7 @@ def _in_chunks(inputs: Inputs) -> list[int]:
     return [edges.get(axis, 1) for axis in "zyx"[-ndim:]]
 
 
-def _fitted(edge: int, step: int, chunk: int, size: int) -> int:
+def _fitted(edge: int, step: int, chunk: int, *, size: int) -> int:
     """An edge of `edge` or less that holds whole windows and output chunks and, where that costs little, input chunks."""
     if size <= max(edge, step):
         return -(-size // step) * step
@@ -270,7 +274,7 @@ def clustering_bytes(clustering: LabelSettings, model: Model) -> int:
 
 
 def _memory(
-    inputs: Inputs, plan: TilePlan, clustering: LabelSettings, device: Device, grid: BlockGrid, memory: int
+    inputs: Inputs, plan: TilePlan, clustering: LabelSettings, *, device: Device, grid: BlockGrid, memory: int
 ) -> dict[str, int]:
     """Bytes by purpose of a run by these blocks, where so many are allowed."""
     lattice, model, reader, halo = plan.lattice, inputs.model, inputs.reader, grid.halo

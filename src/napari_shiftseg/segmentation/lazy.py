@@ -33,8 +33,8 @@ def lazy_embedding(
     image: Any,
     model: Model | str | Path,
     settings: SegmentSettings,
-    limits: Limits | Intensity,
     *,
+    limits: Limits | Intensity,
     plan: TilePlan | None = None,
     cache: int = CACHE,
 ) -> LazyEmbedding:
@@ -112,7 +112,7 @@ class LazyEmbedding(LazyArray):
     def _read(self, ranges: Sequence[range]) -> npt.NDArray[np.float32]:
         out = np.empty(tuple(map(len, ranges)), np.float32)
         for place in self.tiles([slice(r[0], r[-1] + 1) for r in ranges[1:]]):
-            self._paste(out, ranges, place, self._tile(place))
+            self._paste(out, ranges, place, block=self._tile(place))
         return out
 
     # -- tiles --------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class LazyEmbedding(LazyArray):
         return block[(slice(None), *(None,) * looped)]
 
     def _paste(
-        self, out: npt.NDArray[np.float32], ranges: Sequence[range], place: Place, block: npt.NDArray[np.float32]
+        self, out: npt.NDArray[np.float32], ranges: Sequence[range], place: Place, *, block: npt.NDArray[np.float32]
     ) -> None:
         """Copy what the ranges see of a tile."""
         into: list[slice] = [slice(None)]
@@ -217,7 +217,7 @@ class LazyEmbedding(LazyArray):
         with self._lock:
             tiles = list(self._tiles.items())
         for place, block in tiles:
-            self._paste(out, ranges, place, block)
+            self._paste(out, ranges, place, block=block)
         return out
 
     def levels(self) -> list[View]:

@@ -88,7 +88,7 @@ def compare_image(job: Job) -> Likeness:
     )
 
 
-def compare_result(job: Job, labels: Any, foreground: Any = None, embedding: Any = None) -> Likeness:
+def compare_result(job: Job, labels: Any, foreground: Any = None, *, embedding: Any = None) -> Likeness:
     """After a run: the image and the objects that were found in it.
 
     Parameters
@@ -103,7 +103,7 @@ def compare_result(job: Job, labels: Any, foreground: Any = None, embedding: Any
     before = compare_image(job)
     if before.known is None:
         return before
-    found = _found(job, before.known, labels, foreground, embedding)
+    found = _found(job, before.known, labels, foreground=foreground, embedding=embedding)
     told = (*before.differences, *found)
     remedy = before.remedy or (_OTHERWISE + "." if found else "")
     return replace(before, differences=told, objects=True, remedy=remedy)
@@ -196,7 +196,7 @@ def _remedy(told: Sequence[Difference], changed: Callable[[], str]) -> str:
     return ". ".join(words) + "."
 
 
-def _found(job: Job, known: Known, labels: Any, foreground: Any, embedding: Any) -> tuple[Difference, ...]:
+def _found(job: Job, known: Known, labels: Any, *, foreground: Any, embedding: Any) -> tuple[Difference, ...]:
     """Traits of the objects that are not known."""
     rows, most = [], 0
     model = job.opened.model

@@ -83,7 +83,7 @@ def embed_steps(job: Job, frame: int, part: TilePlan, *, pixels: Any = None, **h
     prediction = yield from predict_part(job, frame, part, pixels=pixels, **how)
     image = job.opened.frames[frame].view if pixels is None else pixels
     plan = prediction.plan
-    foreground = with_data(prediction.foreground, image, job.limits(frame), plan.origin, plan.result_shape)
+    foreground = with_data(prediction.foreground, image, job.limits(frame), corner=plan.origin, shape=plan.result_shape)
     return Seen(embedding=prediction.embedding, foreground=foreground, prediction=prediction)
 
 

@@ -51,8 +51,8 @@ def view_steps(job: Job, window: Mapping[str, slice]) -> Generator[Event, None, 
     wanted = dict(zip(axes, looped, strict=False))
     number = next(number for number, frame in enumerate(job.opened.frames) if frame.index == wanted)
     sides = [window.get(axis, slice(0, size)) for axis, size in zip(axes[len(looped) :], plan.result_shape, strict=True)]
-    lattice = job.clustering.lattice(plan.lattice.ndim)
-    spans = [_span(side, size, *lattice, masked) for side, size in zip(sides, plan.result_shape, strict=True)]
+    edge, halo = job.clustering.lattice(plan.lattice.ndim)
+    spans = [_span(side, size, edge, halo=halo, masked=masked) for side, size in zip(sides, plan.result_shape, strict=True)]
     part = plan.within([span.seen for span in spans])
     yield Stage(done=0, total=len(part), text="network")
     seen = yield from embed_steps(job, number, part)
@@ -86,7 +86,7 @@ class _Span:
     core: slice
 
 
-def _span(side: slice, size: int, edge: int, halo: int, masked: bool) -> _Span:
+def _span(side: slice, size: int, edge: int, *, halo: int, masked: bool) -> _Span:
     first = min(max(0, side.start), size - 1) // edge * edge
     stop = min(size, -(-max(side.stop, first + 1) // edge) * edge)
     start = max(0, first - edge)  # on the lattice of the clustering windows

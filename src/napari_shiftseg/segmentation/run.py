@@ -197,7 +197,7 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
     record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in inputs.frames]
     record["intensity"]["warnings"] += few_objects(record["instances"], plan.result_shape[-2:])
-    record["likeness"] = compare_result(job, labels, foreground, embedding).to_dict()
+    record["likeness"] = compare_result(job, labels, foreground, embedding=embedding).to_dict()
     seconds["all"] = time.perf_counter() - started  # without writing, which comes after the record
     record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     result = _segmentation(job, plan, record, labels=labels, embedding=embedding, foreground=foreground)
