@@ -128,7 +128,7 @@ def refused(make, arguments, folder, tmp_path, monkeypatch, capsys):
     before = {path.name: seen(path) for path in inner.iterdir()}
     if given[0] not in ("paper", "demo") and "--checkpoint" not in given:
         given.append("--overwrite")
-    monkeypatch.setattr("napari_shiftseg.segmentation.run.predict_steps", never)
+    monkeypatch.setattr("napari_shiftseg.segmentation.pipeline.predict_steps", never)
     monkeypatch.setattr(import_module("napari_shiftseg.network.train"), "UNet", never)
     found = []
     runner = threading.Thread(target=lambda: found.append(cli.main(given)), daemon=True)

@@ -1,9 +1,7 @@
 """The numbers of the room stand in one place, and none moves unseen."""
 
-import ast
-
 import numpy as np
-from numbers_of import PACKAGE, beside, stated
+from numbers_of import beside, stated
 
 from napari_shiftseg.io import chunk_edges, constants
 
@@ -34,13 +32,3 @@ def test_numbers_follow_from_their_reasons():
     # blocks of the smallest level hold whole chunks of every level below it
     assert constants.PLANE_CHUNK[1] % constants.SMALLEST_LEVEL == 0
     assert chunk_edges("tczyx", (3, 2, 16, 9, 9)) == {"t": 1, "c": 1, "z": 64, "y": 128, "x": 128}
-
-
-def test_no_function_takes_more_than_three_parameters_by_their_place():
-    long = []
-    for path in (*(PACKAGE / "io").glob("*.py"), PACKAGE / "views.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("__"):
-                places = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args) if arg.arg not in ("self", "cls")]
-                long += [f"{path.name}: {node.name}"] * (len(places) > 3)
-    assert long == []
