@@ -90,12 +90,7 @@ def decide(
     >>> job.method, job.plan.counts, job.large
     ('tiles', (3, 2), False)
     """
-    settings = settings or SegmentSettings()
-    if settings.no_data is not None and settings.no_data != settings.no_data:
-        settings = replace(settings, no_data=None)  # NaN never is data
-    if settings.method not in METHODS:
-        raise SettingsError(f"method is {settings.method!r}; give {', '.join(map(repr, METHODS))}.")
-    check_intensity(settings)
+    settings = _checked(settings or SegmentSettings())
     chosen = model if isinstance(model, Model) else load_model(model)
     picture = _as_image(image, chosen.lattice)
     channels = picture.channels_for(chosen.lattice.in_channels, settings.channels)
@@ -130,21 +125,9 @@ def decide(
         if stream is not None:
             needs = {**needs, "network": stream.peak_bytes}
     return Job(
-        image=ImageFacts(
-            name=picture.name,
-            source=str(Path(picture.source).absolute()) if Path(picture.source).exists() else picture.source,
-            scene=picture.scene,
-            axes=picture.axes,
-            shape=tuple(map(int, picture.data.shape)),
-            dtype=str(np.dtype(picture.data.dtype)),
-            scale=tuple(map(float, picture.scale)),
-            units=picture.units,
-            translation=tuple(map(float, picture.translation)),
-        ),
+        image=ImageFacts.of(picture),
         model=ModelFacts(name=chosen.name, source=chosen.source, sha256=chosen.hash),
-        settings=from_plain(
-            SegmentSettings, settings, what="the settings"
-        ),  # plain, also where numpy's numbers or lists were given
+        settings=settings,
         channels=channels,
         device=where,
         dtype=precision.name,
@@ -165,6 +148,16 @@ def decide(
         inputs=inputs,
         judged=judged,
     )
+
+
+def _checked(settings: SegmentSettings) -> SegmentSettings:
+    """The wish in plain values, also where lists or numpy's numbers were given."""
+    if settings.method not in METHODS:
+        raise SettingsError(f"method is {settings.method!r}; give {', '.join(map(repr, METHODS))}.")
+    check_intensity(settings)
+    if settings.no_data is not None and settings.no_data != settings.no_data:
+        settings = replace(settings, no_data=None)  # NaN never is data
+    return from_plain(SegmentSettings, settings, what="the settings")
 
 
 def plan_image(

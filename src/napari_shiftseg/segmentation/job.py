@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from napari_shiftseg.errors import ImageError, ModelError, SettingsError
@@ -39,6 +40,22 @@ class ImageFacts:
     scale: tuple[float, ...]
     units: tuple[str | None, ...]
     translation: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, image: Image) -> ImageFacts:
+        """What is to be known of an image."""
+        place = Path(image.source)
+        return cls(
+            name=image.name,
+            source=str(place.absolute()) if place.exists() else image.source,
+            scene=image.scene,
+            axes=image.axes,
+            shape=tuple(map(int, image.data.shape)),
+            dtype=str(np.dtype(image.data.dtype)),
+            scale=tuple(map(float, image.scale)),
+            units=image.units,
+            translation=tuple(map(float, image.translation)),
+        )
 
     @property
     def sizes(self) -> dict[str, int]:
