@@ -121,6 +121,10 @@ class TilePlan:
     zeros : {"nowhere", "image", "tile"}
         Where a zero-padded network meets zeros: nowhere, since all that a pixel sees is image or its reflection; at the
         border of the image; or at the border of each tile, which then stands alone as it did in training.
+
+    >>> plan = plan_tiles(UNetSpec(), (100, 90), 48)
+    >>> len(plan), plan.seams(), next(iter(plan)).write
+    (6, ((48, 96), (48,)), (slice(0, 48, None), slice(0, 48, None)))
     """
 
     lattice: Lattice

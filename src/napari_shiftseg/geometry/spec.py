@@ -107,6 +107,10 @@ class UNetSpec:
     ------
     SettingsError
         If a value cannot describe a U-Net.
+
+    >>> spec = UNetSpec(levels=4)
+    >>> spec.period, spec.margin, spec.input_size(16)
+    ((16, 16), (184, 184), 204)
     """
 
     ndim: int = 2

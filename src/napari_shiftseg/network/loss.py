@@ -71,6 +71,12 @@ def discriminative_loss(
         If the shapes do not match.
 
     Source: De Brabandere et al. 2017, "Semantic Instance Segmentation with a Discriminative Loss Function".
+
+    >>> labels = torch.tensor([[1, 1, 2, 2]])
+    >>> embedding = torch.tensor([[[0.0, 0.0, 4.0, 4.0]]])
+    >>> loss = discriminative_loss(embedding, labels)
+    >>> float(loss.pull), float(loss.push)
+    (0.0, 0.0)
     """
     if embedding.shape[1:] != labels.shape:
         raise SettingsError(

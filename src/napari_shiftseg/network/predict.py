@@ -142,6 +142,11 @@ def predict(
     ImageError, ModelError, DeviceError, OutOfMemoryError
     SettingsError
         If there is no such method, or a stream is wanted where there can be none.
+
+    >>> from napari_shiftseg import UNet, UNetSpec, plan_tiles
+    >>> net = UNet(UNetSpec(levels=1, features=2, embedding_dim=3))
+    >>> predict(net, np.zeros((40, 30), np.float32), plan_tiles(net.spec, (40, 30), 16), "cpu").shape
+    (3, 40, 30)
     """
     steps = predict_steps(model, image, plan, device=device, out=out, dtype=dtype, method=method, memory=memory)
     return drain(steps, on_event).embedding

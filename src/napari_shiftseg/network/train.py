@@ -65,6 +65,10 @@ class TrainSettings:
         File from which an interrupted training goes on, written every `checkpoint_every` steps.
     allow_noncompliant : bool
         Train although a rule is broken, to show what it does.
+
+    >>> from napari_shiftseg import UNetSpec
+    >>> TrainSettings(spec=UNetSpec(levels=1, features=2), steps=3).steps
+    3
     """
 
     spec: UNetSpec = field(default_factory=UNetSpec)
@@ -146,6 +150,13 @@ def train(images: Sequence[TrainImage], settings: TrainSettings, on_event: Any =
         If the place of the checkpoint is taken by what is no file.
 
     Source: De Brabandere et al. 2017 (loss); Rumberger et al. 2021, section 3.2 (rules).
+
+    >>> from napari_shiftseg import UNetSpec, synthetic
+    >>> drawn = synthetic.disks((64, 64), 16, 5)
+    >>> settings = TrainSettings(spec=UNetSpec(levels=1, features=2), window=(12, 12), steps=2, batch=1, device="cpu")
+    >>> images = [TrainImage.from_arrays(drawn.image, drawn.labels, settings.normalisation)]
+    >>> train(images, settings).record.steps
+    2
     """
     return drain(train_steps(images, settings, start), on_event)
 

@@ -51,6 +51,10 @@ class UNet(nn.Module):
     -----
     `forward` maps (B, C, *in) to (B, E [+ 1 foreground logit], *out), `out = spec.output_size(in)`. With
     `spec.coordinates` the first `ndim` channels are offsets in pixels, to which the loss and the labelling add coordinates.
+
+    >>> net = UNet(UNetSpec(levels=1, features=2, embedding_dim=3))
+    >>> tuple(net(torch.zeros(1, 1, 20, 20)).shape)
+    (1, 3, 4, 4)
     """
 
     def __init__(self, spec: UNetSpec) -> None:

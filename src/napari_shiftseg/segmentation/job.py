@@ -132,6 +132,11 @@ class Job:
         Model and image; None for a job that was loaded, until `open_job`.
     judged : Judgement or None
         What every rule says of the plan; None for a job that was loaded.
+
+    >>> from napari_shiftseg import decide
+    >>> job = decide(np.zeros((64, 64), np.float32), "nuclei")
+    >>> Job.from_json(job.to_json()) == job
+    True
     """
 
     image: ImageFacts

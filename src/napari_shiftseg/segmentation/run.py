@@ -117,6 +117,12 @@ def segment(
         If a rule is broken and not allowed; `.violations` lists them.
     ShiftsegError
         For images, models, devices and settings that cannot work.
+
+    >>> from napari_shiftseg import synthetic
+    >>> drawn = synthetic.disks((120, 120), 40, 10)
+    >>> result = segment(drawn.image, "nuclei", SegmentSettings(device="cpu", write=64))
+    >>> int(result.labels.max()), result.record["status"]
+    (9, 'compliant')
     """
     return drain(segment_steps(image, model, settings, out), on_event)
 

@@ -60,6 +60,9 @@ class SegmentSettings:
         Processes on this machine that share the blocks; 0 works in this one. Out of core only.
     cluster : str, optional
         Address of a dask scheduler whose workers share the blocks. Out of core only.
+
+    >>> SegmentSettings(write=64, bandwidth=0.5).write
+    64
     """
 
     write: int | tuple[int, ...] | None = None
