@@ -278,6 +278,7 @@ def test_time_memory_and_disk_are_said_before_the_start(tmp_path):
     assert not any(isinstance(event, TileDone) for event in events[: events.index(said)])
     job = decide(image, model, LARGE, tmp_path / "again.zarr")
     assert said.seconds > 0 and (said.memory, said.disk) == (job.memory, job.disk)
+    assert open_result(tmp_path / "r.zarr").record["job"]["seconds"] == said.seconds
     assert duration(said.seconds) in said.text
 
 

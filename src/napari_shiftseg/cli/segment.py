@@ -199,7 +199,11 @@ def _dry_run(job: Job, console: Console) -> dict[str, Any]:
     values = {"plan": job.plan.to_dict(), "out_of_core": job.large, "memory": job.memory, "seconds": seconds}
     if job.layout is not None:
         values |= {"disk": job.disk, "blocks": {"edge": job.layout.grid.edge, "tasks": job.layout.tasks}}
-    return {"dry_run": values, "job": job.to_dict(), "image": {"pixels": pixel_digest(job.opened.frames)}}
+    return {
+        "dry_run": values,
+        "job": replace(job, seconds=seconds).to_dict(),
+        "image": {"pixels": pixel_digest(job.opened.frames)},
+    }
 
 
 def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> dict[str, Path]:

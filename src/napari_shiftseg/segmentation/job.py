@@ -128,6 +128,8 @@ class Job:
         Which intensities become 0 and 1; None until the pixels were looked at.
     likeness : str
         What is to be said of the image before a run; "" until the pixels were looked at.
+    seconds : float or None
+        Time that the run will take, from the pace of a few tiles; None until it was taken.
     inputs : Inputs or None
         Model and image; None for a job that was loaded, until `open_job`.
     judged : Judgement or None
@@ -161,6 +163,7 @@ class Job:
     out: str | None
     intensity: Intensity | None = None
     likeness: str = ""
+    seconds: float | None = None
     inputs: Inputs | None = field(default=None, compare=False, repr=False)
     judged: Judgement | None = field(default=None, compare=False, repr=False)
 
@@ -292,7 +295,7 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """The job as JSON values, without model and pixels."""
         tiles = self.plan.to_dict()
-        names = ("dtype", "why", "fixed", "status", "promises", "needs", "free", "disk", "reason", "out", "likeness")
+        names = ("dtype", "why", "fixed", "status", "promises", "needs", "free", "disk", "reason", "out", "likeness", "seconds")
         device = self.device
         values = {
             "version": JOB_VERSION,

@@ -12,6 +12,7 @@ import json
 import time
 import uuid
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ def large_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, 
             engine = _engine(blocks)
             with engine:
                 if left := layout.tasks - len(blocks.found()):
-                    yield _estimate(job, left)
+                    said = _estimate(job, left)
+                    job = replace(job, seconds=said.seconds)
+                    yield said
                 seconds: dict[str, float] = {}
                 numbers = yield from _passes(blocks, engine, seconds)
             yield Stage(done=0, total=0, text="table and pyramid")
