@@ -76,9 +76,12 @@ class TrainStep(Event):
     """One optimiser step; losses are means over the batch."""
 
     loss: float
-    pull: float
-    push: float
+    # pull, push: of the discriminative loss; overlap, seed: of the Gaussian one
+    pull: float = 0.0
+    push: float = 0.0
     foreground: float
+    overlap: float = 0.0
+    seed: float = 0.0
 
 
 def drain(steps: Generator[Event, None, Result], on_event: Callable[[Event], None] | None = None) -> Result:

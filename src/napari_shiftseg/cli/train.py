@@ -28,13 +28,15 @@ EXAMPLE = (
 # names of the options, which are those of the fields
 _SPEC = (
     "ndim", "levels", "pool", "convs", "kernel", "features", "growth", "embedding_dim", "foreground", "coordinates",
-    "upsampling", "padding", "batch_norm",
+    "upsampling", "padding", "batch_norm", "seeds", "decoder_convs", "head_kernel",
 )  # fmt: skip
 _SETTINGS = (
     "window", "batch", "steps", "learning_rate", "weight_decay", "delta_var", "delta_dist", "gamma",
     "background_is_instance", "push_distance", "embedding_weight", "foreground_weight", "neighbours", "inner_loss", "average",
-    "seed", "device", "dtype", "checkpoint", "checkpoint_every", "allow_noncompliant",
+    "seed", "device", "dtype", "checkpoint", "checkpoint_every", "allow_noncompliant", "loss", "offset_scale", "size_power",
+    "balance",
 )  # fmt: skip
+_AUGMENTATION = {"scale": "zoom", "degrade": "degrade", "small": "small"}
 _CLUSTERING = (
     "bandwidth", "threshold", "min_size", "radius", "dip", "min_density",
 )  # fmt: skip
@@ -72,6 +74,9 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--coordinates", action=flag, default=False, help="embedding = coordinate + offset")
     group.add_argument("--batch-norm", action=flag, default=False, help="normalise batches")
     group.add_argument("--upsampling", choices=("learnt", "fixed"), default="learnt", help="[%(default)s]")
+    group.add_argument("--seeds", action=flag, default=False, help="predict each object's bandwidth and centre too")
+    group.add_argument("--decoder-convs", type=whole(1), help="convolutions per level of the decoder [as --convs]")
+    group.add_argument("--head-kernel", type=whole(1), default=1, help="odd edge of the last convolution [%(default)s]")
     group.add_argument("--padding", choices=("valid", "zero"), default="valid", help="[%(default)s]")
 
 
@@ -87,6 +92,14 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--delta-dist", type=_POSITIVE, default=1.5, help="push within twice this distance [%(default)s]")
     group.add_argument("--gamma", type=number(), default=1e-3, help="weight of the length [%(default)s]")
     group.add_argument("--push-distance", type=_POSITIVE, help="push only instances this near, px [all]")
+    group.add_argument("--loss", choices=("discriminative", "gaussian"), default="discriminative",
+                       help="gaussian: each object has its own bandwidth, needs --seeds [%(default)s]")  # fmt: skip
+    group.add_argument("--offset-scale", type=_POSITIVE, default=1.0, help="px per unit of what is learnt [%(default)s]")
+    group.add_argument("--size-power", type=number(), default=0.0, help="above 0 small objects count more [%(default)s]")
+    group.add_argument("--balance", type=number(0, 1), default=0.0, help="1: all magnifications alike [%(default)s]")
+    group.add_argument("--zoom", type=_POSITIVE, default=1.4, help="largest random zoom [%(default)s]")
+    group.add_argument("--degrade", type=number(0, 1), default=0.0, help="chance of blur, noise, debris, ... [%(default)s]")
+    group.add_argument("--small", type=number(), default=0.0, help="draw objects by size to minus this [%(default)s]")
     group.add_argument("--embedding-weight", type=number(), default=1.0, help="[%(default)s]")
     group.add_argument("--foreground-weight", type=number(), default=1.0, help="[%(default)s]")
     group.add_argument("--background-is-instance", action=flag, default=False, help="the background has a code too")
@@ -169,12 +182,13 @@ def run(args: argparse.Namespace, console: Console) -> None:
 def train_settings(args: argparse.Namespace, data: str = "") -> TrainSettings:
     """Settings from the arguments, name by name."""
     from napari_shiftseg.geometry import UNetSpec
-    from napari_shiftseg.network import Clustering, TrainSettings
+    from napari_shiftseg.network import Augmentation, Clustering, TrainSettings
 
     given = vars(args)
     return TrainSettings(
         spec=UNetSpec(**{name: given[name] for name in _SPEC}),
         clustering=Clustering(**{name: given[name] for name in _CLUSTERING}),
+        augmentation=Augmentation(**{name: given[option] for name, option in _AUGMENTATION.items()}),
         data=data,
         **{name: given[name] for name in _SETTINGS},
     )
@@ -244,7 +258,11 @@ class _Log:
         self._steps.append(event)
         if self._console.quiet or self._console.animated or (event.done % self._every and event.done != event.total):
             return
-        names = ("loss", "pull", "push", "foreground")
+        names = [
+            name
+            for name in ("loss", "pull", "push", "overlap", "seed", "foreground")
+            if any(getattr(s, name) for s in self._steps)
+        ]
         means = [sum(getattr(step, name) for step in self._steps) / len(self._steps) for name in names]
         now = time.perf_counter()
         pace = (now - self._since) / len(self._steps)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from napari_shiftseg.geometry.coverage import Zeros
     from napari_shiftseg.geometry.spec import UNetSpec
 
-Activation = Literal["linear", "sigmoid"]
-Meaning = Literal["code", "offset", "probability", "value"]
+Activation = Literal["linear", "sigmoid", "exp"]
+Meaning = Literal["code", "offset", "bandwidth", "probability", "value"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,6 +379,10 @@ class ImageAxis:
 # -- what the channels say ----------------------------------------------------------------------------------------------
 
 
+MEANINGS: Mapping[str, Meaning] = {"foreground": "probability", "bandwidth": "bandwidth", "seed": "probability"}
+"""What single values of these names say."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """Channels of a network's output that say one thing.
@@ -386,14 +390,15 @@ class Output:
     Parameters
     ----------
     name : str
-        "embedding" is what instances are clustered by, "foreground" where they are.
+        "embedding" is what instances are clustered by, "foreground" where they are, "bandwidth" and "seed" are what it says of
+        each object's extent and centre.
     channels : slice
         Where they lie in the output.
-    activation : {"linear", "sigmoid"}
+    activation : {"linear", "sigmoid", "exp"}
         What makes values of the channels.
-    meaning : {"code", "offset", "probability", "value"}
+    meaning : {"code", "offset", "bandwidth", "probability", "value"}
         A free embedding; an embedding whose first `ndim` channels are offsets from a pixel to the centre of its object, pixels;
-        a probability; or any other value.
+        the standard deviation of an object's embedding, in its units; a probability; or any other value.
 
     Raises
     ------
@@ -415,7 +420,7 @@ class Output:
         if not isinstance(self.name, str) or not self.name:
             raise SettingsError(f"the name of an output is {self.name!r}; give a word such as 'embedding'.")
         if self.activation not in get_args(Activation):
-            raise SettingsError(f"activation is {self.activation!r}; give 'linear' or 'sigmoid'.")
+            raise SettingsError(f"activation is {self.activation!r}; give {', '.join(map(repr, get_args(Activation)))}.")
         if self.meaning not in get_args(Meaning):
             raise SettingsError(f"meaning is {self.meaning!r}; give {', '.join(map(repr, get_args(Meaning)))}.")
         part = self.channels
@@ -425,10 +430,11 @@ class Output:
         object.__setattr__(self, "channels", slice(part.start or 0, part.stop))
         if self.name == "embedding" and self.meaning not in ("code", "offset"):
             raise SettingsError(f"the meaning of 'embedding' is {self.meaning!r}; give 'code' or 'offset'.")
-        if self.name == "foreground" and self.vector:
+        wanted = MEANINGS.get(self.name)
+        if wanted is not None and self.vector:
             raise SettingsError(
-                f"'foreground' has {self.count} channels, "
-                f"meaning {self.meaning!r}; give one of meaning 'probability', or another name."
+                f"{self.name!r} has {self.count} channels, "
+                f"meaning {self.meaning!r}; give one of meaning {wanted!r}, or another name."
             )
 
     @property

@@ -89,6 +89,9 @@ class UNetSpec:
         Length of the embedding vector of a pixel (E).
     foreground : bool
         Whether the network also predicts a foreground logit (channel E).
+    seeds : bool
+        Whether the network also predicts, of each pixel, the bandwidth of its object's embedding and how near the pixel's own
+        embedding is to the object's centre (Neven et al. 2019).
     coordinates : bool
         Whether the first `ndim` embedding channels are the pixel's coordinate plus a predicted offset (Neven et al. 2019),
         pixels, instead of a free code.
@@ -129,6 +132,7 @@ class UNetSpec:
     batch_norm: bool = False
     decoder_convs: int | None = None
     head_kernel: int = 1
+    seeds: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
@@ -179,6 +183,11 @@ class UNetSpec:
         if self.foreground:
             last = slice(count, count + 1)
             outputs.append(Output(name="foreground", channels=last, activation="sigmoid", meaning="probability"))
+        if self.seeds:
+            first = outputs[-1].channels.stop
+            scale, seed = slice(first, first + 1), slice(first + 1, first + 2)
+            outputs.append(Output(name="bandwidth", channels=scale, activation="exp", meaning="bandwidth"))
+            outputs.append(Output(name="seed", channels=seed, activation="sigmoid", meaning="probability"))
         return named_outputs(outputs)
 
     @property

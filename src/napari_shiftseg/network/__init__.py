@@ -3,7 +3,7 @@
 from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.crops import Augmentation, TrainImage
 from napari_shiftseg.network.device import Device, Precision, choose_device, choose_precision, stream_wish
-from napari_shiftseg.network.loss import discriminative_loss
+from napari_shiftseg.network.loss import discriminative_loss, gaussian_loss
 from napari_shiftseg.network.normalise import Limits, Normalisation, Scaling
 from napari_shiftseg.network.predict import Prediction, choose_stream, predict, predict_steps
 from napari_shiftseg.network.rate import Rates, measure_pass, measure_rates
@@ -34,6 +34,7 @@ __all__ = [
     "choose_stream",
     "discriminative_loss",
     "free_memory",
+    "gaussian_loss",
     "measure_pass",
     "measure_rates",
     "needed_pixels",

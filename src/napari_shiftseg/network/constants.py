@@ -72,6 +72,25 @@ LEVELS: Final = 8
 
 # Label of pixels that lie outside the image.
 IGNORE: Final = -1
+# Bandwidth of an object's embedding before the training: of free codes about the pull's reach (`discriminative_loss`), of
+# offsets the radius in pixels that Neven et al. 2019 begin near.
+FIRST_BANDWIDTH: Final = {False: 0.5, True: 5.0}
+# Greatest exponent of a bandwidth: e^20 is far above any embedding, and its square below the largest float32.
+LARGEST_EXPONENT: Final = 20.0
+# Surroundings of an object whose pixels it has to keep off, pixels per number of axes, or as a share of its extent.
+SURROUNDINGS: Final = {2: 24, 3: 8}
+SURROUNDINGS_SHARE: Final = 0.75
+# An object of fewer pixels, such as the corner of one that the window cuts, says nothing of its shape.
+FEWEST_PIXELS: Final = 8
+# Weights of the terms of `gaussian_loss`: with them each contributes about alike in the first hundred steps on nuclei.
+SPREAD_WEIGHT: Final = 4.0
+SEED_WEIGHT: Final = 10.0
+# An object of this size weighs one per pixel where objects are balanced, pixels per number of axes; none weighs more than so
+# much, or less than its inverse.
+USUAL_SIZE: Final = {2: 400, 3: 4000}
+MOST_WEIGHT: Final = 4.0
+# Batches from which batch normalisation takes its statistics after the training.
+STATISTICS_BATCHES: Final = 100
 
 # -- rates of a device ---------------------------------------------------------------------------------------------------
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage as ndi
 from torch import Tensor
 from torch.nn import functional as F
 
 from napari_shiftseg.errors import ImageError
-from napari_shiftseg.network.constants import IGNORE
+from napari_shiftseg.network.constants import CLIP, IGNORE
 from napari_shiftseg.network.normalise import Normalisation
 
 
@@ -24,6 +25,13 @@ class TrainImage:
     pixels: Tensor  # (C, *shape) float32
     labels: Tensor  # (*shape) int32, 0 is the background
     centres: npt.NDArray[np.int64]  # (K, ndim) a pixel of each instance
+    sizes: npt.NDArray[np.int64] = field(default_factory=lambda: np.ones(0, np.int64))  # (K,) pixels of each
+
+    @property
+    def diameter(self) -> float:
+        """Median over the instances of the diameter of a circle (ball) of the same size, pixels; 0 without any."""
+        ball = {1: 1.0, 2: np.pi / 4, 3: np.pi / 6}[self.labels.ndim]  # of diameter 1
+        return float(np.median(self.sizes) / ball) ** (1 / self.labels.ndim) if len(self.sizes) else 0.0
 
     @classmethod
     def from_arrays(cls, image: npt.NDArray[Any], labels: npt.NDArray[Any], normalisation: Normalisation) -> TrainImage:
@@ -35,7 +43,7 @@ class TrainImage:
             image = image[None]
         if image.shape[1:] != labels.shape:
             raise ImageError(f"an image of shape {image.shape} does not fit labels of shape {labels.shape}.")
-        ids, first, index = np.unique(labels, return_index=True, return_inverse=True)
+        ids, first, index, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
         numbers = np.where(ids > 0, np.cumsum(ids > 0), np.where(ids == 0, 0, IGNORE)).astype(np.int32)
         relabelled = numbers[index.reshape(labels.shape)]
         centres = np.stack(np.unravel_index(first[ids > 0], labels.shape), axis=1)
@@ -44,7 +52,7 @@ class TrainImage:
         if missing is not None:
             relabelled[missing] = IGNORE
         pixels = limits.apply(image)
-        return cls(pixels=torch.from_numpy(pixels), labels=torch.from_numpy(relabelled), centres=centres)
+        return cls(pixels=torch.from_numpy(pixels), labels=torch.from_numpy(relabelled), centres=centres, sizes=counts[ids > 0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +62,19 @@ class Augmentation:
     scale: float = 1.4  # largest zoom factor; its inverse is the smallest
     rotate: bool = True  # any rotation in the plane of the last two axes, and flips
     intensity: float = 1.0  # strength of random gain, offset, gamma and noise; 0 for none
+    # chance of each of: blur, coarse noise, an uneven background, debris and hot pixels; a third of it of inverted intensities
+    degrade: float = 0.0
+    small: float = 0.0  # an instance is drawn with a chance of size ** -small: at 0 all alike
 
 
-def sampling_weights(images: Sequence[TrainImage]) -> npt.NDArray[np.float64]:
-    """Probability per image: the square root of its number of instances, so that neither kind of image drowns."""
+def sampling_weights(images: Sequence[TrainImage], balance: float = 0.0) -> npt.NDArray[np.float64]:
+    """Probability per image: the square root of its number of instances, so that neither kind of image drowns.
+
+    balance : 0 leaves it at that; with 1 all magnifications, in halves of an octave of the diameter, are drawn alike.
+    """
     weights = np.sqrt([max(1, len(image.centres)) for image in images])
+    _, octave = np.unique([np.rint(2 * np.log2(max(1.0, image.diameter))) for image in images], return_inverse=True)
+    weights /= np.bincount(octave, weights)[octave] ** balance
     return np.asarray(weights / weights.sum())
 
 
@@ -90,14 +106,16 @@ def draw_crop(
     """
     shape = np.array(image.labels.shape)
     matrix = _random_matrix(len(shape), rng, augmentation)
-    centre = (
-        _anywhere(shape, rng, matrix, read=read) if real_context else _random_centre(image, rng, matrix, write=np.array(write))
-    )
+    if real_context:
+        centre = _anywhere(shape, rng, matrix, read=read)
+    else:
+        centre = _random_centre(image, rng, matrix, write=np.array(write), small=augmentation.small)
     pixels = _resample(image.pixels, matrix, centre, shape=read, mode="bilinear", padding="reflection")
     # labels move up by one, so that the zeros beyond the image can be told from the background
     moved = _resample(image.labels[None] + 1, matrix, centre, shape=write, mode="nearest", padding="zeros")[0]
     labels = moved.round().long() - 1
-    return _change_intensity(pixels, rng, augmentation.intensity), labels
+    pixels = _change_intensity(pixels, rng, augmentation.intensity)
+    return degraded(pixels, rng, augmentation.degrade), labels
 
 
 def _random_matrix(ndim: int, rng: np.random.Generator, augmentation: Augmentation) -> npt.NDArray[np.float64]:
@@ -113,16 +131,23 @@ def _random_matrix(ndim: int, rng: np.random.Generator, augmentation: Augmentati
 
 
 def _random_centre(
-    image: TrainImage, rng: np.random.Generator, matrix: npt.NDArray[np.float64], *, write: npt.NDArray[np.int64]
+    image: TrainImage, rng: np.random.Generator, matrix: npt.NDArray[np.float64], *, write: npt.NDArray[np.int64], small: float
 ) -> npt.NDArray[np.float64]:
     shape = np.array(image.labels.shape)
     if len(image.centres) and rng.random() < 0.8:
-        centre = image.centres[rng.integers(len(image.centres))] + rng.uniform(-0.5, 0.5, len(shape)) * write * 0.5
+        centre = image.centres[_instance(image, rng, small)] + rng.uniform(-0.5, 0.5, len(shape)) * write * 0.5
     else:
         centre = rng.uniform(0, shape)
     half = np.abs(matrix) @ (write / 2)
     centre = np.where(2 * half < shape, np.clip(centre, half, shape - half), shape / 2)
     return np.rint(centre - half) + half if _on_pixels(matrix) else centre
+
+
+def _instance(image: TrainImage, rng: np.random.Generator, small: float) -> int:
+    if small == 0:
+        return int(rng.integers(len(image.centres)))
+    chances = image.sizes.astype(np.float64) ** -small
+    return int(rng.choice(len(chances), p=chances / chances.sum()))
 
 
 def _anywhere(
@@ -175,3 +200,47 @@ def _change_intensity(pixels: Tensor, rng: np.random.Generator, strength: float)
         noise = torch.from_numpy(rng.standard_normal(pixels.shape, dtype=np.float32))
         pixels = pixels + noise * float(rng.uniform(0, 0.08) * strength)
     return pixels
+
+
+def degraded(pixels: Tensor, rng: np.random.Generator, chance: float) -> Tensor:
+    """What optics, cameras and specimens do to an image that is normalised: each of it with the same chance.
+
+    Blur; noise of a grain of two pixels; a background that rises to one side; debris brighter than any object; hot pixels; and
+    with a third of the chance inverted intensities.
+
+    Parameters
+    ----------
+    pixels : Tensor
+        (C, *shape) float32.
+    """
+    if chance == 0:
+        return pixels
+    values, shape = pixels.numpy().copy(), pixels.shape[1:]
+    happens = rng.random(6) < chance
+    if happens[0]:
+        values = ndi.gaussian_filter(values, (0, *[rng.uniform(0.4, 1.6)] * len(shape)))
+    if happens[1]:
+        grain = ndi.gaussian_filter(rng.standard_normal(values.shape, np.float32), (0, *[rng.uniform(0.5, 1.0)] * len(shape)))
+        values = values + grain * np.float32(rng.uniform(0, 0.06) / grain.std())
+    if happens[2]:
+        rise = _summed([np.linspace(0, rng.uniform(-1, 1), edge) for edge in shape])
+        values = values + (rise - rise.min()) * np.float32(rng.uniform(0, 0.3))
+    if happens[3]:
+        for _ in range(rng.integers(1, 4)):
+            radius = rng.uniform(1, 12)
+            square = _summed([((np.arange(edge) - rng.uniform(0, edge)) / radius) ** 2 for edge in shape])
+            values = values + np.exp(-square) * np.float32(rng.uniform(0.3, 3))
+    if happens[4]:
+        hot = rng.random(shape, np.float32) < rng.uniform(0, 0.002)
+        values = np.where(hot, np.float32(rng.uniform(1, 4)), values)
+    if rng.random() < chance / 3:
+        values = np.float32(1) - values
+    return torch.from_numpy(np.ascontiguousarray(np.clip(values, *CLIP), dtype=np.float32))
+
+
+def _summed(profiles: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+    """An array whose values are the sum of a profile along each axis."""
+    total = profiles[0]
+    for profile in profiles[1:]:
+        total = total[..., None] + profile
+    return total.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The discriminative loss: pixels of an instance together, instances apart."""
+"""Losses: pixels of an instance together, instances apart, with one distance for all or with each object's own bandwidth."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.network.constants import (
+    FEWEST_PIXELS,
+    MOST_WEIGHT,
+    SEED_WEIGHT,
+    SPREAD_WEIGHT,
+    SURROUNDINGS,
+    SURROUNDINGS_SHARE,
+    USUAL_SIZE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +145,132 @@ def _near(
     return torch.cdist(centres, centres) - radii[:, None] - radii[None, :] < limit
 
 
-def foreground_loss(logits: Tensor, labels: Tensor, ignore: int | None = None) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class GaussianLoss:
+    """The three terms and their weighted sum, scalars."""
+
+    total: Tensor  # `overlap + SPREAD_WEIGHT * spread + SEED_WEIGHT * seed`
+    overlap: Tensor  # Lovasz hinge of each object's Gaussian against its mask, mean over objects
+    spread: Tensor  # variance of the log bandwidth within an object, mean over objects
+    seed: Tensor  # squared distance of the seed from the Gaussian of the pixel's own object, mean over pixels
+
+
+def gaussian_loss(
+    embedding: Tensor,
+    log_bandwidth: Tensor,
+    seed: Tensor,
+    labels: Tensor,
+    *,
+    ignore: int | None = None,
+    weights: Tensor | None = None,
+) -> GaussianLoss:
+    """Loss of one label image in which each object has a bandwidth of its own.
+
+    The pixels of an object are those whose embedding lies within the Gaussian around the object's mean, so that small objects
+    can lie close together and large ones be wide. Compared are the pixels in and around an object alone, as with
+    `neighbours` of `discriminative_loss`.
+
+    Parameters
+    ----------
+    embedding : Tensor
+        (E, *shape), floating point; 2D or 3D.
+    log_bandwidth : Tensor
+        (*shape), logarithm of the standard deviation, embedding units.
+    seed : Tensor
+        (*shape), logits.
+    labels : Tensor
+        (*shape), integers; 0 is the background.
+    ignore : int, optional
+        Label whose pixels count nowhere.
+    weights : Tensor, optional
+        (*shape), how much a pixel's seed counts (see `object_weights`).
+
+    Raises
+    ------
+    SettingsError
+        If the shapes do not match.
+
+    Source: Neven et al. 2019, "Instance Segmentation by Jointly Optimizing Spatial Embeddings and Clustering Bandwidth".
+
+    >>> labels = torch.zeros((20, 20), dtype=torch.long)
+    >>> labels[5:15, 5:15] = 1
+    >>> embedding = torch.where(labels > 0, 0.0, 9.0)[None]  # one object, far from the background
+    >>> loss = gaussian_loss(embedding, torch.zeros((20, 20)), 99 * (labels - 0.5), labels)
+    >>> float(loss.overlap), float(loss.spread), float(loss.seed)
+    (0.0, 0.0, 0.0)
+    """
+    shapes = {tuple(part.shape) for part in (embedding[0], log_bandwidth, seed, labels)}
+    if len(shapes) > 1 or labels.ndim not in SURROUNDINGS:
+        raise SettingsError(
+            f"embedding, bandwidth, seed and labels have shapes {tuple(embedding.shape)}, {tuple(log_bandwidth.shape)}, "
+            f"{tuple(seed.shape)} and {tuple(labels.shape)}; give (E, *shape) and three times (*shape) of 2 or 3 axes."
+        )
+    counted = torch.ones_like(labels, dtype=torch.bool) if ignore is None else labels != ignore
+    near = torch.sigmoid(seed.float())
+    zero = (embedding.sum() + log_bandwidth.sum()) * 0.0
+    overlaps, spreads, wanted = [zero], [zero], torch.zeros_like(near)
+    known = counted & (labels != 0)
+    for number in torch.unique(labels[known]).tolist():
+        inside = labels == number
+        if int(inside.sum()) < FEWEST_PIXELS:
+            known = known & ~inside
+            continue
+        part = _surroundings(inside)
+        mask, scored = inside[part], counted[part]
+        points, scale = embedding[(slice(None), *part)].float(), log_bandwidth[part].float()
+        own = scale[mask].mean()
+        mean = points[:, mask].mean(dim=1)
+        square = ((points - mean.view(-1, *[1] * labels.ndim)) ** 2).sum(dim=0)
+        profile = torch.exp(-0.5 * square * torch.exp(-2 * own))
+        wanted[inside] = profile[mask].detach()
+        spreads.append(((scale[mask] - own.detach()) ** 2).mean())
+        sign = 2 * mask[scored].float() - 1
+        overlaps.append(_lovasz_hinge(1 - (2 * profile[scored] - 1) * sign, mask[scored]))
+    count = max(1, len(overlaps) - 1)
+    overlap, spread = torch.stack(overlaps).sum() / count, torch.stack(spreads).sum() / count
+    asked = (counted & (labels == 0)) | known
+    amounts = asked.float() if weights is None else asked * weights
+    miss = (amounts * (near - wanted) ** 2).sum() / amounts.sum().clamp(min=1.0)
+    return GaussianLoss(total=overlap + SPREAD_WEIGHT * spread + SEED_WEIGHT * miss, overlap=overlap, spread=spread, seed=miss)
+
+
+def _surroundings(inside: Tensor) -> tuple[slice, ...]:
+    """Window of an object and what lies around it."""
+    places = torch.nonzero(inside)
+    part = []
+    for first, last in zip(places.amin(0).tolist(), places.amax(0).tolist(), strict=True):
+        around = max(SURROUNDINGS[inside.ndim], int(SURROUNDINGS_SHARE * (last - first + 1)))
+        part.append(slice(max(0, first - around), last + 1 + around))
+    return tuple(part)
+
+
+def _lovasz_hinge(errors: Tensor, truth: Tensor) -> Tensor:
+    """Convex surrogate of 1 - IoU of a set of pixels (Berman et al. 2018).
+
+    errors : (N,) hinge errors, 0 or less where a pixel is safely right. truth : (N,) bool, at least one of them true.
+    """
+    errors, order = torch.sort(errors, descending=True)
+    hit = truth[order].float()
+    lost = 1 - (hit.sum() - hit.cumsum(0)) / (hit.sum() + (1 - hit).cumsum(0))
+    return (F.relu(errors) * torch.diff(lost, prepend=lost.new_zeros(1))).sum()
+
+
+def object_weights(labels: Tensor, power: float) -> Tensor:
+    """(*shape) weight of each pixel: (usual size / size of its object) ** power within bounds, 1 on the background.
+
+    With power 0 all pixels weigh alike, and with 1 all objects, as far as `MOST_WEIGHT` allows.
+
+    >>> labels = torch.zeros((20, 40), dtype=torch.long)
+    >>> labels[:10, :10], labels[:, 20:] = 1, 2
+    >>> object_weights(labels, 0.5)[0, [0, 15, 30]].tolist()
+    [2.0, 1.0, 1.0]
+    """
+    _, index, sizes = torch.unique(labels.clamp(min=0), return_inverse=True, return_counts=True)
+    weight = ((USUAL_SIZE[labels.ndim] / sizes) ** power).clamp(1 / MOST_WEIGHT, MOST_WEIGHT)
+    return torch.where(labels > 0, weight[index], 1.0)
+
+
+def foreground_loss(logits: Tensor, labels: Tensor, ignore: int | None = None, *, weights: Tensor | None = None) -> Tensor:
     """Binary cross-entropy plus soft Dice of a foreground logit, mean over the counted pixels.
 
     Parameters
@@ -147,11 +281,17 @@ def foreground_loss(logits: Tensor, labels: Tensor, ignore: int | None = None) -
         (*shape), integers; all but 0 are foreground.
     ignore : int, optional
         Label whose pixels do not count.
+    weights : Tensor, optional
+        (*shape), how much each pixel counts; all alike by default.
     """
     keep = torch.ones_like(labels, dtype=torch.bool) if ignore is None else labels != ignore
     logit, truth = logits[keep].float(), (labels[keep] != 0).float()
     if len(logit) == 0:
         return logits.sum() * 0.0
     guess = torch.sigmoid(logit)
-    dice = 1 - (2 * (guess * truth).sum() + 1) / (guess.sum() + truth.sum() + 1)
-    return F.binary_cross_entropy_with_logits(logit, truth) + dice
+    if weights is None:
+        dice = 1 - (2 * (guess * truth).sum() + 1) / (guess.sum() + truth.sum() + 1)
+        return F.binary_cross_entropy_with_logits(logit, truth) + dice
+    weight = weights[keep]
+    dice = 1 - (2 * (weight * guess * truth).sum() + 1) / ((weight * guess).sum() + (weight * truth).sum() + 1)
+    return F.binary_cross_entropy_with_logits(logit, truth, weight) + dice

@@ -28,7 +28,7 @@ from napari_shiftseg.geometry import (
     smaller_plan,
 )
 from napari_shiftseg.network.arithmetic import exact_convolutions
-from napari_shiftseg.network.constants import TRIAL_SHARE
+from napari_shiftseg.network.constants import LARGEST_EXPONENT, TRIAL_SHARE
 from napari_shiftseg.network.device import (
     Device,
     choose_device,
@@ -49,6 +49,18 @@ from napari_shiftseg.network.windows import (
     streamable,
 )
 from napari_shiftseg.views import ArrayLike, View, in_memory
+
+
+def _exp(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.exp(np.minimum(values, LARGEST_EXPONENT))
+
+
+ACTIVATE: Mapping[str, Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]] = {
+    "linear": lambda values: values,
+    "sigmoid": expit,
+    "exp": _exp,
+}
+"""What makes values of the channels, by `Output.activation`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -322,7 +334,7 @@ class _Canvas:
             self._prepare(_whole_output(len(block)))
         for name, output in self._outputs.items():
             values = block[output.channels] if output.vector else block[output.channels.start]
-            values = expit(values) if output.activation == "sigmoid" else values
+            values = ACTIVATE[output.activation](values)
             target = self._targets[name]
             place = (slice(None), *write) if output.vector else write
             target[place] = torch.from_numpy(values) if target is not self.arrays[name] else values

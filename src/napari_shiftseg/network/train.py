@@ -6,25 +6,26 @@ import copy
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from napari_shiftseg.errors import ComplianceError, ModelError, ResultError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
 from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.network.arithmetic import exact_convolutions, learning
-from napari_shiftseg.network.constants import IGNORE
+from napari_shiftseg.network.constants import IGNORE, STATISTICS_BATCHES
 from napari_shiftseg.network.crops import Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_precision, memory_errors
-from napari_shiftseg.network.loss import discriminative_loss, foreground_loss
+from napari_shiftseg.network.loss import discriminative_loss, foreground_loss, gaussian_loss, object_weights
 from napari_shiftseg.network.normalise import Normalisation
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
 from napari_shiftseg.network.unet import UNet
@@ -48,8 +49,17 @@ class TrainSettings:
         Of `discriminative_loss`; embedding units (pixels for coordinates).
     push_distance : float or None
         `neighbours` of `discriminative_loss`, pixels.
+    loss : {"discriminative", "gaussian"}
+        `discriminative_loss`, as in the paper, or `gaussian_loss`, for a network with `seeds`.
     embedding_weight, foreground_weight : float
         Weights of the two losses.
+    offset_scale : float
+        Pixels per unit in which offsets are learnt: 8 lets objects of tens of pixels be learnt sooner. The returned network
+        gives pixels.
+    size_power : float
+        `power` of `object_weights` for foreground and seed: above 0 small objects count more per pixel.
+    balance : float
+        Of `sampling_weights`.
     neighbours : bool
         Train on a tile and its direct neighbour along each axis under one loss (for zero padding). Such a network runs on
         tiles of the training window that stand alone, as they do here.
@@ -82,6 +92,10 @@ class TrainSettings:
     gamma: float = 1e-3
     background_is_instance: bool = False
     push_distance: float | None = None
+    loss: Literal["discriminative", "gaussian"] = "discriminative"
+    offset_scale: float = 1.0
+    size_power: float = 0.0
+    balance: float = 0.0
     embedding_weight: float = 1.0
     foreground_weight: float = 1.0
     neighbours: bool = False
@@ -198,11 +212,53 @@ def train_steps(
             save_checkpoint(settings.checkpoint, settings.spec, state, step=step + 1)
         yield TrainStep(done=step + 1, total=settings.steps, **values)
     best: Any = average.module if settings.average else net
+    if settings.spec.batch_norm:
+        with learning(), memory_errors("statistics of the batches"):
+            _take_statistics(best, images, settings, layout)
     final: UNet = arranged(best.to("cpu"), torch.contiguous_format).eval()
+    _unscale(final, settings)
     return Model(spec=settings.spec, module=final, record=_record(settings, images, recent))
 
 
+def _take_statistics(net: UNet, images: Sequence[TrainImage], settings: TrainSettings, layout: torch.memory_format) -> None:
+    """Let batch normalisation see the batches once more: averaged statistics do not fit averaged weights.
+
+    Source: Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization", section 3.2.
+    """
+    for layer in net.modules():
+        if isinstance(layer, _NormBase):
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean over all batches
+    where = next(net.parameters()).device
+    longer = replace(settings, steps=settings.steps + STATISTICS_BATCHES)
+    net.train()
+    with torch.no_grad():
+        for _, (pixels, _) in _batches(images, longer, settings.steps):
+            net(pixels.to(where).to(memory_format=layout))
+
+
+def _unscale(net: UNet, settings: TrainSettings) -> None:
+    """Let the last layer give the offsets in pixels."""
+    head: nn.Module = net.head
+    if settings.offset_scale != 1 and settings.spec.coordinates:
+        with torch.no_grad():
+            for weight in head.parameters():
+                weight[: settings.spec.ndim] *= settings.offset_scale
+
+
 def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
+    if settings.loss not in ("discriminative", "gaussian"):
+        raise SettingsError(f"loss is {settings.loss!r}; give 'discriminative' or 'gaussian'.")
+    if (settings.loss == "gaussian") != settings.spec.seeds:
+        lacks = "has none" if settings.loss == "gaussian" else "has them"
+        raise SettingsError(
+            f"the {settings.loss} loss was asked for, and the network {lacks} of the outputs bandwidth and seed, which the "
+            "gaussian one trains; give seeds and loss='gaussian' together, or neither."
+        )
+    if settings.loss == "gaussian" and settings.neighbours:
+        raise SettingsError("the gaussian loss compares pixels of one window; leave neighbours out.")
+    if not settings.offset_scale > 0:
+        raise SettingsError(f"offset_scale is {settings.offset_scale}; give a number above 0, pixels.")
     if settings.spec.ndim == 1:
         raise SettingsError("training works on 2D and 3D images; ndim is 1.")
     if settings.inner_loss and (settings.neighbours or settings.spec.padding == "valid"):
@@ -281,7 +337,7 @@ Batch = tuple[Tensor, Tensor]
 
 def _batches(images: Sequence[TrainImage], settings: TrainSettings, first: int) -> Iterator[tuple[int, Batch]]:
     """Batches in order; the next one is drawn while the network works, each from its own seed so that a training resumes."""
-    weights = sampling_weights(images)
+    weights = sampling_weights(images, settings.balance)
     write = _window(settings)
     if settings.neighbours:
         write = tuple(2 * edge for edge in write)  # a tile and its next neighbour along each axis
@@ -354,7 +410,26 @@ def _loss(out: Tensor, labels: Tensor, positions: Tensor, *, settings: TrainSett
     spec, outputs = settings.spec, settings.spec.outputs
     embedding, offsets = out[outputs["embedding"].channels], outputs["embedding"].meaning == "offset"
     if offsets:
-        embedding = torch.cat([embedding[: spec.ndim] + positions, embedding[spec.ndim :]])
+        embedding = torch.cat([settings.offset_scale * embedding[: spec.ndim] + positions, embedding[spec.ndim :]])
+    weights = object_weights(labels, settings.size_power) if settings.size_power else None
+    if settings.loss == "gaussian":
+        scale, seed = (out[outputs[name].channels.start] for name in ("bandwidth", "seed"))
+        found = gaussian_loss(embedding, scale, seed, labels, ignore=IGNORE, weights=weights)
+        loss, terms = found.total, {"overlap": found.overlap, "seed": found.seed}
+    else:
+        loss, terms = _discriminative(embedding, labels, positions, settings=settings)
+    loss = settings.embedding_weight * loss
+    foreground = torch.zeros_like(loss)
+    if "foreground" in outputs:
+        foreground = foreground_loss(out[outputs["foreground"].channels.start], labels, ignore=IGNORE, weights=weights)
+        loss = loss + settings.foreground_weight * foreground
+    return {"loss": loss, **terms, "foreground": foreground}
+
+
+def _discriminative(
+    embedding: Tensor, labels: Tensor, positions: Tensor, *, settings: TrainSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    offsets = settings.spec.coordinates
     parts = discriminative_loss(
         embedding,
         labels,
@@ -366,12 +441,7 @@ def _loss(out: Tensor, labels: Tensor, positions: Tensor, *, settings: TrainSett
         neighbours=settings.push_distance,
         positions=positions,
     )
-    loss = settings.embedding_weight * parts.total
-    foreground = torch.zeros_like(loss)
-    if "foreground" in outputs:
-        foreground = foreground_loss(out[outputs["foreground"].channels.start], labels, ignore=IGNORE)
-        loss = loss + settings.foreground_weight * foreground
-    return {"loss": loss, "pull": parts.pull, "push": parts.push, "foreground": foreground}
+    return parts.total, {"pull": parts.pull, "push": parts.push}
 
 
 # -- records ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import product
@@ -18,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_shiftseg.errors import ModelError, SettingsError, memory_ran_out
 from napari_shiftseg.geometry import Lattice, Layer, Pass, UNetSpec, Window
+from napari_shiftseg.network.constants import FIRST_BANDWIDTH
 from napari_shiftseg.network.device import channels_last
 
 # per number of axes; typed loosely, because torch types sizes per number of axes
@@ -49,8 +51,9 @@ class UNet(nn.Module):
 
     Notes
     -----
-    `forward` maps (B, C, *in) to (B, E [+ 1 foreground logit], *out), `out = spec.output_size(in)`. With
-    `spec.coordinates` the first `ndim` channels are offsets in pixels, to which the loss and the labelling add coordinates.
+    `forward` maps (B, C, *in) to (B, channels of `spec.outputs` before their activation, *out),
+    `out = spec.output_size(in)`. With `spec.coordinates` the first `ndim` channels are offsets in pixels, to which the loss and
+    the labelling add coordinates.
 
     >>> net = UNet(UNetSpec(levels=1, features=2, embedding_dim=3))
     >>> tuple(net(torch.zeros(1, 1, 20, 20)).shape)
@@ -67,6 +70,9 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(_block(spec, "decoder", level) for level in range(spec.levels))
         self.head = _convolution(spec.walk[-1])
         self.apply(_initialise)
+        if "bandwidth" in spec.outputs:
+            with torch.no_grad():
+                self.head.bias[spec.outputs["bandwidth"].channels] = math.log(FIRST_BANDWIDTH[spec.coordinates])
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of the network, channels first (see the class)."""
