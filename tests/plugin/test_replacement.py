@@ -39,9 +39,9 @@ def desk(tiny):
             number = len(self.runs) + 1
             self.runs.append(uuid4().hex)
             labels = np.where(self.result.labels > 0, self.result.labels + number, 0).astype(np.uint32)
-            vectors = self.result.embedding + number if embedding else None
+            outputs = {"embedding": self.result.embedding + number} if embedding else {}
             record = {**self.result.record, "run": self.runs[-1], "status": status}
-            drawn = draw(replace(self.result, labels=labels, embedding=vectors, record=record))
+            drawn = draw(replace(self.result, labels=labels, outputs=outputs, record=record))
             return layer_tuples(drawn, placement_of(self.image, "yx", "yx"), "cells", source_id=self.image.unique_id)
 
         def run(self, **options):

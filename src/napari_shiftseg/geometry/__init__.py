@@ -3,7 +3,7 @@
 from napari_shiftseg.geometry.blocks import Block, BlockGrid
 from napari_shiftseg.geometry.cost import Cost, describe_methods, layer_costs, network_cost, plan_cost
 from napari_shiftseg.geometry.coverage import Coverage, Trained, Zeros, coverage, inner_part
-from napari_shiftseg.geometry.lattice import Lattice, Output, channel_count, named_outputs
+from napari_shiftseg.geometry.lattice import Lattice, Output, channel_count, named_outputs, value_count
 from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.part import plan_part, smaller_plan
 from napari_shiftseg.geometry.plan import Pass, Tile, TilePlan, Window, plan_again, plan_tiles
@@ -61,5 +61,6 @@ __all__ = [
     "plan_stream",
     "plan_tiles",
     "smaller_plan",
+    "value_count",
     "violations",
 ]

@@ -6,6 +6,7 @@ what some of its channels say.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Activation = Literal["linear", "sigmoid", "exp"]
 Meaning = Literal["code", "offset", "bandwidth", "probability", "value"]
+
+_NAME = re.compile(r"\w([\w -]*\w)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,8 +420,12 @@ class Output:
     meaning: Meaning = "code"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise SettingsError(f"the name of an output is {self.name!r}; give a word such as 'embedding'.")
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or self.name in ("labels", "image"):
+            # it names a folder of a result, in which labels and image lie as well
+            raise SettingsError(
+                f"the name of an output is {self.name!r}; give a word such as 'embedding', of letters, digits, -, _ and "
+                "spaces, and not 'labels' or 'image', which a result has anyway."
+            )
         if self.activation not in get_args(Activation):
             raise SettingsError(f"activation is {self.activation!r}; give {', '.join(map(repr, get_args(Activation)))}.")
         if self.meaning not in get_args(Meaning):
@@ -458,7 +465,7 @@ def named_outputs(outputs: Iterable[Output]) -> dict[str, Output]:
     if not listed or not all(isinstance(output, Output) for output in listed):
         raise SettingsError(f"the outputs of the network are {listed!r}; give one Output or more.")
     named = {output.name: output for output in listed}
-    if len(named) < len(listed):
+    if len({name.casefold() for name in named}) < len(listed):
         raise SettingsError(f"outputs are named {', '.join(o.name for o in listed)}; give each a name of its own.")
     return named
 
@@ -466,3 +473,8 @@ def named_outputs(outputs: Iterable[Output]) -> dict[str, Output]:
 def channel_count(outputs: Mapping[str, Output]) -> int:
     """Channels that a network with these outputs gives."""
     return max(int(output.channels.stop) for output in outputs.values())
+
+
+def value_count(outputs: Mapping[str, Output]) -> int:
+    """Values per pixel that arrays of these outputs hold."""
+    return sum(output.count for output in outputs.values())

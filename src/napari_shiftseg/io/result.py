@@ -1,4 +1,4 @@
-"""Results out and in: an OME-Zarr 0.5 store with labels, embedding, foreground, image and the record of the run.
+"""Results out and in: an OME-Zarr 0.5 store with labels, outputs of the network, image and the record of the run.
 
 A store appears under its name only when it is complete. Its layout::
 
@@ -6,8 +6,10 @@ A store appears under its name only when it is complete. Its layout::
       labels/instances/     OME label image, uint32
       embedding/            OME image, float32, axes (t) c (z) y x
       foreground/           OME image, float32, axes of the labels
+      outputs/NAME/         OME image, float32: what else the network says, a vector as the embedding, a value as the foreground
 
-The root attribute "napari-shiftseg" holds ``{"store": 1, "image": bool, "record": {...}}``.
+The root attribute "napari-shiftseg" holds ``{"store": 1, "image": bool, "outputs": [NAME, ...], "record": {...}}``, and
+"napari-shiftseg-output" of an output ``{"name": NAME, "activation": ..., "meaning": ...}``, as of `geometry.Output`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -26,6 +28,7 @@ import numpy.typing as npt
 import zarr
 
 from napari_shiftseg.errors import ImageError, ResultError
+from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import pyramid
 from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, check_translation
 from napari_shiftseg.io.constants import STORE_VERSION, TABLE_ROWS
@@ -35,7 +38,7 @@ from napari_shiftseg.io.ome_zarr import OUR_KEY, read_levels, read_zarr
 from napari_shiftseg.io.pyramid import BlockPyramid
 from napari_shiftseg.views import ArrayLike
 
-Part: TypeAlias = Literal["labels", "embedding", "foreground", "image"]
+Part: TypeAlias = Literal["labels", "embedding", "foreground"]
 
 
 def save_result(
@@ -50,6 +53,7 @@ def save_result(
     image: Image | None = None,
     embedding: ArrayLike | None = None,
     foreground: ArrayLike | None = None,
+    outputs: Sequence[tuple[Output, ArrayLike]] = (),
     name: str = "image",
     overwrite: bool = False,
 ) -> Path:
@@ -73,6 +77,9 @@ def save_result(
         Axes (t) c (z) y x; stored as float32.
     foreground : array-like of float, optional
         Axes of the labels; stored as float32.
+    outputs : sequence of (Output, array-like), optional
+        Outputs of a network with what they mean, those two or others: a vector with axes as the embedding, a single value with
+        those of the labels.
     name : str
         Name of the image, for viewers.
     overwrite : bool
@@ -93,9 +100,11 @@ def save_result(
             if embedding is not None:
                 at = 1 if axes.startswith("t") else 0
                 channels = embedding.shape[at] if len(embedding.shape) > at else 0
-                _fill(writer, "embedding", embedding, channels=channels)
+                _fill("embedding", writer.create("embedding", channels=max(channels, 1)), embedding)
             if foreground is not None:
-                _fill(writer, "foreground", foreground)
+                _fill("foreground", writer.create("foreground"), foreground)
+            for output, values in outputs:
+                _fill(output.name, writer.create(output), values)
             if image is not None:
                 writer.copy_image(image)
         except OSError as exc:
@@ -113,8 +122,15 @@ class StoredResult:
         The store.
     labels : zarr.Array
         uint32, with the axes in `axes`.
-    embedding, foreground, image : zarr.Array or None
-        Embedding with axes (t) c (z) y x, foreground with those of the labels, image with `image_axes`.
+    outputs : mapping of str to zarr.Array
+        What the network says, as far as it was written, by name: a vector with axes (t) c (z) y x, such as the embedding, a
+        single value with those of the labels, such as the foreground.
+    embedding, foreground : zarr.Array or None
+        The outputs of these names.
+    described : mapping of str to Output
+        What the outputs mean; those that older versions wrote have no entry.
+    image : zarr.Array or None
+        With `image_axes`.
     axes, scale, units, translation : str, tuple, tuple, tuple
         Axes of the labels, and step, unit and place of the first pixel on each.
     image_axes : str
@@ -125,8 +141,7 @@ class StoredResult:
 
     path: Path
     labels: zarr.Array[Any]
-    embedding: zarr.Array[Any] | None
-    foreground: zarr.Array[Any] | None
+    outputs: Mapping[str, zarr.Array[Any]]
     image: zarr.Array[Any] | None
     axes: str
     scale: tuple[float, ...]
@@ -134,15 +149,27 @@ class StoredResult:
     image_axes: str
     record: dict[str, Any]
     translation: tuple[float, ...] = ()
+    described: Mapping[str, Output] = field(default_factory=dict)
+
+    @property
+    def embedding(self) -> zarr.Array[Any] | None:
+        """Axes (t) c (z) y x, or None."""
+        return self.outputs.get("embedding")
+
+    @property
+    def foreground(self) -> zarr.Array[Any] | None:
+        """Axes of the labels, or None."""
+        return self.outputs.get("foreground")
 
     def objects(self) -> dict[str, npt.NDArray[Any]]:
         """Table of the instances, a column per entry, as `instances.object_table` gives it; empty where none was written."""
         group: Any = zarr.open_group(str(self.path), mode="r").get("objects")
         return {} if group is None else {name: group[name][:] for name in group.attrs["columns"]}
 
-    def levels(self, name: Part) -> tuple[zarr.Array[Any], ...]:
-        """Pyramid of one part, full resolution first; empty where the store has no such part."""
-        return read_levels(self.path / FOLDERS[name]) if getattr(self, name) is not None else ()
+    def levels(self, name: str) -> tuple[zarr.Array[Any], ...]:
+        """Pyramid of "labels", "image" or an output, full resolution first; empty where the store has no such part."""
+        there = name == "labels" or name in self.outputs or (name == "image" and self.image is not None)
+        return read_levels(self.path / folder_of(name)) if there else ()
 
 
 def open_result(path: str | Path) -> StoredResult:
@@ -169,18 +196,20 @@ def open_result(path: str | Path) -> StoredResult:
         version = ours.get("store")
         raise ResultError(f"{path} has store version {version}, {STORE_VERSION} is read; update napari-shiftseg.")
     try:
-        labels = read_zarr(path / FOLDERS["labels"], None)
-        parts = {part: _array(path / FOLDERS[part]) for part in ("labels", "embedding", "foreground")}
+        labels = read_zarr(path / folder_of("labels"), None)
+        pixels = _array(path / folder_of("labels"))
+        found = {name: _array(path / folder_of(name)) for name in ours.get("outputs", ("embedding", "foreground"))}
+        outputs = {name: array for name, array in found.items() if array is not None}
+        described = {name: told for name in outputs if (told := _described(path / folder_of(name))) is not None}
         image = read_zarr(path, None) if ours.get("image") else None
     except (ImageError, OSError) as exc:
         raise ResultError(f"{path} is not complete ({exc}); run the segmentation again.") from exc
-    if parts["labels"] is None:
+    if pixels is None:
         raise ResultError(f"{path} holds no labels; run the segmentation again.")
     return StoredResult(
         path=path,
-        labels=parts["labels"],
-        embedding=parts["embedding"],
-        foreground=parts["foreground"],
+        labels=pixels,
+        outputs=outputs,
         image=_array(path) if image is not None else None,
         axes=labels.axes,
         scale=labels.scale,
@@ -188,6 +217,7 @@ def open_result(path: str | Path) -> StoredResult:
         image_axes=image.axes if image is not None else "",
         record=dict(ours.get("record", {})),
         translation=labels.translation or (0.0,) * len(labels.axes),
+        described=described,
     )
 
 
@@ -195,12 +225,22 @@ def _array(path: Path) -> zarr.Array[Any] | None:
     return read_levels(path)[0] if path.is_dir() else None
 
 
-def _fill(writer: ResultWriter, part: Literal["embedding", "foreground"], source: ArrayLike, *, channels: int = 1) -> None:
-    target = writer.create(part, channels=max(channels, 1))
+def _described(path: Path) -> Output | None:
+    """What an output means; None where an older version did not write that."""
+    group = zarr.open_group(str(path), mode="r")
+    told: Any = group.attrs.get(OUTPUT_KEY)
+    if told is None:
+        return None
+    array = read_levels(path)[0]
+    axes = array.metadata.dimension_names or ()  # type: ignore[union-attr]
+    return Output(channels=slice(0, array.shape[axes.index("c")] if "c" in axes else 1), **told)
+
+
+def _fill(name: str, target: zarr.Array[Any], source: ArrayLike) -> None:
     if target.shape != tuple(source.shape):
         raise ResultError(
-            f"the {part} has shape {tuple(source.shape)}, but {target.shape} fits the labels; "
-            "give it with axes (t) c (z) y x (embedding) or those of the labels (foreground)."
+            f"the {name} has shape {tuple(source.shape)}, but {target.shape} fits the labels; "
+            "give it with axes (t) c (z) y x (embedding, other vectors) or those of the labels (foreground, other values)."
         )
     pyramid.fill(target, source)
 
@@ -218,6 +258,14 @@ FOLDERS: Mapping[str, str] = {
     "embedding": "embedding",
     "foreground": "foreground",
 }
+
+OUTPUT_KEY = f"{OUR_KEY}-output"
+"""Attribute of an output that says what it means."""
+
+
+def folder_of(name: str) -> str:
+    """Where "image", "labels" or an output lies in a store."""
+    return FOLDERS.get(name, f"outputs/{name}")
 
 
 class ResultWriter:
@@ -268,6 +316,7 @@ class ResultWriter:
         self._levels = pyramid.level_count(dict(zip(axes, shape, strict=True)))
         self._image: Image | None = None
         self._axes_of: dict[str, str] = {}
+        self._described: dict[str, Output] = {}
         self._made: dict[str, int] = {}
         self._kept = folder
 
@@ -288,38 +337,43 @@ class ResultWriter:
         if self._kept is None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def create(self, part: Literal["labels", "embedding", "foreground"], *, channels: int = 1) -> zarr.Array[Any]:
+    def create(self, part: Part | Output, *, channels: int = 1) -> zarr.Array[Any]:
         """Empty array at full resolution, to be filled by the caller.
 
         Parameters
         ----------
-        part : {"labels", "embedding", "foreground"}
+        part : {"labels", "embedding", "foreground"} or Output
             Labels are uint32, the others float32.
         channels : int
-            Channels of the embedding, which has axes (t) c (z) y x; the others have the axes of the labels.
+            Channels of the embedding, where no `Output` says so. It and other vectors have axes (t) c (z) y x, the others those
+            of the labels.
         """
-        shape, axes, dtype = self._format(part, channels)
-        return self._create(part, shape, axes, dtype=dtype)
+        name, shape, axes = self._format(part, channels)
+        return self._create(name, shape, axes, dtype=_type_of(name))
 
-    def create_blocks(
-        self, part: Literal["labels", "embedding", "foreground"], edges: Mapping[str, int], *, channels: int = 1
-    ) -> BlockPyramid:
+    def create_blocks(self, part: Part | Output, edges: Mapping[str, int], *, channels: int = 1) -> BlockPyramid:
         """As `create`, for an array that is filled block by block, each block by one file per level of the pyramid.
 
         `edges`: of a block, as in `BlockPyramid.create`.
         """
-        shape, axes, dtype = self._format(part, channels)
-        self._axes_of[part] = axes
-        made = BlockPyramid.create(self._group(part), shape, axes, dtype=dtype, edges=edges)
-        self._made[part] = len(made.levels)
+        name, shape, axes = self._format(part, channels)
+        self._axes_of[name] = axes
+        made = BlockPyramid.create(self._group(name), shape, axes, dtype=_type_of(name), edges=edges)
+        self._made[name] = len(made.levels)
         return made
 
-    def _format(self, part: str, channels: int) -> tuple[tuple[int, ...], str, npt.DTypeLike]:
-        axes, shape = self._axes, self._shape
-        if part == "embedding":
+    def _format(self, part: Part | Output, channels: int) -> tuple[str, tuple[int, ...], str]:
+        """Name, shape and axes of an array."""
+        name, vector, axes, shape = str(part), part == "embedding", self._axes, self._shape
+        if isinstance(part, Output):
+            name, vector, channels = part.name, part.vector, part.count
+            self._described[name] = part
+        if name in self._axes_of:
+            raise ResultError(f"the {name} was given twice; give it once.")
+        if vector:
             at = 1 if axes.startswith("t") else 0
             axes, shape = axes[:at] + "c" + axes[at:], (*shape[:at], channels, *shape[at:])
-        return shape, axes, np.uint32 if part == "labels" else np.float32
+        return name, shape, axes
 
     def copy_image(self, image: Image) -> None:
         """Copy the input image chunk by chunk, in its own type and with its axes in the order of OME-Zarr."""
@@ -347,7 +401,8 @@ class ResultWriter:
 
         `record`: what happened: JSON values, numpy values, paths and tuples.
         """
-        ours = {"store": STORE_VERSION, "image": self._image is not None, "record": plain_record(record)}
+        outputs = [name for name in self._axes_of if name not in ("labels", "image")]
+        ours = {"store": STORE_VERSION, "image": self._image is not None, "outputs": outputs, "record": plain_record(record)}
         if "labels" not in self._axes_of:
             raise ResultError("a result without labels cannot be written; create and fill the labels first.")
         try:
@@ -355,6 +410,10 @@ class ResultWriter:
                 first = self._made.get(part, 1)
                 pyramid.add_levels(self._group(part), axes, self._levels, reduction=_reduction(part), first=first)
                 self._group(part).update_attributes(self._attributes(part, axes))
+                if part in self._described:
+                    told = vars(self._described[part])
+                    told = {key: told[key] for key in ("name", "activation", "meaning")}
+                    self._group(part).update_attributes({OUTPUT_KEY: told})
             self._root.require_group("labels").update_attributes(pyramid.labels_attributes("instances"))
             if self._image is None:
                 self._root.update_attributes(self._stand_in())
@@ -371,7 +430,7 @@ class ResultWriter:
         return pyramid.create_level(self._group(part), "0", shape, axes=axes, dtype=dtype)
 
     def _group(self, part: str) -> zarr.Group:
-        return self._root.require_group(FOLDERS[part]) if FOLDERS[part] else self._root
+        return self._root.require_group(folder_of(part)) if folder_of(part) else self._root
 
     def _attributes(self, part: str, axes: str) -> dict[str, Any]:
         steps, units = dict(zip(self._axes, self._scale, strict=True)), dict(zip(self._axes, self._units, strict=True))
@@ -439,6 +498,10 @@ def work_path(target: str | Path) -> Path:
     """Folder of the unfinished run that will become `target`."""
     target = Path(target).absolute()
     return target.parent / f".{target.name}.unfinished"
+
+
+def _type_of(part: str) -> npt.DTypeLike:
+    return np.uint32 if part == "labels" else np.float32
 
 
 def _reduction(part: str) -> pyramid.Reduction:

@@ -64,7 +64,7 @@ class Drawn:
 
     result: "Segmentation"
     colours: np.ndarray | None  # (*shape, 3) uint8; None without an embedding
-    limits: tuple[float, float] | None  # range of the embedding
+    limits: dict[str, tuple[float, float]]  # range of each output that is shown
     # `object_table` of the instances; empty for a series, where a number means another object in each frame
     features: dict[str, np.ndarray]
     # `digest_of` the pixels of each role, and of the "image" before it was segmented
@@ -93,14 +93,28 @@ def draw(result: "Segmentation", image: str | None = None) -> Drawn:
     embedding = result.embedding
     features = object_table(result.labels, result.plan.seams()) if result.labels.ndim == result.plan.lattice.ndim else {}
     colours = None if embedding is None else embedding_colours(embedding, result.foreground)
-    pixels = {"embedding": embedding, "embedding RGB": colours, "instances": _drawable(result.labels)}
+    shown = {name: values for name, values in result.outputs.items() if name != "foreground"}
+    pixels = {role_of(name): values for name, values in shown.items()}
+    pixels |= {"embedding RGB": colours, "instances": _drawable(result.labels)}
     return Drawn(
         result=result,
         colours=colours,
-        limits=None if embedding is None else value_range(embedding),
+        limits={name: _range(values, result.described.get(name)) for name, values in shown.items()},
         features=features,
         digests={role: digest_of(data) for role, data in pixels.items()} | {"image": image},
     )
+
+
+def role_of(output: str) -> str:
+    """Role of the layer that shows an output of the network."""
+    return "embedding" if output == "embedding" else f"output {output}"
+
+
+def _range(values: np.ndarray, output: Any) -> tuple[float, float]:
+    """Contrast limits of an output: all values that it can have, where that is known, else those that it has."""
+    if output is not None and output.activation == "sigmoid":
+        return 0.0, 1.0
+    return value_range(values if output is None or output.vector else values[None])
 
 
 def areas(labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -123,7 +137,7 @@ def placed(place: "Placement") -> dict[str, Any]:
 
 
 def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = None) -> list[LayerDataTuple]:
-    """Layers of a segmentation, the lowest first: embedding, its colours, instances.
+    """Layers of a segmentation, the lowest first: embedding, its colours, what else the network says, instances.
 
     Parameters
     ----------
@@ -141,20 +155,22 @@ def layer_tuples(drawn: Drawn, place: "Placement", name: str, source_id: Any = N
     known |= {"status": result.record["status"], "record": result.record, "run": result.record["run"]}
     known["image_digest"] = drawn.digests.get("image")
 
-    def tuple_of(data, role, kind, *, where, **options) -> LayerDataTuple:
-        axes = "c" + result.axes if role == "embedding" else result.axes
+    def tuple_of(data, role, kind, *, where, vector=False, title="", **options) -> LayerDataTuple:
+        axes = "c" * vector + result.axes
         layout = where.layout
         data, digest = laid_out(data, axes, layout), drawn.digests.get(role) if layout == axes else None
         metadata = {KEY: {"role": role, **known, "axes": layout, "digest": digest or digest_of(data)}}
-        title = layer_name(name, role, known)
+        title = layer_name(name, title or role, known)
         return data, {"name": title, "metadata": metadata, **placed(where), **options}, kind
 
     made = []
-    if result.embedding is not None:
-        channel_first = place.behind_channel()
-        options = {"contrast_limits": drawn.limits, "rgb": False, "visible": False}
-        made.append(tuple_of(result.embedding, "embedding", "image", where=channel_first, **options))
-        made.append(tuple_of(drawn.colours, "embedding RGB", "image", where=place, rgb=True, visible=False))
+    for output, limits in drawn.limits.items():
+        values, role = result.outputs[output], role_of(output)
+        vector = values.ndim > result.labels.ndim
+        options = {"contrast_limits": limits, "rgb": False, "visible": False, "title": output, "vector": vector}
+        made.append(tuple_of(values, role, "image", where=place.behind_channel() if vector else place, **options))
+        if output == "embedding":
+            made.append(tuple_of(drawn.colours, "embedding RGB", "image", where=place, rgb=True, visible=False))
     made.append(tuple_of(_drawable(result.labels), "instances", "labels", where=place, features=drawn.features))
     return made
 

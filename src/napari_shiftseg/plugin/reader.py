@@ -15,13 +15,12 @@ from napari.utils.notifications import show_info, show_warning
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.constants import WHOLE_BYTES
 from napari_shiftseg.plugin.large import features_of
-from napari_shiftseg.plugin.layers import KEY, from_zarr, in_order, laid_out, layer_name, placed
+from napari_shiftseg.plugin.layers import KEY, from_zarr, in_order, laid_out, layer_name, placed, role_of
 from napari_shiftseg.plugin.signature import digest_of
 from napari_shiftseg.plugin.subject import plan_of_record
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import StoredResult
-    from napari_shiftseg.io.result import Part
     from napari_shiftseg.plugin.source import Placement
 
 
@@ -94,8 +93,7 @@ def _layers(stored: "StoredResult") -> list[LayerDataTuple]:
         known["plan"] = plan  # without it the layers cannot be inspected, and are offered nowhere
     where = _Where.of_record(stored)
     tuples = [_image(stored, where)] if stored.image is not None else []
-    if stored.embedding is not None:
-        tuples.append(_embedding(stored, known, where))
+    tuples += [_output(stored, name, known, where=where) for name in stored.outputs if name != "foreground"]
     return [*tuples, _labels(stored, known, where)]
 
 
@@ -147,12 +145,14 @@ def _image(stored: "StoredResult", where: _Where) -> LayerDataTuple:
     return data, {**options, "name": stored.path.stem, "rgb": False, **placed(place)}, "image"
 
 
-def _embedding(stored: "StoredResult", known: dict[str, Any], where: _Where) -> LayerDataTuple:
-    looped = int(stored.axes.startswith("t"))  # files have time first, layers channels
-    place = where.of_result(stored).behind_channel()
-    data, options = _part(stored, "embedding", stored.axes[:looped] + "c" + stored.axes[looped:], layout=place.layout)
-    metadata = {KEY: {"role": "embedding", **known, "axes": place.layout, "digest": digest_of(data)}}
-    title = layer_name(stored.path.stem, "embedding", known)
+def _output(stored: "StoredResult", name: str, known: dict[str, Any], *, where: _Where) -> LayerDataTuple:
+    place, axes = where.of_result(stored), stored.axes
+    if stored.outputs[name].ndim > stored.labels.ndim:
+        looped = int(axes.startswith("t"))  # files have time first, layers channels
+        place, axes = place.behind_channel(), axes[:looped] + "c" + axes[looped:]
+    data, options = _part(stored, name, axes, layout=place.layout)
+    metadata = {KEY: {"role": role_of(name), **known, "axes": place.layout, "digest": digest_of(data)}}
+    title = layer_name(stored.path.stem, name, known)
     options |= {"name": title, "visible": False, "rgb": False, "metadata": metadata}
     return data, {**options, **placed(place)}, "image"
 
@@ -173,7 +173,7 @@ def _labels(stored: "StoredResult", known: dict[str, Any], where: _Where) -> Lay
     return data, {**options, **placed(place)}, "labels"
 
 
-def _part(stored: "StoredResult", part: "Part", axes: str, *, layout: str) -> tuple[Any, dict[str, Any]]:
+def _part(stored: "StoredResult", part: str, axes: str, *, layout: str) -> tuple[Any, dict[str, Any]]:
     """Pixels of a part in the order of a layout, whole or as a lazy pyramid, and how napari has to take them."""
     levels = stored.levels(part)
     if prod(levels[0].shape) * levels[0].dtype.itemsize <= WHOLE_BYTES:

@@ -42,7 +42,6 @@ def describe_job(blocks: BlockJob, *, threads: int | None) -> dict[str, Any]:
 
     `threads`: of a worker's network; None takes those that the worker was given.
     """
-    parts = {"codes": blocks.codes, "labels": blocks.labels, "embedding": blocks.embedding, "foreground": blocks.foreground}
     told = blocks.job.to_dict()
     told["image"]["source"] = str(Path(told["image"]["source"]).absolute())
     return {
@@ -50,7 +49,9 @@ def describe_job(blocks: BlockJob, *, threads: int | None) -> dict[str, Any]:
         "threads": threads,
         "pixels": pixel_digest(blocks.job.opened.frames),
         "job": told,
-        "arrays": {name: _place(pyramid, blocks.work) for name, pyramid in parts.items() if pyramid is not None},
+        "codes": _place(blocks.codes, blocks.work),
+        "labels": _place(blocks.labels, blocks.work),
+        "outputs": {name: _place(pyramid, blocks.work) for name, pyramid in blocks.outputs.items()},
     }
 
 
@@ -68,11 +69,12 @@ def open_blocks(work: WorkFolder, told: dict[str, Any]) -> BlockJob:
     if pixel_digest(job.opened.frames) != told["pixels"]:
         raise _other_image(job, "other pixels")
     job = replace(job, device=choose_device(job.settings.device))
-    arrays: dict[str, Any] = {
-        name: BlockPyramid.open(work.path / place["folder"], place["axes"], place["levels"])
-        for name, place in told["arrays"].items()
-    }
-    return BlockJob(job=job, work=work, **arrays)
+
+    def there(place: dict[str, Any]) -> BlockPyramid:
+        return BlockPyramid.open(work.path / place["folder"], place["axes"], place["levels"])
+
+    outputs = {name: there(place) for name, place in told["outputs"].items()}
+    return BlockJob(job=job, work=work, codes=there(told["codes"]), labels=there(told["labels"]), outputs=outputs)
 
 
 def finish_blocks(target: str, run: str, which: Round, blocks: Sequence[tuple[int, int]]) -> None:

@@ -6,7 +6,7 @@ there, and depends on nothing but the image, the model and the layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, TypeAlias
@@ -69,9 +69,7 @@ class BlockJob:
     work: WorkFolder
     codes: BlockPyramid  # fragments of each block, between the passes
     labels: BlockPyramid  # the result
-    # embedding, foreground: where they are written as well
-    embedding: BlockPyramid | None = None
-    foreground: BlockPyramid | None = None
+    outputs: Mapping[str, BlockPyramid] = field(default_factory=dict)  # of the network, as far as they are written as well
     _known: ConstantTiles = field(default_factory=ConstantTiles)
 
     @property
@@ -122,23 +120,27 @@ class BlockJob:
 
     def cluster_steps(self, frame: int, block: Block, seen: Seen, *, threads: int = 1) -> Generator[Event, None, None]:
         """The other half of pass 1, clustering and writing: yields a `WindowDone` per window."""
-        grid, channels = self.layout.grid, self.job.opened.model.embedding.count
+        grid = self.layout.grid
         found, fragments = yield from cluster_steps(
             self.job, seen, inner=block.inner, origin=block.origin, image_shape=grid.shape, threads=threads
         )
-        own = None if seen.foreground is None else seen.foreground[block.inner]
         self.codes.write(self.window(frame, block), fragments.codes[self._new_axes(frame)])
-        if self.foreground is not None and own is not None:
-            self.foreground.write(self.window(frame, block), own[self._new_axes(frame)])
-        if self.embedding is not None:
-            values = seen.embedding[(slice(None), *block.inner)]
-            at = 1 if self.embedding.axes.startswith("t") else 0
-            window = list(self.window(frame, block))
-            window.insert(at, slice(0, channels))
-            shaped = values.reshape(channels, *(s.stop - s.start for s in self.window(frame, block)))
-            self.embedding.write(tuple(window), np.moveaxis(shaped, 0, at))
+        own = seen.cropped(block.inner)
+        for name, pyramid in self.outputs.items():
+            self._write(pyramid, self.window(frame, block), own.outputs[name])
         # last, since it says that the block is done
         self.work.write_arrays(_faces_name(frame, block.number), faces_of(found, fragments).to_arrays())
+
+    @staticmethod
+    def _write(pyramid: BlockPyramid, window: tuple[slice, ...], values: npt.NDArray[np.float32]) -> None:
+        """Write an output of a block; of a vector, the channels come before the spatial axes in `values`."""
+        shape = tuple(s.stop - s.start for s in window)
+        if "c" not in pyramid.axes:
+            pyramid.write(window, values.reshape(shape))
+            return
+        at = pyramid.axes.index("c")
+        place = (*window[:at], slice(0, len(values)), *window[at:])
+        pyramid.write(place, np.moveaxis(values.reshape(len(values), *shape), 0, at))
 
     def join(self, frame: int) -> Numbers:
         """After pass 1: number the instances of a frame."""

@@ -23,6 +23,7 @@ from napari_shiftseg.geometry import (
     judge,
     plan_tiles,
     smaller_plan,
+    value_count,
 )
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.instances.label import check_embedding
@@ -264,7 +265,7 @@ def _needs_in_memory(
     """Bytes by purpose of a run that keeps all of its result in memory."""
     model, image = inputs.model, inputs.image
     pixels, frames = prod(plan.result_shape), len(inputs.frames)
-    kept = 4 + 4 * ("foreground" in model.outputs) + 4 * model.embedding.count * (settings.keep_embedding is not False)
+    kept = value_count(settings.kept(model.outputs, large=False))
     there = in_memory(image.data) or inputs.reader is None
     size = prod(image.data.shape) * np.dtype(image.data.dtype).itemsize
     return {
@@ -272,9 +273,9 @@ def _needs_in_memory(
         "image": size if there else min(size, chunk_budget(settings)),
         "network": int(plan.lattice.peak_bytes(plan.read)) if device.kind == "cpu" else 0,
         "clustering": clustering_threads(device) * clustering_bytes(clustering, model),
-        "result": pixels * frames * kept,
-        # the frame in work has an embedding in any case
-        "frame": pixels * (4 * model.embedding.count + PER_PIXEL),
+        "result": 4 * pixels * frames * (1 + kept),
+        # the frame in work has all outputs in any case
+        "frame": pixels * (4 * value_count(model.outputs) + PER_PIXEL),
     }
 
 
@@ -315,7 +316,7 @@ def _blocks(
                 device=device,
                 memory=_memory_out_of_core(settings, device),
                 fixed=fixed,
-                embedding=bool(settings.keep_embedding),
+                kept=settings.kept(inputs.model.outputs, large=True),
                 method=settings.method,
                 began=_began(inputs, out),
             )

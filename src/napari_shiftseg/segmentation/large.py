@@ -226,13 +226,10 @@ def _open(job: Job, work: WorkFolder, *, overwrite: bool) -> tuple[BlockJob, Res
     writer = ResultWriter(job.out, shape=shape, axes=job.axes, name=image.name, overwrite=overwrite, folder=work.path, **where)
     with writer:
         labels = writer.create_blocks("labels", edges)
-        embedding = foreground = None
-        if job.settings.keep_embedding:
-            embedding = writer.create_blocks("embedding", edges, channels=model.embedding.count)
-            foreground = writer.create_blocks("foreground", edges) if "foreground" in model.outputs else None
+        kept = job.settings.kept(model.outputs, large=True)
+        outputs = {name: writer.create_blocks(output, edges) for name, output in kept.items()}
         codes = BlockPyramid.create(work.path / "fragments", shape, job.axes, dtype=np.int32, edges=edges)
-    blocks = BlockJob(job=job, work=work, codes=codes, labels=labels, embedding=embedding, foreground=foreground)
-    return blocks, writer
+    return BlockJob(job=job, work=work, codes=codes, labels=labels, outputs=outputs), writer
 
 
 def _engine(blocks: BlockJob) -> Engine:

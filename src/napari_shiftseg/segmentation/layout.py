@@ -14,12 +14,13 @@ from napari_shiftseg.geometry import (
     Block,
     BlockGrid,
     Method,
+    Output,
     StreamPlan,
     TilePlan,
-    channel_count,
     choose_method,
     plan_part,
     plan_stream,
+    value_count,
 )
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import chunk_edges
@@ -140,7 +141,7 @@ def lay_out(
     device: Device,
     memory: int,
     fixed: bool,
-    embedding: bool,
+    kept: Mapping[str, Output],
     method: Method = "auto",
     began: Mapping[str, Any] | None = None,
 ) -> Layout:
@@ -156,8 +157,8 @@ def lay_out(
         Bytes that the run may take.
     fixed : bool
         Whether the bits may depend on the network alone, so that the very tiles of the plan run.
-    embedding : bool
-        Whether the embedding is written.
+    kept : mapping of str to Output
+        Outputs of the network that are written beside the labels.
     method : {"auto", "tiles", "stream"}
         "auto" streams within a block where that saves a fifth of the arithmetic: tiles can be left out where they are constant.
     began : mapping, optional
@@ -192,7 +193,7 @@ def lay_out(
         )
     frames = len(inputs.frames)
     values = frames * prod(shape)
-    per_pixel = DISK_PER_PIXEL + (4 * 1.34 * inputs.model.embedding.count if embedding else 0)
+    per_pixel = DISK_PER_PIXEL + 4 * 1.34 * value_count(kept)
     aligned = all((e - halo) % p == 0 or e >= n for e, p, n in zip(edges, lattice.period, shape, strict=True))
     layout = Layout(
         grid=BlockGrid(shape=shape, edge=edges, halo=halo),
@@ -285,7 +286,6 @@ def _memory(
         context = list(plan.write)  # whole tiles are read, wherever the block ends
     read = prod(min(n, e + 2 * (halo + c)) for n, e, c in zip(grid.shape, grid.edge, context, strict=True))
     item = np.dtype(inputs.image.data.dtype).itemsize
-    channels = channel_count(model.outputs)
     cache = 0
     if reader is not None:
         shared = _shared_pixels(inputs, grid, [halo + c for c in context]) * item * lattice.in_channels
@@ -295,7 +295,7 @@ def _memory(
         "network": int(lattice.peak_bytes(plan.read)),
         "clustering": clustering_threads(device) * clustering_bytes(clustering, model),
         # one block is clustered while the network fills the next one
-        "block": 2 * 4 * channels * seen + PER_PIXEL * core,
+        "block": 2 * 4 * value_count(model.outputs) * seen + PER_PIXEL * core,
         # one region is in work while the next one is read
         "input": 2 * item * lattice.in_channels * read,
         "chunks": cache,

@@ -5,7 +5,7 @@ Whole frames, previews, estimates, lazy embeddings and blocks choose their windo
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -25,16 +25,31 @@ from napari_shiftseg.segmentation.job import Job
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
-    """What the network says of a window: (E, *window), and (*window) or None; pixels without data are background."""
+    """What the network says of a window, by name: (count, *window) of a vector, (*window) of a single value.
 
-    embedding: Any
-    foreground: npt.NDArray[np.float32] | None
+    Pixels without data are background: where there are some, there is a foreground, whatever the network gives.
+    """
+
+    outputs: Mapping[str, Any]
     prediction: Prediction
+
+    @property
+    def embedding(self) -> Any:
+        """What is clustered, (E, *window)."""
+        return self.outputs["embedding"]
+
+    @property
+    def foreground(self) -> npt.NDArray[np.float32] | None:
+        """(*window), or None where all pixels can belong to an instance."""
+        return self.outputs.get("foreground")
 
     def cropped(self, window: Window) -> Seen:
         """The same of a part of the window."""
-        foreground = None if self.foreground is None else self.foreground[window]
-        return replace(self, embedding=self.embedding[(slice(None), *window)], foreground=foreground)
+        return self.changed(lambda values: values[(..., *window)])
+
+    def changed(self, change: Callable[[Any], Any]) -> Seen:
+        """The same with each output changed."""
+        return replace(self, outputs={name: change(values) for name, values in self.outputs.items()})
 
 
 def predict_part(
@@ -84,7 +99,8 @@ def embed_steps(job: Job, frame: int, part: TilePlan, *, pixels: Any = None, **h
     image = job.opened.frames[frame].view if pixels is None else pixels
     plan = prediction.plan
     foreground = with_data(prediction.foreground, image, job.limits(frame), corner=plan.origin, shape=plan.result_shape)
-    return Seen(embedding=prediction.embedding, foreground=foreground, prediction=prediction)
+    masked = {} if foreground is None else {"foreground": foreground}
+    return Seen(outputs={**prediction.outputs, **masked}, prediction=prediction)
 
 
 def cluster_steps(

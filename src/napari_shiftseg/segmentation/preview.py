@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,11 +59,7 @@ def view_steps(job: Job, window: Mapping[str, slice]) -> Generator[Event, None, 
     yield Stage(done=0, total=0, text="instances")
     # smaller tiles may have run
     part = seen.prediction.plan
-    laid = replace(
-        seen,
-        embedding=_laid_out(seen.embedding, spans, part.origin),
-        foreground=None if seen.foreground is None else _laid_out(seen.foreground[None], spans, part.origin)[0],
-    )
+    laid = seen.changed(lambda values: _laid_out(values, spans, part.origin))
     fragments = (yield from cluster_steps(job, laid, origin=[span.start for span in spans]))[1]
     labels = settle(job, fragments)
     inner = labels[tuple(slice(span.core.start - span.start, span.core.stop - span.start) for span in spans)]
@@ -94,10 +90,10 @@ def _span(side: slice, size: int, edge: int, *, halo: int, masked: bool) -> _Spa
     return _Span(start, slice(max(0, first - halo) if masked else start, min(size, stop + halo)), slice(first, stop))
 
 
-def _laid_out(block: npt.NDArray[Any], spans: Sequence[_Span], origin: Sequence[int]) -> npt.NDArray[Any]:
-    """What the spans see of a block (C, *part), in an array from their starts on, 0 elsewhere."""
-    laid = np.zeros((len(block), *(span.seen.stop - span.start for span in spans)), block.dtype)
+def _laid_out(block: Any, spans: Sequence[_Span], origin: Sequence[int]) -> Any:
+    """What the spans see of a block (..., *part), in an array from their starts on, 0 elsewhere."""
+    laid: Any = np.zeros((*block.shape[: -len(spans)], *(span.seen.stop - span.start for span in spans)), block.dtype)
     into = tuple(slice(span.seen.start - span.start, None) for span in spans)
     seen = tuple(slice(s.seen.start - o, s.seen.stop - o) for s, o in zip(spans, origin, strict=True))
-    laid[(slice(None), *into)] = block[(slice(None), *seen)]
+    laid[(..., *into)] = block[(..., *seen)]
     return laid

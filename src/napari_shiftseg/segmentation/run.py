@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event, Stage, drain
-from napari_shiftseg.geometry import TilePlan
+from napari_shiftseg.geometry import Output, TilePlan
 from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
 from napari_shiftseg.network import Model
 from napari_shiftseg.segmentation.decision import chunk_budget, decide, pixel_digest
@@ -33,10 +33,11 @@ class Segmentation:
     ----------
     labels : ndarray or zarr.Array
         ([t], [z], y, x) uint32; `axes` names the axes.
-    embedding : ndarray or None
-        (E, *labels.shape) float32. Of a result on disk, `stored.embedding` is what was written.
-    foreground : ndarray or None
-        (*labels.shape) float32 probability.
+    outputs : mapping of str to ndarray
+        What the network says, as far as it was kept, by name: (count, *labels.shape) float32 of a vector, (*labels.shape) of a
+        single value. Of a result on disk, `stored.outputs` are those that were written.
+    embedding, foreground : ndarray or None
+        The outputs of these names.
     plan : TilePlan
         Of one frame.
     record : dict
@@ -45,6 +46,8 @@ class Segmentation:
         Of the labels.
     image : Image
         That was segmented.
+    described : mapping of str to Output
+        What all outputs of the model mean.
     stored : StoredResult or None
         The store, if the run was out of core.
     path : Path or None
@@ -52,22 +55,35 @@ class Segmentation:
     """
 
     labels: Any
-    embedding: npt.NDArray[np.float32] | None
-    foreground: npt.NDArray[np.float32] | None
+    outputs: Mapping[str, npt.NDArray[np.float32]]
     plan: TilePlan
     record: dict[str, Any]
     axes: str
     scale: tuple[float, ...]
     units: tuple[str | None, ...]
     image: Image
+    described: Mapping[str, Output] = field(default_factory=dict)
     stored: StoredResult | None = None
     path: Path | None = None
 
+    @property
+    def embedding(self) -> npt.NDArray[np.float32] | None:
+        """(E, *labels.shape) float32, or None."""
+        return self.outputs.get("embedding")
+
+    @property
+    def foreground(self) -> npt.NDArray[np.float32] | None:
+        """(*labels.shape) float32 probability, or None."""
+        return self.outputs.get("foreground")
+
     def save(self, path: str | Path, *, overwrite: bool = False, copy_image: bool = True) -> Path:
         """Write the result as an OME-Zarr store (see `io.save_result`)."""
-        embedding = self.embedding
-        if embedding is not None and self.axes.startswith("t"):
-            embedding = np.moveaxis(embedding, 0, 1)  # files have time first
+        # files have time first
+        swap = self.axes.startswith("t")
+        outputs = [
+            (self.described[name], np.moveaxis(values, 0, 1) if swap and self.described[name].vector else values)
+            for name, values in self.outputs.items()
+        ]
         return save_result(
             path,
             labels=self.labels,
@@ -77,8 +93,7 @@ class Segmentation:
             translation=translation_of(self.image, self.axes),
             record=self.record,
             image=self.image if copy_image else None,
-            embedding=embedding,
-            foreground=self.foreground,
+            outputs=outputs,
             name=self.image.name,
             overwrite=overwrite,
         )
@@ -167,14 +182,13 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
         inputs.reader.budget = chunk_budget(job.settings)
     shape = (*job.lengths, *job.plan.result_shape)
     labels = np.zeros(shape, np.uint32)
-    keep = job.settings.keep_embedding is not False
-    embedding = np.empty((model.embedding.count, *shape), np.float32) if keep else None
-    foreground = np.empty(shape, np.float32) if "foreground" in model.outputs else None
+    kept = job.settings.kept(model.outputs, large=False)
+    outputs = {name: np.empty(output.shape(shape), np.float32) for name, output in kept.items()}
     seconds = {"network": 0.0, "labels": 0.0}
     plan, methods, ran = job.plan, [], []
     for number, frame in enumerate(inputs.frames):
         position = tuple(frame.index.values())
-        part: Any = (slice(None), *position)
+        places: Any = {name: (slice(None), *position) if kept[name].vector else position for name in kept}
         which = f" of frame {number + 1}/{job.frames}" if job.frames > 1 else ""
         yield Stage(done=0, total=job.stream.steps if job.stream else len(plan), text=f"network{which}")
         before = time.perf_counter()
@@ -183,7 +197,7 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
             number,
             plan,
             run=job.stream or "tiles",
-            out=None if embedding is None else embedding[part],
+            out={name: values[places[name]] for name, values in outputs.items()},
             instead="tiles" if job.settings.method == "auto" else "columns",
         )
         made = seen.prediction
@@ -191,8 +205,6 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
         plan = made.plan  # smaller tiles for what follows, if memory ran out
         ran.append(made.stream.passes if made.stream else plan)
         seconds["network"] += time.perf_counter() - before
-        if foreground is not None:
-            foreground[position] = seen.foreground
         yield Stage(done=0, total=0, text=f"instances{which}")
         before = time.perf_counter()
         labels[position] = settle(job, (yield from cluster_steps(job, seen))[1])
@@ -203,10 +215,10 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
     record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in inputs.frames]
     record["intensity"]["warnings"] += few_objects(record["instances"], plan.result_shape[-2:])
-    record["likeness"] = compare_result(job, labels, foreground, embedding=embedding).to_dict()
+    record["likeness"] = compare_result(job, labels, outputs.get("foreground"), embedding=outputs.get("embedding")).to_dict()
     seconds["all"] = time.perf_counter() - started  # without writing, which comes after the record
     record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
-    result = _segmentation(job, plan, record, labels=labels, embedding=embedding, foreground=foreground)
+    result = _segmentation(job, plan, record, labels=labels, outputs=outputs)
     if job.out is not None:
         yield Stage(done=0, total=0, text="writing")
         result.save(job.out, overwrite=overwrite)
@@ -215,15 +227,15 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
 
 def _segmentation(job: Job, plan: TilePlan, record: dict[str, Any], **parts: Any) -> Segmentation:
     scale, units = job.spacing()
-    empty: dict[str, Any] = {"embedding": None, "foreground": None}
     path = None if job.out is None else Path(job.out)
     return Segmentation(
         path=path,
-        **{**empty, **parts},
+        **{"outputs": {}, **parts},
         plan=plan,
         record=record,
         axes=job.axes,
         scale=scale,
         units=units,
         image=job.opened.image,
+        described=job.opened.model.outputs,
     )

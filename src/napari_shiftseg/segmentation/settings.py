@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from napari_shiftseg.geometry import Method
+from napari_shiftseg.geometry import Method, Output
 
 Number: TypeAlias = int | float
 """Of an intensity: no float tells huge integers apart."""
@@ -53,7 +54,8 @@ class SegmentSettings:
     no_data : float, optional
         Value of pixels without data, besides NaN and infinite ones. They count as background, and no object lies there.
     keep_embedding : bool, optional
-        Whether the result holds the embedding (and the foreground); None means in memory yes, out of core no.
+        Whether the result holds the embedding and all else that the network says; None means in memory yes, out of core no.
+        The foreground is held in memory in any case.
     out_of_core : bool, optional
         Work block by block from disk to disk; None does so when the result would not fit in memory and has a place on disk.
     workers : int
@@ -85,3 +87,8 @@ class SegmentSettings:
     out_of_core: bool | None = None
     workers: int = 0
     cluster: str | None = None
+
+    def kept(self, outputs: Mapping[str, Output], *, large: bool) -> dict[str, Output]:
+        """Those outputs that stay with the result of a run, out of core (`large`) or in memory."""
+        everything = not large if self.keep_embedding is None else self.keep_embedding
+        return {name: output for name, output in outputs.items() if everything or (name == "foreground" and not large)}
