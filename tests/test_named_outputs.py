@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import pytest
 from grey import bars
-from named import BANDWIDTH, OUTPUTS, SEED, named_model
+from named import BANDWIDTH, FLOW, OUTPUTS, SEED, named_model
 
 from napari_shiftseg import Output, SegmentSettings, decide, open_result, plan_tiles, save_model, segment
 from napari_shiftseg.errors import ResultError, ShiftsegError
@@ -102,7 +102,7 @@ def test_a_model_file_brings_its_outputs_to_the_end(tmp_path):
     path = save_model(tmp_path / "named.safetensors", named_model())
     result = segment(bars((60, 70)), path, MEMORY)
     assert result.described == {output.name: output for output in OUTPUTS}
-    assert set(result.outputs) == {"embedding", "foreground", "bandwidth", "seed"}
+    assert set(result.outputs) == {"embedding", "foreground", "flow", "bandwidth", "seed"}
 
 
 def test_pixels_without_data_are_background_whatever_else_is_said(tmp_path):
@@ -135,7 +135,7 @@ def made(*outputs):
     return named_model(outputs=(Output(name="embedding", channels=slice(0, 2)), *outputs))
 
 
-@pytest.mark.parametrize("further", [(SEED,), (SEED, BANDWIDTH), (Output(name="same", channels=slice(0, 2)),)])
+@pytest.mark.parametrize("further", [(SEED,), (FLOW, BANDWIDTH), (Output(name="same", channels=slice(0, 2)),)])
 def test_estimates_count_the_channels_of_all_outputs(tmp_path, further):
     image, more = bars((600, 530)), sum(output.count for output in further)
     few, many = (decide(image, model, MEMORY) for model in (made(), made(*further)))

@@ -17,7 +17,7 @@ from napari_shiftseg.plugin.reader import read_result
 from napari_shiftseg.plugin.signature import KEY, OLDER
 
 pytestmark = pytest.mark.gui
-NAMES = ["seed", "embedding", "embedding RGB", "bandwidth", "instances"]
+NAMES = ["seed", "embedding", "embedding RGB", "flow", "bandwidth", "instances"]
 
 
 def roles(layers):
@@ -38,14 +38,15 @@ def test_the_widget_shows_each_further_output_that_was_kept(qtbot, open_widget, 
     run()
     assert [layer.name for layer in viewer.layers[1:]] == [f"cells {name}" for name in NAMES]
     wanted = segment(Image.from_array(image.data), path, widget.settings())
-    for name, shape in (("bandwidth", (2, 60, 70)), ("seed", (60, 70)), ("embedding", (2, 60, 70))):
+    for name, shape in (("flow", (2, 60, 70)), ("bandwidth", (60, 70)), ("seed", (60, 70)), ("embedding", (2, 60, 70))):
         layer = viewer.layers[f"cells {name}"]
         assert layer.data.shape == shape and not layer.visible and not layer.rgb
         np.testing.assert_array_equal(layer.data, wanted.outputs[name])
         assert layer.data_to_world((0,) * (len(shape) - 2) + (2, 4))[-2:] == pytest.approx(image.data_to_world((2, 4)))
     assert tuple(viewer.layers["cells seed"].contrast_limits) == (0, 1), "a probability on its own scale"
-    low, high = viewer.layers["cells bandwidth"].contrast_limits
-    assert low == wanted.outputs["bandwidth"].min() and high == wanted.outputs["bandwidth"].max()
+    for name in ("flow", "bandwidth"):
+        low, high = viewer.layers[f"cells {name}"].contrast_limits
+        assert low == wanted.outputs[name].min() and high == wanted.outputs[name].max()
     assert [layer for _, layer in widget._image_layers(None)] == [image], "none of them is an image to segment"
     run()  # in their place
     assert len(viewer.layers) == 1 + len(NAMES) and len(set(roles(viewer.layers))) == len(NAMES)
@@ -61,8 +62,8 @@ def test_a_saved_result_opens_with_them(tmp_path, shape, axes):
     viewer = ViewerModel()
     for data, options, kind in read_result(str(result.save(tmp_path / "r.zarr"))):
         getattr(viewer, f"add_{kind}")(data, **options)
-    assert [layer.name for layer in viewer.layers] == ["r", "r seed", "r embedding", "r bandwidth", "r instances"]
-    for name in ("seed", "embedding", "bandwidth"):
+    assert [layer.name for layer in viewer.layers] == ["r", "r seed", "r embedding", "r flow", "r bandwidth", "r instances"]
+    for name in ("seed", "embedding", "flow", "bandwidth"):
         np.testing.assert_array_equal(viewer.layers[f"r {name}"].data, result.outputs[name])
         assert viewer.layers[f"r {name}"].metadata[KEY]["run"] == result.record["run"]
-    assert roles(viewer.layers) == ["output seed", "embedding", "output bandwidth", "instances"]
+    assert roles(viewer.layers) == ["output seed", "embedding", "output flow", "output bandwidth", "instances"]
