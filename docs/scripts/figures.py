@@ -6,8 +6,8 @@
     python docs/scripts/figures.py --stale         # measurements whose code changed; exit code 1 if CHANGELOG.md leaves one out
     python docs/scripts/figures.py --measure NAME  # one of docs/measurements/measured.json, anew
 
-What takes seconds is computed (fast_figures.py), all else is looked up in docs/measurements: by its name (measured_figures.py),
-or as a page says (tables.py, which also writes tables). How a page marks a figure stands in page_marks.py.
+What takes seconds is computed (fast_figures.py), all else is looked up in docs/measurements as a page says (tables.py,
+which also writes tables); where those come from says measured_figures.py. How a page marks a figure stands in page_marks.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import page_marks
 import tables
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = {**fast_figures.GROUPS, **measured_figures.GROUPS}
+GROUPS = fast_figures.GROUPS
 # Pages of which every number is marked or given.
 COVERED = (
     "README.md",

@@ -1,4 +1,4 @@
-"""Figures that take minutes or days: measured once, kept in docs/measurements, with the commit that they were measured on.
+"""Where figures come from that take minutes or days: measured once, kept in docs/measurements, with the commit of that time.
 
 docs/measurements/measured.json says of each measurement its files, its command, the commit, and its rooms: the paths whose code
 decides what comes out. A measurement is stale once the content of one of its rooms has changed. Commits may be rebased away, so
@@ -16,120 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["GROUPS", "INDEX", "Stale", "explained", "load", "measure", "stale"]
+__all__ = ["Stale", "explained", "load", "measure", "stale"]
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "measurements"
-INDEX = FOLDER / "measured.json"
 
 
 def load(name: str, folder: Path = FOLDER) -> dict[str, Any]:
     """One measurement file."""
     document: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     return document
-
-
-# -- what pages quote -------------------------------------------------------------------------------------------------
-
-
-def accuracy() -> dict[str, str]:
-    """Scores of the bundled model on the two validation sets."""
-    found = {}
-    for name in ("dsb2018", "dapi16"):
-        values = load(f"nuclei_{name}_val")
-        pooled = values["pooled"]
-        found |= {f"{name}.ap": f"{pooled['ap']:.3f}", f"{name}.baseline": f"{values['baseline']['ap']:.3f}"}
-        found |= {f"{name}.objects": f"{pooled['tp'] + pooled['fn']:,}", f"{name}.missed": f"{pooled['fn']:,}"}
-    return found
-
-
-def independence() -> dict[str, str]:
-    """Pixels that a tile size labels otherwise."""
-    values = load("tile_independence")
-    images = {row["image"] for row in values["rows"]}
-    sizes = {row["tile"] for row in values["rows"]}
-    counts = {"otherwise": values["pixels_decided_otherwise"], "pixels": values["pixels"]}
-    return {name: f"{count:,}" for name, count in counts.items()} | {"images": word(len(images)), "sizes": word(len(sizes))}
-
-
-def bfloat16() -> dict[str, str]:
-    """The bundled model in bfloat16 against float32."""
-    values = load("precision")
-    summary = values["summary"]
-    return {
-        "images": str(summary["images"]),
-        "lowest": f"{summary['lowest_adjusted_rand']:.4f}",
-        "ap": f"{summary['largest_ap_difference']:.2g}",
-        "units": f"{max(row['units'] for row in values['orders']):.2f}",
-    }
-
-
-def kills() -> dict[str, str]:
-    """What killed runs and killed workers change."""
-    run, workers = load("sigkills"), load("worker_kills")
-    return {
-        "kills": str(run["kills"]),
-        "pixels": f"{run['pixels']:,}",
-        "otherwise": f"{run['different_pixels']:,}",
-        "workers": str(workers["kills"]),
-        "workers.otherwise": f"{workers['different_pixels']:,}",
-    }
-
-
-def fig3b() -> dict[str, str]:
-    """Seams of the paper's Fig. 3b in quick size, inside the disks."""
-    (row,) = [row for row in load("paper_quick")["findings"] if (row["name"], row["seed"]) == ("fig3b", 0)]
-    ratio, (low, high) = row["measured"]["ratio"], row["measured"]["interval"]
-    return {"ratio": f"{ratio:.0f}", "low": f"{low:.0f}", "high": f"{high:.0f}"}
-
-
-def plans() -> dict[str, str]:
-    """Tiles of random plans against one pass."""
-    values = load("random_plans")
-    single, half = values["float32"], values["bfloat16"]
-    return {
-        "float32": str(single["plans"]),
-        "largest": f"{single['largest']:.1e}",
-        "bfloat16": str(half["plans"]),
-        "bfloat16.equal": str(half["equal"]),
-    }
-
-
-def compiled() -> dict[str, str]:
-    """torch.compile against the form that runs."""
-    rows = [row for row in load("compiled")["rows"] if row["way"] == "torch.compile"]
-    ratios = [row["ratio"] for row in rows]
-    longest = max(row["warm_up"] for row in rows)
-    return {"low": f"{min(ratios):.2f}", "high": f"{max(ratios):.2f}", "seconds": f"{longest:.0f}"}
-
-
-def stages() -> dict[str, str]:
-    """The network of the bundled model's size on 20,000 px: alone, and beside the clustering."""
-    rows = [row for row in load("large_images")["rows"] if (row["edge"], row["network"]) == (20_000, [3, 32])]
-    (together,), (alone,) = ([row for row in rows if row["alone"] == one] for one in (False, True))
-    network = alone["stages"]["network"] / together["seconds"]
-    return {"share": f"{100 * network:.0f}", "times": f"{1 / network:.2f}"}
-
-
-def word(count: int) -> str:
-    """A small number as people write it."""
-    return ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")[count]
-
-
-GROUPS = {
-    "accuracy": accuracy,
-    "independence": independence,
-    "bfloat16": bfloat16,
-    "kills": kills,
-    "fig3b": fig3b,
-    "plans": plans,
-    "compiled": compiled,
-    "stages": stages,
-}
-"""What looks up the figures whose names begin so."""
-
-
-# -- where they come from ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)

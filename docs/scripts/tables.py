@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -55,7 +55,8 @@ def names(folder: Path = FOLDER) -> dict[str, Any]:
     files = {
         path.stem: json.loads(path.read_text(encoding="utf-8"), object_hook=Record) for path in sorted(folder.glob("*.json"))
     }
-    said = {function.__name__: function for function in (one, verdict, spread, share, plain, told, code, picture, experiments)}
+    functions = (one, word, verdict, spread, share, plain, told, code, picture, experiments)
+    said = {function.__name__: function for function in functions}
     return {**files, **said, "UNSAID": UNSAID, "source": lambda name: source(name, files)}
 
 
@@ -99,6 +100,11 @@ def _eval(expression: str, known: dict[str, Any]) -> Any:
 def one(rows: Iterable[Record], **wanted: Any) -> Any:
     """The first of the rows that has these values, None if there is none."""
     return next((row for row in rows if all(row.get(name) == value for name, value in wanted.items())), None)
+
+
+def word(members: Collection[Any]) -> str:
+    """How many there are, as people write it."""
+    return ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")[len(members)]
 
 
 def verdict(met: bool) -> str:
