@@ -3,8 +3,7 @@
     python benchmarks/clustering.py --cellpose PATH/distributed_segmentation.py --out docs/measurements/clustering.json
 
 It needs scikit-learn and hdbscan, and for the peer of the merging dask-image and cellpose's own file (`pip download cellpose
---no-deps`; `cellpose/contrib/distributed_segmentation.py` in it). All runs on one thread, except the share of the network,
-which takes `--threads`. Times are CPU seconds, except there.
+--no-deps`; `cellpose/contrib/distributed_segmentation.py` in it). All runs on one thread. Times are CPU seconds.
 
 The embeddings are synthetic: the image is cut into Voronoi regions of random sites, 4 px apart or more; each has a code, codes
 lie 3.0 or more apart, and noise of 0.35 is added. A pixel within 1.5 px (difference of its distances to the two nearest sites)
@@ -21,23 +20,26 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
+from contextlib import ExitStack, suppress
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from bench import adjusted_rand, in_turns, keep, origin, parser, told
 from scipy.spatial import cKDTree
 
-from napari_shiftseg import SegmentSettings, label_instances, load_model, mean_shift, plan_tiles, predict, segment, synthetic
+from napari_shiftseg import label_instances, mean_shift
 from napari_shiftseg.geometry import BlockGrid
 from napari_shiftseg.instances import LabelSettings
 
 BANDWIDTH = 0.75
 OURS = {"dip": 0.8, "min_density": 50.0}
-PARTS = ("small", "large", "flatness", "share", "merging")
+PARTS = ("small", "large", "flatness", "merging", "back_ends")
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def main() -> None:
     made.add_argument("--clusters", nargs="+", type=int, default=[100, 400, 1600, 5000], help="of the flatness")
     made.add_argument("--large-edge", type=int, default=2048, help="edge of the 8-dimensional image, px")
     made.add_argument("--cellpose", type=Path, metavar="FILE", help="cellpose's distributed_segmentation.py")
-    made.add_argument("--threads", type=int, default=2, help="of the network and the clustering beside it")
+    made.add_argument("--turns", type=int, default=5, help="of the back ends")
     wishes = made.parse_args()
     with suppress(ImportError):  # it comes with scikit-learn
         from threadpoolctl import threadpool_limits
@@ -57,8 +59,8 @@ def main() -> None:
         "small": small,
         "large": lambda: large(wishes.large_edge),
         "flatness": lambda: flatness(wishes.clusters, wishes.large_edge),
-        "share": lambda: share(wishes.threads),
         "merging": lambda: merging(wishes.cellpose),
+        "back_ends": lambda: [row for dim in (2, 3, 8) for row in back_ends(dim, wishes.turns)],
     }
     found = {"setting": {"bandwidth": BANDWIDTH, **OURS}, "load_at_start": os.getloadavg()}
     found |= {part: runs[part]() for part in wishes.only}
@@ -240,26 +242,45 @@ def flatness(clusters: list[int], edge: int) -> list[dict[str, Any]]:
     return rows
 
 
-# -- beside the network -----------------------------------------------------------------------------------------------
+# -- back ends --------------------------------------------------------------------------------------------------------
 
 
-def share(threads: int) -> dict[str, Any]:
-    """The bundled model on 1024 x 1024 px with 600 blobs: wall seconds of the network and of the clustering of its output."""
-    torch.set_num_threads(threads)
-    model = load_model("nuclei")
-    image = synthetic.blobs((1024, 1024), 600, radius=(8, 16), touching=0.4, seed=0).image
-    settings = LabelSettings(coordinates=True, **asdict(model.record.clustering))
-    plan, result = plan_tiles(model.spec, image.shape), segment(image, model, SegmentSettings(device="cpu"))
-    ways = {
-        "network": lambda: predict(model.module, image, plan, device="cpu"),
-        "clustering": lambda: label_instances(result.embedding, result.foreground, settings=settings),
+def back_ends(dim: int, turns: int) -> list[dict[str, Any]]:
+    """Ways to find neighbours and sums, each made to serve alone: CPU seconds of `mean_shift` over those of all together."""
+    shift = import_module("napari_shiftseg.instances.mean_shift")
+    density, neighbours = (import_module(f"napari_shiftseg.instances.{name}") for name in ("density", "neighbours"))
+    few, never, always = (density.Kernels, "_few"), 0, 1 << 60
+    ways: dict[str, list[tuple[tuple[Any, str], Any]]] = {
+        "all, as it runs": [],
+        "without the grid": [((shift, "grid_of"), lambda cells: None)],
+        "without trees": [
+            (few, lambda self, at: False),
+            *(((module, "TREE_DIMENSIONS"), never) for module in (density, neighbours)),
+            ((density, "MANY_KERNELS"), always),
+            ((neighbours, "FEW_MODES"), always),
+        ],
+        "without matrix products": [
+            (few, lambda self, at: True),
+            *(((module, "TREE_DIMENSIONS"), always) for module in (density, neighbours)),
+        ],
     }
-    best = {name: min(values[1:]) for name, values in in_turns(ways, 4).items()}  # the first one warms up
-    torch.set_num_threads(1)
-    row = {"threads": threads, "objects": int(result.labels.max()), "foreground": float((result.foreground > 0.6).mean())}
-    return told(
-        row | {f"seconds_{name}": value for name, value in best.items()} | {"share": best["clustering"] / best["network"]}
-    )
+    made = Made(512, dim, 400)
+
+    def run(way: str) -> Any:
+        with ExitStack() as held:
+            for (owner, name), value in ways[way]:
+                held.enter_context(patch.object(owner, name, value))
+            return mean_shift(made.points, BANDWIDTH, **OURS).assignment
+
+    found = {way: run(way) for way in ways}  # warms up
+    seconds = in_turns({way: partial(run, way) for way in ways}, turns, time.process_time)
+    rows = []
+    for way in ways:
+        ratios = sorted(a / b for a, b in zip(seconds[way], seconds["all, as it runs"], strict=True))
+        differing = int((found[way] != found["all, as it runs"]).sum())
+        row = {"way": way, **made.describe(), "seconds": median(seconds[way]), "differing": differing}
+        rows.append(told(row | {"median": median(ratios), "lowest": ratios[0], "highest": ratios[-1]}))
+    return rows
 
 
 # -- merging ----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,10 @@ from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
+from machine import processor
+
+from napari_shiftseg.cli.options import byte_count
+
 # Measured peak over what was allowed that still counts as kept: what a process takes is known to so much.
 TOLERANCE = 1.15
 OUT = Path(__file__).parents[1] / "docs" / "measurements" / "peak_memory.json"
@@ -68,7 +72,7 @@ def main() -> int:
     if wishes.out.is_file():
         rows = [*(row for row in json.loads(wishes.out.read_text())["rows"] if row["name"] not in wishes.only), *rows]
     found = {
-        "processor": Path("/proc/cpuinfo").read_text().partition("model name\t: ")[2].partition("\n")[0],
+        "processor": processor(),
         "cores": os.cpu_count(),
         "tolerance": TOLERANCE,
         "rows": rows,
@@ -110,19 +114,12 @@ def measured(name: str, shape: dict[str, Any], memory: str, given: list[str], wo
             row |= {"kept": False, "error": (folder / "errors").read_text().strip().splitlines()[-1:]}
         else:
             record = json.loads((folder / "told").read_text())
-            row |= {"kept": row["peak"] <= TOLERANCE * amount(memory), "instances": sum(record["instances"])}
+            row |= {"kept": row["peak"] <= TOLERANCE * byte_count(memory), "instances": sum(record["instances"])}
             row |= {key: record.get(key) for key in ("method", "blocks")}
     size, found = " x ".join(map(str, shape["shape"])), row.get("error") or f"{row['instances']} instances"
     took = f"{row['peak'] / 1e9:6.2f} GB of {memory} in {row['seconds']:4.0f} s"
     print(f"{name:9} {size:18} {took}, {'kept' if row['kept'] else 'NOT KEPT'}: {found}", flush=True)
     return row
-
-
-def amount(text: str) -> float:
-    """Bytes of `1GB`, `1.5GiB`, `800MB`."""
-    units = {"GiB": 2**30, "MiB": 2**20, "GB": 10**9, "MB": 10**6, "G": 10**9, "M": 10**6}
-    unit = next(unit for unit in units if text.endswith(unit))
-    return float(text.removesuffix(unit)) * units[unit]
 
 
 # -- what is only imported in a process of its own --------------------------------------------------------------------

@@ -3,8 +3,12 @@
 - form: a network of 3 levels over tiles, as it was trained against its inference form (cropped early, convolution and ReLU in
   one step), in float32 and bfloat16; channels last against contiguous.
 - fold: nearest-neighbour upsampling folded into the next convolution, against the upsampled map.
+- compiled: what runs against `torch.compile` of the inference form without its merged operators, which a compiler merges
+  itself, and against CUDA graphs (on GPUs). The warm-up is the time of the first call over that of a later one; a plan with
+  tiles at its far borders has up to four kinds of tiles in 2D, and each kind is compiled or captured apart.
 
     python benchmarks/tile_path.py [--turns 5] [--clock wall|cpu] [--out docs/measurements/tile_path.json]
+    python benchmarks/tile_path.py --only compiled [--device cuda] [--out docs/measurements/compiled.json]
 
 Where other programs run, take `--clock cpu` with OMP_NUM_THREADS=1: processor time of one thread.
 """
@@ -16,15 +20,19 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
-from bench import in_turns, keep, off, origin, parser, told
+from bench import in_turns, keep, off, origin, parser, ratio, told
+from torch import Tensor
 
 from napari_shiftseg import UNet, UNetSpec, plan_tiles
-from napari_shiftseg.network import unet
-from napari_shiftseg.network.device import arranged, channels_last
+from napari_shiftseg.geometry import Window
+from napari_shiftseg.network import Device, choose_device, unet
+from napari_shiftseg.network.device import arranged, channels_last, choose_precision
 from napari_shiftseg.network.unet import InferenceNet, PlainNet
+from napari_shiftseg.network.windows import ready_network
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Compare = Callable[[dict[str, Callable[[], np.ndarray]]], dict[str, object]]
@@ -34,11 +42,14 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--turns", type=int, default=5)
     made.add_argument("--clock", choices=CLOCKS, default="wall")
-    made.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    made.add_argument("--only", nargs="+", choices=("form", "fold", "compiled"), default=["form", "fold"])
+    made.add_argument("--device", default="cpu", help="of what is compiled")
     wishes = made.parse_args()
     both = partial(compare, turns=wishes.turns, clock=CLOCKS[wishes.clock])
-    rows = [told({"part": part, **row}) for part in wishes.only for row in PARTS[part](both)]
-    keep(wishes.out, {**origin(), "rows": rows})
+    device, document = choose_device(wishes.device), origin()
+    document["machine"]["device"] = device.describe()
+    parts = {"form": partial(forms, both), "fold": partial(fold, both), "compiled": partial(compiled, device, wishes.turns)}
+    keep(wishes.out, {**document, "rows": [told({"part": part, **row}) for part in wishes.only for row in parts[part]()]})
 
 
 def compare(ways: dict[str, Callable[[], np.ndarray]], *, turns: int, clock: Callable[[], float]) -> dict[str, object]:
@@ -61,7 +72,7 @@ def seeded(**wishes: object) -> UNet:
     return UNet(UNetSpec(**{"levels": 3, "embedding_dim": 8, **wishes})).eval().requires_grad_(False)
 
 
-def tile_of(spec: UNetSpec, edge: int) -> tuple[torch.Tensor, tuple[slice, ...]]:
+def tile_of(spec: UNetSpec, edge: int) -> tuple[Tensor, tuple[slice, ...]]:
     """An input, and what a plan keeps of the output."""
     tile = next(iter(plan_tiles(spec, (4 * edge,) * spec.ndim, edge)))
     return torch.rand((1, spec.in_channels, *(s.stop - s.start for s in tile.read))), tile.keep
@@ -117,7 +128,69 @@ def fold(compare: Compare) -> Iterator[dict[str, object]]:
             yield {"ndim": ndim, "features": features, "tile": edge, "dtype": str(dtype)[6:], **compare(ways)}
 
 
-PARTS = {"form": forms, "fold": fold}
+@torch.inference_mode()
+def compiled(device: Device, turns: int) -> Iterator[dict[str, object]]:
+    numbers = ("float32",) if device.kind == "cpu" else ("float32", "bfloat16")
+    for features, dtype, edge in product((16, 32), numbers, (64, 256, 512)):
+        net, layout = seeded(features=features), channels_last(2)
+        x, keep = tile_of(net.spec, edge)
+        x = x.to(device.torch_device, choose_precision(dtype, device, 2).dtype).contiguous(memory_format=layout)
+        passes, warm, results = {}, {}, {}
+        for name, make in {"ours": own, "torch.compile": by_compiler, "CUDA graph": captured}.items():
+            if name == "CUDA graph" and device.kind != "cuda":
+                continue
+            torch.compiler.reset()
+            started = time.perf_counter()
+            passes[name] = make(net, device, dtype, keep, x)
+            results[name] = finished(passes[name], x, device).float().clone().cpu().numpy()
+            warm[name] = time.perf_counter() - started
+        seconds = in_turns({name: partial(finished, run, x, device) for name, run in passes.items()}, turns)
+        for name, values in seconds.items():
+            yield {
+                "features": features, "levels": net.spec.levels, "dtype": dtype, "tile": edge, "way": name,
+                "seconds": statistics.median(values), "ratio": ratio(values, seconds["ours"]),
+                "warm_up": max(0.0, warm[name] - statistics.median(values)),
+                "difference": off(results[name], results["ours"]),
+            }  # fmt: skip
+
+
+def finished(run: Callable[[Tensor], Tensor], x: Tensor, device: Device) -> Tensor:
+    """A pass that is done when the call returns."""
+    y = run(x)
+    if device.kind == "cuda":
+        torch.cuda.synchronize(device.torch_device)
+    return y
+
+
+def own(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Callable[[Tensor], Tensor]:
+    form = ready_network(net, device, dtype, tiled=True)
+    return lambda x: form(x, keep)
+
+
+def by_compiler(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Callable[[Tensor], Tensor]:
+    form = ready(InferenceNet(net).to(device.torch_device), x.dtype, channels_last(2))
+    return torch.compile(lambda x: form(x, keep), dynamic=False)
+
+
+def captured(net: UNet, device: Device, dtype: str, keep: Window, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """One pass as a CUDA graph: one launch for all its kernels."""
+    form, given = ready_network(net, device, dtype, tiled=True), x.clone()
+    side = torch.cuda.Stream(device.torch_device)
+    side.wait_stream(torch.cuda.current_stream(device.torch_device))
+    with torch.cuda.stream(side):
+        for _ in range(3):  # cuDNN chooses its algorithms and takes its memory before the capture
+            form(given, keep)
+    torch.cuda.current_stream(device.torch_device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = form(given, keep)
+
+    def run(x: Tensor) -> Tensor:
+        given.copy_(x)
+        graph.replay()
+        return made
+
+    return run
 
 
 if __name__ == "__main__":
