@@ -76,7 +76,7 @@ class Made:
     def __init__(self, edge: int, dim: int, count: int, seed: int = 0) -> None:
 
         rng = np.random.default_rng(seed)
-        side = 3.0 * count ** (1 / dim) * (1.6 if dim == 3 else 1.0) / 2 + 1.5
+        side = 3.0 * count ** (1 / dim) * (1.6 if dim <= 3 else 1.0) / 2 + 1.5
         codes, found = np.zeros((count, dim)), 1
         while found < count:
             code = rng.uniform(-side, side, dim)
