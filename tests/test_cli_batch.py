@@ -95,15 +95,38 @@ def test_the_disk_may_fail_for_one_image_too(batch, monkeypatch):
     assert code == 2 and "a.tif" in err and [path.name for path in Path("t").iterdir()] == ["b.csv"]
 
 
-def test_a_mistake_of_ours_is_not_hidden(batch, monkeypatch):
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError, RecursionError, type("PanicException", (BaseException,), {})])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_mistake_of_ours_is_a_sentence_with_a_file_that_tells_where(batch, monkeypatch, tmp_path, kind, count):
     from napari_shiftseg.cli import segment
 
     def wrong(*_, **__):
-        raise RuntimeError("a mistake")
+        raise kind("a mistake\x1b[31m" + "x" * 1000)
+
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temp"))
+    monkeypatch.setattr(segment, "write_results", wrong)
+    code, _, err = batch(*[draw(f"{name}.tif") for name in "ab"[:count]], "--table", "t")
+    lines = err.splitlines()
+    files = sorted((tmp_path / "temp").glob("shiftseg-error-*.txt"))
+    assert code == 70 and len(lines) == len(files) == (count if issubclass(kind, Exception) else 1)
+    assert all(len(line) < 600 and "mistake of this program" in line and "\x1b" not in line for line in lines)
+    assert any(str(files[0]) in line for line in lines) and "in wrong" in files[0].read_text()
+
+
+def test_a_mistake_is_said_where_there_is_no_room_for_a_file(batch, monkeypatch):
+    from napari_shiftseg.cli import segment
+
+    def wrong(*_, **__):
+        raise KeyError("a mistake")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(segment, "write_results", wrong)
-    with pytest.raises(RuntimeError, match="a mistake"):
-        batch(draw("a.tif"), draw("b.tif"), "--table", "t")
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    code, _, err = batch(draw("a.tif"), "--table", "t")
+    assert code == 70 and err.count("\n") == 1 and "KeyError" in err
 
 
 @pytest.mark.parametrize("when", ["in the network", "before the labels"])

@@ -1,12 +1,17 @@
-"""Files that this package writes: completely or not at all, and never over what is no file of that kind."""
+"""Files that this package writes: completely or not at all, and never over an input or over what is no file of that kind."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import stat
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from typing import TypeAlias
 
 from napari_shiftseg.errors import ResultError
 
@@ -17,6 +22,129 @@ _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
 }
+# Letters of a name that a file beside it may repeat: systems allow 255 bytes, and a letter may take four of them.
+_LONGEST = 50
+# Two seconds in all, for a file that a thread or a scanner of the system holds meanwhile.
+_TRIES, _PAUSE = 20, 0.1
+
+Found: TypeAlias = tuple[int, ...] | None
+"""What was at a place, None where nothing was: it is another one if these numbers differ."""
+
+
+def check_targets(
+    files: Iterable[str | Path] = (), *, stores: Iterable[str | Path] = (), inputs: Iterable[str | Path] = ()
+) -> dict[Path, Found]:
+    """Refuse places for results that would cost a file, or that cannot be written, before a pixel is read.
+
+    No target is an input, lies in one or holds one, nor is it another target or lies in it; each is free or of its own kind,
+    and its folder takes a file.
+
+    Parameters
+    ----------
+    files, stores : iterable of path
+        What will be written: files, and stores, which are folders.
+    inputs : iterable of path
+        What will be read.
+
+    Returns
+    -------
+    dict
+        What is at each target now, for `check_same`.
+
+    Raises
+    ------
+    ResultError
+    """
+    single, folders, sources = (list(map(Path, paths)) for paths in (files, stores, inputs))
+    targets = [*single, *folders]
+    for number, path in enumerate(targets):
+        for source in sources:
+            if _same(path, source):
+                raise ResultError(f"{path} is one of the inputs, which a result does not replace; choose another name.")
+            if _inside(path, source):
+                raise ResultError(f"{path} lies in {source}, which is one of the inputs; choose a place outside of it.")
+            if _inside(source, path):
+                raise ResultError(f"{path} holds {source}, which is one of the inputs; choose another name.")
+        for other in targets[:number]:
+            if _same(path, other):
+                raise ResultError(f"two results would be written to {path}; give each a name of its own.")
+            if _inside(path, other) or _inside(other, path):
+                raise ResultError(f"of {other} and {path} one lies in the other; give two places side by side.")
+    for path in single:
+        check_file(path)
+    for path in folders:
+        check_folder(path)
+    for path in targets:
+        check_writable(path)
+    return {path: found_at(path) for path in targets}
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse a place whose folder is not there or takes no file of such a name: a small one is made and removed.
+
+    ResultError.
+    """
+    path = Path(path)
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ResultError(f"there is no folder {folder} for {path.name}; make it first.")
+    probe = folder / f".{path.name[:_LONGEST]}.{uuid.uuid4().hex[:8]}.probe"
+    try:
+        _create(probe)
+        probe.unlink()
+    except OSError as exc:
+        raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another folder or make room.") from exc
+
+
+def check_room(path: str | Path, needed: int) -> None:
+    """Refuse a disk that is too small for so many bytes.
+
+    ResultError.
+    """
+    folder = Path(path).absolute().parent
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as exc:
+        raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another folder.") from exc
+    if free < needed:
+        raise ResultError(
+            f"the run may write up to {needed / 1e9:.3g} GB and {folder} has {free / 1e9:.3g} GB free; "
+            "make room or choose another disk."
+        )
+
+
+def found_at(path: str | Path) -> Found:
+    """What is at a place, links not followed."""
+    try:
+        seen = Path(path).lstat()
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino, seen.st_mtime_ns
+
+
+def check_same(path: str | Path, found: Found) -> None:
+    """Refuse to replace what was not at the place when the work began.
+
+    ResultError if something came, or took the place of what was there.
+    """
+    now = found_at(path)
+    if now is not None and now != found:
+        raise ResultError(f"{path} was written by somebody else meanwhile and is kept; choose another name and run again.")
+
+
+def free_beside(path: Path) -> Path:
+    """A free name like that of a file: with the first number behind it that nothing has."""
+    names = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return next(name for name in names if found_at(name) is None)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and all in it, also what a thread that was interrupted is still writing there."""
+    for _ in range(_TRIES):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(_PAUSE)
 
 
 def check_file(path: str | Path) -> None:
@@ -43,7 +171,7 @@ def check_folder(path: str | Path) -> None:
 def replacing(path: str | Path) -> Iterator[Path]:
     """A new file beside a place, which takes that place when the block ends, and is removed after an error.
 
-    ResultError if something else than a file is at the place. OSError if the file cannot be written.
+    ResultError if something else than a file is at the place, or comes there meanwhile. OSError if the file cannot be written.
 
     Yields
     ------
@@ -52,14 +180,49 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     check_file(path)
+    found = found_at(path)
     partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial{''.join(path.suffixes[-2:])}")
     try:
+        _create(partial)
         yield partial
         check_file(path)
-        partial.replace(path)
+        check_same(path, found)
+        _move(partial, path, new=found is None)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _create(path: Path) -> None:
+    """A new empty file; FileExistsError also where a link of that name leads elsewhere."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
+
+
+def _move(partial: Path, path: Path, *, new: bool) -> None:
+    """Give a file its place; a place that was free is taken in one act with the look at it, where the disk can do that."""
+    if new:
+        try:
+            os.link(partial, path)
+            return
+        except FileExistsError:
+            check_same(path, None)
+        except (OSError, NotImplementedError, AttributeError):
+            pass
+    partial.replace(path)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths name one place, through whatever links, and in whatever letters where the disk makes no difference."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    with suppress(OSError):
+        return one.samefile(other)
+    return False
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies below a folder, by whatever names."""
+    return any(_same(parent, folder) for parent in Path(os.path.realpath(path)).parents)
 
 
 def _kind(path: Path) -> int | None:

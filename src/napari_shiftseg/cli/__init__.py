@@ -9,13 +9,18 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from threading import current_thread, main_thread
 from types import ModuleType
 from typing import NoReturn
 
-from napari_shiftseg.cli.console import Console
+from napari_shiftseg.cli.console import Console, printable
 from napari_shiftseg.errors import (
     CancelledError,
     ComplianceError,
@@ -40,7 +45,10 @@ COMMANDS = {
     "paper": "run the experiments of the paper, each with its expected outcome",
     "info": "versions, devices, models, images",
 }
-BAD_INPUT, BROKEN_RULE, NO_MEMORY, INTERRUPTED = 2, 3, 4, 130
+# Of an error inside of a program, as sysexits.h has it, and of signals, as shells have it: 128 and the number.
+BAD_INPUT, BROKEN_RULE, NO_MEMORY, OUR_MISTAKE, INTERRUPTED, TERMINATED = 2, 3, 4, 70, 130, 143
+# Links of a chain of errors that are looked at, and letters of a message that a sentence has room for.
+_DEEPEST, _MOST_LETTERS = 20, 200
 # The beginning of a negative number.
 _SIGNED = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
@@ -52,6 +60,10 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}; see {self.prog} --help.")
 
 
+class TerminatedError(KeyboardInterrupt):
+    """The system, or who closed the terminal, asks the process to end."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -60,32 +72,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 success, 2 bad usage or input, 3 a rule is broken, 4 no memory, 130 interrupted.
+        0 success, 2 bad usage or input, 3 a rule is broken, 4 no memory, 70 a mistake of ours, 130 interrupted, 143 terminated.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     try:
-        try:
-            code = _run(name, arguments)
-        except SystemExit as stop:  # argparse after --help and --version
-            code = int(stop.code or 0)
-        sys.stdout.flush()
-        return code
+        with _terminable():
+            try:
+                code = _run(name, arguments)
+            except SystemExit as stop:  # argparse after --help and --version
+                code = int(stop.code or 0)
+            sys.stdout.flush()
+            return code
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ShiftsegError, OSError, MemoryError, KeyboardInterrupt) as exc:
+    except BaseException as exc:  # noqa: BLE001  # a library written in Rust panics with an error that is no Exception
         return report(exc, name)
-    except RuntimeError as exc:
-        if not memory_ran_out(exc):
-            raise
-        return report(exc, name)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """A process that is asked to end cleans up as after Ctrl-C; whoever takes or ignores such a signal already keeps it."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise TerminatedError
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names] if current_thread() is main_thread() else []
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def report(exc: BaseException, name: str, about: str = "") -> int:
     """Say on stderr in one line what went wrong, about which of several inputs, and give the exit code for it."""
+    exc = _interrupt(exc) or exc
     text = " ".join(str(exc).split())
-    code = BAD_INPUT
     if isinstance(exc, ComplianceError):
         code = BROKEN_RULE
     elif memory_ran_out(exc):
@@ -93,10 +121,41 @@ def report(exc: BaseException, name: str, about: str = "") -> int:
         if not isinstance(exc, OutOfMemoryError):
             text = f"memory ran out{f' ({text})' * bool(text)}; use smaller tiles (--tile) or a smaller image."
     elif isinstance(exc, KeyboardInterrupt | CancelledError):
-        code, text = INTERRUPTED, text or "interrupted; nothing was half written."
+        terminated = isinstance(exc, TerminatedError)
+        code, text = TERMINATED if terminated else INTERRUPTED, text or "interrupted; nothing was half written."
+        text = text.replace("interrupted", "terminated", 1) if terminated else text
+    elif isinstance(exc, ShiftsegError | OSError):
+        code = BAD_INPUT
+    else:
+        code, text = OUR_MISTAKE, _mistake(exc, text)
     text = f"{about}: {text}" if about and about not in text else text
-    sys.stderr.write(f"shiftseg{' ' * bool(name)}{name}: {text}\n")
+    sys.stderr.write(printable(f"shiftseg{' ' * bool(name)}{name}: {text}", sys.stderr) + "\n")
     return code
+
+
+def _interrupt(exc: BaseException) -> KeyboardInterrupt | None:
+    """The interrupt behind an error: who is interrupted while a library is imported meets the import's own error."""
+    seen: BaseException | None = exc
+    for _ in range(_DEEPEST):
+        if seen is None or isinstance(seen, KeyboardInterrupt):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _mistake(exc: BaseException, text: str) -> str:
+    """A sentence on what nobody foresaw, and a file that tells where it happened."""
+    kind = type(exc).__name__
+    what = f"{kind}: {text[:_MOST_LETTERS]}" if text else kind
+    said = f"an error that is a mistake of this program ({what})"
+    try:
+        number, path = tempfile.mkstemp(prefix="shiftseg-error-", suffix=".txt")
+        with open(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"shiftseg {' '.join(map(ascii, sys.argv[1:]))}\n\n")
+            traceback.print_exception(exc, file=file)
+    except OSError:
+        return f"{said}; run it again with room in {tempfile.gettempdir()} for a report, and send us that."
+    return f"{said}; please send us {path}, which tells where it happened."
 
 
 def build_parser(name: str) -> argparse.ArgumentParser:

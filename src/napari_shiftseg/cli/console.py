@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from napari_shiftseg.events import BlockDone, Event, Stage, TrainStep
 
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _LABEL = 11  # width of the first column of a report
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """Text as a terminal may get it: what files say cannot move its cursor, and letters that it lacks are escaped.
+
+    >>> import io
+    >>> print(printable("red" + chr(27) + "[31m", io.TextIOWrapper(io.BytesIO(), "cp437")).replace(chr(92), "/"))
+    red/x1b[31m
+    """
+    safe = "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return safe.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _escaped(letter: str) -> str:
+    return " " if letter.isspace() else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +43,7 @@ class Console:
     def say(self, text: str = "") -> None:
         """A line for people."""
         if not self.json:
-            sys.stdout.write(text + "\n")
+            sys.stdout.write(printable(text, sys.stdout) + "\n")
             sys.stdout.flush()
 
     def field(self, name: str, text: object) -> None:
@@ -36,7 +52,7 @@ class Console:
 
     def warn(self, text: str) -> None:
         """A line on stderr."""
-        sys.stderr.write(" ".join(text.split()) + "\n")
+        sys.stderr.write(printable(" ".join(text.split()), sys.stderr) + "\n")
 
     def document(self, values: Mapping[str, object]) -> None:
         """The JSON document of the command, if one was asked for."""

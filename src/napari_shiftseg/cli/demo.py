@@ -16,6 +16,7 @@ from napari_shiftseg.cli.options import add_run_options, run_settings
 from napari_shiftseg.cli.prepare import Targets, check_free, decide_run, describe_image, describe_model
 from napari_shiftseg.cli.segment import document, report_result, write_results
 from napari_shiftseg.errors import ResultError
+from napari_shiftseg.files import Found
 
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation import Segmentation
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from napari_shiftseg.io import load_model, read_image
     from napari_shiftseg.segmentation import look, run_steps
 
-    settings, targets = run_settings(args), _targets(args.out)
+    settings, (targets, found) = run_settings(args), _targets(args.out)
     model = load_model(args.model)
     console.field("model", describe_model(model))
     samples = files("napari_shiftseg") / "samples"
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             console.field(name, text)
         with console.progress() as show:
             result = drain(run_steps(job), show)
-        written = write_results(result, targets, overwrite=True)
+        written = write_results(result, targets, overwrite=True, found=found)
     score = match_score(result.labels, truth, 0.5)
     report_result(result, written, console)
     experts = f"{score.tp + score.fn} outlines drawn by experts"
@@ -68,14 +69,13 @@ def run(args: argparse.Namespace, console: Console) -> None:
         import_module("napari").run()
 
 
-def _targets(folder: Path) -> Targets:
+def _targets(folder: Path) -> tuple[Targets, dict[Path, Found]]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise ResultError(f"{folder} cannot be the folder of the demo ({exc.strerror}); choose another with --out.") from exc
     targets = Targets(store=folder / "nuclei.ome.zarr", labels=None, picture=folder / "nuclei.png")
-    check_free(targets.files(), stores=targets.stores(), overwrite=True)
-    return targets
+    return targets, check_free(targets.files(), stores=targets.stores(), overwrite=True)
 
 
 def _no_viewer() -> str:

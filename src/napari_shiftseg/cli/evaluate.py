@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import add_run_options, indices, number, run_settings, whole
-from napari_shiftseg.cli.pairs import Pair, describe_data, find_pairs, read_mask
+from napari_shiftseg.cli.pairs import Pair, describe_data, files_of, find_pairs, read_mask
 from napari_shiftseg.cli.prepare import check_free, decide_run, describe_model, replace_file
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
+from napari_shiftseg.files import check_same
 
 if TYPE_CHECKING:
     from napari_shiftseg.evaluation import Calibration, EvaluatedFrame, Evaluation, Example
@@ -59,8 +60,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
         raise SettingsError("--write-model saves what --calibrate finds; give both.")
     if args.whole and args.tile is not None:
         raise SettingsError("--whole and --tile exclude each other; give one of them.")
-    check_free(filter(None, (args.csv, args.write_model)), overwrite=args.overwrite)
-    pairs = find_pairs(args.data, args.split)[:: args.every]
+    pairs = find_pairs(args.data, args.split)
+    targets = filter(None, (args.csv, args.write_model))
+    found = check_free(targets, inputs=(args.model, *files_of(pairs)), overwrite=args.overwrite)
+    pairs = pairs[:: args.every]
     if args.by is not None and any(args.by not in pair.row for pair in pairs):
         raise SettingsError(f"--by {args.by}: not every DATA/meta.csv has this column; choose one that is there.")
     settings = run_settings(args)
@@ -79,6 +82,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         )
     _report(evaluation, model, args, console=console)
     values = _values(evaluation, model, args)
+    for path in found:
+        check_same(path, found[path])
     if args.csv is not None:
         console.field("csv", replace_file(args.csv, _table(evaluation)).absolute())
         values["csv"] = args.csv.absolute()

@@ -40,6 +40,12 @@ def find_pairs(folders: Sequence[str | Path], split: str | None = None) -> list[
     return pairs
 
 
+def files_of(pairs: Sequence[Pair]) -> list[Path]:
+    """The files that are read of pairs."""
+    tables = dict.fromkeys(pair.image.parent.parent / "meta.csv" for pair in pairs)
+    return [*tables, *(path for pair in pairs for path in (pair.image, pair.mask))]
+
+
 def describe_data(pairs: Sequence[Pair], split: str | None) -> str:
     """Data in words, for the record of a model."""
     folders = {pair.image.parent.parent.resolve().name: None for pair in pairs}

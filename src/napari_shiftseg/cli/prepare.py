@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.errors import ComplianceError, ResultError, SettingsError, TilingError
-from napari_shiftseg.files import check_file, replacing
+from napari_shiftseg.files import Found, check_targets, replacing
 
 if TYPE_CHECKING:
     from napari_shiftseg.geometry import Lattice
@@ -64,8 +64,8 @@ def refusal(broken: Sequence[Any]) -> ComplianceError:
 
 def check_free(
     files: Iterable[Path], *, overwrite: bool, stores: Iterable[Path] = (), inputs: Iterable[str | Path] = ()
-) -> None:
-    """Refuse a place that is taken, holds what a result cannot replace, or has no folder, before the work begins.
+) -> dict[Path, Found]:
+    """Refuse a place that is taken, an input, not to be replaced by a result or not to be written, before the work begins.
 
     Parameters
     ----------
@@ -76,6 +76,11 @@ def check_free(
     inputs : iterable of path
         What will be read, and is never replaced.
 
+    Returns
+    -------
+    dict
+        What is at each place now, for `check_same` before it is written.
+
     Raises
     ------
     ResultError
@@ -83,28 +88,15 @@ def check_free(
     from napari_shiftseg.io import check_store, work_path
 
     files, stores = list(files), list(stores)
-    read, written = {_place(path) for path in inputs}, set[Path]()
+    found = check_targets(files, stores=stores, inputs=inputs)
     for path in (*files, *stores):
-        if _place(path) in read:
-            raise ResultError(f"{path} is one of the inputs, which a result does not replace; choose another name.")
-        if _place(path) in written:
-            raise ResultError(f"two results would be written to {path}; give each a name of its own.")
-        written.add(_place(path))
-        if path in files:
-            check_file(path)
         # a store beside which an unfinished run lies is for that run to judge
         # of a link that leads nowhere, the link itself is there
         if os.path.lexists(path) and not overwrite and not work_path(path).exists():
             raise ResultError(f"{path} is there already; choose another name or add --overwrite.")
         if path in stores:
             check_store(path, overwrite=True)
-        if not path.absolute().parent.is_dir():
-            raise ResultError(f"there is no folder {path.absolute().parent} for {path.name}; make it first.")
-
-
-def _place(path: str | Path) -> Path:
-    """One name for each place in the file system, links followed."""
-    return Path(os.path.realpath(path))
+    return found
 
 
 def replace_file(path: Path, data: bytes) -> Path:

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from napari_shiftseg.analysis import seam_report
     from napari_shiftseg.io import View, open_result, read_image
 
-    check_free(filter(None, [args.csv]), inputs=filter(None, [args.truth]), overwrite=args.overwrite)
+    check_free(filter(None, [args.csv]), inputs=filter(None, [args.result, args.truth]), overwrite=args.overwrite)
     result = open_result(args.result)
     if "plan" not in result.record:
         raise ResultError(f"{args.result} does not say how it was tiled; segment the image again.")

@@ -21,7 +21,8 @@ from napari_shiftseg.cli.prepare import (
     replace_file,
     targets_of,
 )
-from napari_shiftseg.errors import ImageError, SettingsError, ShiftsegError, memory_ran_out
+from napari_shiftseg.errors import ImageError, SettingsError
+from napari_shiftseg.files import Found, check_same
 
 if TYPE_CHECKING:
     from napari_shiftseg.events import Event
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     targets = targets_of(args, names)
     if args.embedding and args.no_embedding:
         raise SettingsError("--embedding and --no-embedding were given; give one of them.")
-    check_free(
+    found = check_free(
         (path for target in targets for path in target.files()),
         stores=(path for target in targets for path in target.stores()),
         inputs=(*names, args.model, *filter(None, [args.record])),
@@ -91,10 +92,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
             else:
                 assert model is not None
                 job = decide_run(image, model, settings, out=target.store)
-            done.append(_segment_file(job, target, args, console=console))
-        except (ShiftsegError, OSError, MemoryError, RuntimeError) as exc:
-            known = isinstance(exc, ShiftsegError | OSError) or memory_ran_out(exc)
-            if len(targets) == 1 or not known:
+            done.append(_segment_file(job, target, args, console=console, found=found))
+        except Exception as exc:
+            if len(targets) == 1:
                 raise
             failed = report(exc, "segment", name)
             done.append({"image": name, "error": str(exc)})
@@ -158,7 +158,9 @@ def _again(job: Job, pixels: str, image: Image, *, target: Targets, console: Con
     return replace(job, device=device, out=None if target.store is None else str(target.store))
 
 
-def _segment_file(job: Job, target: Targets, args: argparse.Namespace, *, console: Console) -> dict[str, Any]:
+def _segment_file(
+    job: Job, target: Targets, args: argparse.Namespace, *, console: Console, found: Mapping[Path, Found]
+) -> dict[str, Any]:
     from napari_shiftseg.events import Estimate, drain
     from napari_shiftseg.segmentation import duration, kept_of, look, run_steps
 
@@ -176,13 +178,15 @@ def _segment_file(job: Job, target: Targets, args: argparse.Namespace, *, consol
             if isinstance(event, Estimate):
                 console.field("time", f"about {duration(event.seconds)}")
 
+        if target.store is not None:
+            check_same(target.store, found[target.store])
         try:
             result = drain(run_steps(job, overwrite=args.overwrite), tell)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as exc:
             if job.large and job.out is not None and (kept := kept_of(job.out)):
-                raise KeyboardInterrupt(f"interrupted; {kept}: the same command goes on from there.") from None
+                raise type(exc)(f"interrupted; {kept}: the same command goes on from there.") from None
             raise
-    written = write_results(result, target, overwrite=args.overwrite)
+    written = write_results(result, target, overwrite=args.overwrite, found=found)
     report_result(result, written, console)
     return document(result, written)
 
@@ -206,11 +210,26 @@ def _dry_run(job: Job, console: Console) -> dict[str, Any]:
     }
 
 
-def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> dict[str, Path]:
-    """Write what was asked for; gives the path of each."""
+def write_results(result: Segmentation, target: Targets, *, overwrite: bool, found: Mapping[Path, Found]) -> dict[str, Path]:
+    """Write what was asked for, where nothing came since `found`; gives the path of each."""
+    written: dict[str, Path] = {}
+    try:
+        _write(result, target, written, overwrite=overwrite, found=found)
+    except KeyboardInterrupt as exc:
+        there = [path.name for path in (written.values() or filter(None, [result.path]))]
+        if not there:
+            raise
+        raise type(exc)(f"interrupted; {' and '.join(there)} {'is' if len(there) == 1 else 'are'} complete.") from None
+    return {kind: path.absolute() for kind, path in written.items()}
+
+
+def _write(
+    result: Segmentation, target: Targets, written: dict[str, Path], *, overwrite: bool, found: Mapping[Path, Found]
+) -> None:
     from napari_shiftseg.io import save_labels_tiff
 
-    written = {}
+    for path in target.files():
+        check_same(path, found[path])
     if target.store is not None:
         written["result"] = result.path or result.save(target.store, overwrite=overwrite)
     if target.labels is not None:
@@ -221,7 +240,6 @@ def write_results(result: Segmentation, target: Targets, *, overwrite: bool) -> 
         written["picture"] = replace_file(target.picture, encode_png(draw_segmentation(result)))
     if target.table is not None:
         written["table"] = replace_file(target.table, _table(result).encode())
-    return {kind: path.absolute() for kind, path in written.items()}
 
 
 def _table(result: Segmentation) -> str:

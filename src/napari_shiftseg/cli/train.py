@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from napari_shiftseg.cli.check import report_rules, training_rules
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import edges, indices, number, pooling, whole
-from napari_shiftseg.cli.pairs import Pair, describe_data, find_pairs, read_mask
+from napari_shiftseg.cli.pairs import Pair, describe_data, files_of, find_pairs, read_mask
 from napari_shiftseg.cli.prepare import check_free, refusal
 from napari_shiftseg.errors import SettingsError, SizeError
 from napari_shiftseg.events import Event, TrainStep, drain
+from napari_shiftseg.files import check_targets, found_at, free_beside
 
 if TYPE_CHECKING:
     from napari_shiftseg.geometry import UNetSpec
@@ -132,9 +133,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from napari_shiftseg.segmentation import learned_steps
 
     out = args.out if args.out.suffix or not args.out.name.strip(".") else args.out.with_suffix(".safetensors")
-    check_free([out], overwrite=args.overwrite)
-    check_free([args.checkpoint] if args.checkpoint else [], overwrite=True)
     pairs = find_pairs(args.data, args.split)
+    found = check_free([out], inputs=files_of(pairs), overwrite=args.overwrite)
+    check_targets([out, *filter(None, [args.checkpoint])], inputs=files_of(pairs))
     settings = train_settings(args, describe_data(pairs, args.split))
     _check_window(settings)
     broken = training_violations(settings)
@@ -159,6 +160,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     with console.progress() as show:
         known = drain(learned_steps(images, model, args.kind), show)
     record = replace(model.record, note=args.note, known=known) if model.record else None
+    if found_at(out) not in (None, found[out]):  # a training is too dear to be thrown away
+        console.warn(f"{out} was written by somebody else meanwhile and is kept; the model goes to {free_beside(out)}.")
+        out = free_beside(out)
     path = save_model(out, replace(model, record=record), half=args.half).absolute()
     seconds = time.perf_counter() - started
     losses = dict(record.losses) if record else {}

@@ -15,8 +15,8 @@ The root attribute "napari-shiftseg" holds ``{"store": 1, "image": bool, "output
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ import numpy.typing as npt
 import zarr
 
 from napari_shiftseg.errors import ImageError, ResultError
+from napari_shiftseg.files import check_same, check_targets, found_at, remove_folder
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import pyramid
 from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, check_translation
@@ -94,7 +95,10 @@ def save_result(
     settings: dict[str, Any] = {"axes": axes, "scale": scale, "units": units, "translation": translation}
     settings |= {"name": name, "overwrite": overwrite}
     plain_record(record)  # before the long work
-    with ResultWriter(path, shape=labels.shape, **settings) as writer:
+    writer = ResultWriter(path, shape=labels.shape, **settings)
+    if image is None:  # which would be lost with the store that it lies in
+        check_targets(stores=[path], inputs=_source(record))
+    with writer:
         try:
             _fill_labels(writer.create("labels"), labels)
             if embedding is not None:
@@ -313,6 +317,7 @@ class ResultWriter:
         self._scale, self._units = check_label_axes(axes, shape, scale, units=units)
         self._translation = check_translation(translation, axes)
         check_store(self.path, overwrite=overwrite)
+        self._found = found_at(self.path)
         self._levels = pyramid.level_count(dict(zip(axes, shape, strict=True)))
         self._image: Image | None = None
         self._axes_of: dict[str, str] = {}
@@ -325,17 +330,23 @@ class ResultWriter:
             self._folder = self._kept
             self._root = zarr.open_group(str(self._folder / "store"), mode="a", zarr_format=3)
             return self
+        # named before it is made, so that an interrupt at any moment finds what to remove
+        self._folder = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex[:8]}.part"
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".part", dir=self.path.parent))
+            self._folder.mkdir(mode=0o700)
+            # one folder deeper, for which the rights of other folders hold
+            self._root = zarr.open_group(str(self._folder / "store"), mode="w", zarr_format=3)
         except OSError as exc:
+            remove_folder(self._folder)
             raise ResultError(f"{self.path} cannot be written ({exc.strerror}); choose another folder.") from exc
-        # One folder deeper, since mkdtemp lets nobody but the owner in.
-        self._root = zarr.open_group(str(self._folder / "store"), mode="w", zarr_format=3)
+        except BaseException:
+            remove_folder(self._folder)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._kept is None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_folder(self._folder)
 
     def create(self, part: Part | Output, *, channels: int = 1) -> zarr.Array[Any]:
         """Empty array at full resolution, to be filled by the caller.
@@ -458,13 +469,15 @@ class ResultWriter:
 
     def _move(self) -> None:
         old = self._folder / "old"
-        if self.path.exists():
+        check_same(self.path, self._found)
+        if self._found is not None and self.path.exists():
             self.path.rename(old)
         try:
             (self._folder / "store").rename(self.path)
         except OSError:
-            if old.exists():
+            if old.exists() and found_at(self.path) is None:
                 old.rename(self.path)
+            check_same(self.path, self._found)  # no system renames a folder over one that holds something
             raise
 
 
@@ -507,6 +520,13 @@ def _type_of(part: str) -> npt.DTypeLike:
 def _reduction(part: str) -> pyramid.Reduction:
     # Embeddings of two objects must not be mixed, and a mean of labels is no label.
     return "mean" if part == "image" else "nearest"
+
+
+def _source(record: Mapping[str, object]) -> list[str]:
+    """Place of the image that a result was made of, if its record says one that is there."""
+    image = record.get("image")
+    source = image.get("source") if isinstance(image, Mapping) else None
+    return [source] if isinstance(source, str) and source not in ("", "memory") and os.path.exists(source) else []
 
 
 def plain_record(record: Mapping[str, object]) -> Any:

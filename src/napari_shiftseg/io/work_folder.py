@@ -16,7 +16,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from napari_shiftseg.errors import ResultError
-from napari_shiftseg.files import replacing
+from napari_shiftseg.files import check_room, remove_folder, replacing
 from napari_shiftseg.io.result import work_path
 
 
@@ -38,6 +38,8 @@ class WorkFolder:
         self._lock = FileLock(str(self.path.with_suffix(".lock")))
 
     def __enter__(self) -> Self:
+        for path in (Path(self._lock.lock_file), self.path, *_entries(self.path)):
+            self._check_no_link(path)
         try:
             self._lock.acquire(timeout=0)
             self.path.mkdir(exist_ok=True)
@@ -46,9 +48,20 @@ class WorkFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and not self._has_parts():
+            self.remove()  # nothing is lost, and a run of other settings is not in its way
         self._lock.release()
         if not self.path.exists():
             Path(self._lock.lock_file).unlink(missing_ok=True)
+
+    def _check_no_link(self, path: Path) -> None:
+        """Refuse a link where the work lies: who may write here could send what is written, and removed, elsewhere."""
+        if path.is_symlink() or (hasattr(path, "is_junction") and path.is_junction()):
+            raise ResultError(f"{path}, where the unfinished part of {self.target.name} would lie, is a link; remove it.")
+
+    def _has_parts(self) -> bool:
+        """Whether the run has finished anything."""
+        return any(file.suffix == ".npz" for file in self.path.glob("*/[!.]*"))
 
     def _refusal(self, error: Timeout | OSError) -> ResultError:
         if isinstance(error, Timeout):
@@ -61,24 +74,19 @@ class WorkFolder:
 
     def remove(self) -> None:
         """Delete the folder and all in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_folder(self.path)
 
     def clear(self) -> None:
         """Delete all in the folder, as of a run that was killed before it had begun."""
         for left in self.path.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
     def check_room(self, needed: int) -> None:
         """Refuse a disk that is too small.
 
         `needed`: bytes that the run may write.
         """
-        free = shutil.disk_usage(self.path).free
-        if free < needed:
-            raise ResultError(
-                f"the run may write up to {needed / 1e9:.3g} GB and {self.path.parent} has {free / 1e9:.3g} GB free; "
-                "make room or choose another disk."
-            )
+        check_room(self.path, needed)
 
     def has(self, name: str) -> bool:
         """Whether that part is finished."""
@@ -122,3 +130,11 @@ class WorkFolder:
         except (OSError, ValueError):
             return None
         return values if isinstance(values, dict) else None
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing if there is none."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []

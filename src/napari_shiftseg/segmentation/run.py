@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event, Stage, drain
+from napari_shiftseg.files import check_same
 from napari_shiftseg.geometry import Output, TilePlan
 from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
 from napari_shiftseg.network import Model
@@ -22,6 +23,7 @@ from napari_shiftseg.segmentation.job import Job, record_of, translation_of
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.likeness import compare_result, look
 from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
+from napari_shiftseg.segmentation.place import check_place
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 
@@ -173,6 +175,7 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
         Replace an earlier result.
     """
     started = time.perf_counter()
+    found = check_place(job)
     job = look(job, likeness=False)
     if job.layout is not None:
         stored, plan = yield from large_steps(job, overwrite=overwrite)
@@ -221,6 +224,7 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     result = _segmentation(job, plan, record, labels=labels, outputs=outputs)
     if job.out is not None:
         yield Stage(done=0, total=0, text="writing")
+        check_same(job.out, found)
         result.save(job.out, overwrite=overwrite)
     return result
 
