@@ -312,7 +312,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, changes, mess
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ResultError, match=r"missing.r\.zarr cannot be written"):
+    with pytest.raises(ResultError, match=r"there is no folder .*missing for r\.zarr"):
         save_result(tmp_path / "missing" / "r.zarr", labels=np.ones((8, 8), int), axes="yx", record={})
 
 
