@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_shiftseg.files import Found, check_room, check_targets
+from napari_shiftseg.geometry import value_count
 from napari_shiftseg.segmentation.job import Job
 
 _LABEL, _FLOAT = 4, 4  # bytes of a pixel of labels, and of a channel of what the network says
@@ -30,6 +31,6 @@ def check_place(job: Job) -> Found:
 def written_bytes(job: Job) -> int:
     """Most that the result of a run in memory takes on a disk, without the coarse levels of its pyramids."""
     model, image = job.opened.model, job.opened.image
-    channels = model.embedding.count * (job.settings.keep_embedding is not False) + ("foreground" in model.outputs)
+    channels = value_count(job.settings.kept(model.outputs, large=False))
     pixels = prod((*job.lengths, *job.plan.result_shape))
     return int(pixels * (_LABEL + _FLOAT * channels) + prod(image.data.shape) * np.dtype(image.data.dtype).itemsize)
