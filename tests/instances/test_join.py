@@ -9,6 +9,7 @@ from by_blocks import labels_by_blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from votes import balls, said_of
 
 from napari_shiftseg import label_instances, synthetic
 from napari_shiftseg.errors import SettingsError
@@ -54,6 +55,38 @@ def test_blocks_give_the_labels_of_the_whole_image(case):
     embedding, foreground, wish, edge = case
     whole = label_instances(embedding, foreground, settings=wish)
     np.testing.assert_array_equal(labels_by_blocks(embedding, foreground, wish, edge), whole)
+
+
+@st.composite
+def cases_with_seeds(draw):
+    """Balls that are cut, votes that scatter, wild seeds and bandwidths; small windows that do not see all that votes."""
+    number = draw(st.integers(0, 10_000))
+    rng = np.random.default_rng(number)
+    ndim = draw(st.sampled_from([1, 2, 2, 3]))
+    window = {1: 16, 2: 16, 3: 8}[ndim]
+    shape = tuple(int(rng.integers(1, {1: 200, 2: 70, 3: 26}[ndim])) for _ in range(ndim))
+    truth = balls(shape, *((*(rng.uniform(0, n) for n in shape), rng.uniform(1, 12)) for _ in range(12)))
+    offsets, foreground, seeds, widths = said_of(truth, noise=draw(st.sampled_from([0.1, 0.7, 2.0])), seed=number)
+    if draw(st.booleans()):
+        seeds, widths = rng.random(shape), rng.uniform(0.3, 9, shape)
+    wish = LabelSettings(
+        coordinates=draw(st.sampled_from([True, True, False])),
+        min_size=draw(st.integers(0, 12)),
+        seeds=True,
+        scale=draw(st.sampled_from([0.5, 1.0, 2.0])),
+        window=window,
+        halo=draw(st.sampled_from([0, 4, 9])),
+    )
+    edge = tuple(window * int(rng.integers(1, 4)) for _ in range(ndim))
+    return offsets, draw(st.sampled_from([None, foreground])), {"seeds": seeds, "bandwidths": widths}, wish, edge
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(cases_with_seeds())
+def test_blocks_give_the_labels_of_the_whole_image_with_seeds(case):
+    embedding, foreground, said, wish, edge = case
+    whole = label_instances(embedding, foreground, settings=wish, **said)
+    np.testing.assert_array_equal(labels_by_blocks(embedding, foreground, wish, edge, **said), whole)
 
 
 def test_an_object_over_many_blocks_is_one():

@@ -16,15 +16,16 @@ from napari_shiftseg.instances import (
 )
 
 
-def labels_by_blocks(embedding, foreground, wish, edge):
-    """Labels block by block, with nothing but faces passed between blocks."""
+def labels_by_blocks(embedding, foreground, wish, edge, **said):
+    """Labels block by block, with nothing but faces passed between blocks; `said`: seeds and bandwidths."""
     shape = embedding.shape[1:]
     grid = BlockGrid(shape=shape, edge=edge, halo=wish.lattice(len(shape))[1])
     codes, faces = {}, {}
     for block in grid:
         own = None if foreground is None else foreground[block.core]
         seen = None if foreground is None else foreground[block.seen]
-        steps = piece_steps(embedding[(slice(None), *block.seen)], seen, wish, inner=block.inner, origin=block.origin)
+        part = {name: values[block.seen] for name, values in said.items()}
+        steps = piece_steps(embedding[(slice(None), *block.seen)], seen, wish, inner=block.inner, origin=block.origin, **part)
         found = drain(steps)
         corner = [part.start for part in block.core]
         fragments = fragments_of(found, own, wish, corner=corner, image_shape=shape)

@@ -81,6 +81,37 @@ FEW_KERNELS: Final = 0.04
 CPU_VALUES: Final = 1 << 18
 GPU_VALUES: Final = 1 << 24
 
+# -- votes with seeds and bandwidths ----------------------------------------------------------------------------------
+# Chosen on training images of nuclei (2D fluorescence and 16-bit tissue), in units of the bandwidths that a network says.
+
+# Width of a vote's kernel: votes of an object scatter by 0.1 of its bandwidth, so that what it says separates the kernels.
+KERNEL: Final = 0.25
+# Ratio of the widths of two classes of votes; a vote in between is shared by both.
+CLASS_STEP: Final = 1.5
+# Share of the votes that say less than a bandwidth that counts as narrow.
+NARROW: Final = 0.05
+# Modes nearer than this are one, whatever is between them.
+SAME: Final = 0.5
+# Two modes are one where the density between them stays above this share of the lower one.
+VALLEY: Final = 0.35
+# Farthest from a mode that its votes lie.
+WITHIN: Final = 1.6
+# Difference in the logarithm of the bandwidth that counts as much as a bandwidth of distance; within an object it is 0.02.
+ALIKE: Final = 0.3
+# Modes that a vote can go to: the nearest of all.
+CANDIDATES: Final = 6
+# Seeds of an object, summed, in bandwidths to the power of the axes: those of a disk of 0.8 bandwidths. Whole objects have 5.
+LEAST_MASS: Final = 2.0
+# Seed below which a pixel does not vote.
+FAINT: Final = 0.05
+# Mean seed of a piece: half is the border of an object's Gaussian.
+LEAST_SEED: Final = 0.5
+# Least bandwidth of places, pixels: that of an object of a few.
+LEAST_WIDTH: Final = 0.5
+# Cells that carry the density in many dimensions, and steps of a climb there.
+MOST_KERNELS: Final = 4000
+VOTE_STEPS: Final = 12
+
 # -- pieces, islands and the rest -------------------------------------------------------------------------------------
 
 # Steps from pixel to pixel by which instances grow into what is undecided: the borders where codes mix are so wide.

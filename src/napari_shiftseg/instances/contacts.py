@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.instances.constants import STRIP
+from napari_shiftseg.instances.constants import SAME, STRIP
 
 Window: TypeAlias = tuple[slice, ...]
 
@@ -44,9 +44,14 @@ def touching(before: npt.NDArray[Any], after: npt.NDArray[Any]) -> npt.NDArray[n
     return np.stack(np.divmod(_each_once(keys), base), axis=1)
 
 
-def agreeing(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], bandwidth: float) -> npt.NDArray[np.bool_]:
-    """Where modes (N, E) on two sides of a border are one: within a bandwidth."""
-    return np.asarray(np.linalg.norm(a - b, axis=1) < bandwidth)
+def agreeing(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], bandwidth: float | None) -> npt.NDArray[np.bool_]:
+    """Where modes (N, E) on two sides of a border are one: within a bandwidth.
+
+    `bandwidth`: of all; None if the last component of each mode is its own, of which modes that are two lie `SAME` apart.
+    """
+    if bandwidth is not None:
+        return np.asarray(np.linalg.norm(a - b, axis=1) < bandwidth)
+    return np.asarray(np.linalg.norm(a[:, :-1] - b[:, :-1], axis=1) < SAME * np.minimum(a[:, -1], b[:, -1]))
 
 
 @lru_cache

@@ -246,12 +246,12 @@ def grid_of(cells: Cells) -> Grid | None:
     width = (1 / edge**2 - 1 / 6) ** 0.5
     blurred = density.reshape(shape).float()
     for axis in range(dim):
-        blurred = _blurred(blurred, axis, width, reach=margin)
+        blurred = smoothed(blurred, axis, width, reach=margin)
     blurred *= ((2 * pi) ** 0.5 / edge) ** dim
     return Grid(density=blurred, corner=low.double() * edge, edge=edge)
 
 
-def _blurred(values: Tensor, axis: int, width: float, *, reach: int) -> Tensor:
+def smoothed(values: Tensor, axis: int, width: float, *, reach: int) -> Tensor:
     """Values under a Gaussian along an axis, 0 around them."""
     weights = torch.exp(-0.5 * (torch.arange(reach + 1) / width) ** 2)
     weights /= weights[0] + 2 * weights[1:].sum()

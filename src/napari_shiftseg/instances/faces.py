@@ -27,7 +27,7 @@ class BlockFaces:
     # sizes, first: of each fragment, as in `Fragments`
     sizes: npt.NDArray[np.int64]
     first: npt.NDArray[np.int64]
-    modes: npt.NDArray[np.float64]  # (Q + 1, E) float64, of the pieces on the faces; of 0 zeros
+    modes: npt.NDArray[np.float64]  # (Q + 1, E) float64, of the pieces on the faces, as in `Pieces`; of 0 zeros
     fragment: npt.NDArray[np.int64]  # (Q + 1,) int64, their fragments; -1 for 0
     # for each axis and side (0, 1) the outermost pixels: number of the piece from 1 to Q, or 0
     faces: Mapping[tuple[int, int], npt.NDArray[np.int32]]
@@ -116,7 +116,7 @@ _Layout: TypeAlias = tuple[list[int], list[tuple[tuple[int, ...], tuple[Ellipsis
 
 
 def linked(
-    grid: BlockGrid, load: Callable[[int], BlockFaces], bandwidth: float
+    grid: BlockGrid, load: Callable[[int], BlockFaces], bandwidth: float | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Sizes and first pixels of the fragments of all blocks, where those of each block begin, and (N, 2) which are one."""
     sizes: dict[int, npt.NDArray[np.int64]] = {}
@@ -177,7 +177,7 @@ class _Part:
             base += len(known.modes)
         return cls(grid=grid, own=own, faces=faces, modes=np.concatenate(modes), fragment=np.concatenate(fragment))
 
-    def links(self, bandwidth: float) -> npt.NDArray[np.int64]:
+    def links(self, bandwidth: float | None) -> npt.NDArray[np.int64]:
         """(N, 2) fragments of two blocks that are one."""
         found = [np.empty((0, 2), np.int64)]
         for axis, (own, count) in enumerate(zip(self.own, self.grid.counts, strict=True)):

@@ -58,7 +58,7 @@ def join_blocks(grid: BlockGrid, load: Callable[[int], BlockFaces], settings: La
     The work grows with the number of fragments and of face pixels, and not with that of pairs of blocks or instances. Faces are
     held of one part of the image at a time, sizes and first pixels of the fragments of all.
     """
-    sizes, first, offsets, links = linked(grid, load, settings.bandwidth)
+    sizes, first, offsets, links = linked(grid, load, settings.agreement)
     return _numbers(sizes, first, offsets, links=links, min_size=settings.min_size)
 
 
@@ -90,7 +90,13 @@ def join_rest(grid: BlockGrid, load: Callable[[int], BlockRest], numbers: Number
     touched[:, 0] = stands[touched[:, 0]]
     whole = np.bincount(stands, sizes, len(sizes)).astype(np.int64)
     edges = np.concatenate([border[number] for number in range(len(grid))])
-    joins = placed(whole, np.bincount(stands, edges, len(sizes)).astype(np.int64), touched, min_size=settings.min_size)
+    joins = placed(
+        whole,
+        np.bincount(stands, edges, len(sizes)).astype(np.int64),
+        touched,
+        min_size=settings.min_size,
+        seeds=settings.seeds,
+    )
     leading = np.flatnonzero(stands == np.arange(len(stands)))
     again, parts = numbered_again(numbers.first, joins[leading], first[leading])
     rest = np.zeros(len(sizes), np.uint32)

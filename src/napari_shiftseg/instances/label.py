@@ -31,6 +31,8 @@ def label_instances(
     foreground: ArrayLike | None = None,
     bandwidth: float | None = None,
     *,
+    seeds: ArrayLike | None = None,
+    bandwidths: ArrayLike | None = None,
     settings: LabelSettings | None = None,
     on_event: Callable[[Event], None] | None = None,
     device: str = "cpu",
@@ -45,7 +47,11 @@ def label_instances(
     foreground : array-like, optional
         (*shape) probabilities or a mask; without it all pixels can belong to an instance.
     bandwidth : float, optional
-        Standard deviation of the mean-shift kernel, embedding units; None takes that of `settings`.
+        Standard deviation of the mean-shift kernel, embedding units; None takes that of `settings`. With `bandwidths` it means
+        nothing.
+    seeds, bandwidths : array-like, optional
+        (*shape) what a network says besides, both or neither: how near a pixel's embedding is to the centre of its object, from
+        0 to 1, and the standard deviation of the object's own Gaussian, embedding units.
     settings : LabelSettings, optional
         All other settings; `bandwidth` and further keywords win over it.
     on_event : callable, optional
@@ -76,6 +82,7 @@ def label_instances(
     """
     if bandwidth is not None:
         wishes["bandwidth"] = bandwidth
+    wishes["seeds"] = seeds is not None or bandwidths is not None
     try:
         chosen = replace(settings or LabelSettings(), **wishes)
     except TypeError as exc:
@@ -83,16 +90,32 @@ def label_instances(
     found = choose_device(device)
     if found.kind == "mps":
         raise DeviceError("clustering needs double precision, which Apple's GPUs lack; give device='cpu'.")
-    return drain(label_steps(embedding, foreground, chosen, device=found.torch_device), on_event)
+    return drain(
+        label_steps(embedding, foreground, chosen, seeds=seeds, bandwidths=bandwidths, device=found.torch_device), on_event
+    )
 
 
 def label_steps(
-    embedding: ArrayLike, foreground: ArrayLike | None, settings: LabelSettings, *, device: str | torch.device = "cpu"
+    embedding: ArrayLike,
+    foreground: ArrayLike | None,
+    settings: LabelSettings,
+    *,
+    seeds: ArrayLike | None = None,
+    bandwidths: ArrayLike | None = None,
+    device: str | torch.device = "cpu",
 ) -> Generator[WindowDone, None, npt.NDArray[np.uint32]]:
     """Generator form of `label_instances`: yields a `WindowDone` per window, returns the labels."""
     shape = tuple(embedding.shape[1:])
-    check_embedding(shape, foreground, settings)
-    found = yield from piece_steps(embedding, foreground, settings, threads=min(MOST_THREADS, cores()), device=device)
+    check_embedding(shape, foreground, settings, seeds=seeds, bandwidths=bandwidths)
+    found = yield from piece_steps(
+        embedding,
+        foreground,
+        settings,
+        seeds=seeds,
+        bandwidths=bandwidths,
+        threads=min(MOST_THREADS, cores()),
+        device=device,
+    )
     fragments = fragments_of(found, foreground, settings)
     del found  # as large as the rest will be
     return labels_of(fragments, settings)
@@ -100,13 +123,13 @@ def label_steps(
 
 def labels_of(fragments: Fragments, settings: LabelSettings) -> npt.NDArray[np.uint32]:
     """Labels of a whole image from its fragments."""
-    codes, min_size = fragments.codes, settings.min_size
-    numbers = numbered(fragments.sizes, fragments.first, min_size)
+    codes = fragments.codes
+    numbers = numbered(fragments.sizes, fragments.first, settings.min_size)
     table = np.concatenate([np.zeros(2, np.uint32), numbers])
     labels = settled(codes, table, settings.lattice(codes.ndim)[0])
     rest = rest_of(labels, codes)
     if len(rest.sizes):
-        joins = placed(rest.sizes, rest.border, rest.contacts, min_size=min_size)
+        joins = placed(rest.sizes, rest.border, rest.contacts, min_size=settings.min_size, seeds=settings.seeds)
         again, parts = numbered_again(np.sort(fragments.first[numbers > 0]), joins, rest.first)
         labels, there = again[labels], rest.pixels > 0
         labels[there] = parts[rest.pixels[there] - 1]
@@ -166,7 +189,14 @@ def numbered_again(
     return again, parts
 
 
-def check_embedding(shape: Sequence[int], foreground: ArrayLike | None, settings: LabelSettings) -> None:
+def check_embedding(
+    shape: Sequence[int],
+    foreground: ArrayLike | None,
+    settings: LabelSettings,
+    *,
+    seeds: ArrayLike | None = None,
+    bandwidths: ArrayLike | None = None,
+) -> None:
     """Refuse shapes and settings that cannot work."""
     if len(shape) not in WINDOW:
         raise SettingsError(f"the embedding has {len(shape)} spatial axes; give (E, *shape) with 1 to 3.")
@@ -174,6 +204,14 @@ def check_embedding(shape: Sequence[int], foreground: ArrayLike | None, settings
         raise SettingsError(
             f"the foreground has shape {tuple(foreground.shape)}, the embedding {tuple(shape)}; give equal ones."
         )
+    said = [None if values is None else tuple(values.shape) for values in (seeds, bandwidths)]
+    if said != [tuple(shape) if settings.seeds else None] * 2:
+        raise SettingsError(
+            f"seeds and bandwidths have shapes {said[0]} and {said[1]}, the embedding {tuple(shape)}; give both with its "
+            "shape, or neither."
+        )
+    if not settings.scale > 0:
+        raise SettingsError(f"scale is {settings.scale}; give a positive factor on the bandwidths.")
     if not settings.bandwidth > 0 or not settings.radius > 0:
         raise SettingsError(f"bandwidth is {settings.bandwidth}, radius {settings.radius}; give positive numbers.")
     if (settings.window is not None and settings.window < 1) or (settings.halo is not None and settings.halo < 0):

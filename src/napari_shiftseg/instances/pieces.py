@@ -21,6 +21,7 @@ from napari_shiftseg.events import WindowDone, side_by_side
 from napari_shiftseg.instances.constants import HALO, UNDECIDED, WINDOW, WINDOW_OF_PLACES
 from napari_shiftseg.instances.contacts import Window, agreeing, touching
 from napari_shiftseg.instances.mean_shift import mean_shift
+from napari_shiftseg.instances.seeds import seeded_modes
 from napari_shiftseg.instances.undecided import first_pixels, without_islands
 from napari_shiftseg.network.device import memory_errors
 from napari_shiftseg.views import ArrayLike
@@ -41,6 +42,10 @@ class LabelSettings:
     # part of what they touch or mix the codes of two (with coordinates in any case).
     dip: float = 0.95
     min_density: float = 4.0  # see `mean_shift`; kernel-weighted pixels
+    # Whether the network says a seed and a bandwidth for each pixel. Objects are then found by these: `bandwidth`, `radius`,
+    # `dip` and `min_density` mean nothing, and foreground without the seeds of an object is background.
+    seeds: bool = False
+    scale: float = 1.0  # factor on the bandwidths within which votes are of one object; below 1 more objects are told apart
     # window, halo: core edge and margin of a clustering window, pixels
     window: int | None = None
     halo: int | None = None
@@ -50,13 +55,20 @@ class LabelSettings:
         usual = WINDOW_OF_PLACES if self.coordinates else WINDOW
         return self.window or usual[ndim], HALO[ndim] if self.halo is None else self.halo
 
+    @property
+    def agreement(self) -> float | None:
+        """Distance within which the modes of two windows are one; None where each mode has its own."""
+        return None if self.seeds else self.bandwidth
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pieces:
     """What the windows of a block found."""
 
     pixels: npt.NDArray[np.int64]  # (*core) int64, number of the piece, 0 for none
-    modes: npt.NDArray[np.float64]  # (P + 1, E) float64, the mode of each piece; of piece 0 zeros
+    # (P + 1, E) float64, the mode of each piece, with its bandwidth as one component more where the network says it; of piece
+    # 0 zeros
+    modes: npt.NDArray[np.float64]
     fragment: npt.NDArray[np.int64]  # (P + 1,) int64, fragment of each piece counted from 0; -1 for piece 0
 
 
@@ -74,6 +86,8 @@ def piece_steps(
     foreground: ArrayLike | None,
     settings: LabelSettings,
     *,
+    seeds: ArrayLike | None = None,
+    bandwidths: ArrayLike | None = None,
     inner: Window | None = None,
     origin: Sequence[int] | None = None,
     threads: int = 1,
@@ -85,6 +99,8 @@ def piece_steps(
     ----------
     embedding, foreground : array-like
         (E, *seen) and (*seen) or None: what the block sees, its core and the halo of the windows as far as the image goes.
+    seeds, bandwidths : array-like, optional
+        (*seen), both where `settings.seeds`.
     inner : tuple of slice, optional
         The core in these arrays; all of it by default.
     origin : sequence of int, optional
@@ -92,8 +108,9 @@ def piece_steps(
     threads : int
         Windows that are clustered side by side; the result does not depend on it.
     device : torch.device or str
-        Where they are clustered: the processor or a CUDA device.
+        Where they are clustered: the processor or a CUDA device. With seeds it is the processor.
     """
+    said = None if seeds is None or bandwidths is None else (seeds, bandwidths)
     seen = tuple(embedding.shape[1:])
     ndim = len(seen)
     inner = tuple(slice(0, n) for n in seen) if inner is None else inner
@@ -102,13 +119,15 @@ def piece_steps(
     shape = tuple(part.stop - part.start for part in inner)
     corners = list(product(*(range(0, size, edge) for size in shape)))
     pieces = np.zeros(shape, np.int64)
-    modes = [np.zeros((1, embedding.shape[0]))]
+    modes = [np.zeros((1, embedding.shape[0] + settings.seeds))]
     known = 1
     cores = [tuple(slice(c, min(c + edge, n)) for c, n in zip(corner, shape, strict=True)) for corner in corners]
 
     def cluster(core: Window) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         place = tuple(slice(c.start + i.start, c.stop + i.start) for c, i in zip(core, inner, strict=True))
-        return _cluster_window(embedding, foreground, place, halo=halo, settings=settings, origin=origin, device=device)
+        return _cluster_window(
+            embedding, foreground, place, said=said, halo=halo, settings=settings, origin=origin, device=device
+        )
 
     for index, (core, (local, centres)) in enumerate(zip(cores, side_by_side(cluster, cores, threads), strict=True)):
         there = local > 0
@@ -117,7 +136,7 @@ def piece_steps(
         known += len(centres)
         yield WindowDone(done=index + 1, total=len(corners), window=core)
     together = np.concatenate(modes)
-    return Pieces(pixels=pieces, modes=together, fragment=_joined(pieces, together, edge, bandwidth=settings.bandwidth))
+    return Pieces(pixels=pieces, modes=together, fragment=_joined(pieces, together, edge, bandwidth=settings.agreement))
 
 
 def fragments_of(
@@ -158,7 +177,7 @@ def mask_of(foreground: ArrayLike, window: Window, threshold: float) -> npt.NDAr
 
 
 def _joined(
-    pieces: npt.NDArray[np.int64], modes: npt.NDArray[np.float64], edge: int, *, bandwidth: float
+    pieces: npt.NDArray[np.int64], modes: npt.NDArray[np.float64], edge: int, *, bandwidth: float | None
 ) -> npt.NDArray[np.int64]:
     """Fragment of each piece: those that touch across a border of two windows are one if their modes agree."""
     links = [np.empty((0, 2), np.int64)]
@@ -178,12 +197,13 @@ def _cluster_window(
     foreground: ArrayLike | None,
     core: Window,
     *,
+    said: tuple[ArrayLike, ArrayLike] | None,
     halo: int,
     settings: LabelSettings,
     origin: Sequence[int],
     device: torch.device | str = "cpu",
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Piece of each pixel of the core (0: none, counted from 1), found with the pixels around it, and modes (P, E) of these."""
+    """Piece of each pixel of the core (0: none, counted from 1), found with the pixels around it, and the modes of these."""
     shape = embedding.shape[1:]
     seen = tuple(slice(max(0, s.start - halo), min(n, s.stop + halo)) for s, n in zip(core, shape, strict=True))
     inner = tuple(slice(c.start - s.start, c.stop - s.start) for c, s in zip(core, seen, strict=True))
@@ -193,24 +213,30 @@ def _cluster_window(
         mask = mask_of(foreground, seen, settings.threshold)
     modes = np.zeros(mask.shape, np.int64)
     if not mask[inner].any():
-        return modes[inner], np.empty((0, embedding.shape[0]))
+        return modes[inner], np.empty((0, embedding.shape[0] + settings.seeds))
     values = np.asarray(embedding[(slice(None), *seen)])[:, mask].astype(np.float64, order="C", copy=False)
-    if settings.coordinates:
-        for axis, (places, part) in enumerate(zip(np.nonzero(mask), seen, strict=True)):
-            values[axis] += places + (part.start + origin[axis])
-    with memory_errors("the instances of a window"):
-        found = mean_shift(
-            torch.from_numpy(values).to(device).T,  # (N, E)
-            settings.bandwidth,
-            radius=settings.radius,
-            min_density=settings.min_density,
-            dip=settings.dip,
-        )
-    modes[mask] = found.assignment + 1
-    if settings.dip < 1:
-        modes = without_islands(modes, mask, values, centres=found.modes, settings=settings)
+    if said is not None:
+        weights, widths = (np.asarray(values_[seen])[mask].astype(np.float64, copy=False) for values_ in said)
+        cut = [(s.start < halo, n - s.stop < halo) for s, n in zip(core, shape, strict=True)]
+        first = [part.start + begin for part, begin in zip(seen, origin, strict=True)]
+        modes, centres = seeded_modes(mask, values, weights, widths=widths, cut=cut, first=first, halo=halo, settings=settings)
+    else:
+        if settings.coordinates:
+            for axis, (places, part) in enumerate(zip(np.nonzero(mask), seen, strict=True)):
+                values[axis] += places + (part.start + origin[axis])
+        with memory_errors("the instances of a window"):
+            found = mean_shift(
+                torch.from_numpy(values).to(device).T,  # (N, E)
+                settings.bandwidth,
+                radius=settings.radius,
+                min_density=settings.min_density,
+                dip=settings.dip,
+            )
+        modes[mask], centres = found.assignment + 1, found.modes
+        if settings.dip < 1:
+            modes = without_islands(modes, mask, values, centres=centres, settings=settings)
     local = connected(modes[inner], connectivity=mask.ndim, background=0)
     there = local > 0
     owner = np.zeros(int(local.max()) + 1, np.int64)
     owner[local[there]] = modes[inner][there]
-    return local, found.modes[owner[1:] - 1]
+    return local, centres[owner[1:] - 1]

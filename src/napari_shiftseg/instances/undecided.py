@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import label as connected
 
-from napari_shiftseg.instances.constants import ELSEWHERE, NEW, OFF, OPPOSITE, PART, REACH
+from napari_shiftseg.instances.constants import ELSEWHERE, NEW, NONE, OFF, OPPOSITE, PART, REACH
 from napari_shiftseg.instances.contacts import Window, borders, neighbour_steps
 
 if TYPE_CHECKING:
@@ -252,7 +252,12 @@ def first_pixels(
 
 
 def placed(
-    sizes: npt.NDArray[np.int64], border: npt.NDArray[np.int64], contacts: npt.NDArray[np.int64], *, min_size: int
+    sizes: npt.NDArray[np.int64],
+    border: npt.NDArray[np.int64],
+    contacts: npt.NDArray[np.int64],
+    *,
+    min_size: int,
+    seeds: bool = False,
 ) -> npt.NDArray[np.int64]:
     """Label of the instance that each part joins, `NEW` for those that become one, `NONE` for what is small and alone.
 
@@ -264,6 +269,8 @@ def placed(
         (N, 3) as in `Rest`; a pair of part and label can come several times.
     min_size : int
         Pixels of an instance.
+    seeds : bool
+        Whether the network says seeds. What they deny becomes no instance, however large: `NONE` instead of `NEW`.
     """
     joins, most = np.zeros(len(sizes), np.int64), np.zeros(len(sizes), np.int64)
     if len(contacts):
@@ -274,4 +281,4 @@ def placed(
         best = order[np.diff(pairs[order, 0], prepend=-1) > 0]
         joins[pairs[best, 0]], most[pairs[best, 0]] = pairs[best, 1], counts[best]
     new = (sizes >= max(1, min_size)) & ((joins == 0) | (most < PART * border))
-    return np.where(new, NEW, joins)
+    return np.where(new, NONE if seeds else NEW, joins)

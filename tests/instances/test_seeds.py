@@ -1,0 +1,153 @@
+"""Objects from seeds and bandwidths: sizes side by side, codes, ends of the image, and nothing that depends on an order."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from votes import balls, renamed, said_of
+
+from napari_shiftseg import label_instances
+from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.instances import LabelSettings
+
+SIZES_SIDE_BY_SIDE = balls((256, 300), (40, 40, 30), (40, 78, 8), (120, 60, 20), (120, 90, 10), (200, 60, 40), (150, 200, 25))
+TINY = balls((60, 90), (20, 20, 5), (20, 30, 5), (20, 40, 5), (45, 60, 3), (45, 66, 3), (5, 80, 4))
+AT_THE_ENDS = balls((90, 80), (0, 40, 10), (89, 79, 8), (50, -9, 12), (88, 20, 9))
+IN_3D = balls((50, 80, 90), (15, 20, 20, 12), (15, 20, 37, 5), (30, 50, 50, 15), (30, 70, 75, 6), (0, 60, 10, 7))
+ON_A_LINE = balls((300,), (20, 15), (60, 20), (85, 4), (290, 15))
+
+
+def found(labels, *, said=None, **wishes):
+    offsets, foreground, seeds, widths = said_of(labels) if said is None else said
+    return label_instances(offsets, foreground, seeds=seeds, bandwidths=widths, coordinates=True, **{"min_size": 4} | wishes)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.5, 0.7])
+@pytest.mark.parametrize(
+    "truth", [SIZES_SIDE_BY_SIDE, TINY, AT_THE_ENDS, IN_3D, ON_A_LINE], ids=["sizes", "tiny", "ends", "3D", "line"]
+)
+def test_objects_are_found_whatever_their_size(truth, share):
+    assert renamed(found(truth, said=said_of(truth, share=share)), truth)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 8])
+def test_objects_share_codes(dim):
+    """Squares side by side, each with one of few codes; equal ones apart are two objects."""
+    rng = np.random.default_rng(dim)
+    codes = np.linspace(-3, 3, 5)[:, None] if dim == 1 else rng.normal(0, 1, (5, dim))
+    codes = 3 * codes / (1 if dim == 1 else np.linalg.norm(codes, axis=1, keepdims=True))
+    truth = np.kron(np.arange(1, 37).reshape(6, 6), np.ones((20, 20), int))
+    truth[::20], truth[:, ::20] = 0, 0
+    kind = np.kron((np.arange(6)[:, None] * 2 + np.arange(6)) % 5, np.ones((20, 20), int))
+    embedding = np.moveaxis(codes[kind], -1, 0) + rng.normal(0, 0.1 / dim**0.5, (dim, *truth.shape))
+    near = np.exp(-0.5 * ((embedding - np.moveaxis(codes[kind], -1, 0)) ** 2).sum(axis=0) / 0.4**2)
+    labels = label_instances(
+        embedding, truth > 0, seeds=np.where(truth > 0, near, 0), bandwidths=np.full(truth.shape, 0.4), min_size=4
+    )
+    assert renamed(labels, truth)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    number=st.integers(0, 10**6),
+    ndim=st.sampled_from([1, 2, 3]),
+    noise=st.sampled_from([0.0, 0.3, 1.0]),
+    flips=st.tuples(*[st.booleans()] * 3),
+)
+def test_a_mirror_changes_nothing_but_the_numbers(number, ndim, noise, flips):
+    """Bandwidths that are powers of 2 and offsets in eighths are added without rounding, so that no bit differs."""
+    rng = np.random.default_rng(number)
+    shape = {1: (200,), 2: (60, 70), 3: (24, 26, 28)}[ndim]
+    truth = balls(shape, *((*(rng.uniform(0, n) for n in shape), rng.uniform(2, 10)) for _ in range(8)))
+    offsets, foreground, seeds, widths = said_of(truth, noise=noise, seed=number)
+    axes = [axis for axis, on in zip(range(ndim), flips, strict=False) if on]
+    there = found(truth, said=(offsets, foreground, seeds, widths))
+    signs = np.ones((ndim, *[1] * ndim))
+    signs[axes] = -1
+    mirrored = found(
+        truth,
+        said=(
+            np.flip(offsets, [a + 1 for a in axes]) * signs,
+            np.flip(foreground, axes),
+            np.flip(seeds, axes),
+            np.flip(widths, axes),
+        ),
+    )
+    # the last digits of sums depend on their order: what lies on the edge of a rule may fall on the other side
+    assert (np.flip(mirrored, axes) > 0).sum() == pytest.approx((there > 0).sum(), abs=0.02 * there.size)
+    assert mirrored.max() == pytest.approx(there.max(), abs=1)
+    if noise < 1:
+        assert renamed(np.flip(mirrored, axes), there)
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.6])
+def test_windows_are_those_of_the_image(noise):
+    """An image without its first window has the labels of the rest; objects are far smaller than what a window sees."""
+    rng = np.random.default_rng(4)
+    truth = balls((160, 160), *((*rng.uniform(0, 160, 2), rng.uniform(3, 9)) for _ in range(40)))
+    said = said_of(truth, noise=noise)
+    whole = found(truth, said=said, window=32, halo=32)
+    part = found(truth, said=[values[..., 64:, 32:] for values in said], window=32, halo=32)
+    np.testing.assert_array_equal(part[40:, 40:] > 0, whole[104:, 72:] > 0)
+    assert renamed(part[40:, 40:], whole[104:, 72:])
+    one = found(truth, said=said)
+    assert noise > 0.1 or renamed(whole, one)
+
+
+def test_longer_offsets_than_a_window_sees_are_undecided():
+    truth = balls((64, 200), (32, 20, 10), (32, 90, 10))
+    offsets, foreground, seeds, widths = said_of(truth)
+    offsets[1][truth == 2] -= 70  # votes for the middle of the other one
+    labels = found(truth, said=(offsets, foreground, seeds, widths), halo=48)
+    assert renamed(labels, np.where(truth == 1, 1, 0))
+
+
+def test_foreground_without_seeds_is_background_and_a_rim_joins_its_object():
+    truth = balls((80, 120), (40, 30, 14), (40, 90, 14))
+    offsets, foreground, seeds, widths = said_of(truth)
+    inner = balls((80, 120), (40, 30, 11))
+    seeds[truth == 2] = 0.02
+    seeds[(truth == 1) & (inner == 0)] = 0.02
+    offsets[:, (truth == 1) & (inner == 0)] = 300.0
+    assert renamed(found(truth, said=(offsets, foreground, seeds, widths)), np.where(truth == 1, 1, 0))
+
+
+def test_a_larger_scale_tells_fewer_apart():
+    truth = np.zeros((40, 60), int)
+    truth[10:30, 10:30], truth[10:30, 30:50] = 1, 2
+    offsets, foreground, seeds, widths = said_of(truth, share=1.2)
+    counts = [found(truth, said=(offsets, foreground, seeds, widths), scale=scale).max() for scale in (0.5, 1.0, 4.0)]
+    assert counts[0] == counts[1] == 2 and counts[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seeds": None}, "give both"),
+        ({"bandwidths": None}, "give both"),
+        ({"bandwidths": np.ones((8, 9))}, "give both with its shape"),
+        ({"bandwidths": np.zeros((8, 8))}, "above 0"),
+        ({"bandwidths": np.full((8, 8), np.nan)}, "above 0"),
+        ({"seeds": np.full((8, 8), 1.5)}, "from 0 to 1"),
+        ({"seeds": np.full((8, 8), np.nan)}, "from 0 to 1"),
+        ({"scale": 0.0}, "positive factor"),
+    ],
+)
+def test_what_cannot_work_is_refused(change, words):
+    said = {"seeds": np.ones((8, 8)), "bandwidths": np.ones((8, 8))} | change
+    with pytest.raises(SettingsError, match=words):
+        label_instances(np.zeros((2, 8, 8)), **said)
+
+
+def test_settings_with_seeds_want_them():
+    with pytest.raises(SettingsError, match="give both"):
+        label_instances(np.zeros((2, 8, 8)), settings=LabelSettings(seeds=True), seeds=np.ones((8, 8)))
+
+
+def test_an_empty_image_has_no_objects():
+    for shape in product((0, 5), (5,)):
+        nothing = np.zeros(shape)
+        labels = label_instances(np.zeros((2, *shape)), nothing, seeds=nothing, bandwidths=nothing + 1, coordinates=True)
+        assert not labels.any() and labels.shape == shape
