@@ -1,9 +1,13 @@
 """The numbers of the rooms without a folder of tests of their own, and of what is one module: none moves unseen."""
 
+import signal
+
 import pytest
+import torch
 from numbers_of import beside, stated
 
 from napari_shiftseg import colours, evaluation, picture
+from napari_shiftseg.cli import constants as cli
 from napari_shiftseg.paper import constants as paper
 
 PAPER = {
@@ -12,6 +16,27 @@ PAPER = {
     "TEST_SEED": 1000000,
     "STARTS": 16,
     "UNTRAINED_STARTS": 8,
+}
+CLI = {
+    "BAD_INPUT": 2,
+    "BROKEN_RULE": 3,
+    "NO_MEMORY": 4,
+    "OUR_MISTAKE": 70,
+    "INTERRUPTED": 130,
+    "TERMINATED": 143,
+    "DEEPEST": 20,
+    "MOST_LETTERS": 200,
+    "LABEL_WIDTH": 11,
+    "WORST_SEAMS": 5,
+    "PLANNED_EDGE": {1: 65536, 2: 2048, 3: 256},
+    "TIMED_EDGE": {1: 4096, 2: 512, 3: 64},
+    "WHOLE_EDGE": 1073741824,
+    "ITEMSIZES": {"float32": 4, "bfloat16": 2},
+    "UNITS": {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40},
+    "DRAWN_SHAPE": (256, 256),
+    "DRAWN_SPACING": 16,
+    "DRAWN_RADIUS": 5.0,
+    "DRAWN_COVER": 0.2,
 }
 EVALUATION = {
     "IOUS": (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
@@ -27,8 +52,8 @@ PICTURE = {"_SMALLEST": 400, "_LARGEST": 1200, "_GAP": 8, "_GOLDEN": 0.618033988
 
 @pytest.mark.parametrize(
     ("module", "numbers"),
-    [(paper, PAPER), (evaluation, EVALUATION), (colours, {"_SAMPLE": 100_000}), (picture, PICTURE)],
-    ids=["paper", "evaluation", "colours", "picture"],
+    [(paper, PAPER), (cli, CLI), (evaluation, EVALUATION), (colours, {"_SAMPLE": 100_000}), (picture, PICTURE)],
+    ids=["paper", "cli", "evaluation", "colours", "picture"],
 )
 def test_no_number_moves_unseen(module, numbers):
     found = {name: value for name, value in stated(module).items() if name != "TYPE_CHECKING"}
@@ -36,6 +61,9 @@ def test_no_number_moves_unseen(module, numbers):
 
 
 def test_numbers_follow_from_their_reasons():
-    assert beside("paper/*.py") == []
+    assert beside("paper/*.py") == beside("cli/*.py") == []
+    assert (cli.INTERRUPTED, cli.TERMINATED) == (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    assert {name: torch.finfo(getattr(torch, name)).bits // 8 for name in ("float32", "bfloat16")} == cli.ITEMSIZES
+    assert {edge**ndim for ndim, edge in cli.TIMED_EDGE.items() if ndim > 1} == {1 << 18}
     assert round((5**0.5 - 1) / 2, 11) == picture._GOLDEN  # the number that is farthest from every fraction
     assert paper.GAP * 12 == 2 * 3.0  # twelve codes fit between the means that the loss wants, twice delta_dist apart

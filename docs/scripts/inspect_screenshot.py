@@ -5,14 +5,10 @@
 Needs a display (Xvfb will do) and the extra `napari`.
 """
 
-import argparse
-from pathlib import Path
-
-import napari
 import numpy as np
 from napari.layers import Layer
 from qtpy.QtCore import Qt
-from segment_screenshot import click, save_window, settle
+from segment_screenshot import click, dock, open_viewer, save_window, settle, wishes_of
 
 from napari_shiftseg import SegmentSettings, UNetSpec, plan_tiles
 from napari_shiftseg.events import drain
@@ -21,14 +17,6 @@ from napari_shiftseg.plugin.layers import KEY, layer_tuples, segment_and_draw
 from napari_shiftseg.plugin.replacement import put_layers
 from napari_shiftseg.plugin.samples import nuclei, touching_blobs_3d
 from napari_shiftseg.plugin.source import image_of, placement_of
-
-IMAGES = Path(__file__).resolve().parents[1] / "images"
-
-
-def open_viewer():
-    viewer = napari.Viewer(show=True)
-    viewer.window._qt_window.resize(1480, 1000)
-    return viewer
 
 
 def instances(viewer):
@@ -48,8 +36,7 @@ def segmented(viewer, model, write, **options):
 
 
 def inspect(viewer):
-    widget = InspectWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="Inspect (ShiftSeg)", area="right")
+    widget = dock(viewer, InspectWidget(viewer), "Inspect (ShiftSeg)")
     viewer.window._qt_window.resizeDocks([viewer.window.dock_widgets["Inspect (ShiftSeg)"].parent()], [430],
                                          Qt.Orientation.Horizontal)  # fmt: skip
     widget.form.seams.setChecked(True)
@@ -57,7 +44,7 @@ def inspect(viewer):
 
 
 def window_with(model, write, path):
-    viewer = open_viewer()
+    viewer = open_viewer(1480, 1000)
     segmented(viewer, model, write)
     widget = inspect(viewer)
     click(widget, widget.form.measure)
@@ -83,7 +70,7 @@ def canvas(viewer, path):
 
 def turned(model, path):
     """A rotated layer, close up, so that pixels can be counted."""
-    viewer = open_viewer()
+    viewer = open_viewer(1480, 1000)
     segmented(viewer, model, 64, rotate=30, scale=(0.5, 0.5), translate=(10, 20))
     widget = inspect(viewer)
     widget.form.grid.setChecked(True)
@@ -98,7 +85,7 @@ def turned(model, path):
 
 def volume(path):
     """The tiles of an anisotropic volume as boxes; the plan alone decides them, so no network runs."""
-    viewer = open_viewer()
+    viewer = open_viewer(1480, 1000)
     image, truth = touching_blobs_3d()
     spec = UNetSpec(ndim=3, levels=2, pool=((1, 2, 2), (2, 2, 2)))
     plan = plan_tiles(spec, image[0].shape, (16, 64, 64))
@@ -117,14 +104,11 @@ def volume(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="nuclei", help="a model file; the bundled model by default")
-    parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
-    wishes = parser.parse_args()
-    wishes.out.mkdir(parents=True, exist_ok=True)
-    window_with(wishes.model, 64, wishes.out / "inspect.png")
-    window_with(wishes.model, 61, wishes.out / "inspect_bad.png")
-    turned(wishes.model, wishes.out / "inspect_turned.png")
+    wishes = wishes_of(__doc__, model="a model file; the bundled model by default")
+    model = wishes.model or "nuclei"
+    window_with(model, 64, wishes.out / "inspect.png")
+    window_with(model, 61, wishes.out / "inspect_bad.png")
+    turned(model, wishes.out / "inspect_turned.png")
     volume(wishes.out / "inspect_3d.png")
 
 

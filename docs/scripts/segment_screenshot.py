@@ -51,19 +51,35 @@ def click(widget, button):
     wait_for(lambda: not widget.running)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", help="a model file; the bundled model by default")
+def wishes_of(doc, **more):
+    """What was asked for on the command line; options of one script are named with their help."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
+    for name, help_ in more.items():
+        parser.add_argument(f"--{name}", help=help_)
     wishes = parser.parse_args()
     wishes.out.mkdir(parents=True, exist_ok=True)
+    return wishes
+
+
+def open_viewer(width=1380, height=980):
     viewer = napari.Viewer(show=True)
-    viewer.window._qt_window.resize(1360, 980)
+    viewer.window._qt_window.resize(width, height)
+    return viewer
+
+
+def dock(viewer, widget, name, **options):
+    viewer.window.add_dock_widget(widget, name=name, area="right", **options)
+    return widget
+
+
+def main():
+    wishes = wishes_of(__doc__, model="a model file; the bundled model by default")
+    viewer = open_viewer(1360)
     for data, options, kind in nuclei():
         viewer.add_layer(Layer.create(data, options, kind))
     viewer.layers.selection.active = viewer.layers["nuclei"]
-    widget = SegmentWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="Segment (ShiftSeg)", area="right")
+    widget = dock(viewer, SegmentWidget(viewer), "Segment (ShiftSeg)")
     wait_for(lambda: widget.equipment is not None)
     if wishes.model:
         widget.form.model.choose_file(wishes.model)

@@ -5,24 +5,13 @@
 Needs a display (Xvfb will do) and the extra `napari`. Prints what the widgets say and which layers there are.
 """
 
-import argparse
-from pathlib import Path
-
-import napari
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from segment_screenshot import click, save_window, wait_for
+from segment_screenshot import click, dock, open_viewer, save_window, wait_for, wishes_of
 
 from napari_shiftseg.plugin.inspect_widget import InspectWidget
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.segment_widget import SegmentWidget
-
-IMAGES = Path(__file__).resolve().parents[1] / "images"
-
-
-def dock(viewer, widget, name):
-    viewer.window.add_dock_widget(widget, name=name, area="right", tabify=True)
-    return widget
 
 
 def to_front(viewer, name):
@@ -72,17 +61,12 @@ def inspect(viewer, widget, path, *, highlight):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
-    out = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
-    viewer = napari.Viewer(show=True)
-    viewer.window._qt_window.resize(1380, 980)
+    out, viewer = wishes_of(__doc__).out, open_viewer()
     viewer.open_sample("napari-shiftseg", "fig3")
-    segmenting = dock(viewer, SegmentWidget(viewer), "Segment (ShiftSeg)")
+    segmenting = dock(viewer, SegmentWidget(viewer), "Segment (ShiftSeg)", tabify=True)
     segmenting.form.allow.setChecked(True)
     segment(viewer, segmenting, "disks-fig3", 20)
-    inspecting = dock(viewer, InspectWidget(viewer), "Inspect (ShiftSeg)")
+    inspecting = dock(viewer, InspectWidget(viewer), "Inspect (ShiftSeg)", tabify=True)
     inspecting.form.seams.setChecked(True)
     inspect(viewer, inspecting, out / "tour_seams.png", highlight=True)
     segment(viewer, segmenting, "disks-fig3", 32)

@@ -21,6 +21,16 @@ from types import ModuleType
 from typing import NoReturn
 
 from napari_shiftseg.cli.console import Console, printable
+from napari_shiftseg.cli.constants import (
+    BAD_INPUT,
+    BROKEN_RULE,
+    DEEPEST,
+    INTERRUPTED,
+    MOST_LETTERS,
+    NO_MEMORY,
+    OUR_MISTAKE,
+    TERMINATED,
+)
 from napari_shiftseg.errors import (
     CancelledError,
     ComplianceError,
@@ -45,10 +55,6 @@ COMMANDS = {
     "paper": "run the experiments of the paper, each with its expected outcome",
     "info": "versions, devices, models, images",
 }
-# Of an error inside of a program, as sysexits.h has it, and of signals, as shells have it: 128 and the number.
-BAD_INPUT, BROKEN_RULE, NO_MEMORY, OUR_MISTAKE, INTERRUPTED, TERMINATED = 2, 3, 4, 70, 130, 143
-# Links of a chain of errors that are looked at, and letters of a message that a sentence has room for.
-_DEEPEST, _MOST_LETTERS = 20, 200
 # The beginning of a negative number.
 _SIGNED = re.compile(r"-(\d|\.\d|inf|nan)", re.IGNORECASE)
 
@@ -136,7 +142,7 @@ def report(exc: BaseException, name: str, about: str = "") -> int:
 def _interrupt(exc: BaseException) -> KeyboardInterrupt | None:
     """The interrupt behind an error: who is interrupted while a library is imported meets the import's own error."""
     seen: BaseException | None = exc
-    for _ in range(_DEEPEST):
+    for _ in range(DEEPEST):
         if seen is None or isinstance(seen, KeyboardInterrupt):
             return seen
         seen = seen.__cause__ or seen.__context__
@@ -146,7 +152,7 @@ def _interrupt(exc: BaseException) -> KeyboardInterrupt | None:
 def _mistake(exc: BaseException, text: str) -> str:
     """A sentence on what nobody foresaw, and a file that tells where it happened."""
     kind = type(exc).__name__
-    what = f"{kind}: {text[:_MOST_LETTERS]}" if text else kind
+    what = f"{kind}: {text[:MOST_LETTERS]}" if text else kind
     said = f"an error that is a mistake of this program ({what})"
     try:
         number, path = tempfile.mkstemp(prefix="shiftseg-error-", suffix=".txt")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
+from napari_shiftseg.cli.constants import PLANNED_EDGE
 from napari_shiftseg.cli.options import add_image_options, edges
 from napari_shiftseg.cli.prepare import describe_image, describe_model, frame_shape
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.network import ModelRecord, TrainSettings
 
 EXAMPLE = "shiftseg check --model nuclei --image image.tif --tile 200"
-
-# an image that stands in where none was given, px per axis
-_STAND_IN = {1: 1 << 16, 2: 2048, 3: 256}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,4 +98,4 @@ def _as_trained(promises: Mapping[str, Any]) -> str:
 def _stand_in(spec: UNetSpec, tile: int | tuple[int, ...] | None) -> tuple[int, ...]:
     """A shape with seams on every axis."""
     wished = (tile,) * spec.ndim if isinstance(tile, int) else tile or (0,) * spec.ndim
-    return tuple(max(_STAND_IN[spec.ndim], 3 * edge) for edge in wished)
+    return tuple(max(PLANNED_EDGE[spec.ndim], 3 * edge) for edge in wished)

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from napari_shiftseg.cli.constants import LABEL_WIDTH
 from napari_shiftseg.events import BlockDone, Event, Stage, TrainStep
 
 if TYPE_CHECKING:
     from tqdm import tqdm
-
-_LABEL = 11  # width of the first column of a report
 
 
 def printable(text: str, stream: TextIO) -> str:
@@ -48,7 +47,7 @@ class Console:
 
     def field(self, name: str, text: object) -> None:
         """A line of a report: a name and what is said of it."""
-        self.say(f"{name:{_LABEL}}{text}".rstrip())
+        self.say(f"{name:{LABEL_WIDTH}}{text}".rstrip())
 
     def warn(self, text: str) -> None:
         """A line on stderr."""

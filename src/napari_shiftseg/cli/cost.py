@@ -7,18 +7,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from napari_shiftseg.cli.constants import ITEMSIZES, PLANNED_EDGE, TIMED_EDGE
 from napari_shiftseg.errors import SettingsError
 
 if TYPE_CHECKING:
     from napari_shiftseg.cli.console import Console
     from napari_shiftseg.geometry import Cost, UNetSpec
     from napari_shiftseg.network import Device, ModelRecord, Rates, UNet
-
-# number formats and the bytes of a value
-DTYPES = {"float32": 4, "bfloat16": 2}
-# the images that are planned, and those that are measured, where none is given: px per axis
-_PLANNED = {1: 1 << 16, 2: 2048, 3: 256}
-_MEASURED = {1: 4096, 2: 512, 3: 64}
 
 
 def network_limits(spec: UNetSpec, rates: Rates, console: Console) -> dict[str, Any]:
@@ -42,7 +37,7 @@ def network_limits(spec: UNetSpec, rates: Rates, console: Console) -> dict[str, 
     console.field("rates", f"{rates.device.describe()}; measured: memory {_scaled(rates.bandwidth)}B/s, matrices {matrix}")
     floors = {}
     for dtype, rate in rates.matrix.items():
-        cost = network_cost(spec, itemsize=DTYPES[dtype], concatenated=False)
+        cost = network_cost(spec, itemsize=ITEMSIZES[dtype], concatenated=False)
         seconds, bound = cost.floor(rate, rates.bandwidth), cost.bound(rate, rates.bandwidth)
         floors[dtype] = {"seconds_per_pixel": seconds, "bound": bound, "bytes_per_pixel": cost.bytes}
         console.field("floor", f"{dtype}: {_seconds(1e6 * seconds)} for 10^6 px, set by {bound}")
@@ -66,7 +61,7 @@ def plan_shape(args: argparse.Namespace, spec: UNetSpec) -> tuple[int, ...]:
         from napari_shiftseg.io import read_image
 
         return frame_shape(read_image(args.image, scene=args.scene, axes=args.axes), spec.lattice, None)
-    return (_PLANNED[spec.ndim],) * spec.ndim
+    return (PLANNED_EDGE[spec.ndim],) * spec.ndim
 
 
 def plan_limits(
@@ -110,7 +105,7 @@ def measured_share(module: UNet, rates: Rates, console: Console, *, write: Any =
     plan = plan_tiles(spec, edges, edges)
     found = {}
     for dtype, rate in rates.matrix.items():
-        cost = plan_cost(plan, itemsize=DTYPES[dtype], concatenated=False)
+        cost = plan_cost(plan, itemsize=ITEMSIZES[dtype], concatenated=False)
         seconds = measure_pass(module, edges, str(rates.device.torch_device), dtype=dtype)
         share, size = cost.floor(rate, rates.bandwidth) / seconds, " x ".join(map(str, edges))
         console.field(
@@ -131,7 +126,7 @@ def _test_tile(spec: UNetSpec, device: Device) -> tuple[int, ...]:
     from napari_shiftseg.geometry import plan_tiles
 
     memory = device.free // 4 if device.free else None
-    edge = _MEASURED[spec.ndim]
+    edge = TIMED_EDGE[spec.ndim]
     return plan_tiles(spec, tuple(-(-edge // period) * period for period in spec.period), memory=memory).write
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
+from napari_shiftseg.cli.constants import WHOLE_EDGE
 from napari_shiftseg.cli.options import add_run_options, indices, number, run_settings, whole
 from napari_shiftseg.cli.pairs import Pair, describe_data, files_of, find_pairs, read_mask
 from napari_shiftseg.cli.prepare import check_free, decide_run, describe_model, replace_file
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "shiftseg evaluate data/nuclei --model nuclei --split val --by dtype --baseline"
 
-_WHOLE = 1 << 30  # a tile larger than any image
 _COLUMNS = ["ap", "f1", "pq", "sbd", "tp", "fp", "fn", "unlabelled", "invented", "splits", "merges"]
 
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.by is not None and any(args.by not in pair.row for pair in pairs):
         raise SettingsError(f"--by {args.by}: not every DATA/meta.csv has this column; choose one that is there.")
     settings = run_settings(args)
-    settings = replace(settings, write=_WHOLE) if args.whole else settings
+    settings = replace(settings, write=WHOLE_EDGE) if args.whole else settings
     model = load_model(args.model)
     start = _wished_clustering(model.record.clustering if model.record else Clustering(), settings)
     console.field("model", describe_model(model))

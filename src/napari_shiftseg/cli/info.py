@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
+from napari_shiftseg.cli.constants import ITEMSIZES
 from napari_shiftseg.cli.options import add_image_options, byte_count, edges, shape
 from napari_shiftseg.cli.prepare import describe_image, describe_model
 from napari_shiftseg.errors import DeviceError, SettingsError
@@ -106,10 +107,10 @@ def _devices(console: Console) -> dict[str, Any]:
 
 
 def _limits(model: Model, args: argparse.Namespace, console: Console) -> dict[str, Any]:
-    from napari_shiftseg.cli.cost import DTYPES, measured_share, network_limits, plan_limits, plan_shape
+    from napari_shiftseg.cli.cost import measured_share, network_limits, plan_limits, plan_shape
     from napari_shiftseg.network import measure_rates
 
-    rates = measure_rates(args.device, tuple(DTYPES))
+    rates = measure_rates(args.device, tuple(ITEMSIZES))
     found: dict[str, Any] = {"limits": network_limits(model.spec, rates, console)}
     if args.plan:
         wanted = plan_shape(args, model.spec)

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from napari_shiftseg.cli.constants import UNITS
+
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation import SegmentSettings
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def edges(text: str) -> int | tuple[int, ...]:
@@ -85,7 +85,7 @@ def byte_count(text: str) -> int:
     """
     found = re.fullmatch(r"([\d.]+)\s*([kmgt]?i?)b?", text.strip().lower())
     try:
-        count = float(found[1]) * _UNITS[found[2]] if found else 0
+        count = float(found[1]) * UNITS[found[2]] if found else 0
     except (KeyError, ValueError):
         count = 0
     if count < 1:

@@ -8,13 +8,12 @@ import io
 from pathlib import Path
 
 from napari_shiftseg.cli.console import Console
+from napari_shiftseg.cli.constants import WORST_SEAMS
 from napari_shiftseg.cli.options import whole
 from napari_shiftseg.cli.prepare import check_free, replace_file
 from napari_shiftseg.errors import ResultError, SettingsError
 
 EXAMPLE = "shiftseg seams result.ome.zarr --csv seams.csv"
-
-_WORST = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     console.field("result", f"{args.result}: {report.seams} seams, {result.record.get('status', 'status not known')}")
     console.field("verdict", report.verdict)
     console.field("finding", f"{report.finding or 'nothing to judge'}: {report.meaning}")
-    for row in report.worst(_WORST):
+    for row in report.worst(WORST_SEAMS):
         mistakes = "" if row.missed is None else f", {row.missed} true ones across it are missed and {row.split} split"
         console.field("", f"axis {row.axis} at {row.position} px: ratio {row.ratio:.2f}, {row.touching} instances touch it, "
                           f"{row.straight} end on it with a straight edge{mistakes}")  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
+from napari_shiftseg.cli.constants import DRAWN_COVER, DRAWN_RADIUS, DRAWN_SHAPE, DRAWN_SPACING
 from napari_shiftseg.cli.options import edges, number, pooling, whole
 from napari_shiftseg.cli.prepare import check_free, replace_file
 from napari_shiftseg.errors import SettingsError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "shiftseg synth disks --shape 512,512 --spacing 15 --radius 5 --noise 0.1 --out disks.tif --labels truth.tif"
 
-_SHAPE, _SPACING, _RADIUS, _COVER = (256, 256), 16, 5.0, 0.2
 _OPTIONS = (
     "shape", "spacing", "radius", "offset", "jitter", "light", "value", "count", "touching", "noise", "elastic", "seed"
 )  # fmt: skip
@@ -108,12 +108,12 @@ def choose_recipe(args: argparse.Namespace) -> Recipe:
 
 
 def _defaults(kind: str, given: dict[str, Any]) -> dict[str, Any]:
-    shape = given.get("shape", _SHAPE)
+    shape = given.get("shape", DRAWN_SHAPE)
     if kind in ("disks", "squares"):
-        return {"shape": shape, "spacing": _SPACING, "radius": _RADIUS, "offset": 0}
+        return {"shape": shape, "spacing": DRAWN_SPACING, "radius": DRAWN_RADIUS, "offset": 0}
     if kind == "blobs":
         edge = sum(given.get("radius", (6.0, 10.0)))  # mean diameter
-        return {"shape": shape, "count": max(1, round(_COVER * math.prod(shape) / edge ** len(shape)))}
+        return {"shape": shape, "count": max(1, round(DRAWN_COVER * math.prod(shape) / edge ** len(shape)))}
     return {"shape": shape}
 
 
