@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,11 @@ from skimage.color import hsv2rgb
 # pixels that decide axes and scale of the colours; a regular sample of them is the same in each run
 _SAMPLE = 100_000
 
-Paint: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
+Shares: TypeAlias = npt.NDArray[np.floating | np.bool_]
+Paint: TypeAlias = Callable[[npt.NDArray[np.floating]], npt.NDArray[np.float64]]
 
 
-def embedding_colours(embedding: npt.NDArray[Any], foreground: npt.NDArray[Any] | None = None) -> npt.NDArray[np.uint8]:
+def embedding_colours(embedding: npt.NDArray[np.floating], foreground: Shares | None = None) -> npt.NDArray[np.uint8]:
     """Colours of an embedding.
 
     Two channels become hue (direction) and saturation (length); more are projected on their first three principal
@@ -45,14 +46,14 @@ def embedding_colours(embedding: npt.NDArray[Any], foreground: npt.NDArray[Any] 
     return colours
 
 
-def value_range(embedding: npt.NDArray[Any]) -> tuple[float, float]:
+def value_range(embedding: npt.NDArray[np.floating]) -> tuple[float, float]:
     """Lowest and highest value of a sample of the embedding, for contrast; never equal."""
     sample = _sample(embedding, None)
     low, high = float(sample.min()), float(sample.max())
     return low, high if high > low else low + 1.0
 
 
-def _sample(embedding: npt.NDArray[Any], foreground: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
+def _sample(embedding: npt.NDArray[np.floating], foreground: Shares | None) -> npt.NDArray[np.float64]:
     flat = embedding.reshape(embedding.shape[0], -1)
     step = max(1, flat.shape[1] // _SAMPLE)
     sample = flat[:, ::step].T.astype(np.float64)
@@ -66,7 +67,7 @@ def _sample(embedding: npt.NDArray[Any], foreground: npt.NDArray[Any] | None) ->
 def _wheel(centre: npt.NDArray[np.float64], sample: npt.NDArray[np.float64]) -> Paint:
     reach = max(float(np.percentile(np.linalg.norm(sample - centre, axis=1), 99)), 1e-9)
 
-    def paint(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def paint(pixels: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         y, x = np.moveaxis(pixels - centre, -1, 0)
         hue = (np.arctan2(y, x) / (2 * np.pi)) % 1.0
         saturation = np.clip(np.hypot(y, x) / reach, 0, 1)
@@ -82,7 +83,7 @@ def _components(centre: npt.NDArray[np.float64], sample: npt.NDArray[np.float64]
     low, high = np.percentile(seen, (1, 99), axis=0)
     span = np.where(high > low, high - low, 1.0)
 
-    def paint(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def paint(pixels: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         found = ((pixels - centre) @ axes.T - low) / span
         if found.shape[-1] < 3:  # a single channel is shown in grey
             found = np.repeat(found[..., :1], 3, axis=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ class Example:
     """An image with ground truth."""
 
     image: Image
-    truth: npt.NDArray[Any]  # integers with the axes of the image except its channels; 0 is the background
+    truth: npt.NDArray[np.integer]  # integers with the axes of the image except its channels; 0 is the background
     # name, group: what it is called, and the kind of image that it belongs to ("" for none)
     name: str
     group: str = ""
@@ -57,7 +57,7 @@ class FrameOutput:
 
     embedding: npt.NDArray[np.float32]
     foreground: npt.NDArray[np.float32] | None
-    truth: npt.NDArray[Any]
+    truth: npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,9 +223,9 @@ def calibrate_steps(
 
 
 def true_centre_labels(
-    embedding: npt.NDArray[np.floating[Any]],
-    truth: npt.NDArray[Any],
-    foreground: npt.NDArray[np.floating[Any]] | None = None,
+    embedding: npt.NDArray[np.floating],
+    truth: npt.NDArray[np.integer],
+    foreground: npt.NDArray[np.floating] | None = None,
     *,
     threshold: float = 0.5,
     coordinates: bool = False,
@@ -267,7 +267,7 @@ def true_centre_labels(
 
 
 def otsu_watershed(
-    pixels: npt.NDArray[Any], *, sigma: float = 1.0, distance: int = 8, min_size: int = 16
+    pixels: npt.NDArray[np.number], *, sigma: float = 1.0, distance: int = 8, min_size: int = 16
 ) -> npt.NDArray[np.int32]:
     """Labels of a classical method, for comparison: Otsu's threshold, split by a watershed of the distance to the border.
 

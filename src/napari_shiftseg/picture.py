@@ -48,8 +48,8 @@ def draw_segmentation(result: Segmentation) -> Pixels:
 
 
 def draw_picture(
-    raw: npt.NDArray[Any],
-    labels: npt.NDArray[Any],
+    raw: npt.NDArray[np.generic],
+    labels: npt.NDArray[np.integer],
     embedding: npt.NDArray[np.float32] | None = None,
     *,
     seams: Sequence[Sequence[int]] = ((), ()),
@@ -85,7 +85,7 @@ def draw_picture(
     return np.asarray(np.rint(joined * 255), np.uint8)
 
 
-def instance_colours(labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def instance_colours(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
     """A colour per instance, equal numbers equal; the background is black. (..., 3), 0 to 1."""
     hue = np.mod(labels * _GOLDEN, 1.0)
     value = np.where(labels > 0, 0.75 + 0.25 * np.mod(labels * _GOLDEN**2, 1.0), 0.0)
@@ -105,7 +105,7 @@ def _grey(raw: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.asarray(np.clip(scaled, 0, 1) ** 0.7)
 
 
-def _over(grey: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _over(grey: npt.NDArray[np.float64], labels: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
     colours = instance_colours(labels)
     mixed = np.where((labels > 0)[..., None], 0.45 * grey + 0.55 * colours, grey)
     return np.where(find_boundaries(labels, mode="inner")[..., None], colours, mixed)
@@ -116,7 +116,7 @@ def _magnification(shape: tuple[int, ...]) -> tuple[int, int]:
     return max(1, _SMALLEST // longest), max(1, -(-longest // _LARGEST))
 
 
-def _draw_seams(panel: npt.NDArray[np.floating[Any]], seams: Sequence[Sequence[int]]) -> None:
+def _draw_seams(panel: npt.NDArray[np.floating], seams: Sequence[Sequence[int]]) -> None:
     dashes = [np.arange(size) % 12 < 7 for size in panel.shape[:2]]
     for y in seams[0]:
         panel[y, dashes[1]] = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_shiftseg.cli.constants import ITEMSIZES, PLANNED_EDGE, TIMED_EDGE
 from napari_shiftseg.errors import SettingsError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.network import Device, ModelRecord, Rates, UNet
 
 
-def network_limits(spec: UNetSpec, rates: Rates, console: Console) -> dict[str, Any]:
+def network_limits(spec: UNetSpec, rates: Rates, console: Console) -> dict[str, object]:
     """Cost per output pixel of a large image, by level, and the shortest time in which this device can pay it."""
     from napari_shiftseg.geometry import layer_costs, network_cost
 
@@ -71,9 +71,9 @@ def plan_limits(
     *,
     console: Console,
     memory: int | None,
-    write: Any = None,
+    write: int | tuple[int, ...] | None = None,
     trained: ModelRecord | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The arithmetic of tiles and of a stream against that of their pixels alone, and the shortest time for it."""
     from napari_shiftseg.geometry import describe_methods, plan_tiles
     from napari_shiftseg.network import stream_wish
@@ -95,7 +95,9 @@ def plan_limits(
     return {"shape": shape, "write": plan.write, "tiles": len(plan), "methods": methods, "floor_seconds": floors}
 
 
-def measured_share(module: UNet, rates: Rates, console: Console, *, write: Any = None) -> dict[str, Any]:
+def measured_share(
+    module: UNet, rates: Rates, console: Console, *, write: int | tuple[int, ...] | None = None
+) -> dict[str, object]:
     """Time of a test tile, and the share of its floor that this is."""
     from napari_shiftseg.geometry import plan_cost, plan_tiles
     from napari_shiftseg.network import measure_pass

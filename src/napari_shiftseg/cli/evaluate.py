@@ -146,8 +146,8 @@ def _scores(score: Any) -> str:
     return "  ".join([*values, *(f"{count:6}" if isinstance(count, int) else f"{count:6.2f}" for count in counts)])
 
 
-def _values(evaluation: Evaluation, model: Model, args: argparse.Namespace) -> dict[str, Any]:
-    def summary(part: Evaluation) -> dict[str, Any]:
+def _values(evaluation: Evaluation, model: Model, args: argparse.Namespace) -> dict[str, object]:
+    def summary(part: Evaluation) -> dict[str, object]:
         return {
             "pooled": part.pooled.row(),
             "mean": asdict(part.mean),
@@ -166,9 +166,9 @@ def _values(evaluation: Evaluation, model: Model, args: argparse.Namespace) -> d
     }
 
 
-def _row(frame: EvaluatedFrame, iou: float) -> dict[str, Any]:
+def _row(frame: EvaluatedFrame, iou: float) -> dict[str, object]:
     score = next(score for score in frame.scores if score.iou == iou)
-    row: dict[str, Any] = {"name": frame.name, "group": frame.group, "iou": iou}
+    row: dict[str, object] = {"name": frame.name, "group": frame.group, "iou": iou}
     row |= {name: getattr(score, name) for name in _COLUMNS}
     row["ap_true_centres"] = frame.centres.ap if frame.centres else None
     row["ap_baseline"] = frame.baseline.ap if frame.baseline else None
@@ -186,7 +186,7 @@ def _table(evaluation: Evaluation) -> bytes:
 
 def _finish_calibration(
     calibration: Calibration, start: Clustering, model: Model, *, args: argparse.Namespace, console: Console
-) -> dict[str, Any]:
+) -> dict[str, object]:
     from napari_shiftseg.io import save_model
     from napari_shiftseg.network import ModelRecord
 
@@ -197,7 +197,7 @@ def _finish_calibration(
     console.field("calibrated", f"on these images, {len(tried)} settings tried")
     console.field("before", describe(start, tried[start]))
     console.field("best", describe(calibration.best, calibration.score))
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "best": asdict(calibration.best),
         "score": calibration.score.row(),
         "tried": [{**asdict(clustering), "ap": score.ap} for clustering, score in calibration.tried],

@@ -7,7 +7,7 @@ import json
 import platform
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.constants import ITEMSIZES
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Say what was asked for, and without a question all about the installation."""
     if (args.plan or args.measure) and not args.model:
         raise SettingsError("--plan and --measure are about a model; name it with --model.")
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     if not (args.model or args.image or args.devices):
         values |= _installation(console)
     if args.devices or not (args.model or args.image):
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     console.document(values)
 
 
-def _installation(console: Console) -> dict[str, Any]:
+def _installation(console: Console) -> dict[str, object]:
     from napari_shiftseg import __version__
     from napari_shiftseg.io import bundled_models, demonstrations
 
@@ -78,7 +78,7 @@ def _installation(console: Console) -> dict[str, Any]:
     return {"versions": versions, "system": platform.platform(), "models": models, "demonstrations": shown}
 
 
-def _devices(console: Console) -> dict[str, Any]:
+def _devices(console: Console) -> dict[str, object]:
     import torch
 
     from napari_shiftseg.network import choose_device
@@ -106,12 +106,12 @@ def _devices(console: Console) -> dict[str, Any]:
     return {"devices": listed, "default": chosen.kind, "no_cuda": reason}
 
 
-def _limits(model: Model, args: argparse.Namespace, console: Console) -> dict[str, Any]:
+def _limits(model: Model, args: argparse.Namespace, console: Console) -> dict[str, object]:
     from napari_shiftseg.cli.cost import measured_share, network_limits, plan_limits, plan_shape
     from napari_shiftseg.network import measure_rates
 
     rates = measure_rates(args.device, tuple(ITEMSIZES))
-    found: dict[str, Any] = {"limits": network_limits(model.spec, rates, console)}
+    found: dict[str, object] = {"limits": network_limits(model.spec, rates, console)}
     if args.plan:
         wanted = plan_shape(args, model.spec)
         found["plan"] = plan_limits(
@@ -122,7 +122,7 @@ def _limits(model: Model, args: argparse.Namespace, console: Console) -> dict[st
     return found
 
 
-def _model_card(model: Model, console: Console) -> dict[str, Any]:
+def _model_card(model: Model, console: Console) -> dict[str, object]:
     from napari_shiftseg.cli.check import report_rules, training_rules
     from napari_shiftseg.io import to_plain
 
@@ -169,7 +169,7 @@ def _knows(known: Known | None) -> str:
     return f"{'a demonstration: ' * known.demonstration}{known.describe()}"
 
 
-def _image_card(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+def _image_card(args: argparse.Namespace, console: Console) -> dict[str, object]:
     from napari_shiftseg.io import read_image
 
     image = read_image(args.image, scene=args.scene, axes=args.axes)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_shiftseg.cli import report
 from napari_shiftseg.cli.console import Console
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     model = None if again is not None else load_model(args.model)
     if model is not None:
         console.field("model", describe_model(model))
-    done: list[dict[str, Any]] = []
+    done: list[dict[str, object]] = []
     code = 0
     for name, target in zip(names, targets, strict=True):
         try:
@@ -160,7 +160,7 @@ def _again(job: Job, pixels: str, image: Image, *, target: Targets, console: Con
 
 def _segment_file(
     job: Job, target: Targets, args: argparse.Namespace, *, console: Console, found: Mapping[Path, Found]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     from napari_shiftseg.events import Estimate, drain
     from napari_shiftseg.segmentation import duration, kept_of, look, run_steps
 
@@ -191,7 +191,7 @@ def _segment_file(
     return document(result, written)
 
 
-def _dry_run(job: Job, console: Console) -> dict[str, Any]:
+def _dry_run(job: Job, console: Console) -> dict[str, object]:
     """What the run would take; the time comes from the pace of a few tiles."""
     from napari_shiftseg.segmentation import duration, pixel_digest, take_pace
 
@@ -270,7 +270,7 @@ def _table(result: Segmentation) -> str:
     return text.getvalue()
 
 
-def tell_intensity(limits: str, found: Mapping[str, Any], console: Console) -> None:
+def tell_intensity(limits: str, found: Mapping[str, Sequence[str]], console: Console) -> None:
     """Say how intensities were scaled, what was left out, and what to beware of."""
     console.field("intensity", limits)
     for note in found["notes"]:
@@ -311,7 +311,7 @@ def report_result(result: Segmentation, written: dict[str, Path], console: Conso
         console.field(kind, path)
 
 
-def document(result: Segmentation, written: dict[str, Path]) -> dict[str, Any]:
+def document(result: Segmentation, written: dict[str, Path]) -> dict[str, object]:
     """The record of a segmentation with the places of its results, for machines."""
     return {
         **result.record,
