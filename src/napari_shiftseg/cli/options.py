@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_shiftseg.cli.constants import UNITS
 
@@ -75,6 +75,20 @@ def number(least: float = 0.0, most: float = math.inf, *, positive: bool = False
         return value
 
     return read
+
+
+def diameter(text: str) -> float | Literal["auto", "pixel-size"]:
+    """Of objects, px, or how it is to be found.
+
+    >>> diameter("40"), diameter("auto")
+    (40.0, 'auto')
+    """
+    if text == "auto" or text == "pixel-size":
+        return text
+    value = _float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} was given; give pixels above 0, auto or pixel-size")
+    return float(value)
 
 
 def byte_count(text: str) -> int:
@@ -182,6 +196,13 @@ def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True)
         default="auto",
         help="auto (bfloat16 where the processor or GPU has matrix units for it), float32, bfloat16 or float16",
     )
+    group.add_argument(
+        "--diameter",
+        type=diameter,
+        metavar="PX",
+        help="of the objects, px of the image: the network runs at the scale at which it knows such; auto: measure it; "
+        "pixel-size: the pixel sizes of image and model say the scale",
+    )
     group.add_argument("--deterministic", action="store_true", help="equal bits whatever the tile size")
     group.add_argument("--allow-noncompliant", action="store_true", help="run though a rule is broken; marks the result")
     add_intensity_options(parser)
@@ -228,5 +249,6 @@ def run_settings(args: argparse.Namespace) -> SegmentSettings:
         limits_per=args.limits_per,
         invert=args.invert,
         no_data=args.no_data,
+        diameter=args.diameter,
         keep_embedding=not getattr(args, "no_embedding", False),
     )

@@ -8,6 +8,7 @@ from napari_shiftseg.geometry.naive import NAIVE, Naive, naive_plan
 from napari_shiftseg.geometry.part import plan_part, smaller_plan
 from napari_shiftseg.geometry.plan import Pass, Tile, TilePlan, Window, plan_again, plan_tiles
 from napari_shiftseg.geometry.rules import Judgement, Ruling, Violation, judge, violations
+from napari_shiftseg.geometry.scaling import AxisScaling, Scaling, nearest_factor, scaled_lattice
 from napari_shiftseg.geometry.spec import Layer, UNetSpec, as_lattice
 from napari_shiftseg.geometry.stream_plan import (
     METHODS,
@@ -22,6 +23,7 @@ from napari_shiftseg.geometry.stream_plan import (
 __all__ = [
     "METHODS",
     "NAIVE",
+    "AxisScaling",
     "Block",
     "BlockGrid",
     "Cost",
@@ -34,6 +36,7 @@ __all__ = [
     "Output",
     "Pass",
     "Ruling",
+    "Scaling",
     "StreamPlan",
     "Strip",
     "Tile",
@@ -54,12 +57,14 @@ __all__ = [
     "naive_plan",
     "named_outputs",
     "narrower_stream",
+    "nearest_factor",
     "network_cost",
     "plan_again",
     "plan_cost",
     "plan_part",
     "plan_stream",
     "plan_tiles",
+    "scaled_lattice",
     "smaller_plan",
     "value_count",
     "violations",

@@ -33,3 +33,14 @@ TALL: Final = 16
 THIN: Final = {1: 0.2, 2: 0.2, 3: 0.05}
 # Share of the memory that a stream must not exceed to be worth another try.
 NARROWER: Final = 0.75
+
+# -- networks on a scaled image ---------------------------------------------------------------------------------------
+
+# Network pixels per image pixels: steps of a quarter to a third from 1/8 to 8. Ratios of small numbers, so that few pixels of
+# the image are whole periods of the network: at most 8 of its own.
+FACTORS: Final = (
+    (1, 8), (1, 6), (1, 5), (1, 4), (1, 3), (3, 8), (1, 2), (5, 8), (3, 4),
+    (1, 1), (5, 4), (3, 2), (2, 1), (5, 2), (3, 1), (4, 1), (5, 1), (6, 1), (8, 1),
+)  # fmt: skip
+# Values per image pixel that resampling holds beside the image: an output of some four channels, twice.
+RESAMPLED: Final = 8

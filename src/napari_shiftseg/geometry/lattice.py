@@ -19,6 +19,7 @@ from napari_shiftseg.geometry.constants import BYTES_PER_PIXEL, FLOPS_PER_PIXEL
 
 if TYPE_CHECKING:
     from napari_shiftseg.geometry.coverage import Zeros
+    from napari_shiftseg.geometry.scaling import Scaling
     from napari_shiftseg.geometry.spec import UNetSpec
 
 Activation = Literal["linear", "sigmoid", "exp"]
@@ -61,6 +62,9 @@ class Lattice:
         Memory that a pass takes per input pixel in float32. Default: 1504, of the same network.
     spec : UNetSpec, optional
         The network, where it is one of ours: costs are then counted layer by layer.
+    scaling : Scaling, optional
+        The network and its scale, where it runs on a scaled image: all sizes are then pixels of the image itself. Made by
+        `scaled_lattice`.
 
     Raises
     ------
@@ -84,6 +88,7 @@ class Lattice:
     flops_per_pixel: float = FLOPS_PER_PIXEL
     bytes_per_pixel: float = BYTES_PER_PIXEL
     spec: UNetSpec | None = None
+    scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
         if self.ndim not in (1, 2, 3) or type(self.ndim) is not int:
@@ -197,11 +202,13 @@ class Lattice:
 
     def flops(self, read: Sequence[int]) -> float:
         """Floating-point operations of one pass over an input of shape `read` (a multiply-add counts as two)."""
-        return self.flops_per_pixel * prod(read) if self.spec is None else self.spec.flops(read)
+        known = self.scaling or self.spec
+        return self.flops_per_pixel * prod(read) if known is None else known.flops(read)
 
     def peak_bytes(self, read: Sequence[int], itemsize: int = 4) -> float:
         """Estimate of the memory that one pass over an input of shape `read` takes, bytes; values have `itemsize` bytes."""
-        return self.bytes_per_pixel * prod(read) * itemsize / 4 if self.spec is None else self.spec.peak_bytes(read, itemsize)
+        known = self.scaling or self.spec
+        return self.bytes_per_pixel * prod(read) * itemsize / 4 if known is None else known.peak_bytes(read, itemsize)
 
     def fewer_periods(self, periods: Sequence[int], memory: float) -> list[int]:
         """Periods per axis that a tile may write, as many or fewer, so that its pass fits in `memory` bytes; at least one."""
@@ -218,13 +225,29 @@ class Lattice:
             return tuple(edge + 2 * halo for edge, halo in zip(write, self.halo, strict=True))
         return self.input_size(write)
 
+    # -- scale --------------------------------------------------------------------------------------------------------
+
+    @property
+    def network(self) -> Lattice:
+        """Of the network itself: another one where it runs on a scaled image."""
+        return self if self.scaling is None else self.scaling.inner
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """Pixels of the network per pixel of the image, per axis."""
+        return (1.0,) * self.ndim if self.scaling is None else self.scaling.scale
+
     # -- records ------------------------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `as_lattice` makes the same lattice of them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        scaling = values.pop("scaling")
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {**plain, "spec": None if self.spec is None else self.spec.to_dict()}
+        plain["spec"] = None if self.spec is None else self.spec.to_dict()
+        if scaling is not None:
+            plain["scaling"] = {"inner": scaling.inner.to_dict(), "factors": [list(pair) for pair in scaling.factors]}
+        return plain
 
     def same_sizes(self, other: Lattice) -> bool:
         """Whether both take, give and see the same, so that a plan of one is a plan of the other."""

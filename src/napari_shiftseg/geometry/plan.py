@@ -25,6 +25,7 @@ from napari_shiftseg.errors import SettingsError, TilingError
 from napari_shiftseg.geometry.constants import CANONICAL_EDGE, DEFAULT_MEMORY, LARGEST_EDGE
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
 from napari_shiftseg.geometry.lattice import ImageAxis, Lattice
+from napari_shiftseg.geometry.scaling import scaled_lattice
 from napari_shiftseg.geometry.spec import Layer, Map, UNetSpec, as_lattice
 
 Window = tuple[slice, ...]
@@ -211,8 +212,9 @@ class TilePlan:
         """The same image on a tile size that the network alone decides: equal bits whatever tile size was wished."""
         if self.zeros == "tile":
             return self  # its tiles have one size only
-        edge = CANONICAL_EDGE[self.lattice.ndim]
-        return self.resized(tuple(max(1, edge // period) * period for period in self.lattice.period))
+        edge = CANONICAL_EDGE[self.lattice.ndim]  # of the network's own pixels
+        edges = zip(self.lattice.scale, self.lattice.period, strict=True)
+        return self.resized(tuple(max(1, int(edge / scale) // period) * period for scale, period in edges))
 
     def resized(self, write: Sequence[int]) -> TilePlan:
         """The same image by tiles of other edges, pixels; tiles that stand alone keep theirs."""
@@ -368,6 +370,8 @@ def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> Ti
     True
     """
     border, lattice = values["border"], as_lattice(values["lattice"] if spec is None else spec)
+    if lattice.scaling is None and (scaling := dict(values.get("lattice") or {}).get("scaling")):
+        lattice = scaled_lattice(lattice, scaling["factors"])
     # files of older versions do not say it; their padded networks met zeros at the image's border
     zeros = values.get("zeros", "nowhere" if lattice.padding == "valid" else "image")
     if zeros not in ("nowhere", "image", "tile"):
@@ -461,8 +465,9 @@ def _checked_edges(axes: Sequence[ImageAxis], write: int | Sequence[int], *, all
 
 def _largest_edges(axes: Sequence[ImageAxis], memory: int) -> tuple[int, ...]:
     """Largest legal edges, as equal as possible over the image, whose pass fits in `memory` bytes."""
-    most = LARGEST_EDGE[len(axes)]
-    periods = axes[0].lattice.fewer_periods([max(1, min(axis.computed, most) // axis.period) for axis in axes], memory)
+    most = [int(LARGEST_EDGE[len(axes)] / scale) for scale in axes[0].lattice.scale]
+    wanted = [max(1, min(axis.computed, edge) // axis.period) for axis, edge in zip(axes, most, strict=True)]
+    periods = axes[0].lattice.fewer_periods(wanted, memory)
     edges = []
     for axis, count in zip(axes, periods, strict=True):
         tiles = -(-axis.computed // (count * axis.period))

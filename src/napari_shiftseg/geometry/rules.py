@@ -146,6 +146,11 @@ class _Case:
     trained: Trained | None
 
     @property
+    def network(self) -> Lattice:
+        """What was trained: where the image is scaled for it, another lattice than that of the tiles."""
+        return self.lattice.network
+
+    @property
     def axes(self) -> tuple[tuple[tuple[slice, slice, slice], ...], ...]:
         return () if self.plan is None else self.plan.axes
 
@@ -195,7 +200,7 @@ class _Case:
     @cached_property
     def zeros(self) -> Zeros:
         """Where a run may meet zeros, so that it is what was trained."""
-        return zeros_as_trained(self.lattice, self.trained)
+        return zeros_as_trained(self.network, self.trained)
 
     @cached_property
     def fitting(self) -> Trained | None:
@@ -217,8 +222,8 @@ class _Case:
 
     @cached_property
     def without_zeros(self) -> bool:
-        """Whether every pixel of a plan has as much image or reflection around it as it sees."""
-        return all(
+        """Whether every pixel of a plan has as much image or reflection around it as it sees; on a scaled image all have."""
+        return self.lattice.scaling is not None or all(
             min(keep.start, read.stop - read.start - keep.stop) >= self.lattice.reach[axis]
             for axis, windows in enumerate(self.axes)
             for read, keep, _ in windows
@@ -227,7 +232,7 @@ class _Case:
     @cached_property
     def misrun(self) -> Zeros | None:
         """Where a padded network should meet zeros, and does not as it was trained; None where it does, or has none."""
-        if self.lattice.padding == "valid":
+        if self.network.padding == "valid":
             return None
         if self.zeros == "image":
             return "image"
@@ -241,9 +246,9 @@ class _Case:
         """The count without what meets at seams alone; None without a training."""
         if self.fitting is None:
             return None
-        if self.plan is None or self.lattice.padding == "valid":
-            return coverage(self.lattice, self.fitting)
-        return coverage(self.lattice, self.fitting, "tile" if self.alone else "nowhere" if self.without_zeros else "image")
+        if self.plan is None or self.network.padding == "valid":
+            return coverage(self.network, self.fitting)
+        return coverage(self.network, self.fitting, "tile" if self.alone else "nowhere" if self.without_zeros else "image")
 
     @cached_property
     def counted(self) -> Coverage | None:
@@ -335,12 +340,12 @@ def _enough_context(case: _Case) -> _Finding:
 
 def _zeros_as_trained(case: _Case) -> _Finding:
     """A network that pads with zeros is run as it was trained, in one of two ways that train all that runs."""
-    tiles, trained = case.lattice.ndim + 1, case.trained
+    tiles, trained = case.network.ndim + 1, case.trained
     wanted = (
         f"valid convolutions, or batches of {tiles} neighbouring tiles and a run on such tiles, or a loss on pixels alone that "
         "see no zeros and a run without zeros"
     )
-    if case.lattice.padding == "valid":
+    if case.network.padding == "valid":
         return _Finding("valid convolutions", wanted)
     window = () if trained is None or case.zeros != "tile" else tuple(trained.window)
     how = ", and nothing says how it was trained" if trained is None else " and was trained on single tiles"
@@ -364,7 +369,7 @@ def _zeros_as_trained(case: _Case) -> _Finding:
 
 def _window_holds_all(case: _Case) -> _Finding:
     """The training window holds all output functions, and all pairs of neighbours."""
-    lattice, trained, count = case.lattice, case.trained, case.inside
+    lattice, trained, count = case.network, case.trained, case.inside
     if trained is None:
         wanted = f"a window of more than {_times(lattice.period)} px"
         return _Finding("the model has no record of its training", wanted, verdict="not known")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry.lattice import Lattice, Meaning, Output, channel_count, named_outputs
+from napari_shiftseg.geometry.scaling import scaled_lattice
 
 if TYPE_CHECKING:
     from napari_shiftseg.geometry.plan import Pass
@@ -473,6 +474,9 @@ def as_lattice(network: Lattice | UNetSpec | Mapping[str, Any]) -> Lattice:
         return network
     if not isinstance(network, Mapping):
         raise SettingsError(f"a {type(network).__name__} was given to describe a network; give a Lattice or a UNetSpec.")
+    if network.get("scaling"):
+        known = network["scaling"]
+        return scaled_lattice(as_lattice(known["inner"]), [(int(steps), int(per)) for steps, per in known["factors"]])
     if network.get("spec"):
         return UNetSpec.from_dict(network["spec"]).lattice
     try:

@@ -158,6 +158,8 @@ def stream_refusal(tiles: TilePlan) -> str | None:
     A padded network sees zeros at the border of each pass; tiles off the lattice compute different functions, which no single
     pass gives.
     """
+    if tiles.lattice.scaling is not None:
+        return "its network runs on a scaled image"
     if tiles.lattice.padding != "valid":
         return "its network pads with zeros"
     if tiles.lattice.spec is None:

@@ -45,8 +45,8 @@ from napari_shiftseg.network.windows import (
     computed_strips,
     computed_tiles,
     constant_share,
-    ready_network,
     streamable,
+    tile_network,
 )
 from napari_shiftseg.views import ArrayLike, View, in_memory
 
@@ -232,7 +232,7 @@ def predict_steps(
         return _pasted(computed_strips(cast(UNet, module), image, stream, **options), canvas, stream.steps)
 
     def by_tiles(plan: TilePlan) -> Generator[TileDone]:
-        blocks = computed_tiles(module, image, plan, deterministic=deterministic, known=known, **options)
+        blocks = computed_tiles(module, image, plan, deterministic=deterministic, known=known, outputs=outputs, **options)
         return _pasted(blocks, canvas, len(plan))
 
     if stream is not None:
@@ -370,12 +370,13 @@ def _outputs(model: Model | Network, plan: TilePlan) -> Mapping[str, Output] | N
 def _runnable(model: Model | Network, plan: TilePlan) -> UNet | PlainNet:
     """The network in the form that the loops know; ModelError if the plan is not one for it."""
     module = model.module if isinstance(model, Model) else model
+    wanted = plan.lattice.network
     if isinstance(module, UNet):
         lattice = module.spec.lattice
-        fits = lattice.same_sizes(plan.lattice) and plan.lattice.spec in (None, module.spec)
+        fits = lattice.same_sizes(wanted) and wanted.spec in (None, module.spec)
     else:
-        lattice = model.lattice if isinstance(model, Model) else plan.lattice
-        fits = lattice.same_sizes(plan.lattice)
+        lattice = model.lattice if isinstance(model, Model) else wanted
+        fits = lattice.same_sizes(wanted)
     if not fits:
         raise ModelError("the tile plan was made for another network; make it with plan_tiles(model.lattice, ...).")
     if isinstance(module, UNet):
@@ -454,7 +455,7 @@ def _peak(module: UNet | PlainNet, plan: TilePlan, device: Device, dtype: str) -
     where = device.torch_device
     try:
         with memory_errors("a trial tile"), exact_convolutions(tf32=dtype == "tf32"):
-            net = ready_network(module, device, dtype, tiled=True)
+            net = tile_network(module, device, dtype, plan.lattice, None)
             before = torch.cuda.memory_allocated(where)
             torch.cuda.reset_peak_memory_stats(where)
             x = entered(net, torch.zeros((1, plan.lattice.in_channels, *plan.read), device=where))

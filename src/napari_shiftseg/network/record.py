@@ -27,12 +27,20 @@ class Known:
     channels: int
     polarity: Polarity = ""  # of the objects against what is around them
     diameters: tuple[float, float] = (0.0, 0.0)  # of 98 % of the objects, pixels: of circles (balls) of the same size
+    median: float = 0.0  # diameter that half of the objects exceed, pixels; 0 where it is not stated
+    pixel: tuple[float, ...] = ()  # edges of a pixel per axis, micrometres, where the data have one size; () where not
     # images, objects: how many there were
     images: int = 0
     objects: int = 0
     demonstration: bool = False  # the model shows something and is not meant for images of users
     traits: tuple[Ranges, ...] = ()  # of the images as the network sees them, per channel (`analysis.image_traits`)
     found: Ranges = field(default_factory=dict)  # of what the network found in them (`analysis.found_traits`)
+
+    @property
+    def typical(self) -> float:
+        """Diameter of an object in the middle of those that are known, pixels; 0 where no size is stated."""
+        low, high = self.diameters
+        return self.median or (low * high) ** 0.5
 
     def describe(self) -> str:
         """The statement in a line."""

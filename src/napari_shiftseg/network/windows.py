@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from napari_shiftseg.events import ahead
-from napari_shiftseg.geometry import Pass, StreamPlan, Strip, Tile, TilePlan, Window
+from napari_shiftseg.geometry import Lattice, Output, Pass, StreamPlan, Strip, Tile, TilePlan, Window
 from napari_shiftseg.network import unet
 from napari_shiftseg.network.arithmetic import exact_convolutions
 from napari_shiftseg.network.constants import AHEAD, BATCH_PIXELS, MOST_TILES
@@ -29,6 +29,7 @@ from napari_shiftseg.network.device import (
     memory_errors,
 )
 from napari_shiftseg.network.normalise import Limits
+from napari_shiftseg.network.scaled import ScaledNet
 from napari_shiftseg.network.stream import StreamNet
 from napari_shiftseg.network.unet import InferenceNet, PlainNet, UNet, inference_form
 from napari_shiftseg.views import ArrayLike, in_memory
@@ -195,6 +196,14 @@ def ready_network(module: UNet | PlainNet, device: Device, dtype: str, *, tiled:
     return arranged(net, net.layout)
 
 
+def tile_network(
+    module: UNet | PlainNet, device: Device, dtype: str, lattice: Lattice, outputs: Mapping[str, Output] | None
+) -> InferenceNet | PlainNet | ScaledNet:
+    """The form of a network that runs over the tiles of a plan with this lattice, with the resampling where it has some."""
+    net = ready_network(module, device, dtype, tiled=True)
+    return net if lattice.scaling is None else ScaledNet(net, unet.entered, lattice.scaling, outputs)
+
+
 def computed_tiles(
     module: UNet | PlainNet,
     image: ArrayLike,
@@ -205,17 +214,19 @@ def computed_tiles(
     limits: Limits,
     deterministic: bool,
     known: ConstantTiles | None = None,
+    outputs: Mapping[str, Output] | None = None,
 ) -> Generator[tuple[Window, Block]]:
     """What the network gives for each tile, in the order of the plan: its window in the result and (channels, *window) float32.
 
     Parameters as in `predict_steps`; the image has a channel axis. Where reading takes time, and on GPUs, the next tiles are
-    read in a thread while the network runs. Closing the generator ends that thread.
+    read in a thread while the network runs. Closing the generator ends that thread. `outputs`: what the channels say, which
+    matters where the image is scaled for the network.
     """
     with memory_errors("the weights of the network"):
-        net = ready_network(module, device, dtype, tiled=True)
+        net = tile_network(module, device, dtype, plan.lattice, outputs)
     empty = ConstantTiles() if known is None else known
     copies = Copies(device.torch_device)
-    size = 1 if deterministic or isinstance(net, PlainNet) else batch_size(plan, device)
+    size = 1 if deterministic or isinstance(module, PlainNet) else batch_size(plan, device)
     tuned = _tuned(plan, device, deterministic)
     batches = _batches(image, plan, limits, size=size, key=empty.key)
     if copies.overlap or not in_memory(image):
@@ -315,7 +326,7 @@ def _tuned(plan: TilePlan, device: Device, deterministic: bool) -> bool:
 
 
 @torch.inference_mode()
-def _one_pass(net: InferenceNet | PlainNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
+def _one_pass(net: InferenceNet | PlainNet | ScaledNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
     """Start one pass; what is returned waits for its (tiles, channels, *keep) float32."""
     x = unet.entered(net, copies.there(blocks)).contiguous(memory_format=net.layout)
     return copies.back(net(x, keep).float())

@@ -48,6 +48,7 @@ from napari_shiftseg.segmentation.layout import (
     lay_out,
 )
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
+from napari_shiftseg.segmentation.sizing import check_diameter, scaled_clustering, size_of, sized_lattice
 from napari_shiftseg.views import in_memory
 
 _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
@@ -99,7 +100,8 @@ def decide(
     where = device if isinstance(device, Device) else choose_device(device or settings.device)
     precision = choose_precision(settings.dtype, where, chosen.lattice.ndim)
     record = chosen.record
-    plan = plan_image(chosen.lattice, inputs.frames[0].view.shape[1:], settings, device=where, trained=record)
+    size = size_of(picture, chosen, settings)
+    plan = plan_image(sized_lattice(chosen, size), inputs.frames[0].view.shape[1:], settings, device=where, trained=record)
     # few bits round otherwise in blocks of another size; whoever wants a stream, or tiles off the period, wants just that
     fixed = settings.deterministic or (precision.reduced and settings.method != "stream" and plan.on_lattice)
     plan = plan.canonical() if fixed else plan
@@ -107,7 +109,7 @@ def decide(
     broken = judged.violations
     if broken and refuse and not settings.allow_noncompliant:
         raise ComplianceError(" ".join(v.message for v in broken), violations=broken)
-    clustering = _label_settings(chosen, settings)
+    clustering = _label_settings(chosen, settings, plan.lattice)
     check_embedding(plan.result_shape, None, clustering)
     needs, free = _needs_in_memory(inputs, plan, clustering, settings=settings, device=where), free_memory()
     began = out is not None and work_path(out).exists()
@@ -139,6 +141,7 @@ def decide(
         layout=layout,
         clustering=clustering,
         broken=broken,
+        size=size,
         status=status(broken, record),
         promises=promises(judged, record),
         needs=needs,
@@ -156,6 +159,7 @@ def _checked(settings: SegmentSettings) -> SegmentSettings:
     if settings.method not in METHODS:
         raise SettingsError(f"method is {settings.method!r}; give {', '.join(map(repr, METHODS))}.")
     check_intensity(settings)
+    check_diameter(settings)
     if settings.no_data is not None and settings.no_data != settings.no_data:
         settings = replace(settings, no_data=None)  # NaN never is data
     return from_plain(SegmentSettings, settings, what="the settings")
@@ -248,10 +252,11 @@ def _as_image(image: Any, lattice: Lattice) -> Image:
     return Image.from_array(image)
 
 
-def _label_settings(model: Model, settings: SegmentSettings) -> LabelSettings:
+def _label_settings(model: Model, settings: SegmentSettings, lattice: Lattice) -> LabelSettings:
     base = LabelSettings(coordinates=model.embedding.meaning == "offset")
     if model.record is not None:
         base = replace(base, **asdict(model.record.clustering))
+    base = scaled_clustering(base, lattice.scale)
     wishes: dict[str, Any] = {"bandwidth": settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
     return replace(base, **{name: value for name, value in wishes.items() if value is not None})
 

@@ -25,6 +25,7 @@ from napari_shiftseg.segmentation.constants import JOB_VERSION, LOOK_BUDGET
 from napari_shiftseg.segmentation.intensity import Intensity
 from napari_shiftseg.segmentation.layout import Layout, byte_text
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
+from napari_shiftseg.segmentation.sizing import ObjectSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,8 @@ class Job:
         Why the run goes out of core though nobody asked for it; "" where that is not so.
     out : str or None
         Store that it writes.
+    size : ObjectSize or None
+        At which scale the network runs, and why; None where nobody asked for a size of the objects.
     intensity : Intensity or None
         Which intensities become 0 and 1; None until the pixels were looked at.
     likeness : str
@@ -161,6 +164,7 @@ class Job:
     disk: int
     reason: str
     out: str | None
+    size: ObjectSize | None = None
     intensity: Intensity | None = None
     likeness: str = ""
     seconds: float | None = None
@@ -214,7 +218,8 @@ class Job:
 
     def lines(self) -> list[tuple[str, str]]:
         """Name and text of each line of `describe`."""
-        found = [("plan", self.describe_plan()), ("device", self.describe_device())]
+        found = [] if self.size is None else [("size", self.size.describe())]
+        found += [("plan", self.describe_plan()), ("device", self.describe_device())]
         if self.layout is not None:
             found.append(("blocks", self.layout.describe()))
         free = f" of {byte_text(self.free)} free" * bool(self.free)
@@ -317,6 +322,7 @@ class Job:
             "blocks": None if self.layout is None else self.layout.to_dict(),
             "clustering": asdict(self.clustering),
             "broken": [asdict(violation) for violation in self.broken],
+            "size": None if self.size is None else asdict(self.size),
             "intensity": None if self.intensity is None else asdict(self.intensity),
             **{name: getattr(self, name) for name in names},
         }
@@ -345,6 +351,7 @@ class Job:
             plan = replace(plan_again(None, tiles), automatic=tiles["automatic"])
             channels = known.pop("channels")
             stream, blocks, intensity = known.pop("stream"), known.pop("blocks"), known.pop("intensity")
+            size = known.pop("size", None)  # which older jobs do not have
             return cls(
                 image=from_plain(ImageFacts, known.pop("image")),
                 model=from_plain(ModelFacts, known.pop("model")),
@@ -356,6 +363,7 @@ class Job:
                 layout=None if blocks is None else Layout.from_dict(blocks, plan),
                 clustering=from_plain(LabelSettings, known.pop("clustering")),
                 broken=from_plain(tuple[Violation, ...], known.pop("broken")),
+                size=None if size is None else from_plain(ObjectSize, size),
                 intensity=None if intensity is None else from_plain(Intensity, intensity),
                 **known,
             )
@@ -393,6 +401,8 @@ def record_of(job: Job, plan: TilePlan) -> dict[str, Any]:
         "promises": job.promises,
         "settings": asdict(job.settings),
         "clustering": asdict(job.clustering),
+        "diameter": None if job.size is None else job.size.diameter,
+        "scaling": None if job.size is None else job.size.to_dict(),
         "limits": intensity.of(0).to_dict(),
         **frame_limits,
         "intensity": {"notes": list(intensity.notes), "warnings": list(intensity.warnings)},

@@ -184,6 +184,8 @@ def _fingerprint(job: Job) -> dict[str, Any]:
             if inputs.model.outputs == inputs.model.unet.spec.outputs
             else {"outputs": described_outputs(inputs.model.outputs)}
         ),
+        # at another scale the network says something else
+        **({} if job.plan.lattice.scaling is None else {"size of objects": job.plan.lattice.scale}),
         # tiles that stand alone give another result than those of one pass
         **({"zeros": job.plan.zeros} if job.plan.zeros == "tile" else {}),
     }

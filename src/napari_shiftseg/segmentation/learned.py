@@ -59,13 +59,14 @@ def learned_steps(
         found.extend((yield from _found(image, model, few=len(chosen) < FEW)))
         yield Event(done=number + 1, total=len(chosen))
     diameters = object_diameters(np.concatenate(sizes), ndim)
-    low, high = np.percentile(diameters, (1, 99)) if diameters.size else (0.0, 0.0)
+    low, middle, high = np.percentile(diameters, (1, 50, 99)) if diameters.size else (0.0, 0.0, 0.0)
     return Known(
         kind=kind,
         ndim=ndim,
         channels=channels,
         polarity=polarity_of(np.concatenate(contrasts)),
         diameters=(round(float(low), 1), round(float(high), 1)),
+        median=round(float(middle), 1),
         images=len(images),
         objects=int(diameters.size),
         demonstration=demonstration,

@@ -11,6 +11,9 @@ from napari_shiftseg.geometry import Method, Output
 Number: TypeAlias = int | float
 """Of an intensity: no float tells huge integers apart."""
 
+Diameter: TypeAlias = Number | Literal["auto", "pixel-size"]
+"""Of objects, pixels; or how it is to be found."""
+
 Status = Literal["compliant", "tile-exact", "non-compliant"]
 
 
@@ -53,6 +56,11 @@ class SegmentSettings:
         Dark objects on a bright background: the upper limit becomes 0 and the lower one becomes 1.
     no_data : float, optional
         Value of pixels without data, besides NaN and infinite ones. They count as background, and no object lies there.
+    diameter : float, "auto" or "pixel-size", optional
+        Of the objects, pixels of the image. The network runs on the image at the scale at which they are as large as those that
+        the model knows (one of `geometry.FACTORS`, 1/8 to 8), and its output is brought back to the image's own pixels before
+        it is clustered, tile-exact as ever. "auto" measures them with the network at several scales in a few places; with
+        "pixel-size" the pixel sizes of image and model say the scale of each axis. None takes the image as it is.
     keep_embedding : bool, optional
         Whether the result holds the embedding and all else that the network says; None means in memory yes, out of core no.
         The foreground is held in memory in any case.
@@ -83,6 +91,7 @@ class SegmentSettings:
     limits_per: Literal["image", "frame"] = "image"
     invert: bool = False
     no_data: Number | None = None
+    diameter: Diameter | None = None
     keep_embedding: bool | None = None
     out_of_core: bool | None = None
     workers: int = 0
