@@ -15,6 +15,7 @@ from napari_shiftseg import Job, SegmentSettings, cli, decide, open_result, plan
 from napari_shiftseg.errors import ComplianceError, ImageError, ModelError, ResultError, SettingsError
 from napari_shiftseg.events import drain
 from napari_shiftseg.io import Image, WorkFolder, load_model
+from napari_shiftseg.network import Known
 from napari_shiftseg.segmentation import look, open_job, run_steps
 
 ON_CPU = SegmentSettings(device="cpu")
@@ -22,7 +23,7 @@ decision = import_module("napari_shiftseg.segmentation.decision")
 
 
 def grey_model(ndim=2, **values):
-    return made(ndim, deep=0.5, normalisation=UNCHANGED, **values)
+    return made(ndim, deep=0.5, normalisation=UNCHANGED, known=Known(ndim=ndim, channels=1, median=13), **values)
 
 
 JOBS = {
@@ -36,8 +37,10 @@ JOBS = {
     ),
     "series": ((3, 60, 50), "tyx", {"bandwidth": 0.5, "percentiles": (1, 99), "limits_per": "frame"}),
     "off the lattice": ((90, 70), "yx", {"write": 15, "allow_noncompliant": True}),
+    "objects of another size": ((90, 70), "yx", {"diameter": 25, "write": 32}),
     "out of core": ((600, 530), "yx", {"out_of_core": True, "memory": 1 << 30, "deterministic": True}),
     "lists out of core": ((60, 50), "yx", {"out_of_core": True, "write": [16, 32], "limits": (np.int64(0), 1)}),
+    "blocks of objects of another size": ((600, 530), "yx", {"out_of_core": True, "diameter": 6.5}),
     "streamed blocks": ((600, 530), "yx", {"out_of_core": True, "memory": 1 << 30, "method": "stream"}),
 }
 

@@ -33,6 +33,7 @@ VALUES = {
     "limits_per": ["frame"],
     "invert": [True],
     "no_data": [0, -1, -1.5, 2**60],
+    "diameter": [40.0, 0.5, "auto", "pixel-size"],
     "keep_embedding": [True, False],
     "out_of_core": [True, False],
     "workers": [2],

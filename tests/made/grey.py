@@ -33,7 +33,7 @@ def grey_net(spec, deep=0.0):
     return net
 
 
-def grey_model(ndim=2, deep=0.0, window=None, normalisation=WHOLE_RANGE, digest="", **values):
+def grey_model(ndim=2, deep=0.0, window=None, normalisation=WHOLE_RANGE, digest="", known=None, **values):
     """A model of `grey_net`; values are those of its spec."""
     spec = UNetSpec(**{"ndim": ndim, "levels": 1, "features": 3, "embedding_dim": 2, "foreground": True, **values})
     record = ModelRecord(
@@ -41,6 +41,7 @@ def grey_model(ndim=2, deep=0.0, window=None, normalisation=WHOLE_RANGE, digest=
         normalisation=normalisation,
         clustering=Clustering(bandwidth=0.4, min_size=4, min_density=1.0),
         neighbours=spec.padding == "zero",
+        known=known,
     )
     return Model(spec=spec, module=grey_net(spec, deep), record=record, name="grey", hash=digest)
 

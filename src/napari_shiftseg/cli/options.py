@@ -83,8 +83,10 @@ def diameter(text: str) -> float | Literal["auto", "pixel-size"]:
     >>> diameter("40"), diameter("auto")
     (40.0, 'auto')
     """
-    if text == "auto" or text == "pixel-size":
-        return text
+    if text == "auto":
+        return "auto"
+    if text == "pixel-size":
+        return "pixel-size"
     value = _float(text)
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text!r} was given; give pixels above 0, auto or pixel-size")

@@ -1,9 +1,9 @@
 """`Scaling`: a network that runs on a scaled image and says what it finds of the pixels of the image itself.
 
 Between two steps of resampling, a network is a network with another lattice. Network pixel j lies where image pixels
-[j / s, (j + 1) / s) do, from the start of the image on, with s = a / b network pixels per image pixel. What it says repeats with
-every shift by whole periods of the network that are whole pixels of the image, so that tiles of such a period are tile-exact, the
-resampling included. ::
+[j / s, (j + 1) / s) do, from the start of the image on, with s = a / b network pixels per image pixel. What it says repeats
+with every shift by whole periods of the network that are whole pixels of the image, so that tiles of such a period are
+tile-exact, the resampling included. ::
 
     image    |------- around -------|----------- write -----------|------- around -------|
     scaled        |-- around of the network --|--- its output ---|-- around ... --|
@@ -61,8 +61,9 @@ class AxisScaling:
         most = 0
         for periods in range(1, 2 + self.inner.smallest[self.axis] // self._own):
             first, count = self.read(periods * self.period)
-            last = self.taps(first + count - 1)[-1][0]
-            most = max(most, -self.taps(first)[0][0], last + 1 - periods * self.period)
+            before: int = -self.taps(first)[0][0]
+            after: int = self.taps(first + count - 1)[-1][0] + 1 - periods * self.period
+            most = max(most, before, after)
         return -(-most // self.per) * self.per
 
     def read(self, write: int) -> tuple[int, int]:
@@ -84,11 +85,17 @@ class AxisScaling:
             return _between(Fraction(self.per * (2 * pixel + 1), 2 * self.steps))
         start, stop = Fraction(pixel * self.per, self.steps), Fraction((pixel + 1) * self.per, self.steps)
         whole = range(start.__floor__(), stop.__ceil__())
-        return tuple((at, (min(stop, at + 1) - max(start, at)) / (stop - start)) for at in whole)
+        pieces = ((at, max(start, Fraction(at)), min(stop, Fraction(at + 1))) for at in whole)
+        return tuple((at, (last - first) / (stop - start)) for at, first, last in pieces)
 
     def taps_back(self, pixel: int) -> Taps:
         """Network pixels that the output at an image pixel is interpolated between."""
         return _between(Fraction(self.steps * (2 * pixel + 1), 2 * self.per))
+
+    def nearest(self, pixel: int) -> tuple[int, Fraction]:
+        """The network pixel that the centre of an image pixel lies in, and how far away its own centre is, image pixels."""
+        found = self.steps * (2 * pixel + 1) // (2 * self.per)
+        return found, Fraction((2 * found + 1) * self.per, 2 * self.steps) - Fraction(2 * pixel + 1, 2)
 
 
 def _between(centre: Fraction) -> Taps:
@@ -126,9 +133,7 @@ class Scaling:
 
     def read_shape(self, read: Sequence[int]) -> tuple[int, ...]:
         """Input shape of the network where so many image pixels are read."""
-        return tuple(
-            axis.read(max(axis.period, edge - 2 * axis.around))[1] for axis, edge in zip(self.axes, read, strict=True)
-        )
+        return tuple(axis.read(max(axis.period, edge - 2 * axis.around))[1] for axis, edge in zip(self.axes, read, strict=True))
 
     def flops(self, read: Sequence[int]) -> float:
         """Operations of a pass that reads so many image pixels; resampling is next to nothing of it."""

@@ -1,15 +1,19 @@
 """`ScaledNet`: a network that is given an image, runs on the scaled one, and says what it finds of the image's own pixels.
 
-Both steps of resampling weigh pixels by numbers that repeat with the period of the plan, in an order that is fixed, so a pixel gets
-equal bits whatever tile it lies in. Offsets and bandwidths in pixels become pixels of the image.
+Both steps of resampling weigh pixels by numbers that repeat with the period of the plan, in an order that is fixed, so a pixel
+gets equal bits whatever tile it lies in. Offsets and bandwidths in pixels become pixels of the image.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +51,7 @@ class ScaledNet(nn.Module):
         # the first parameter says which number format is wanted: pixels are resampled in full precision
         self.number = nn.Parameter(torch.zeros(1, device="cpu"), requires_grad=False)
         self.net, self.scaling, self._enter = net, scaling, enter
-        self._gain, self._shift = _units(outputs, scaling)
+        self._units = _units(outputs, scaling)
 
     @property
     def lattice(self) -> Lattice:
@@ -64,13 +68,45 @@ class ScaledNet(nn.Module):
         net: nn.Module = self.net
         pixels = self._enter(net, x).contiguous(memory_format=net.layout)  # type: ignore[arg-type]
         y = net(pixels, tuple(inner)).float()
+        return self._grown(y, keep)
+
+    def _grown(self, y: Tensor, keep: Window) -> Tensor:
+        """The output at the image's own pixels.
+
+        What instances are clustered by is that of the nearest network pixel: between two objects it would be that of a third.
+        All else is interpolated.
+        """
+        nearest = smooth = y
+        shifts = []
         for number, (axis, part) in enumerate(zip(self.scaling.axes, keep, strict=True)):
-            y = resampled(y, 2 + number, _growing(axis, part.start, part.stop))
-        for channels, gain in self._gain:
-            y[:, channels] *= gain
-        for channels, shift in self._shift:
-            y[:, channels] += shift
-        return y
+            taps, away = _nearest(axis, part.start, part.stop)
+            nearest = resampled(nearest, 2 + number, taps)
+            smooth = resampled(smooth, 2 + number, _growing(axis, part.start, part.stop))
+            shape = [1] * len(keep)
+            shape[number] = -1
+            shifts.append(torch.tensor(away, device=y.device).reshape(shape))
+        for unit in self._units:
+            at = unit.channels
+            if unit.nearest:
+                smooth[:, at] = nearest[:, at]
+            if unit.gain != 1:
+                smooth[:, at] *= unit.gain
+            if unit.shift:
+                smooth[:, at] += unit.shift
+            if unit.axis is not None:
+                smooth[:, at] += shifts[unit.axis]
+        return smooth
+
+
+def scaled_pixels(pixels: npt.NDArray[np.float32], scaling: Scaling) -> npt.NDArray[np.float32]:
+    """The whole network pixels (C, *scaled) of a window (C, *shape) that begins with one; beyond it, its border is repeated."""
+    x = torch.from_numpy(pixels)
+    for number, axis in enumerate(scaling.axes, start=1):
+        size = x.shape[number]
+        taps = [axis.taps(pixel) for pixel in range(max(1, size * axis.steps // axis.per))]
+        inside = [tuple((min(max(0, place), size - 1), share) for place, share in one) for one in taps]
+        x = resampled(x, number, _table(inside, 0))
+    return x.numpy()
 
 
 def resampled(x: Tensor, axis: int, taps: Weights) -> Tensor:
@@ -107,32 +143,51 @@ def _growing(axis: AxisScaling, start: int, stop: int) -> Weights:
     return _table(taps, taps[0][0][0])
 
 
+@lru_cache(maxsize=256)
+def _nearest(axis: AxisScaling, start: int, stop: int) -> tuple[Weights, tuple[float, ...]]:
+    """The same of the nearest network pixels, and how far away from the image pixels these are."""
+    found = [axis.nearest(pixel) for pixel in range(start, stop)]
+    origin = axis.taps_back(start)[0][0]
+    places = tuple(place - origin for place, _ in found)
+    return ((places, (1.0,) * len(found)),), tuple(float(away) for _, away in found)
+
+
 def _table(taps: Sequence[Taps], origin: int) -> Weights:
     most = max(map(len, taps))
     # a tap that is not there weighs nothing
-    filled = [[*one, *[(one[-1][0], 0)] * (most - len(one))] for one in taps]
-    return tuple(
-        (tuple(one[k][0] - origin for one in filled), tuple(float(one[k][1]) for one in filled)) for k in range(most)
-    )
+    filled: list[Taps] = [(*one, *((one[-1][0], Fraction(0)),) * (most - len(one))) for one in taps]
+    return tuple((tuple(one[k][0] - origin for one in filled), tuple(float(one[k][1]) for one in filled)) for k in range(most))
 
 
-def _units(
-    outputs: Mapping[str, Output] | None, scaling: Scaling
-) -> tuple[list[tuple[slice, float]], list[tuple[slice, float]]]:
-    """Channels in pixels of the network, with the factor that makes them pixels of the image; or a summand of its logarithm."""
-    gain: list[tuple[slice, float]] = []
-    shift: list[tuple[slice, float]] = []
-    if not outputs:
-        return gain, shift
-    in_pixels = any(output.meaning == "offset" for output in outputs.values())
-    mean = math.exp(-sum(map(math.log, scaling.scale)) / len(scaling.scale))
-    for output in outputs.values():
-        meaning, activation = str(output.meaning), str(output.activation)
-        first = output.channels.start
+@dataclass(frozen=True, kw_only=True)
+class _Unit:
+    """What becomes of some channels, in this order."""
+
+    channels: slice
+    nearest: bool = False  # taken from the nearest network pixel
+    # gain, shift: factor and summand that make pixels of the network pixels of the image
+    gain: float = 1.0
+    shift: float = 0.0
+    axis: int | None = None  # along which the way to the nearest network pixel is added
+
+
+def _units(outputs: Mapping[str, Output] | None, scaling: Scaling) -> tuple[_Unit, ...]:
+    """What becomes of the channels that are not interpolated as they are."""
+    found = []
+    in_pixels = any(output.meaning == "offset" for output in (outputs or {}).values())
+    length = math.exp(-sum(map(math.log, scaling.scale)) / len(scaling.scale))
+    for output in (outputs or {}).values():
+        meaning, first = output.meaning, output.channels.start
         if meaning == "offset":
-            gain += [(slice(first + axis, first + axis + 1), 1 / scale) for axis, scale in enumerate(scaling.scale)]
-        elif meaning == "bandwidth" and in_pixels:
-            (shift if activation == "exp" else gain).append(
-                (output.channels, math.log(mean) if activation == "exp" else mean)
-            )
-    return gain, shift
+            for axis, scale in enumerate(scaling.scale):
+                one = slice(first + axis, first + axis + 1)
+                found.append(_Unit(channels=one, nearest=True, gain=1 / scale, axis=axis))
+            first += len(scaling.scale)
+        if meaning in ("code", "offset") and first < output.channels.stop:
+            found.append(_Unit(channels=slice(first, output.channels.stop), nearest=True))
+        if meaning == "bandwidth":
+            unit = _Unit(channels=output.channels, nearest=True)
+            wide = length if in_pixels else 1.0
+            in_log = output.activation == "exp"
+            found.append(replace(unit, shift=math.log(wide)) if in_log else replace(unit, gain=wide))
+    return tuple(found)

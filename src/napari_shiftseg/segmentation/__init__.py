@@ -5,6 +5,7 @@ from napari_shiftseg.segmentation.job import Job, open_job
 from napari_shiftseg.segmentation.large import kept_of
 from napari_shiftseg.segmentation.learned import learned_steps
 from napari_shiftseg.segmentation.likeness import likeness, look
+from napari_shiftseg.segmentation.measuring import measure_steps
 from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
 from napari_shiftseg.segmentation.preview import Preview, view_steps
 from napari_shiftseg.segmentation.run import Segmentation, run_steps, segment, segment_steps
@@ -22,6 +23,7 @@ __all__ = [
     "learned_steps",
     "likeness",
     "look",
+    "measure_steps",
     "open_job",
     "pixel_digest",
     "plan_image",

@@ -92,6 +92,20 @@ SMALL: Final = {2: 128, 3: 48}
 PLACES: Final = (0.5, 0.25, 0.75)
 LONGEST: Final = 3.0
 
+# -- the size of the objects ------------------------------------------------------------------------------------------
+
+# Scales at which a coarse pass looks for objects, network pixels per image pixels.
+TRIED: Final = ((1, 4), (3, 8), (1, 2), (3, 4), (1, 1), (3, 2), (2, 1), (3, 1), (4, 1))
+# Places that it looks at, and edges of what it sees of each by number of axes, network pixels; and the least that it sees.
+MEASURED_PLACES: Final = 3
+MEASURED_EDGE: Final = {2: 256, 3: 64}
+LEAST_MEASURED: Final = {2: 24, 3: 8}
+# Agreement (a share of the pixels) that a size costs which is e times what the model knows. Of small validation images of
+# nuclei, with 0.02 to 0.2 the measured median was off by 10 % in the mean and by 35 % at most.
+UNUSUAL: Final = 0.1
+# Micrometres per unit, of the lengths that files state.
+MICROMETRES: Final = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6, "angstrom": 1e-4}
+
 # -- jobs ------------------------------------------------------------------------------------------------------------
 
 # Raised when older versions of this package could no longer read a job.

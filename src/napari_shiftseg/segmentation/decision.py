@@ -48,7 +48,7 @@ from napari_shiftseg.segmentation.layout import (
     lay_out,
 )
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
-from napari_shiftseg.segmentation.sizing import check_diameter, scaled_clustering, size_of, sized_lattice
+from napari_shiftseg.segmentation.sizing import ObjectSize, check_diameter, scaled_clustering, size_of, sized_lattice
 from napari_shiftseg.views import in_memory
 
 _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
@@ -62,6 +62,7 @@ def decide(
     device: str | Device | None = None,
     *,
     refuse: bool = True,
+    size: ObjectSize | None = None,
 ) -> Job:
     """Decide all that a run of `segment` will do.
 
@@ -74,6 +75,8 @@ def decide(
     refuse : bool
         Raise where a rule is broken that was not allowed to be, or a run out of core has no place to write. Without it the job
         comes back all the same, for who shows it: `Job.broken` and `Job.out` say what is wrong.
+    size : ObjectSize, optional
+        Of the objects, as `measure_steps` measured them; without it, a diameter of "auto" is measured here.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def decide(
     where = device if isinstance(device, Device) else choose_device(device or settings.device)
     precision = choose_precision(settings.dtype, where, chosen.lattice.ndim)
     record = chosen.record
-    size = size_of(picture, chosen, settings)
+    size = size or size_of(picture, chosen, settings)
     plan = plan_image(sized_lattice(chosen, size), inputs.frames[0].view.shape[1:], settings, device=where, trained=record)
     # few bits round otherwise in blocks of another size; whoever wants a stream, or tiles off the period, wants just that
     fixed = settings.deterministic or (precision.reduced and settings.method != "stream" and plan.on_lattice)

@@ -22,6 +22,7 @@ from napari_shiftseg.segmentation.intensity import few_objects
 from napari_shiftseg.segmentation.job import Job, record_of, translation_of
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.likeness import compare_result, look
+from napari_shiftseg.segmentation.measuring import measure_steps
 from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
 from napari_shiftseg.segmentation.place import check_place
 from napari_shiftseg.segmentation.settings import SegmentSettings
@@ -161,7 +162,10 @@ def segment_steps(
         raise ResultError(f"{out} is there already; choose another name or remove it.")
     if out is not None and not unfinished:
         check_store(out, overwrite=True)
-    return (yield from run_steps(decide(image, model, settings, out), overwrite=overwrite))
+    size = None
+    if settings is not None and settings.diameter == "auto":
+        size = yield from measure_steps(image, model, settings)
+    return (yield from run_steps(decide(image, model, settings, out, size=size), overwrite=overwrite))
 
 
 def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Segmentation]:

@@ -7,17 +7,18 @@ from dataclasses import asdict, dataclass, replace
 from math import isfinite, prod
 from typing import Any, Literal
 
+import numpy as np
+
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.events import drain
 from napari_shiftseg.geometry import Lattice, nearest_factor, scaled_lattice
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import Image
 from napari_shiftseg.network import Known, Model
+from napari_shiftseg.segmentation.constants import MICROMETRES
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 How = Literal["given", "measured", "pixel size"]
-
-# Micrometres per unit, of the lengths that files state.
-_MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6, "angstrom": 1e-4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,9 @@ class ObjectSize:
         """In words."""
         ratios = [f"{steps}/{per}" if per > 1 else f"{steps}" for steps, per in self.factors]
         scale = ratios[0] if len(set(ratios)) == 1 else " x ".join(ratios)
-        objects = "as the pixel sizes say" if self.diameter is None else f"objects of {self.diameter:.3g} px ({self.how})"
+        objects = {"pixel size": "as the pixel sizes say", "measured": "no object was found to be measured"}.get(self.how, "")
+        if self.diameter is not None:
+            objects = f"objects of {self.diameter:.3g} px ({self.how})"
         same = all(steps == per for steps, per in self.factors)
         return f"{objects}; " + ("the network runs on the image as it is" if same else f"the network runs at scale {scale}")
 
@@ -52,22 +55,25 @@ def check_diameter(settings: SegmentSettings) -> None:
     wish = settings.diameter
     if wish is None or wish in ("auto", "pixel-size"):
         return
-    if isinstance(wish, str) or not (isfinite(wish) and wish > 0):
+    if isinstance(wish, bool) or not isinstance(wish, int | float | np.number) or not (isfinite(wish) and wish > 0):
         raise SettingsError(f"the diameter of the objects is {wish!r}; give pixels above 0, 'auto' or 'pixel-size'.")
 
 
 def size_of(image: Image, model: Model, settings: SegmentSettings) -> ObjectSize | None:
     """The scale for an image; None where nobody asked for one.
 
-    SettingsError if the model or the image does not know what it takes. "auto" has to be measured first (`measure_steps`).
+    SettingsError if the model or the image does not know what it takes.
     """
     wish = settings.diameter
     if wish is None:
         return None
     known = _known(model)
+    if wish == "auto":
+        from napari_shiftseg.segmentation.measuring import measure_steps
+
+        return drain(measure_steps(image, model, settings))
     if wish == "pixel-size":
         return ObjectSize(how="pixel size", factors=_pixel_factors(image, model, known))
-    assert not isinstance(wish, str), "the size was not measured"
     return sized(float(wish), model, how="given")
 
 
@@ -82,8 +88,8 @@ def typical_diameter(model: Model) -> float:
     known = _known(model)
     if not known.typical:
         raise SettingsError(
-            f"the model {model.name} does not say how large the objects are that it knows; leave the diameter out, or scale the "
-            "image yourself."
+            f"the model {model.name} does not say how large the objects are that it knows; leave the diameter out, or scale "
+            "the image yourself."
         )
     return known.typical
 
@@ -121,12 +127,12 @@ def _pixel_factors(image: Image, model: Model, known: Known) -> tuple[tuple[int,
     axes = "zyx"[-model.lattice.ndim :]
     units = dict(zip(image.axes, zip(image.scale, image.units, strict=True), strict=True))
     steps = [units.get(axis, (1.0, None)) for axis in axes]
-    lacking = [axis for axis, (_, unit) in zip(axes, steps, strict=True) if unit not in _MICROMETRES]
+    lacking = [axis for axis, (_, unit) in zip(axes, steps, strict=True) if unit not in MICROMETRES]
     if not known.pixel:
         raise SettingsError(f"the model {model.name} does not know a pixel size; give the diameter of the objects in pixels.")
     if lacking:
         raise SettingsError(
             f"{image.name} does not say how large a pixel is on axis {lacking[0]}; give the diameter of the objects in pixels."
         )
-    found = [step * _MICROMETRES[str(unit)] for step, unit in steps]
+    found = [step * MICROMETRES[str(unit)] for step, unit in steps]
     return tuple(nearest_factor(have / wanted) for have, wanted in zip(found, known.pixel, strict=True))
