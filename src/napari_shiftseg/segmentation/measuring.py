@@ -131,6 +131,7 @@ def _found(job: Job, factor: tuple[int, int], part: tuple[slice, ...]) -> Genera
         model, pixels, plan, device=job.device, dtype=job.dtype, deterministic=job.fixed, method="tiles",
         limits=Limits(low=(0.0,) * channels, high=(1.0,) * channels, clip=None),  # they are normalised already
     )  # fmt: skip
-    labels: npt.NDArray[np.uint32] = yield from label_steps(made.embedding, made.foreground, job.clustering)
+    votes = {"seeds": made.outputs["seed"], "bandwidths": made.outputs["bandwidth"]} if job.clustering.seeds else {}
+    labels: npt.NDArray[np.uint32] = yield from label_steps(made.embedding, made.foreground, job.clustering, **votes)
     codes = codes_of(made.embedding, model.embedding)
     return FoundWindow(pixels=pixels.mean(axis=0), labels=labels, foreground=made.foreground, codes=codes)
