@@ -383,7 +383,7 @@ def test_outputs_go_by_name_whatever_their_order():
     torch.manual_seed(0)
     net = shaken(MonaiUNet(target=5)).eval()
     outputs = (
-        Output(name="seed", channels=slice(1, 3), meaning="value"),
+        Output(name="flow", channels=slice(1, 3), meaning="value"),
         Output(name="foreground", channels=slice(0, 1), activation="sigmoid", meaning="probability"),
         Output(name="embedding", channels=slice(3, 5)),
     )
@@ -392,10 +392,10 @@ def test_outputs_go_by_name_whatever_their_order():
     into = {"foreground": np.zeros((40, 40), np.float32)}
     found = drain(predict_steps(model, pixels, plan, device="cpu", out=into))
     raw = whole(net, pixels)
-    assert list(found.outputs) == ["seed", "foreground", "embedding"]
-    assert close(found.outputs["seed"], raw[1:3]) and close(found.embedding, raw[3:5])
+    assert list(found.outputs) == ["flow", "foreground", "embedding"]
+    assert close(found.outputs["flow"], raw[1:3]) and close(found.embedding, raw[3:5])
     assert close(found.foreground, 1 / (1 + np.exp(-raw[0]))) and found.foreground is into["foreground"]
-    with pytest.raises(ModelError, match="does not give; name seed or foreground or embedding"):
+    with pytest.raises(ModelError, match="does not give; name flow or foreground or embedding"):
         drain(predict_steps(model, pixels, plan, device="cpu", out={"bandwidth": into["foreground"]}))
 
 
