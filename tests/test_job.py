@@ -1,6 +1,7 @@
 """A run is decided once: what is printed is what runs, what the record keeps runs again, and it keeps to its memory."""
 
 import json
+import time
 from dataclasses import replace
 from importlib import import_module
 
@@ -268,6 +269,25 @@ def test_memory_is_that_of_the_whole_run(tmp_path):
     assert not decide(image, model, replace(ON_CPU, memory=1 << 30, out_of_core=False)).large
     small = decide(bars((300, 200)), model, replace(ON_CPU, memory=40 << 20))
     assert not small.large, "less than Python itself takes bounds a pass"
+
+
+@pytest.mark.parametrize(
+    "wish", [{"out_of_core": False}, {}, {"method": "stream", "out_of_core": False}, {"deterministic": True}]
+)
+@pytest.mark.parametrize("shape", [(30_000, 30_000), (3000, 400_000)])
+def test_too_little_memory_for_a_huge_image_is_refused_at_once_with_what_it_takes(shape, wish):
+    image, model = Image.from_array(np.broadcast_to(np.uint8(1), shape), "yx"), grey_model()
+    begun = time.process_time()
+    with pytest.raises(
+        SettingsError, match=r"a pass of the network writes .* the image takes [\d,]+ of these; allow"
+    ) as caught:
+        decide(image, model, replace(ON_CPU, memory=1000, **wish), refuse=False)
+    assert time.process_time() - begun < 10
+    number, unit = str(caught.value).removesuffix(".").split()[-2:]
+    enough = int(float(number) * {"bytes": 1, "kB": 1e3, "MB": 1e6}[unit])
+    few = decision.plan_image(model.lattice, shape, replace(ON_CPU, memory=enough, **wish))
+    assert 10_000 < len(few) <= decision.MOST_TILES
+    assert len(decision.plan_image(model.lattice, shape, replace(ON_CPU, memory=1000, write=2))) > decision.MOST_TILES, "a wish"
 
 
 def test_a_run_that_goes_on_says_the_blocks_and_the_memory_that_it_has(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from grey import UNCHANGED, bars
 from grey import grey_model as made
 from no_memory import FORMS, OTHERS, in_turn
 
-from napari_shiftseg import SegmentSettings, cli, plan_tiles, probe_period, save_model, segment, train, verify_tiling
+from napari_shiftseg import SegmentSettings, cli, decide, plan_tiles, probe_period, save_model, segment, train, verify_tiling
 from napari_shiftseg.errors import OutOfMemoryError
 from napari_shiftseg.events import Stage, drain
 from napari_shiftseg.network import TrainImage, TrainSettings, predict_steps, unet
@@ -55,6 +55,28 @@ def test_tiles_that_nobody_wished_for_become_smaller(monkeypatch, form):
     np.testing.assert_array_equal(found.labels, expected.labels)
     assert found.labels.max() > 3 and max(found.plan.read) < max(expected.plan.read)
     assert any(isinstance(event, Stage) and event.text.startswith("memory ran out; again") for event in events)
+    said = found.record["memory_ran_out"]
+    assert said == {"before": {"tile": list(expected.plan.write)}, "after": {"tile": list(found.plan.write)}}
+    assert "memory_ran_out" not in expected.record
+
+
+@pytest.mark.parametrize("place", ["a series", "out of core", "a stream"])
+def test_the_record_keeps_that_memory_ran_out(monkeypatch, tmp_path, place):
+    """Where it did so once, the frames that follow begin with what ran; out of core a block may have had room."""
+    model, image = grey_model(), bars((2, 220, 90) if place == "a series" else (220, 90))
+    wish = replace(ON_CPU, method="stream" if place == "a stream" else "tiles", out_of_core=place == "out of core")
+    out = tmp_path / "r.zarr" if wish.out_of_core else None
+    planned = decide(image, model, wish, out)
+    no_room(monkeypatch, FORMS["CPU"], 200 if place == "a stream" else 80**2)
+    record = segment(image, model, wish, out).record
+    said = record["memory_ran_out"]
+    if place == "a stream":
+        assert said["before"] == {"strip": planned.stream.strip, "width": list(planned.stream.width)}
+        assert (said["after"]["strip"], said["after"]["width"]) < (planned.stream.strip, list(planned.stream.width))
+    else:
+        assert max(said["after"]["tile"]) < max(said["before"]["tile"])
+    if place == "a series":
+        assert said == {"before": {"tile": list(planned.plan.write)}, "after": {"tile": record["plan"]["write"]}}
 
 
 @pytest.mark.parametrize("form", **FEW)

@@ -12,6 +12,7 @@ NUMBERS = {
     "DEFAULT_MEMORY": 4294967296,
     "RESULT_SHARE": 0.6,
     "SMALLEST_PASS": 16777216,
+    "MOST_TILES": 1048576,
     "CHUNK_BUDGET": 268435456,
     "LOOK_BUDGET": 33554432,
     "CACHE": 268435456,
@@ -65,4 +66,5 @@ def test_numbers_follow_from_their_reasons():
     assert constants.LOOK_BUDGET < constants.CHUNK_BUDGET <= constants.DEFAULT_MEMORY
     # a clustering window, 256 px or 64 px in 3D, fits the smallest blocks, which are a sixteenth of the largest
     assert constants.LARGEST[2] // 16 == 256 and constants.LARGEST[3] // 16 * 2 == 64
+    assert constants.MOST_TILES > 400 * (12_288 // 256) ** 2, "far more than any image has of tiles that pay"
     assert constants.TRIES["killed"] > constants.TRIES["failed"] > 1, "workers die of other things than their task"

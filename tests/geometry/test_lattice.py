@@ -164,3 +164,21 @@ def test_trainings_are_judged_by_a_stated_lattice(spec):
         window, neighbours = tuple(p + 1 for p in spec.period), False
 
     assert coverage(spec, Training) == coverage(stated(spec), Training) == judge(stated(spec), Training).coverage
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"period": 4, "grid_phase": 4}, "grid_phase is 4 px on axis 0, and the grid has a boundary every 4 px; give 0 to 3"),
+        ({"period": (4, 2), "grid_phase": (3, 2)}, "grid_phase is 2 px on axis 1, .* give 0 to 1"),
+        ({"period": 1, "grid_phase": 1}, "give 0 to 0"),
+        ({"period": 4, "grid_phase": -1}, "grid_phase is -1; give 2 whole pixels"),
+        ({"period": 4, "spec": 3}, "spec is 3; give the UNetSpec of the network, or None"),
+        ({"period": 4, "spec": "nuclei"}, "spec is 'nuclei'; give the UNetSpec"),
+        ({"period": 4, "spec": {"levels": 2}}, "give the UNetSpec"),
+    ],
+)
+def test_what_describes_no_grid_and_no_network_is_refused(values, says):
+    with pytest.raises(SettingsError, match=says):
+        Lattice(**{"margin": 40, **values})
+    assert Lattice(margin=40, period=(4, 2), grid_phase=(3, 1)).grid_phase == (3, 1)

@@ -129,6 +129,8 @@ class Lattice:
         return values
 
     def _check(self) -> None:
+        if self.spec is not None and not hasattr(self.spec, "walk"):
+            raise SettingsError(f"spec is {self.spec!r}; give the UNetSpec of the network, or None for a network of others.")
         if type(self.in_channels) is not int or self.in_channels < 1:
             raise SettingsError(f"in_channels is {self.in_channels!r}; give a whole number, 1 or more.")
         for name in ("flops_per_pixel", "bytes_per_pixel"):
@@ -137,6 +139,11 @@ class Lattice:
                 raise SettingsError(f"{name} is {value!r}; give a number above 0.")
         for axis in range(self.ndim):
             least, margin, period = self.smallest[axis], self.margin[axis], self.period[axis]
+            if self.grid_phase[axis] >= period:
+                raise SettingsError(
+                    f"grid_phase is {self.grid_phase[axis]} px on axis {axis}, and the grid has a boundary every {period} px; "
+                    f"give 0 to {period - 1}."
+                )
             if least <= margin:
                 raise SettingsError(f"smallest is {least} px on axis {axis}, of which {margin} px are lost; give more.")
             if self.padding == "zero" and (margin or least % period):

@@ -6,7 +6,7 @@ there, and depends on nothing but the image, the model and the layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, TypeAlias
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.events import Event
-from napari_shiftseg.geometry import Block, TilePlan
+from napari_shiftseg.geometry import Block
 from napari_shiftseg.instances import (
     BlockFaces,
     BlockRest,
@@ -31,34 +31,36 @@ from napari_shiftseg.network import ConstantTiles, needed_pixels
 from napari_shiftseg.segmentation.constants import KEPT_FACES
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
-from napari_shiftseg.segmentation.pipeline import Seen, cluster_steps, embed_steps
+from napari_shiftseg.segmentation.pipeline import Seen, block_steps, cluster_steps, gave_way
+from napari_shiftseg.views import LazyArray
 
 Round: TypeAlias = Literal["find", "reach", "settle"]
 
+FOLDERS: Mapping[Round, str] = {"find": "faces", "reach": "rest", "settle": "tables"}
+"""Where each round leaves a file for each block that it has finished."""
 
-@dataclass(frozen=True, eq=False)
-class Region:
+
+class Region(LazyArray):
     """A part of a frame in memory that answers as the whole frame, for the windows of one block."""
 
-    pixels: npt.NDArray[Any]  # (C, *part)
-    corner: tuple[int, ...]  # its first pixel in the frame
-    frame_shape: tuple[int, ...]  # (C, *shape) of the frame
     in_memory = True
+
+    def __init__(self, pixels: npt.NDArray[Any], corner: tuple[int, ...], frame_shape: tuple[int, ...]) -> None:
+        # (C, *part), its first pixel in the frame, and (C, *shape) of that
+        self._pixels, self._corner, self._shape = pixels, (0, *corner), frame_shape
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the frame."""
-        return self.frame_shape
+        return self._shape
 
     @property
     def dtype(self) -> Any:
         """Type of a pixel."""
-        return self.pixels.dtype
+        return self._pixels.dtype
 
-    def __getitem__(self, key: tuple[slice, ...]) -> npt.NDArray[Any]:
-        channel, *spatial = key
-        moved = [slice(s.start - first, s.stop - first) for s, first in zip(spatial, self.corner, strict=True)]
-        return self.pixels[(channel, *moved)]
+    def _read(self, ranges: Sequence[range]) -> npt.NDArray[Any]:
+        return self._pixels[tuple(slice(r.start - at, r.stop - at, r.step) for r, at in zip(ranges, self._corner, strict=True))]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,9 +86,7 @@ class BlockJob:
         view = self.job.opened.frames[frame].view
         window = needed_pixels(self.layout.part(block), view.shape[1:])
         channels = slice(0, view.shape[0])
-        return Region(
-            pixels=view[(channels, *window)], corner=tuple(part.start for part in window), frame_shape=tuple(view.shape)
-        )
+        return Region(view[(channels, *window)], tuple(part.start for part in window), tuple(view.shape))
 
     def expect(self, tasks: Iterable[tuple[int, int]]) -> None:
         """Tell the reader of the image which blocks will be read, so that it keeps what several of them need."""
@@ -100,36 +100,26 @@ class BlockJob:
             frames[frame].view[(slice(0, frames[frame].view.shape[0]), *window)]
         reader.expect(log.keys)
 
-    def find_steps(self, frame: int, block: Block, region: Region | None = None) -> Generator[Event, None, None]:
+    def find_steps(self, frame: int, block: Block) -> Generator[Event, None, None]:
         """Round 1: network and clustering of a block; yields the events of both."""
-        seen = yield from self.embed_steps(frame, block, region)
+        seen = yield from self.embed_steps(frame, block, self.read(frame, block))
         yield from self.cluster_steps(frame, block, seen)
 
-    def embed_steps(self, frame: int, block: Block, region: Region | None = None) -> Generator[Event, None, Seen]:
-        """The network's half of pass 1: yields a `TileDone` per tile, returns what the block sees."""
-        part: TilePlan = self.layout.part(block)
-        pixels = self.read(frame, block) if region is None else region
-        run = self.layout.run(block)
-        seen = yield from embed_steps(self.job, frame, part, run=run, pixels=pixels, known=self._known)
-        return seen.cropped(
-            tuple(
-                slice(s.start - first + zero, s.stop - first + zero)
-                for s, first, zero in zip(block.seen, part.origin, self.layout.tiles.origin, strict=True)
-            )
-        )
+    def embed_steps(self, frame: int, block: Block, region: Region) -> Generator[Event, None, Seen]:
+        """The network's half of round 1: yields a `TileDone` per tile, returns what the block sees."""
+        return (yield from block_steps(self.job, frame, block, pixels=region, known=self._known))
 
     def cluster_steps(self, frame: int, block: Block, seen: Seen, *, threads: int = 1) -> Generator[Event, None, None]:
-        """The other half of pass 1, clustering and writing: yields a `WindowDone` per window."""
-        grid = self.layout.grid
-        found, fragments = yield from cluster_steps(
-            self.job, seen, inner=block.inner, origin=block.origin, image_shape=grid.shape, threads=threads
-        )
+        """The other half of round 1, clustering and writing: yields a `WindowDone` per window."""
+        found, fragments = yield from cluster_steps(self.job, seen, block, threads=threads)
         self.codes.write(self.window(frame, block), fragments.codes[self._new_axes(frame)])
         own = seen.cropped(block.inner)
         for name, pyramid in self.outputs.items():
             self._write(pyramid, self.window(frame, block), own.outputs[name])
+        if smaller := gave_way(seen.planned, seen.prediction):
+            self.work.write_json("smaller.json", smaller)
         # last, since it says that the block is done
-        self.work.write_arrays(_faces_name(frame, block.number), faces_of(found, fragments).to_arrays())
+        self.work.write_arrays(_file("find", frame, block.number), faces_of(found, fragments).to_arrays())
 
     @staticmethod
     def _write(pyramid: BlockPyramid, window: tuple[slice, ...], values: npt.NDArray[np.float32]) -> None:
@@ -143,7 +133,7 @@ class BlockJob:
         pyramid.write(place, np.moveaxis(values.reshape(len(values), *shape), 0, at))
 
     def join(self, frame: int) -> Numbers:
-        """After pass 1: number the instances of a frame."""
+        """After round 1: number the instances of a frame."""
         return self._numbers(
             f"numbers/{frame}.npz",
             lambda: join_blocks(self.layout.grid, lambda number: self.faces(frame, number), self.job.clustering),
@@ -152,13 +142,13 @@ class BlockJob:
     def reach(self, frame: int, block: Block, numbers: Numbers) -> None:
         """Round 2: what no instance reaches in a block, with the numbers from `join`."""
         rest = self._settling(frame, block, numbers).rest()
-        self.work.write_arrays(_rest_name(frame, block.number), rest.to_arrays())
+        self.work.write_arrays(_file("reach", frame, block.number), rest.to_arrays())
 
     def join_rest(self, frame: int) -> Numbers:
-        """After pass 2: number the instances of a frame anew."""
+        """After round 2: number the instances of a frame anew."""
 
         def rest(number: int) -> BlockRest:
-            return BlockRest.from_arrays(self.work.read_arrays(_rest_name(frame, number)))
+            return BlockRest.from_arrays(self.work.read_arrays(_file("reach", frame, number)))
 
         return self._numbers(
             f"numbers/{frame}-with-rest.npz",
@@ -175,7 +165,7 @@ class BlockJob:
         labels = self._settling(frame, block, numbers).labels()
         self.labels.write(self.window(frame, block), labels[self._new_axes(frame)])
         table = block_table(labels, [s.start for s in block.core], self.layout.grid.shape, seams=self.seams)
-        self.work.write_arrays(_table_name(frame, block.number), table)
+        self.work.write_arrays(_file("settle", frame, block.number), table)
 
     def _settling(self, frame: int, block: Block, numbers: Numbers) -> Settling:
         spatial = tuple(s.stop - s.start for s in block.core)
@@ -184,33 +174,23 @@ class BlockJob:
         load = partial(self.faces, frame)
         return Settling(grid=self.layout.grid, block=block, codes=codes, numbers=numbers, load=load, window=edge)
 
-    def faces(self, frame: int, number: int) -> BlockFaces:
-        """What pass 1 wrote of a block."""
-        return self._recent(frame, number)
-
     @cached_property
-    def _recent(self) -> Callable[[int, int], BlockFaces]:
+    def faces(self) -> Callable[[int, int], BlockFaces]:
+        """What round 1 wrote of a block, by frame and number."""
+
         def read(frame: int, number: int) -> BlockFaces:
-            return BlockFaces.from_arrays(self.work.read_arrays(_faces_name(frame, number)))
+            return BlockFaces.from_arrays(self.work.read_arrays(_file("find", frame, number)))
 
         return lru_cache(KEPT_FACES)(read)
 
-    def found(self) -> set[tuple[int, int]]:
-        """Frames and blocks that pass 1 has finished."""
-        return _finished(self.work.names("faces"))
-
-    def reached(self) -> set[tuple[int, int]]:
-        """Frames and blocks that pass 2 has finished."""
-        return _finished(self.work.names("rest"))
-
-    def settled(self) -> set[tuple[int, int]]:
-        """Frames and blocks that pass 3 has finished."""
-        return _finished(self.work.names("tables"))
+    def done(self, which: Round) -> set[tuple[int, int]]:
+        """Frames and blocks that a round has finished."""
+        pairs = (name.split("-") for name in self.work.names(FOLDERS[which]))
+        return {(int(frame), int(number)) for frame, number in pairs}
 
     def is_done(self, which: Round, frame: int, number: int) -> bool:
-        """Whether a pass has finished a block."""
-        name = {"find": _faces_name, "reach": _rest_name, "settle": _table_name}[which]
-        return self.work.has(name(frame, number))
+        """Whether a round has finished a block."""
+        return self.work.has(_file(which, frame, number))
 
     @cached_property
     def seams(self) -> tuple[tuple[int, ...], ...]:
@@ -226,31 +206,24 @@ class BlockJob:
         return (None,) * len(self.job.opened.frames[frame].index)
 
 
-def _faces_name(frame: int, number: int) -> str:
-    return f"faces/{frame}-{number}.npz"
+def _file(which: Round, frame: int, number: int) -> str:
+    return f"{FOLDERS[which]}/{frame}-{number}.npz"
 
 
-def _rest_name(frame: int, number: int) -> str:
-    return f"rest/{frame}-{number}.npz"
-
-
-def _table_name(frame: int, number: int) -> str:
-    return f"tables/{frame}-{number}.npz"
-
-
-def _finished(names: Iterable[str]) -> set[tuple[int, int]]:
-    pairs = (name.split("-") for name in names)
-    return {(int(frame), int(number)) for frame, number in pairs}
-
-
-class _Log:
+class _Log(LazyArray):
     """Stands for the image and writes down what is read of it."""
 
     def __init__(self, source: ChunkReader) -> None:
-        self.shape, self.dtype, self.ndim = source.shape, source.dtype, source.ndim
-        self.keys: list[tuple[Any, ...]] = []
+        self._source, self.keys = source, list[tuple[slice, ...]]()
 
-    def __getitem__(self, key: tuple[Any, ...]) -> npt.NDArray[Any]:
-        self.keys.append(key)
-        sizes = [len(range(*k.indices(n))) for k, n in zip(key, self.shape, strict=True) if isinstance(k, slice)]
-        return np.broadcast_to(np.zeros((), self.dtype), sizes)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._source.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self._source.dtype
+
+    def _read(self, ranges: Sequence[range]) -> npt.NDArray[Any]:
+        self.keys.append(tuple(slice(r.start, r.stop, r.step) for r in ranges))
+        return np.broadcast_to(np.zeros((), self.dtype), tuple(map(len, ranges)))

@@ -21,6 +21,9 @@ DEFAULT_MEMORY: Final = 4 << 30
 RESULT_SHARE: Final = 0.6
 # What a pass of the network may take in any case where the run is bounded, bytes: that of a tile of some 64 px.
 SMALLEST_PASS: Final = 16 << 20
+# Tiles of a frame beyond which the memory that is allowed is refused: each takes some ms, so that this many take hours (and
+# 12,288 x 12,288 px have 2,304 of 256 px).
+MOST_TILES: Final = 1 << 20
 # Decoded chunks that a run in memory keeps, since tiles overlap, bytes.
 CHUNK_BUDGET: Final = 256 << 20
 # Decoded chunks that are kept while the image is looked at, bytes; a run sets its own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from math import prod
@@ -37,7 +38,15 @@ from napari_shiftseg.network import (
     choose_stream,
     free_memory,
 )
-from napari_shiftseg.segmentation.constants import BASE, CHUNK_BUDGET, DEFAULT_MEMORY, PER_PIXEL, RESULT_SHARE, SMALLEST_PASS
+from napari_shiftseg.segmentation.constants import (
+    BASE,
+    CHUNK_BUDGET,
+    DEFAULT_MEMORY,
+    MOST_TILES,
+    PER_PIXEL,
+    RESULT_SHARE,
+    SMALLEST_PASS,
+)
 from napari_shiftseg.segmentation.intensity import check_intensity
 from napari_shiftseg.segmentation.job import ImageFacts, Inputs, Job, ModelFacts, gather
 from napari_shiftseg.segmentation.layout import (
@@ -176,10 +185,22 @@ def plan_image(
     device: Device | None = None,
     trained: ModelRecord | None = None,
 ) -> TilePlan:
-    """The tiles of a frame of spatial shape `shape`, pixels, for a network that was so trained."""
+    """The tiles of a frame of spatial shape `shape`, pixels, for a network that was so trained.
+
+    SettingsError if so little memory is allowed that there would be too many.
+    """
     memory = pass_bytes(settings, device)
     allow = settings.allow_noncompliant
     plan = plan_tiles(lattice, shape, settings.write, allow_noncompliant=allow, memory=memory, trained=trained)
+    if plan.automatic and settings.memory is not None and len(plan) > MOST_TILES:
+        # tiles are found in steps of a quarter, hence a half more
+        lattice, edge = plan.lattice, 1.5 * (prod(plan.result_shape) / MOST_TILES) ** (1 / plan.lattice.ndim)
+        least = lattice.peak_bytes(lattice.read_shape([math.ceil(edge / period) for period in lattice.period]))
+        raise SettingsError(
+            f"{byte_text(settings.memory)} of memory were allowed, in which a pass of the network writes "
+            f"{' x '.join(map(str, plan.write))} px, and the image takes {len(plan):,} of these; allow a pass at least "
+            f"{byte_text(least)}."
+        )
     return plan.canonical() if settings.deterministic else plan
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 import uuid
 from collections.abc import Generator
 from dataclasses import replace
@@ -38,13 +37,14 @@ from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.constants import LABELS
 from napari_shiftseg.segmentation.decision import pixel_digest
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
-from napari_shiftseg.segmentation.intensity import few_objects
 from napari_shiftseg.segmentation.job import Job, record_of, translation_of
-from napari_shiftseg.segmentation.likeness import compare_result
 from napari_shiftseg.segmentation.pace import duration, take_pace
+from napari_shiftseg.segmentation.pipeline import finished, spent
 
 
-def large_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, tuple[StoredResult, TilePlan]]:
+def large_steps(
+    job: Job, seconds: dict[str, float], *, overwrite: bool = False
+) -> Generator[Event, None, tuple[StoredResult, TilePlan]]:
     """Segment block by block into a store: yields events, returns the `StoredResult` and the tiles of a frame.
 
     ResultError if the place is taken or too small, another run is writing it, or an unfinished run with another image, model or
@@ -55,10 +55,11 @@ def large_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, 
     job : Job
         With a layout and a store to write. Beside that lies, until the run is finished, a hidden folder from which the same
         call goes on.
+    seconds : dict
+        When the run "started"; gets the time of each of its parts.
     overwrite : bool
         Replace an earlier result.
     """
-    started = time.perf_counter()
     layout, settings, out = job.layout, job.settings, job.out
     assert layout is not None and out is not None and job.intensity is not None
     if settings.cluster is not None or settings.workers:
@@ -91,24 +92,18 @@ def large_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, 
         with writer:
             engine = _engine(blocks)
             with engine:
-                if left := layout.tasks - len(blocks.found()):
+                if left := layout.tasks - len(blocks.done("find")):
                     said = _estimate(job, left)
                     job = replace(job, seconds=said.seconds)
                     yield said
-                seconds: dict[str, float] = {}
                 numbers = yield from _passes(blocks, engine, seconds)
             yield Stage(done=0, total=0, text="table and pyramid")
-            record = record_of(job, layout.plan())
+            record = record_of(job, layout.plan()) | (work.read_json("smaller.json") or {})
             record["instances"] = [n.count for n in numbers]
-            record["intensity"]["warnings"] += few_objects(record["instances"], layout.grid.shape[-2:])
             record["blocks"] = {"edge": list(layout.grid.edge), "halo": layout.grid.halo, "tasks": layout.tasks}
-            record["memory"] = layout.memory
-            record["method"] = layout.method()
-            record["likeness"] = compare_result(job, blocks.labels.levels[0]).to_dict()
-            seconds["all"] = time.perf_counter() - started
-            record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
-            record["run"] = known["run"]
+            record |= {"memory": layout.memory, "method": layout.method(), "run": known["run"]}
             record["image"]["pixels"] = known["image"]["pixels"]
+            record = finished(job, record, blocks.labels.levels[0], outputs={}, seconds=seconds)
             writer.write_objects(_table(blocks))
             writer.finish(record)
         work.remove()
@@ -134,24 +129,19 @@ def _estimate(job: Job, left: int) -> Estimate:
 def _passes(blocks: BlockJob, engine: Engine, seconds: dict[str, float]) -> Generator[Event, None, list[Numbers]]:
     frames = range(blocks.layout.frames)
     everything = [(frame, number) for frame in frames for number in range(len(blocks.layout.grid))]
-    before = time.perf_counter()
-    yield from engine.run("find", everything, blocks.found())
-    seconds["network and clustering"] = time.perf_counter() - before
+    with spent(seconds, "network and clustering"):
+        yield from engine.run("find", everything, blocks.done("find"))
     yield Stage(done=0, total=0, text="joining blocks")
-    before = time.perf_counter()
-    for frame in frames:
-        blocks.join(frame)
-    seconds["joining"] = time.perf_counter() - before
-    before = time.perf_counter()
-    yield from engine.run("reach", everything, blocks.reached())
-    seconds["undecided pixels"] = time.perf_counter() - before
+    with spent(seconds, "joining"):
+        for frame in frames:
+            blocks.join(frame)
+    with spent(seconds, "undecided pixels"):
+        yield from engine.run("reach", everything, blocks.done("reach"))
     yield Stage(done=0, total=0, text="joining blocks")
-    before = time.perf_counter()
-    numbers = [blocks.join_rest(frame) for frame in frames]
-    seconds["joining"] += time.perf_counter() - before
-    before = time.perf_counter()
-    yield from engine.run("settle", everything, blocks.settled())
-    seconds["writing"] = time.perf_counter() - before
+    with spent(seconds, "joining"):
+        numbers = [blocks.join_rest(frame) for frame in frames]
+    with spent(seconds, "writing"):
+        yield from engine.run("settle", everything, blocks.done("settle"))
     return numbers
 
 

@@ -1,26 +1,32 @@
 """The pipeline of every run: embed a window, cluster what it sees, settle the labels.
 
-Whole frames, previews, estimates, lazy embeddings and blocks choose their windows and where the results go, and nothing else.
+Previews, estimates and lazy embeddings choose their windows; a run takes blocks, in memory one that is the whole frame, and has
+a sink for what is found there: arrays in memory (`run`), pyramids on a disk (`blockwise`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from napari_shiftseg.events import Event
-from napari_shiftseg.geometry import StreamPlan, TilePlan, Window
+from napari_shiftseg.geometry import Block, StreamPlan, TilePlan, Window
 from napari_shiftseg.instances import Fragments, Pieces, fragments_of, labels_of, piece_steps
 from napari_shiftseg.machine import cores
-from napari_shiftseg.network import ConstantTiles, Prediction, predict_steps
+from napari_shiftseg.network import Prediction, predict_steps
 from napari_shiftseg.segmentation.constants import MOST_THREADS
-from napari_shiftseg.segmentation.intensity import with_data
+from napari_shiftseg.segmentation.intensity import few_objects, with_data
 from napari_shiftseg.segmentation.job import Job
+from napari_shiftseg.segmentation.likeness import compare_result
+
+Passes: TypeAlias = Literal["tiles"] | StreamPlan
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +38,7 @@ class Seen:
 
     outputs: Mapping[str, Any]
     prediction: Prediction
+    planned: TilePlan | StreamPlan  # what was to run
 
     @property
     def embedding(self) -> Any:
@@ -53,15 +60,7 @@ class Seen:
 
 
 def predict_part(
-    job: Job,
-    frame: int,
-    part: TilePlan,
-    *,
-    run: Literal["tiles"] | StreamPlan = "tiles",
-    pixels: Any = None,
-    out: Any = None,
-    known: ConstantTiles | None = None,
-    instead: Literal["columns", "tiles"] | None = None,
+    job: Job, frame: int, part: TilePlan, *, run: Passes = "tiles", pixels: Any = None, **how: Any
 ) -> Generator[Event, None, Prediction]:
     """Run the network over a part of a frame, as the job says.
 
@@ -75,69 +74,67 @@ def predict_part(
         Tile by tile, or the columns and strips over the part.
     pixels : array-like, optional
         (C, *frame), which may hold what the part needs alone; the frame itself by default.
-    out, known, instead
-        As in `predict_steps`.
+    how
+        `out`, `known` and `instead`, as in `predict_steps`.
     """
-    return predict_steps(
-        job.opened.model,
-        job.opened.frames[frame].view if pixels is None else pixels,
-        part,
-        device=job.device,
-        out=out,
-        dtype=job.dtype,
-        limits=job.limits(frame),
-        deterministic=job.fixed,
-        known=known,
-        method=run,
-        instead=instead,
-    )
+    image = job.opened.frames[frame].view if pixels is None else pixels
+    how |= {"device": job.device, "dtype": job.dtype, "limits": job.limits(frame), "deterministic": job.fixed, "method": run}
+    return predict_steps(job.opened.model, image, part, **how)
 
 
-def embed_steps(job: Job, frame: int, part: TilePlan, *, pixels: Any = None, **how: Any) -> Generator[Event, None, Seen]:
+def embed_steps(
+    job: Job, frame: int, part: TilePlan, *, run: Passes = "tiles", pixels: Any = None, **how: Any
+) -> Generator[Event, None, Seen]:
     """As `predict_part`, returning what it `Seen`."""
-    prediction = yield from predict_part(job, frame, part, pixels=pixels, **how)
+    prediction = yield from predict_part(job, frame, part, run=run, pixels=pixels, **how)
     image = job.opened.frames[frame].view if pixels is None else pixels
     plan = prediction.plan
     foreground = with_data(prediction.foreground, image, job.limits(frame), corner=plan.origin, shape=plan.result_shape)
     masked = {} if foreground is None else {"foreground": foreground}
-    return Seen(outputs={**prediction.outputs, **masked}, prediction=prediction)
+    planned = part if run == "tiles" else run
+    return Seen(outputs={**prediction.outputs, **masked}, prediction=prediction, planned=planned)
+
+
+def block_steps(job: Job, frame: int, block: Block, **how: Any) -> Generator[Event, None, Seen]:
+    """As `embed_steps`, of what a block of the job sees, by the passes that the job has for it."""
+    layout = job.layout
+    run: Passes
+    if layout is None:
+        # whole frames have no neighbours to keep in step with
+        part, run = job.plan, job.stream or "tiles"
+        how["instead"] = "tiles" if job.settings.method == "auto" else "columns"
+    else:
+        part, run = layout.part(block), layout.run(block)
+    seen = yield from embed_steps(job, frame, part, run=run, **how)
+    first = [at - zero for at, zero in zip(part.origin, job.plan.origin, strict=True)]
+    return seen.cropped(tuple(slice(s.start - at, s.stop - at) for s, at in zip(block.seen, first, strict=True)))
 
 
 def cluster_steps(
-    job: Job,
-    seen: Seen,
-    *,
-    inner: Window | None = None,
-    origin: Sequence[int] | None = None,
-    image_shape: Sequence[int] | None = None,
-    threads: int | None = None,
+    job: Job, seen: Seen, block: Block | None = None, *, origin: Sequence[int] | None = None, threads: int | None = None
 ) -> Generator[Event, None, tuple[Pieces, Fragments]]:
-    """Cluster the inner part of what was seen; all of it by default.
+    """Cluster the core of a block, of which all was seen that it sees; by default all that was seen.
 
     Parameters
     ----------
-    inner : tuple of slice, optional
-        The core in what was seen.
-    origin, image_shape : sequence of int, optional
-        Image pixel of the first one that was seen, and shape of the image.
+    origin : sequence of int, optional
+        Without a block, image pixel of the first one that was seen.
     threads : int, optional
         Windows that are clustered side by side.
     """
-    embedding, foreground = seen.embedding, seen.foreground
     found = yield from piece_steps(
-        embedding,
-        foreground,
+        seen.embedding,
+        seen.foreground,
         job.clustering,
-        inner=inner,
-        origin=origin,
+        inner=None if block is None else block.inner,
+        origin=origin if block is None else block.origin,
         threads=min(MOST_THREADS, cores()) if threads is None else threads,
         device=labels_device(job),
     )
-    if inner is None:
-        return found, fragments_of(found, foreground, job.clustering)
-    own = None if foreground is None else foreground[inner]
-    corner = None if origin is None else [first + part.start for first, part in zip(origin, inner, strict=True)]
-    return found, fragments_of(found, own, job.clustering, corner=corner, image_shape=image_shape)
+    if block is None:
+        return found, fragments_of(found, seen.foreground, job.clustering)
+    own, corner = seen.cropped(block.inner).foreground, [part.start for part in block.core]
+    return found, fragments_of(found, own, job.clustering, corner=corner, image_shape=job.plan.result_shape)
 
 
 def settle(job: Job, fragments: Fragments) -> npt.NDArray[np.uint32]:
@@ -150,3 +147,31 @@ def labels_device(job: Job) -> torch.device:
     # Apple's GPUs have no double precision
     on_gpu = job.device.kind == "cuda" and not job.settings.deterministic
     return job.device.torch_device if on_gpu else torch.device("cpu")
+
+
+@contextmanager
+def spent(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the time that a part of a run takes to what it has taken so far."""
+    before = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - before
+
+
+def gave_way(planned: TilePlan | StreamPlan, made: Prediction) -> dict[str, Any]:
+    """What was to run and what ran instead since memory ran out, for the record; {} where that is the same."""
+
+    def told(plan: TilePlan | StreamPlan) -> dict[str, Any]:
+        return {"tile": list(plan.write)} if isinstance(plan, TilePlan) else {"strip": plan.strip, "width": list(plan.width)}
+
+    before, after = told(planned), told(made.stream or made.plan)
+    return {} if before == after else {"memory_ran_out": {"before": before, "after": after}}
+
+
+def finished(
+    job: Job, record: dict[str, Any], labels: Any, *, outputs: Mapping[str, Any], seconds: dict[str, float]
+) -> dict[str, Any]:
+    """The record of a run, which tells how many "instances" each frame has, with what follows from the labels."""
+    record["intensity"]["warnings"] += few_objects(record["instances"], job.plan.result_shape[-2:])
+    record["likeness"] = compare_result(job, labels, outputs.get("foreground"), embedding=outputs.get("embedding")).to_dict()
+    seconds["all"] = time.perf_counter() - seconds.pop("started")  # without writing, which comes after the record
+    return record | {"seconds": {name: round(value, 3) for name, value in seconds.items()}}

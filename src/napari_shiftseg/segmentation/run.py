@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,15 @@ import numpy.typing as npt
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.files import check_same
-from napari_shiftseg.geometry import Output, TilePlan
+from napari_shiftseg.geometry import BlockGrid, Output, TilePlan
 from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
-from napari_shiftseg.network import Model
+from napari_shiftseg.network import Model, Prediction
 from napari_shiftseg.segmentation.decision import chunk_budget, decide, pixel_digest
-from napari_shiftseg.segmentation.intensity import few_objects
 from napari_shiftseg.segmentation.job import Job, record_of, translation_of
 from napari_shiftseg.segmentation.large import large_steps
-from napari_shiftseg.segmentation.likeness import compare_result, look
+from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.measuring import measure_steps
-from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
+from napari_shiftseg.segmentation.pipeline import block_steps, cluster_steps, finished, gave_way, settle, spent
 from napari_shiftseg.segmentation.place import check_place
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
@@ -178,59 +177,66 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     overwrite : bool
         Replace an earlier result.
     """
-    started = time.perf_counter()
+    seconds = {"started": time.perf_counter()}
     found = check_place(job)
     job = look(job, likeness=False)
     if job.layout is not None:
-        stored, plan = yield from large_steps(job, overwrite=overwrite)
+        stored, plan = yield from large_steps(job, seconds, overwrite=overwrite)
         return _segmentation(job, plan, stored.record, labels=stored.labels, stored=stored)
-    inputs, model = job.opened, job.opened.model
-    if inputs.reader is not None:
-        inputs.reader.budget = chunk_budget(job.settings)
-    shape = (*job.lengths, *job.plan.result_shape)
-    labels = np.zeros(shape, np.uint32)
-    kept = job.settings.kept(model.outputs, large=False)
-    outputs = {name: np.empty(output.shape(shape), np.float32) for name, output in kept.items()}
-    seconds = {"network": 0.0, "labels": 0.0}
-    plan, methods, ran = job.plan, [], []
-    for number, frame in enumerate(inputs.frames):
-        position = tuple(frame.index.values())
-        places: Any = {name: (slice(None), *position) if kept[name].vector else position for name in kept}
-        which = f" of frame {number + 1}/{job.frames}" if job.frames > 1 else ""
-        yield Stage(done=0, total=job.stream.steps if job.stream else len(plan), text=f"network{which}")
-        before = time.perf_counter()
-        seen = yield from embed_steps(
-            job,
-            number,
-            plan,
-            run=job.stream or "tiles",
-            out={name: values[places[name]] for name, values in outputs.items()},
-            instead="tiles" if job.settings.method == "auto" else "columns",
-        )
-        made = seen.prediction
-        methods.append({"name": "stream", **made.stream.to_dict()} if made.stream else {"name": "tiles"})
-        plan = made.plan  # smaller tiles for what follows, if memory ran out
-        ran.append(made.stream.passes if made.stream else plan)
-        seconds["network"] += time.perf_counter() - before
+    if job.opened.reader is not None:
+        job.opened.reader.budget = chunk_budget(job.settings)
+    sink, now, shape = Arrays.of(job), job, job.plan.result_shape
+    whole = BlockGrid(shape=shape, edge=shape, halo=0)[0]
+    ran: list[Prediction] = []
+    for frame in range(job.frames):
+        which = f" of frame {frame + 1}/{job.frames}" if job.frames > 1 else ""
+        yield Stage(done=0, total=job.stream.steps if job.stream else len(now.plan), text=f"network{which}")
+        with spent(seconds, "network"):
+            seen = yield from block_steps(now, frame, whole, out=sink.filled(frame))
         yield Stage(done=0, total=0, text=f"instances{which}")
-        before = time.perf_counter()
-        labels[position] = settle(job, (yield from cluster_steps(job, seen))[1])
-        seconds["labels"] += time.perf_counter() - before
-    plan = max(ran, key=len)  # of all that ran, the one with the most seams
-    record = record_of(job, plan)
-    record["image"]["pixels"] = pixel_digest(inputs.frames)
+        with spent(seconds, "labels"):
+            sink.labels[sink.places[frame]] = settle(job, (yield from cluster_steps(job, seen, whole))[1])
+        ran.append(replace(seen.prediction, outputs={}))  # how it ran, not what came of it
+        now = replace(now, plan=seen.prediction.plan)  # smaller tiles for what follows, if memory ran out
+    # of all that ran, the plan with the most seams
+    plan = max((made.stream.passes if made.stream else made.plan for made in ran), key=len)
+    record = record_of(job, plan) | gave_way(job.stream or job.plan, ran[-1])
+    record["image"]["pixels"] = pixel_digest(job.opened.frames)
+    methods = [{"name": "stream", **made.stream.to_dict()} if made.stream else {"name": "tiles"} for made in ran]
     record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
-    record["instances"] = [int(labels[tuple(frame.index.values())].max()) for frame in inputs.frames]
-    record["intensity"]["warnings"] += few_objects(record["instances"], plan.result_shape[-2:])
-    record["likeness"] = compare_result(job, labels, outputs.get("foreground"), embedding=outputs.get("embedding")).to_dict()
-    seconds["all"] = time.perf_counter() - started  # without writing, which comes after the record
-    record["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
-    result = _segmentation(job, plan, record, labels=labels, outputs=outputs)
+    record["instances"] = [int(sink.labels[at].max()) for at in sink.places]
+    record = finished(job, record, sink.labels, outputs=sink.outputs, seconds=seconds)
+    result = _segmentation(job, plan, record, labels=sink.labels, outputs=sink.outputs)
     if job.out is not None:
         yield Stage(done=0, total=0, text="writing")
         check_same(job.out, found)
         result.save(job.out, overwrite=overwrite)
     return result
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arrays:
+    """The sink of a run in memory, of which a frame is one block, so that there is nothing to join."""
+
+    labels: npt.NDArray[np.uint32]
+    outputs: dict[str, npt.NDArray[np.float32]]  # those that are kept
+    places: Sequence[tuple[int, ...]]  # of each frame in the labels
+
+    @classmethod
+    def of(cls, job: Job) -> Arrays:
+        """Empty ones."""
+        shape, kept = (*job.lengths, *job.plan.result_shape), job.settings.kept(job.opened.model.outputs, large=False)
+        return cls(
+            labels=np.zeros(shape, np.uint32),
+            outputs={name: np.empty(output.shape(shape), np.float32) for name, output in kept.items()},
+            places=[tuple(frame.index.values()) for frame in job.opened.frames],
+        )
+
+    def filled(self, frame: int) -> dict[str, npt.NDArray[np.float32]]:
+        """What the network fills of a frame."""
+        at: Any = self.places[frame]
+        vector: Any = (slice(None), *at)
+        return {name: values[vector if values.ndim > self.labels.ndim else at] for name, values in self.outputs.items()}
 
 
 def _segmentation(job: Job, plan: TilePlan, record: dict[str, Any], **parts: Any) -> Segmentation:
