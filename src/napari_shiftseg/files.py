@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TypeAlias
 
-from napari_shiftseg.errors import ResultError
+from napari_shiftseg.errors import ResultError, ShiftsegError
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -77,6 +77,13 @@ def check_targets(
     for path in targets:
         check_writable(path)
     return {path: found_at(path) for path in targets}
+
+
+def path_of(path: object, what: str, error: type[ShiftsegError]) -> Path:
+    """A path as `Path`; `error` if something else was given."""
+    if not isinstance(path, str | os.PathLike):
+        raise error(f"a {type(path).__name__} was given as {what}; give its path.")
+    return Path(os.fsdecode(path))
 
 
 def check_writable(path: str | Path) -> None:

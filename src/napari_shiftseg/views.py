@@ -34,6 +34,52 @@ class ArrayLike(Protocol):
         """Part of the array, for a tuple of integers and slices with positive steps."""
 
 
+def as_array(values: Any, what: str, *, kinds: str = "biuf", error: type[ShiftsegError] = ImageError) -> Any:
+    """Values as an array: as they are where they are one, else of lists or a tensor, whose type and shape are looked at.
+
+    `error` where they are no array of real numbers, or do not know their shape.
+
+    Parameters
+    ----------
+    what : str
+        How the error calls them.
+    kinds : str
+        Letters of numpy for the types that are right.
+    """
+    if callable(getattr(values, "detach", None)) and callable(getattr(values, "numpy", None)):  # a tensor of PyTorch
+        tensor = values.detach().cpu()
+        values = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
+    elif isinstance(values, list | tuple):
+        try:
+            values = np.asarray(values)
+        except ValueError as exc:
+            raise error(f"{what} is a list of lists of different lengths; give an array.") from exc
+    try:
+        shape, dtype = tuple(values.shape), np.dtype(values.dtype)
+    except (AttributeError, TypeError):
+        raise error(f"{what} is {_kind(values)}; give an array of numbers.") from None
+    if any(size != size for size in shape):
+        raise error(f"{what} does not know its sizes, as after a choice by values in dask; compute_chunk_sizes() finds them.")
+    if dtype.kind == "c":
+        raise error(f"{what} holds complex numbers ({dtype}), of which a part would be lost; give np.abs of them, or a part.")
+    if dtype.kind not in kinds:
+        raise error(f"{what} holds values of type {dtype}; give an array of real numbers.")
+    return values
+
+
+def check_writable(array: Any, what: str, *, error: type[ShiftsegError] = ImageError) -> None:
+    """Refuse to fill what cannot be written: an array that says so, or no array. `error`."""
+    if not (hasattr(array, "shape") and hasattr(array, "dtype") and hasattr(array, "__setitem__")):
+        raise error(f"{what} is {_kind(array)}; give an array that can be written.")
+    flags = getattr(array, "flags", None)
+    if getattr(array, "read_only", False) or not getattr(flags, "writeable", True):
+        raise error(f"{what} can only be read; give one that can be written (mode 'r+').")
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
 def in_memory(array: ArrayLike) -> bool:
     """Whether values are there without reading them from somewhere: arrays, and views of arrays that say so."""
     return isinstance(array, np.ndarray) or bool(getattr(array, "in_memory", False))

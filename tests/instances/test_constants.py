@@ -16,6 +16,7 @@ NUMBERS = {
     "WIDE_EDGE": 0.9,
     "FLOAT32_POINTS": 1_048_576,
     "CROWDED": 4,
+    "FARTHEST_CELL": 1 << 52,
     "KERNEL_REACH": 3.0,
     "POINTS_PER_CELL": 64,
     "FEWEST_CELLS": 2000,

@@ -45,6 +45,7 @@ NUMBERS = {
     "USUAL_SIZE": {2: 400, 3: 4000},
     "MOST_WEIGHT": 4.0,
     "STATISTICS_BATCHES": 100,
+    "MOST_SEED": 1 << 63,
     "COPY_BYTES": {"cuda": 1073741824, "mps": 268435456, "cpu": 268435456},
     "LARGEST_EDGE": 8192,
 }

@@ -15,6 +15,7 @@ NUMBERS = {
     "TRIES": 300,
     "BACKGROUND": 0.06,
     "BLUR": 0.7,
+    "PIXEL_BYTES": 16,
 }
 
 

@@ -28,7 +28,7 @@ from napari_shiftseg.analysis.constants import (
 )
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
-from napari_shiftseg.views import ArrayLike
+from napari_shiftseg.views import ArrayLike, as_array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,11 @@ def lines_of(plan: TilePlan | Mapping[str, Any]) -> Lines:
             period=tuple(map(int, values["period"])),
             seams=tuple(tuple(map(int, axis)) for axis in values["seams"]),
         )
-    except (KeyError, TypeError, ValueError) as exc:
+        if any(size < 1 for size in (*lines.shape, *lines.period)) or any(
+            not 0 <= at <= size for size, axis in zip(lines.shape, lines.seams, strict=True) for at in axis
+        ):
+            raise ValueError("sizes below 1 or seams beyond the image")
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as exc:
         raise SettingsError(f"the plan holds no {exc}; give a TilePlan, or the plan that a result's record holds.") from exc
     if not len(lines.shape) == len(lines.period) == len(lines.seams):
         raise SettingsError("the plan's result_shape, period and seams have different numbers of axes; give one plan's.")
@@ -113,6 +117,7 @@ def slabs(array: ArrayLike, lines: Lines, axis: int, *, position: int, truth: Ar
     truth : array-like, optional
         (*shape) int, read beside it.
     """
+    array = as_array(array, "the embedding or the labels")
     lead = len(array.shape) - len(lines.shape)
     if tuple(array.shape[lead:]) != lines.shape or lead not in (0, 1):
         raise ImageError(

@@ -28,7 +28,7 @@ from napari_shiftseg.analysis.lines import (
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import MatchScore, match_score, mistaken_objects
-from napari_shiftseg.views import ArrayLike
+from napari_shiftseg.views import ArrayLike, as_array
 
 _NOTHING = (math.nan, math.nan)
 
@@ -216,6 +216,9 @@ def seam_report(
     """
     if embedding is None and labels is None:
         raise SettingsError("neither embedding nor labels were given; give at least one.")
+    embedding = None if embedding is None else as_array(embedding, "the embedding", kinds="f")
+    labels = None if labels is None else as_array(labels, "the labels", kinds="biu")
+    truth = None if truth is None else as_array(truth, "the truth", kinds="biu")
     if not 0 < level < 1:
         raise SettingsError(f"level is {level}; give a confidence between 0 and 1, such as 0.99.")
     lines = lines_of(plan)

@@ -17,7 +17,7 @@ from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import Tile, TilePlan, channel_count
 from napari_shiftseg.network import Limits, Model, Prediction, UNet, choose_device, choose_precision, predict_steps
 from napari_shiftseg.network.unet import Network, PlainNet
-from napari_shiftseg.views import ArrayLike
+from napari_shiftseg.views import ArrayLike, as_array
 
 _ALONE = (
     "That is as it must be: each tile stands alone with its own zeros, as in training, so the result is compliant as trained "
@@ -146,6 +146,9 @@ def verify_steps(
     method: Literal["tiles", "stream"] = "tiles",
 ) -> Generator[Event, None, TilingCheck]:
     """Generator form of `verify_tiling`: yields events, returns the check."""
+    image = as_array(image, "the image")
+    if not isinstance(plan, TilePlan):
+        raise SettingsError(f"the plan is a {type(plan).__name__}; give one that plan_tiles made.")
     chosen = choose_device(device)
     dtype = choose_precision(dtype, chosen, plan.lattice.ndim).name
     allowed = _allowed(dtype, tolerance)

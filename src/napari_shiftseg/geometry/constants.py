@@ -44,3 +44,9 @@ FACTORS: Final = (
 )  # fmt: skip
 # Values per image pixel that resampling holds beside the image: an output of some four channels, twice.
 RESAMPLED: Final = 8
+
+# -- descriptions of networks -----------------------------------------------------------------------------------------
+
+# No network has more, whatever a file says: 32 poolings by two make a period beyond any image.
+MOST_LEVELS: Final = 32
+MOST_CONVS: Final = 256

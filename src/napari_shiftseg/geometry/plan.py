@@ -384,7 +384,10 @@ def image_axes(
     lattice: Lattice, image_shape: Sequence[int], *, border: Literal["reflect", "valid"], zeros: Zeros
 ) -> tuple[ImageAxis, ...]:
     """The axes of an image that a network runs along; TilingError if the image or the border is none."""
-    shape = tuple(int(size) for size in image_shape)
+    try:
+        shape = tuple(index(size) for size in image_shape)
+    except TypeError:
+        raise TilingError(f"the image has shape {image_shape!r}; give a tuple of {lattice.ndim} integers, pixels.") from None
     if len(shape) != lattice.ndim or min(shape, default=0) < 1:
         raise TilingError(f"the image has shape {shape}; the network wants {lattice.ndim} axes of 1 pixel or more.")
     if border not in ("reflect", "valid"):

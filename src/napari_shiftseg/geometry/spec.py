@@ -15,6 +15,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.geometry.constants import MOST_CONVS, MOST_LEVELS
 from napari_shiftseg.geometry.lattice import Lattice, Meaning, Output, channel_count, named_outputs
 from napari_shiftseg.geometry.scaling import scaled_lattice
 
@@ -137,6 +138,15 @@ class UNetSpec:
 
     def __post_init__(self) -> None:
         _check(self)
+
+    @cached_property
+    def weights(self) -> int:
+        """Numbers that the convolutions hold, without their offsets: the least that a file of the network has.
+
+        >>> UNetSpec(levels=0, convs=1, features=4).weights
+        48
+        """
+        return sum(layer.taps * layer.source * layer.target for layer in self.walk)
 
     @cached_property
     def walk(self) -> tuple[Layer, ...]:
@@ -498,6 +508,9 @@ def _check(spec: UNetSpec) -> None:
             raise SettingsError(f"{name} is {value!r}; give an integer of {least} or more.")
     if spec.decoder_convs is not None and spec.decoder_convs < 1:
         raise SettingsError(f"decoder_convs is {spec.decoder_convs}; give 1 or more.")
+    for name, most in (("levels", MOST_LEVELS), ("convs", MOST_CONVS), ("decoder_convs", MOST_CONVS)):
+        if (getattr(spec, name) or 0) > most:
+            raise SettingsError(f"{name} is {getattr(spec, name)}; give {most} or less, which is beyond any image.")
     if isinstance(spec.pool, int):
         if spec.pool < 1:
             raise SettingsError(f"pool is {spec.pool}; give a factor of 1 or more.")

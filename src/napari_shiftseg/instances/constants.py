@@ -21,6 +21,8 @@ MOST_THREADS: Final = 4
 
 # Edge of a cell: small against the kernel, so that cells do not show; wider where many dimensions spread the points thin.
 EDGE: Final = 0.5
+# Cells from 0 to the farthest value: beyond, double precision does not tell neighbours apart.
+FARTHEST_CELL: Final = 1 << 52
 WIDE_EDGE: Final = 0.9
 # Points from which float32 is kept: as float64 a million of 8 components take 32 MB more.
 FLOAT32_POINTS: Final = 1 << 20

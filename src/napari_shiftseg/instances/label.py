@@ -23,7 +23,7 @@ from napari_shiftseg.instances.pieces import Fragments, LabelSettings, fragments
 from napari_shiftseg.instances.undecided import placed, rest_of, settled
 from napari_shiftseg.machine import cores
 from napari_shiftseg.network.device import choose_device
-from napari_shiftseg.views import ArrayLike
+from napari_shiftseg.views import ArrayLike, as_array
 
 
 def label_instances(
@@ -80,6 +80,10 @@ def label_instances(
     >>> label_instances(embedding, bandwidth=0.5)[0].tolist()
     [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3]
     """
+    embedding = as_array(embedding, "the embedding", error=SettingsError)
+    foreground = None if foreground is None else as_array(foreground, "the foreground", error=SettingsError)
+    if embedding.shape[:1] == (0,):
+        raise SettingsError(f"the embedding has shape {tuple(embedding.shape)} and no channel; give (E, *shape).")
     if bandwidth is not None:
         wishes["bandwidth"] = bandwidth
     wishes["seeds"] = seeds is not None or bandwidths is not None
@@ -212,7 +216,8 @@ def check_embedding(
         )
     if not settings.scale > 0:
         raise SettingsError(f"scale is {settings.scale}; give a positive factor on the bandwidths.")
-    if not settings.bandwidth > 0 or not settings.radius > 0:
+    numbers = (settings.bandwidth, settings.radius)
+    if not all(isinstance(value, int | float) and 0 < value < float("inf") for value in numbers):
         raise SettingsError(f"bandwidth is {settings.bandwidth}, radius {settings.radius}; give positive numbers.")
     if (settings.window is not None and settings.window < 1) or (settings.halo is not None and settings.halo < 0):
         raise SettingsError(

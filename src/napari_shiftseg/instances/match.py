@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.instances.constants import SPLIT_SHARE
 from napari_shiftseg.instances.score import MatchScore
+from napari_shiftseg.views import as_array
 
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -157,7 +158,7 @@ def _pair(labels: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[IntArray, IntArr
 
 
 def _checked(labels: npt.ArrayLike, name: str) -> IntArray:
-    array = np.asarray(labels)
+    array = np.asarray(as_array(labels, name))
     if not np.issubdtype(array.dtype, np.integer):
         raise ImageError(f"{name} have number format {array.dtype}; give integers with one number per object.")
     if array.size and array.min() < 0:

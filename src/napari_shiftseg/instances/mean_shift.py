@@ -35,6 +35,7 @@ from napari_shiftseg.instances.constants import (
 from napari_shiftseg.instances.density import Kernels, grid_of, kernels_of
 from napari_shiftseg.instances.neighbours import bounds_of, cells_of, nearest_mode
 from napari_shiftseg.network.arithmetic import exact_products
+from napari_shiftseg.views import as_array
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -126,6 +127,8 @@ def mean_shift(
     if seeds is None:
         starts = kernels.peaks(APART) if grid is None else grid.peaks().cpu().numpy()
     elif isinstance(seeds, int):
+        if seeds < 0:
+            raise SettingsError(f"seeds is {seeds}; give how many points are starts, 0 or more, or the starts themselves.")
         chosen = np.random.default_rng(seed).choice(len(values), min(seeds, len(values)), replace=False)
         starts = values[torch.from_numpy(np.sort(chosen)).to(values.device)].double().cpu().numpy() / bandwidth
     else:
@@ -145,11 +148,16 @@ def mean_shift(
 def _tensor(points: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
     """Points (N, E) as a tensor where they are; in float64, unless there are very many."""
     if not isinstance(points, torch.Tensor):
-        array = np.asarray(points)
-        points = torch.from_numpy(array if array.dtype in (np.float32, np.float64) else array.astype(np.float64))
+        array = np.asarray(as_array(points, "points", error=SettingsError))
+        real = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+        points = torch.from_numpy(real.copy() if min(real.strides, default=0) < 0 else real)  # PyTorch knows no such steps
+    elif points.is_complex():
+        raise SettingsError("points are complex, of which a part would be lost; give real numbers.")
+    points = points.detach()
     # all that is done goes along the columns
     points = points.T.contiguous().T if points.ndim == 2 else points
-    if points.ndim != 2 or (points.numel() and not all(bound.isfinite().all() for bound in bounds_of(points))):
+    whole = points.ndim == 2 and points.shape[1] > 0
+    if not whole or (points.numel() and not all(bound.isfinite().all() for bound in bounds_of(points))):
         raise SettingsError(f"points have shape {tuple(points.shape)}; give (N, E) finite numbers.")
     kept: torch.Tensor = points if points.dtype == torch.float32 and len(points) > FLOAT32_POINTS else points.double()
     return kept

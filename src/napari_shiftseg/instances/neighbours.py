@@ -13,7 +13,17 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from napari_shiftseg.instances.constants import CPU_VALUES, CROWDED, EDGE, FEW_MODES, GPU_VALUES, TREE_DIMENSIONS, WIDE_EDGE
+from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.instances.constants import (
+    CPU_VALUES,
+    CROWDED,
+    EDGE,
+    FARTHEST_CELL,
+    FEW_MODES,
+    GPU_VALUES,
+    TREE_DIMENSIONS,
+    WIDE_EDGE,
+)
 
 Tensor: TypeAlias = torch.Tensor
 
@@ -33,7 +43,14 @@ def cells_of(points: Tensor, bandwidth: float) -> Cells:
     """Cells of points (N, E), with lengths in bandwidths."""
     count, dim = points.shape
     edge = EDGE if dim <= 3 else WIDE_EDGE
-    lowest, highest = (torch.floor(bound / (bandwidth * edge)).long().tolist() for bound in bounds_of(points))
+    ends = bounds_of(points)
+    farthest = max(float(bound.abs().max()) for bound in ends)
+    if not farthest / (bandwidth * edge) < FARTHEST_CELL:
+        raise SettingsError(
+            f"the bandwidth is {bandwidth:g} and values reach {farthest:.3g}, so many times as far that no number counts it; "
+            "give a larger bandwidth."
+        )
+    lowest, highest = (torch.floor(bound / (bandwidth * edge)).long().tolist() for bound in ends)
     span = [high - low + 1 for low, high in zip(lowest, highest, strict=True)]
     dense = prod(span) <= 8 * count
     steps = [prod(span[axis + 1 :]) for axis in range(dim)] if dense else _odd_numbers(dim)

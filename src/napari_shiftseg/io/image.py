@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError
+from napari_shiftseg.files import path_of
 from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
-from napari_shiftseg.views import ArrayLike, Pick, View
+from napari_shiftseg.views import ArrayLike, Pick, View, as_array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +117,7 @@ class Image:
         >>> image.sizes, image.units
         ({'t': 30, 'y': 64, 'x': 64}, ('minute', 'micrometer', 'micrometer'))
         """
-        array = data if all(hasattr(data, trait) for trait in ("shape", "dtype", "ndim")) else np.asarray(data)
+        array = as_array(data, name, kinds="biufOSUV" + "Mm")  # what is no gray value has its sentence below
         note = ""
         if axes is None:
             axes, note = guess_axes(array.shape, array.dtype)
@@ -322,7 +323,7 @@ def read_image(path: str | Path, *, scene: int | None = None, axes: str | None =
     >>> image.axes, image.data.shape, image.frames(2)[0].view.shape
     ('yx', (520, 696), (1, 520, 696))
     """
-    path = Path(path)
+    path = path_of(path, "an image", ImageError)
     with _damage(path):
         image = replace(_read(path, scene), scene=scene)
         return image if axes is None else image.called(axes)

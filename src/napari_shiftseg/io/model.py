@@ -83,6 +83,9 @@ def load_model(name: str | Path) -> Model:
         spec = from_json(UNetSpec, metadata["spec"], what="the network")
         record = from_json(ModelRecord, metadata["record"], what="the record of its training") if "record" in metadata else None
         outputs = {told["name"]: _output(told) for told in json.loads(metadata.get("outputs", "[]"))}
+        held = sum(tensor.numel() for tensor in tensors.values())
+        if spec.weights > held:  # nothing is built that the file cannot fill
+            raise ModelError(f"a network of {spec.weights} weights is described, and the file holds {held}")
         with torch.device("cpu"):  # the process may have another default, for this and the type
             module = UNet(spec).float().eval()
         module.load_state_dict(tensors)

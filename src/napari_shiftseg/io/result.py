@@ -28,7 +28,7 @@ import numpy.typing as npt
 import zarr
 
 from napari_shiftseg.errors import ImageError, ResultError
-from napari_shiftseg.files import check_same, check_targets, found_at, remove_folder
+from napari_shiftseg.files import check_same, check_targets, found_at, path_of, remove_folder
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import pyramid
 from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, check_translation
@@ -192,7 +192,7 @@ def open_result(path: str | Path) -> StoredResult:
     ...     print(result.axes, result.labels.shape, result.record, int(result.labels[3, 3]))
     yx (8, 8) {'made': 'by hand'} 1
     """
-    path = Path(path)
+    path = path_of(path, "a result", ResultError)
     ours = our_attributes(path)
     if ours is None:
         raise ResultError(f"{path} is not a result of napari-shiftseg; give the folder that it saved.")

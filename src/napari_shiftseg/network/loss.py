@@ -87,6 +87,15 @@ def discriminative_loss(
     >>> float(loss.pull), float(loss.push)
     (0.0, 0.0)
     """
+    for what, given in (("embedding", embedding), ("labels", labels)):
+        if not isinstance(given, torch.Tensor) or given.is_complex():
+            kind = f"{given.dtype}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
+            raise SettingsError(f"the {what} of a loss is {kind}; give a tensor of real numbers (torch.as_tensor).")
+    if embedding.ndim < 2 or embedding.shape[0] == 0 or labels.is_floating_point():
+        raise SettingsError(
+            f"the embedding has shape {tuple(embedding.shape)} and labels are {labels.dtype}; "
+            "give (E, *shape) with E of 1 or more, and integers."
+        )
     if embedding.shape[1:] != labels.shape:
         raise SettingsError(
             f"the embedding has shape {tuple(embedding.shape)} and the labels {tuple(labels.shape)}; "

@@ -48,7 +48,7 @@ from napari_shiftseg.network.windows import (
     streamable,
     tile_network,
 )
-from napari_shiftseg.views import ArrayLike, View, in_memory
+from napari_shiftseg.views import ArrayLike, View, as_array, check_writable, in_memory
 
 
 def _exp(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -209,8 +209,10 @@ def predict_steps(
 
     Other parameters as in `predict`.
     """
+    if not isinstance(plan, TilePlan):
+        raise SettingsError(f"the plan is a {type(plan).__name__}; give one that plan_tiles made.")
+    image = _with_channels(as_array(image, "the image"), plan)
     outputs, module = _outputs(model, plan), _runnable(model, plan)
-    image = _with_channels(image, plan)
     _check(module, image, plan)
     canvas = _Canvas(outputs, plan.result_shape, out)
     chosen = device if isinstance(device, Device) else choose_device(device)
@@ -309,6 +311,8 @@ class _Canvas:
         self.arrays: dict[str, Any] = dict(out) if isinstance(out, Mapping) else {} if out is None else {"embedding": out}
         self._outputs: Mapping[str, Output] = {}
         self._targets: dict[str, Any] = {}
+        for array in self.arrays.values():
+            check_writable(array, "the array to fill")
         if outputs is None and "embedding" in self.arrays:
             outputs = _whole_output(self.arrays["embedding"].shape[0])
         if outputs is not None:

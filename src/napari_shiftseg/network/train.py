@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from napari_shiftseg.errors import ComplianceError, ModelError, ResultError, SettingsError
+from napari_shiftseg.errors import ComplianceError, ModelError, OutOfMemoryError, ResultError, SettingsError
 from napari_shiftseg.events import TrainStep, drain
 from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
+from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.arithmetic import exact_convolutions, learning
-from napari_shiftseg.network.constants import IGNORE, STATISTICS_BATCHES
+from napari_shiftseg.network.constants import IGNORE, MOST_SEED, STATISTICS_BATCHES
 from napari_shiftseg.network.crops import Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_precision, memory_errors
 from napari_shiftseg.network.loss import discriminative_loss, foreground_loss, gaussian_loss, object_weights
@@ -247,6 +249,13 @@ def _unscale(net: UNet, settings: TrainSettings) -> None:
 
 
 def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
+    if not isinstance(settings, TrainSettings):
+        raise SettingsError(f"the settings are a {type(settings).__name__}; give TrainSettings(...).")
+    if not isinstance(settings.seed, int) or not 0 <= settings.seed < MOST_SEED:
+        raise SettingsError(f"the seed is {settings.seed!r}; give an integer from 0 to {MOST_SEED - 1}.")
+    wrong = next((type(image).__name__ for image in images or () if not isinstance(image, TrainImage)), None)
+    if wrong is not None:
+        raise SettingsError(f"a {wrong} was given as a training image; give TrainImage.from_arrays(...).")
     if settings.loss not in ("discriminative", "gaussian"):
         raise SettingsError(f"loss is {settings.loss!r}; give 'discriminative' or 'gaussian'.")
     if (settings.loss == "gaussian") != settings.spec.seeds:
@@ -278,6 +287,13 @@ def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
     if settings.spec.padding == "zero" and filled != window:
         edges = tuple(edge * (1 + settings.neighbours) for edge in window)
         raise SettingsError(f"no training image fills {edges} px, which a padded network is trained on; give a larger one.")
+    # pixels and labels of a batch, before the network takes its part
+    needed = settings.batch * prod(window) * (1 + settings.neighbours) ** len(window) * (4 * settings.spec.in_channels + 8)
+    if needed > (free := free_memory()):
+        raise OutOfMemoryError(
+            f"a batch of {settings.batch} windows of {window} px takes {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; "
+            "give a smaller batch or window."
+        )
     broken = violations(settings.spec, training_of(settings, images))
     if broken and not settings.allow_noncompliant:
         small = f"The training images fill no more than {filled} px of the window of {window} px. " * (filled != window)

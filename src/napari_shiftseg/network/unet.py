@@ -17,8 +17,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_shiftseg.errors import ModelError, SettingsError, memory_ran_out
+from napari_shiftseg.errors import ModelError, OutOfMemoryError, SettingsError, memory_ran_out
 from napari_shiftseg.geometry import Lattice, Layer, Pass, UNetSpec, Window
+from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.constants import FIRST_BANDWIDTH
 from napari_shiftseg.network.device import channels_last
 
@@ -64,6 +65,11 @@ class UNet(nn.Module):
         super().__init__()
         if spec.ndim not in _CONV:
             raise SettingsError(f"ndim is {spec.ndim}; give 1, 2 or 3.")
+        if 4 * spec.weights > free_memory():
+            raise OutOfMemoryError(
+                f"the network has {spec.weights:.3g} weights, which take {4 * spec.weights / 1e9:.3g} GB, and "
+                f"{free_memory() / 1e9:.3g} GB are free; take fewer levels, features or embedding channels."
+            )
         self.spec = spec
         self.encoder = nn.ModuleList(_block(spec, "encoder", level) for level in range(spec.levels + 1))
         self.up = nn.ModuleList(_raising(layer) for layer in reversed(spec.walk) if layer.kind == "upsampling")

@@ -58,7 +58,7 @@ from napari_shiftseg.segmentation.layout import (
 )
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 from napari_shiftseg.segmentation.sizing import ObjectSize, check_diameter, scaled_clustering, size_of, sized_lattice
-from napari_shiftseg.views import in_memory
+from napari_shiftseg.views import as_array, in_memory
 
 _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
 
@@ -168,6 +168,15 @@ def decide(
 
 def _checked(settings: SegmentSettings) -> SegmentSettings:
     """The wish in plain values, also where lists or numpy's numbers were given."""
+    if not isinstance(settings, SegmentSettings):
+        raise SettingsError(f"the settings are a {type(settings).__name__}; give SegmentSettings(...).")
+    for name, least in (("memory", 1), ("min_size", 0), ("workers", 0)):
+        value = getattr(settings, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least):
+            raise SettingsError(f"{name} is {value!r}; give an integer of {least} or more.")
+    for name in ("bandwidth", "threshold", "write"):
+        if isinstance(getattr(settings, name), bool):
+            raise SettingsError(f"{name} is {getattr(settings, name)!r}; give a number.")
     if settings.method not in METHODS:
         raise SettingsError(f"method is {settings.method!r}; give {', '.join(map(repr, METHODS))}.")
     check_intensity(settings)
@@ -267,6 +276,7 @@ def _as_image(image: Any, lattice: Lattice) -> Image:
         return read_image(image)
     if not hasattr(image, "shape"):
         raise ImageError(f"a {type(image).__name__} was given as the image; give a path, an Image or an array.")
+    image = as_array(image, "the image", kinds="biufOSUV" + "Mm")  # whose types `Image` judges
     spatial = "zyx"[-lattice.ndim :]
     # channels first is this library's order; an array with the network's axes and nothing else needs no guess
     if len(image.shape) == lattice.ndim + 1 and image.shape[0] == lattice.in_channels:

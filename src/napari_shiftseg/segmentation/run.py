@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,8 @@ def segment_steps(
 
     In memory, nothing is written before its end; out of core, the unfinished part lies in a hidden folder beside `out`.
     """
+    if not isinstance(out, str | PathLike | None):
+        raise ResultError(f"the place of the result is a {type(out).__name__}; give the path of a store.")
     unfinished = out is not None and work_path(out).exists()
     if out is not None and Path(out).exists() and not overwrite and not unfinished:
         raise ResultError(f"{out} is there already; choose another name or remove it.")

@@ -22,3 +22,6 @@ TRIES: Final = 300
 BACKGROUND: Final = 0.06
 # Of the image, as a microscope does.
 BLUR: Final = 0.7
+
+# Bytes of a pixel at least while it is drawn: image and labels, and one double for what is added to them.
+PIXEL_BYTES: Final = 16

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from napari_shiftseg.errors import OutOfMemoryError
+from napari_shiftseg.machine import free_memory
+from napari_shiftseg.synthetic.constants import PIXEL_BYTES
 from napari_shiftseg.synthetic.degrade import add_noise, shade
 from napari_shiftseg.synthetic.lattice import draw_lattice
 from napari_shiftseg.synthetic.nuclei import draw_blobs
@@ -60,6 +63,12 @@ def make(recipe: Recipe | Mapping[str, object]) -> Synthetic:
     """
     if isinstance(recipe, Mapping):
         recipe = recipe_from(recipe)
+    needed = math.prod(recipe.shape) * PIXEL_BYTES
+    if needed > (free := free_memory()):
+        raise OutOfMemoryError(
+            f"an image of {' x '.join(map(str, recipe.shape))} px takes {needed / 1e9:.3g} GB to draw and {free / 1e9:.3g} GB "
+            "are free; give a smaller shape."
+        )
     match recipe:
         case LatticeRecipe():
             image, labels = draw_lattice(recipe)
