@@ -165,7 +165,7 @@ def segment_steps(
     if out is not None and not unfinished:
         check_store(out, overwrite=True)
     size = None
-    if settings is not None and settings.diameter == "auto":
+    if isinstance(settings, SegmentSettings) and settings.diameter == "auto":
         size = yield from measure_steps(image, model, settings)
     return (yield from run_steps(decide(image, model, settings, out, size=size), overwrite=overwrite))
 
