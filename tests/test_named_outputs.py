@@ -10,10 +10,11 @@ import pytest
 from grey import bars
 from named import BANDWIDTH, FLOW, OUTPUTS, SEED, named_model
 
-from napari_shiftseg import Output, SegmentSettings, decide, open_result, plan_tiles, save_model, segment
+from napari_shiftseg import Output, SegmentSettings, decide, label_instances, open_result, plan_tiles, save_model, segment
 from napari_shiftseg.errors import ResultError, ShiftsegError
 from napari_shiftseg.events import drain
 from napari_shiftseg.geometry import named_outputs
+from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import Image, save_result
 from napari_shiftseg.network import Model, predict_steps
 from napari_shiftseg.segmentation import look, view_steps
@@ -74,6 +75,20 @@ def test_all_outputs_come_to_the_end_in_memory_and_out_of_core(tmp_path, shape, 
     assert large.record["blocks"]["tasks"] > 1 and large.outputs == {}
     stored = check_store(tmp_path / "large.zarr", whole)
     assert list(large.stored.outputs) == list(stored.outputs)
+
+
+@pytest.mark.parametrize("factor", [None, 0.5])
+def test_objects_are_found_by_what_the_network_says_of_them(factor):
+    """A wish for a bandwidth is a factor on those; a network without seeds has objects of its own with the same settings."""
+    model, image = named_model(), Image.from_array(bars((300, 90)), "yx")
+    found = segment(image, model, replace(MEMORY, bandwidth=factor))
+    known = found.record["clustering"]
+    assert known["seeds"] and known["factor"] == (factor or 1) and found.labels.any()
+    said = {"seeds": found.outputs["seed"], "bandwidths": found.outputs["bandwidth"]}
+    wish = LabelSettings(**known)
+    np.testing.assert_array_equal(label_instances(found.embedding, found.foreground, settings=wish, **said), found.labels)
+    plain = segment(image, named_model(outputs=[output for output in OUTPUTS if output is not BANDWIDTH]), MEMORY)
+    assert not plain.record["clustering"]["seeds"] and (plain.labels != found.labels).any()
 
 
 def test_what_is_left_out_is_left_out_with_the_embedding(tmp_path):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from skimage.segmentation import watershed
 
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.events import Event
-from napari_shiftseg.instances import LabelSettings, MatchScore, label_instances, match_score, pool_scores
+from napari_shiftseg.instances import LabelSettings, MatchScore, label_instances, match_score, pool_scores, said_by
 from napari_shiftseg.instances.score import MeanScore, mean_scores
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ _GRID: tuple[tuple[str, tuple[float, ...]], ...] = (
     ("threshold", (0.3, 0.4, 0.5, 0.6, 0.7)),
     ("min_size", (8, 16, 32, 36, 64)),
 )
+# Settings of the mean shift with one bandwidth.
+_FIXED = {"bandwidth", "dip"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,12 +54,14 @@ class Example:
 class FrameOutput:
     """What a network said of a frame, kept to cluster it again.
 
-    Embedding (E, *shape), foreground (*shape) where there is one, truth (*shape).
+    Embedding (E, *shape), foreground (*shape) where there is one, truth (*shape); `said`: seeds and bandwidths (*shape), where
+    there are some.
     """
 
     embedding: npt.NDArray[np.float32]
     foreground: npt.NDArray[np.float32] | None
     truth: npt.NDArray[np.integer]
+    said: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +198,9 @@ def calibrate_steps(
     iou : float
         Threshold of the AP.
     """
-    total = 1 + sum(len(values) for _, values in _GRID)
+    # with seeds the network says the bandwidths
+    grid = [row for row in _GRID if row[0] not in _FIXED or not outputs or not outputs[0].said]
+    total = 1 + sum(len(values) for _, values in grid)
     tried: dict[Clustering, MatchScore] = {}
     best, done = clustering, 0
 
@@ -202,13 +208,19 @@ def calibrate_steps(
         scores = []
         for output in outputs:
             settings = LabelSettings(coordinates=coordinates, **asdict(candidate))
-            labels = label_instances(output.embedding, output.foreground, candidate.bandwidth, settings=settings)
+            labels = label_instances(
+                output.embedding,
+                output.foreground,
+                settings=settings,
+                seeds=output.said.get("seeds"),
+                bandwidths=output.said.get("bandwidths"),
+            )
             scores.append(match_score(labels, output.truth, iou))
             yield Event(done=done, total=total)
         tried[candidate] = pool_scores(scores)
 
     yield from score(best)
-    for name, values in _GRID:
+    for name, values in grid:
         scale = clustering.bandwidth if name == "bandwidth" else 1
         for value in values:
             done += 1
@@ -328,7 +340,12 @@ def _split(result: Segmentation, example: Example) -> Iterable[tuple[dict[str, i
         foreground = None if result.foreground is None else result.foreground[at]
         yield (
             dict(zip(loops, at, strict=True)),
-            FrameOutput(embedding=result.embedding[(slice(None), *at)], foreground=foreground, truth=truth[at]),
+            FrameOutput(
+                embedding=result.embedding[(slice(None), *at)],
+                foreground=foreground,
+                truth=truth[at],
+                said={name: values[at] for name, values in said_by(result.outputs).items()},
+            ),
         )
 
 

@@ -73,7 +73,7 @@ def cases_with_seeds(draw):
         coordinates=draw(st.sampled_from([True, True, False])),
         min_size=draw(st.integers(0, 12)),
         seeds=True,
-        scale=draw(st.sampled_from([0.5, 1.0, 2.0])),
+        factor=draw(st.sampled_from([0.5, 1.0, 2.0])),
         window=window,
         halo=draw(st.sampled_from([0, 4, 9])),
     )

@@ -114,11 +114,11 @@ def test_foreground_without_seeds_is_background_and_a_rim_joins_its_object():
     assert renamed(found(truth, said=(offsets, foreground, seeds, widths)), np.where(truth == 1, 1, 0))
 
 
-def test_a_larger_scale_tells_fewer_apart():
+def test_a_larger_factor_tells_fewer_apart():
     truth = np.zeros((40, 60), int)
     truth[10:30, 10:30], truth[10:30, 30:50] = 1, 2
     offsets, foreground, seeds, widths = said_of(truth, share=1.2)
-    counts = [found(truth, said=(offsets, foreground, seeds, widths), scale=scale).max() for scale in (0.5, 1.0, 4.0)]
+    counts = [found(truth, said=(offsets, foreground, seeds, widths), factor=factor).max() for factor in (0.5, 1.0, 4.0)]
     assert counts[0] == counts[1] == 2 and counts[2] == 1
 
 
@@ -128,11 +128,11 @@ def test_a_larger_scale_tells_fewer_apart():
         ({"seeds": None}, "give both"),
         ({"bandwidths": None}, "give both"),
         ({"bandwidths": np.ones((8, 9))}, "give both with its shape"),
-        ({"bandwidths": np.zeros((8, 8))}, "above 0"),
-        ({"bandwidths": np.full((8, 8), np.nan)}, "above 0"),
+        ({"bandwidths": np.full((8, 8), -1.0)}, "from 0 on"),
+        ({"bandwidths": np.full((8, 8), np.nan)}, "from 0 on"),
         ({"seeds": np.full((8, 8), 1.5)}, "from 0 to 1"),
         ({"seeds": np.full((8, 8), np.nan)}, "from 0 to 1"),
-        ({"scale": 0.0}, "positive factor"),
+        ({"factor": 0.0}, "factor is 0"),
     ],
 )
 def test_what_cannot_work_is_refused(change, words):

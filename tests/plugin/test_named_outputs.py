@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("napari")
 pytest.importorskip("pytestqt")
 
-from grey import bars
+from grey import bars, grey_model
 from named import named_model
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
@@ -54,6 +54,17 @@ def test_the_widget_shows_each_further_output_that_was_kept(qtbot, open_widget, 
     run(kept=False)
     left = {layer.name: layer for layer in viewer.layers}
     assert left[f"cells seed{OLDER}"].data[0, 0] == 0.5 and f"cells bandwidth{OLDER}" in left and "cells instances" in left
+
+
+def test_the_bandwidth_of_the_form_is_a_factor_where_the_network_says_bandwidths(qtbot, open_widget, tmp_path):
+    image, rows = ImageLayer(bars((60, 70)), name="cells"), []
+    for name, model in (("named", named_model()), ("grey", grey_model(2))):
+        _, widget = open_widget(image, model=str(save_model(tmp_path / f"{name}.safetensors", model)))
+        qtbot.waitUntil(widget.run_button.isEnabled, timeout=10_000)
+        rows.append((widget.form._bandwidth_label.text(), widget.form.bandwidth.text(), widget.form.bandwidth.toolTip()))
+    (factor, one, tip), (width, own, other) = rows
+    assert (factor, one, width, own) == ("Bandwidth x", "1", "Bandwidth", "from the model")
+    assert "factor" in tip.lower() and "factor" not in other.lower()
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((40, 48), "yx"), ((2, 40, 48), "tyx"), ((3, 40, 48), "zyx")])

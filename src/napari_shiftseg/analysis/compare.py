@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_shiftseg.errors import TilingError
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import NAIVE, Naive, TilePlan, Violation, naive_plan, violations
-from napari_shiftseg.instances import LabelSettings, label_steps
+from napari_shiftseg.instances import LabelSettings, label_steps, said_by
 from napari_shiftseg.network import Limits, Model, predict_steps
 from napari_shiftseg.views import ArrayLike
 
@@ -70,7 +70,7 @@ def compare_steps(
     yield Stage(done=0, total=len(naive), text="naive tiles")
     made = yield from predict_steps(model, image, naive, device=device, dtype=dtype, limits=limits)
     yield Stage(done=0, total=0, text="instances of the naive tiles")
-    found = yield from label_steps(made.embedding, made.foreground, clustering)
+    found = yield from label_steps(made.embedding, made.foreground, clustering, **said_by(made.outputs))
     difference = np.zeros(naive.result_shape, np.float32)
     for channel, other in zip(made.embedding, embedding, strict=True):  # one at a time: embeddings are large
         difference += np.square(channel - np.asarray(other, np.float32))

@@ -110,7 +110,8 @@ def label_steps(
 ) -> Generator[WindowDone, None, npt.NDArray[np.uint32]]:
     """Generator form of `label_instances`: yields a `WindowDone` per window, returns the labels."""
     shape = tuple(embedding.shape[1:])
-    check_embedding(shape, foreground, settings, seeds=seeds, bandwidths=bandwidths)
+    check_embedding(shape, foreground, settings)
+    _check_said(shape, settings, seeds, bandwidths)
     found = yield from piece_steps(
         embedding,
         foreground,
@@ -193,14 +194,17 @@ def numbered_again(
     return again, parts
 
 
-def check_embedding(
-    shape: Sequence[int],
-    foreground: ArrayLike | None,
-    settings: LabelSettings,
-    *,
-    seeds: ArrayLike | None = None,
-    bandwidths: ArrayLike | None = None,
-) -> None:
+def _check_said(shape: tuple[int, ...], settings: LabelSettings, seeds: ArrayLike | None, bandwidths: ArrayLike | None) -> None:
+    """Refuse one without the other, and shapes that do not match."""
+    said = [None if values is None else tuple(values.shape) for values in (seeds, bandwidths)]
+    if said != [shape if settings.seeds else None] * 2:
+        raise SettingsError(
+            f"seeds and bandwidths have shapes {said[0]} and {said[1]}, the embedding {shape}; give both with its "
+            "shape, or neither."
+        )
+
+
+def check_embedding(shape: Sequence[int], foreground: ArrayLike | None, settings: LabelSettings) -> None:
     """Refuse shapes and settings that cannot work."""
     if len(shape) not in WINDOW:
         raise SettingsError(f"the embedding has {len(shape)} spatial axes; give (E, *shape) with 1 to 3.")
@@ -208,14 +212,8 @@ def check_embedding(
         raise SettingsError(
             f"the foreground has shape {tuple(foreground.shape)}, the embedding {tuple(shape)}; give equal ones."
         )
-    said = [None if values is None else tuple(values.shape) for values in (seeds, bandwidths)]
-    if said != [tuple(shape) if settings.seeds else None] * 2:
-        raise SettingsError(
-            f"seeds and bandwidths have shapes {said[0]} and {said[1]}, the embedding {tuple(shape)}; give both with its "
-            "shape, or neither."
-        )
-    if not settings.scale > 0:
-        raise SettingsError(f"scale is {settings.scale}; give a positive factor on the bandwidths.")
+    if not settings.factor > 0:
+        raise SettingsError(f"factor is {settings.factor}; give a positive one, by which the bandwidths are multiplied.")
     numbers = (settings.bandwidth, settings.radius)
     if not all(isinstance(value, int | float) and 0 < value < float("inf") for value in numbers):
         raise SettingsError(f"bandwidth is {settings.bandwidth}, radius {settings.radius}; give positive numbers.")

@@ -45,7 +45,7 @@ class LabelSettings:
     # Whether the network says a seed and a bandwidth for each pixel. Objects are then found by these: `bandwidth`, `radius`,
     # `dip` and `min_density` mean nothing, and foreground without the seeds of an object is background.
     seeds: bool = False
-    scale: float = 1.0  # factor on the bandwidths within which votes are of one object; below 1 more objects are told apart
+    factor: float = 1.0  # on the bandwidths that the network says; below 1 more objects are told apart
     # window, halo: core edge and margin of a clustering window, pixels
     window: int | None = None
     halo: int | None = None

@@ -10,9 +10,9 @@ with variable bandwidths.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -170,9 +170,9 @@ def seeded_modes(
     _check(seeds, widths)
     whole, axes = settings.coordinates, mask.ndim
     amounts = np.where(seeds >= FAINT, seeds, 0)
-    able = np.ones(len(seeds), bool)
+    able = widths > 0
     if whole:
-        able = (np.abs(values[:axes]) <= max(halo, 1)).all(axis=0) & (widths <= max(halo, 1))
+        able &= (np.abs(values[:axes]) <= max(halo, 1)).all(axis=0) & (widths <= max(halo, 1))
         widths = np.maximum(widths, LEAST_WIDTH)
         for axis, places in enumerate(np.nonzero(mask)):
             values[axis] += places + first[axis]
@@ -181,7 +181,7 @@ def seeded_modes(
         # codes have no size in pixels
         amounts = amounts * (LEAST_MASS / (LEAST_SEED * max(1, settings.min_size)))
     spared = _at_ends(mask, cut)[mask]
-    votes = Votes(places=values[:, able], amounts=amounts[able], widths=widths[able] * settings.scale)
+    votes = Votes(places=values[:, able], amounts=amounts[able], widths=widths[able] * settings.factor)
     found = seeded_shift(votes, edge=1.0 if whole else None, spared=spared[able])
     modes = np.zeros(mask.shape, np.int64)
     assignment = np.zeros(len(seeds), np.int64)
@@ -230,11 +230,17 @@ def _sure(modes: IntArray, mask: npt.NDArray[np.bool_], seeds: npt.NDArray[np.fl
     return modes if sure.all() else np.where(sure[parts], modes, 0)
 
 
+def said_by(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Seeds and bandwidths of a network's outputs by name, as `label_instances` takes them; nothing unless there are both."""
+    names = {"seeds": "seed", "bandwidths": "bandwidth"}
+    return {to: outputs[name] for to, name in names.items()} if {*names.values()} <= {*outputs} else {}
+
+
 def _check(seeds: FloatArray, widths: FloatArray) -> None:
     """Refuse numbers that mean nothing."""
-    if not (np.isfinite(widths).all() and (widths > 0).all()):
+    if not (np.isfinite(widths).all() and (widths >= 0).all()):
         raise SettingsError(
-            f"bandwidths range from {widths.min()} to {widths.max()}; give finite numbers above 0 (embedding units)."
+            f"bandwidths range from {widths.min()} to {widths.max()}; give finite numbers from 0 on (embedding units)."
         )
     if not ((seeds >= 0) & (seeds <= 1)).all():
         raise SettingsError(f"seeds range from {seeds.min()} to {seeds.max()}; give numbers from 0 to 1.")

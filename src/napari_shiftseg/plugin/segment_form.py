@@ -231,6 +231,11 @@ _TIPS = {
 }
 
 
+_FACTOR = (
+    "The network says the bandwidth of each object. A factor on these: below 1 more objects are told apart, above 1 fewer."
+)
+
+
 class SegmentForm(QWidget):
     """The inputs of the Segment widget, and the lines that explain them.
 
@@ -267,6 +272,12 @@ class SegmentForm(QWidget):
         self.channels.setVisible(several)
         self._rows.labelForField(self.channels).setVisible(several)
 
+    def offer_bandwidth(self, said: bool) -> None:
+        """Let the bandwidth be what the model needs: a width, or a factor on those that the network says itself."""
+        self._bandwidth_label.setText("Bandwidth x" if said else "Bandwidth")
+        self.bandwidth.setToolTip(_FACTOR if said else _TIPS["bandwidth"])
+        self.bandwidth.setSpecialValueText("1" if said else "from the model")
+
     def _build_advanced(self) -> QCollapsible:
         self.bandwidth, self.threshold, self.min_size = QDoubleSpinBox(), QDoubleSpinBox(), QSpinBox()
         self.bandwidth.setRange(0.0, 1000.0)
@@ -286,6 +297,7 @@ class SegmentForm(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addRow("Method", self.method)
         rows.addRow("Bandwidth", self.bandwidth)
+        self._bandwidth_label = rows.labelForField(self.bandwidth)
         rows.addRow("Threshold", self.threshold)
         rows.addRow("Smallest", self.min_size)
         rows.addRow(self.deterministic)

@@ -336,6 +336,7 @@ class SegmentWidget(QWidget):
         model = self.equipment.model
         try:
             image = self.image()
+            self.form.offer_bandwidth({"seed", "bandwidth"} <= {*model.outputs})
             self.form.offer_channels(image.sizes.get("c", 1), model.spec.in_channels, image.channels)
             self.form.about_image.fill(image.note.removesuffix(image.assumed).strip())
             where = {"device": self.equipment.device, "named": self.form.large.place}

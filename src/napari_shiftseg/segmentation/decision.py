@@ -26,7 +26,7 @@ from napari_shiftseg.geometry import (
     smaller_plan,
     value_count,
 )
-from napari_shiftseg.instances import LabelSettings
+from napari_shiftseg.instances import LabelSettings, said_by
 from napari_shiftseg.instances.label import check_embedding
 from napari_shiftseg.io import Frame, Image, WorkFolder, from_plain, load_model, read_image, to_plain, work_path
 from napari_shiftseg.network import (
@@ -287,11 +287,13 @@ def _as_image(image: Any, lattice: Lattice) -> Image:
 
 
 def _label_settings(model: Model, settings: SegmentSettings, lattice: Lattice) -> LabelSettings:
-    base = LabelSettings(coordinates=model.embedding.meaning == "offset")
+    seeds = bool(said_by(model.outputs))
+    base = LabelSettings(coordinates=model.embedding.meaning == "offset", seeds=seeds)
     if model.record is not None:
         base = replace(base, **asdict(model.record.clustering))
     base = scaled_clustering(base, lattice.scale)
-    wishes: dict[str, Any] = {"bandwidth": settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
+    width = "factor" if seeds else "bandwidth"
+    wishes: dict[str, Any] = {width: settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
     return replace(base, **{name: value for name, value in wishes.items() if value is not None})
 
 

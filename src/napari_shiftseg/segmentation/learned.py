@@ -20,7 +20,7 @@ from napari_shiftseg.analysis.traits import (
 )
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import plan_tiles
-from napari_shiftseg.instances import LabelSettings, label_steps
+from napari_shiftseg.instances import LabelSettings, label_steps, said_by
 from napari_shiftseg.network import Known, Limits, Model, TrainImage, predict_steps
 from napari_shiftseg.segmentation.constants import FEW, FOUND_EDGE, RUNS, SMALL
 from napari_shiftseg.segmentation.likeness import codes_of
@@ -87,14 +87,14 @@ def _found(image: TrainImage, model: Model, *, few: bool) -> Generator[Event, No
     edge = 2 * FOUND_EDGE[model.lattice.ndim]
     pixels = image.pixels[(slice(None), *(slice(0, edge) for _ in image.labels.shape))].numpy()
     shape = pixels.shape[1:]
-    clustering = LabelSettings(coordinates=model.embedding.meaning == "offset")
+    clustering = LabelSettings(coordinates=model.embedding.meaning == "offset", seeds=bool(said_by(model.outputs)))
     if model.record is not None:
         clustering = replace(clustering, **asdict(model.record.clustering))
     # they are normalised already
     limits = Limits(low=(0.0,) * len(pixels), high=(1.0,) * len(pixels), clip=None)
     plan = plan_tiles(model.lattice, shape, allow_noncompliant=True, trained=model.record)
     made = yield from predict_steps(model, pixels, plan, limits=limits, method="tiles")
-    labels = yield from label_steps(made.embedding, made.foreground, clustering)
+    labels = yield from label_steps(made.embedding, made.foreground, clustering, **said_by(made.outputs))
 
     def window(part: tuple[slice, ...]) -> FoundWindow:
         foreground: Any = made.foreground

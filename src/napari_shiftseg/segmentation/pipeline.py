@@ -18,7 +18,7 @@ import torch
 
 from napari_shiftseg.events import Event
 from napari_shiftseg.geometry import Block, StreamPlan, TilePlan, Window
-from napari_shiftseg.instances import Fragments, Pieces, fragments_of, labels_of, piece_steps
+from napari_shiftseg.instances import Fragments, Pieces, fragments_of, labels_of, piece_steps, said_by
 from napari_shiftseg.machine import cores
 from napari_shiftseg.network import Prediction, predict_steps
 from napari_shiftseg.segmentation.constants import MOST_THREADS

@@ -38,7 +38,8 @@ class SegmentSettings:
         Bytes of main memory that the run, or each of its workers, may take; less than Python itself takes (440 MB) bounds a
         pass of the network alone. On a GPU also what a pass may take there.
     bandwidth, threshold, min_size : optional
-        Of the labelling; see `instances.LabelSettings`.
+        Of the labelling; see `instances.LabelSettings`. Of a network that says bandwidths itself, `bandwidth` is
+        a factor on these.
     deterministic : bool
         Equal labels to the last pixel whatever the tile size: the arithmetic runs in blocks that the network alone decides.
     allow_noncompliant : bool
