@@ -111,7 +111,6 @@ def label_steps(
     """Generator form of `label_instances`: yields a `WindowDone` per window, returns the labels."""
     shape = tuple(embedding.shape[1:])
     check_embedding(shape, foreground, settings)
-    _check_said(shape, settings, seeds, bandwidths)
     found = yield from piece_steps(
         embedding,
         foreground,
@@ -192,16 +191,6 @@ def numbered_again(
     parts = again[np.where(new, 0, joins)]
     parts[new] = numbers[len(first) :]
     return again, parts
-
-
-def _check_said(shape: tuple[int, ...], settings: LabelSettings, seeds: ArrayLike | None, bandwidths: ArrayLike | None) -> None:
-    """Refuse one without the other, and shapes that do not match."""
-    said = [None if values is None else tuple(values.shape) for values in (seeds, bandwidths)]
-    if said != [shape if settings.seeds else None] * 2:
-        raise SettingsError(
-            f"seeds and bandwidths have shapes {said[0]} and {said[1]}, the embedding {shape}; give both with its "
-            "shape, or neither."
-        )
 
 
 def check_embedding(shape: Sequence[int], foreground: ArrayLike | None, settings: LabelSettings) -> None:

@@ -17,6 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import label as connected
 
+from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import WindowDone, side_by_side
 from napari_shiftseg.instances.constants import HALO, UNDECIDED, WINDOW, WINDOW_OF_PLACES
 from napari_shiftseg.instances.contacts import Window, agreeing, touching
@@ -110,8 +111,9 @@ def piece_steps(
     device : torch.device or str
         Where they are clustered: the processor or a CUDA device. With seeds it is the processor.
     """
-    said = None if seeds is None or bandwidths is None else (seeds, bandwidths)
     seen = tuple(embedding.shape[1:])
+    _check_said(seen, settings, seeds, bandwidths)
+    said = None if seeds is None or bandwidths is None else (seeds, bandwidths)
     ndim = len(seen)
     inner = tuple(slice(0, n) for n in seen) if inner is None else inner
     origin = (0,) * ndim if origin is None else tuple(origin)
@@ -174,6 +176,16 @@ def mask_of(foreground: ArrayLike, window: Window, threshold: float) -> npt.NDAr
     """Where the foreground says that there is something."""
     block = np.asarray(foreground[window])
     return block.astype(bool) if block.dtype == bool else block >= threshold
+
+
+def _check_said(shape: tuple[int, ...], settings: LabelSettings, seeds: ArrayLike | None, bandwidths: ArrayLike | None) -> None:
+    """Refuse one without the other, and shapes that do not match."""
+    said = [None if values is None else tuple(values.shape) for values in (seeds, bandwidths)]
+    if said != [shape if settings.seeds else None] * 2:
+        raise SettingsError(
+            f"seeds and bandwidths have shapes {said[0]} and {said[1]}, the embedding {shape}; give both with its "
+            "shape, or neither."
+        )
 
 
 def _joined(

@@ -126,6 +126,7 @@ def cluster_steps(
         seen.embedding,
         seen.foreground,
         job.clustering,
+        **said_by(seen.outputs),
         inner=None if block is None else block.inner,
         origin=origin if block is None else block.origin,
         threads=min(MOST_THREADS, cores()) if threads is None else threads,

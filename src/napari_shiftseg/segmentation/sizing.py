@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from math import isfinite, prod
+from math import ceil, isfinite, prod
 from typing import Any, Literal
 
 import numpy as np
@@ -106,8 +106,11 @@ def scaled_clustering(clustering: LabelSettings, scale: Sequence[float]) -> Labe
         return clustering
     # codes are no lengths; offsets are
     length = pixels ** (1 / len(scale)) if clustering.coordinates else 1.0
+    # longer offsets than the halo would be undecided; codes see as much
+    halo = ceil(clustering.lattice(len(scale))[1] / length) if clustering.seeds and length < 1 else clustering.halo
     return replace(
         clustering,
+        halo=halo,
         bandwidth=clustering.bandwidth / length,
         min_size=max(1, round(clustering.min_size / pixels)) if clustering.min_size else 0,
         min_density=clustering.min_density / pixels,
