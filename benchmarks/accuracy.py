@@ -42,11 +42,16 @@ from napari_shiftseg.evaluation import IOUS, otsu_watershed
 from napari_shiftseg.instances import mistaken_objects, pool_scores
 
 BASELINE = "otsu"
+PEERS = {"stardist": "StarDist", "cellpose": "Cellpose"}
 TILE = {2: 128, 3: 64}  # px, edge of the tiles that are compared with the usual way
 # Areas that part small, middle and large objects, px; in 3D the balls of the same diameters.
 EDGES = {2: (100, 400), 3: (752, 6018)}
-TUNED_ON = 40  # training images, evenly spread
-SIGMAS, DISTANCES, SMALLEST = (0.5, 1.0, 2.0, 4.0), (4, 8, 16, 32), (8, 16, 32, 64, 128)
+TUNED_ON = 100  # training images, evenly spread
+TUNED: tuple[tuple[tuple[str, ...], list[Any]], ...] = (
+    (("dark", "sigma"), list(product((False, True), (0.5, 1.0, 2.0, 4.0)))),
+    (("distance",), [(4,), (8,), (16,), (32,)]),
+    (("min_size",), [(8,), (16,), (24,), (36,), (48,), (64,), (96,)]),
+)
 
 
 # -- our labels -------------------------------------------------------------------------------------------------------
@@ -69,9 +74,8 @@ class Ours:
         return self._labels(image, self.tile)
 
     def _labels(self, image: np.ndarray, tile: int | None) -> np.ndarray:
-        pixels = np.moveaxis(image, -1, 0) if channels_of(image) > 1 else image
         settings = SegmentSettings(write=tile, device="cpu", keep_embedding=False)
-        return np.asarray(segment(pixels, self.model, settings).labels)
+        return np.asarray(segment(pixels_of(image), self.model, settings).labels)
 
     def about(self) -> dict[str, Any]:
         record = self.model.record
@@ -86,21 +90,16 @@ class Otsu:
     usual_way = "whole"
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        chosen = pairs[:: max(1, len(pairs) // TUNED_ON)]
+        chosen = pairs[:: max(1, len(pairs) // TUNED_ON)][:TUNED_ON]
         grey = [(grey_of(pair.image()), pair.truth()) for pair in chosen]
-        first = product((False, True), SIGMAS, DISTANCES)
-        dark, sigma, distance = max(first, key=lambda one: self._ap(grey, *one, SMALLEST[1]))
-        least = max(SMALLEST, key=lambda size: self._ap(grey, dark, sigma, distance, size))
-        self.settings = {"dark": dark, "sigma": sigma, "distance": distance, "min_size": least, "tuned_on": len(grey)}
-
-    @staticmethod
-    def _ap(grey: list, dark: bool, sigma: float, distance: int, least: int) -> float:
-        scores = [match_score(baseline_labels(image, dark, sigma, distance, least), truth) for image, truth in grey]
-        return pool_scores(scores).ap
+        wish: dict[str, Any] = {"dark": False, "sigma": 1.0, "distance": 8, "min_size": 16}
+        for names, values in TUNED:  # one after the other, as our clustering is calibrated
+            tried = [{**wish, **dict(zip(names, value, strict=True))} for value in values]
+            wish = max(tried, key=lambda one: pool_scores(match_score(baseline_labels(i, one), t) for i, t in grey).ap)
+        self.settings = {**wish, "tuned_on": len(grey)}
 
     def usual(self, image: np.ndarray) -> np.ndarray:
-        wish = self.settings
-        return baseline_labels(grey_of(image), wish["dark"], wish["sigma"], wish["distance"], wish["min_size"])
+        return baseline_labels(grey_of(image), self.settings)
 
     other = usual
 
@@ -108,15 +107,20 @@ class Otsu:
         return {"peer": "otsu", "parameters": 0, "steps": None}
 
 
+def pixels_of(image: np.ndarray) -> np.ndarray:
+    """Channels first, as our models take them."""
+    return np.moveaxis(image, -1, 0) if channels_of(image) > 1 else image
+
+
 def grey_of(image: np.ndarray) -> np.ndarray:
     """The mean of the channels."""
     return image.mean(axis=-1) if channels_of(image) > 1 else image
 
 
-def baseline_labels(grey: np.ndarray, dark: bool, sigma: float, distance: int, least: int) -> np.ndarray:
+def baseline_labels(grey: np.ndarray, wish: dict[str, Any]) -> np.ndarray:
     """Otsu's threshold and a watershed, of bright or dark objects."""
-    bright = grey.max() - grey if dark else grey
-    return otsu_watershed(bright, sigma=sigma, distance=distance, min_size=least)
+    bright = grey.max() - grey if wish["dark"] else grey
+    return otsu_watershed(bright, sigma=wish["sigma"], distance=wish["distance"], min_size=wish["min_size"])
 
 
 def label_split(wishes: argparse.Namespace) -> None:
@@ -148,7 +152,17 @@ def rows_of(name: str, folder: Path, pairs: Sequence[Pair]) -> Iterator[dict[str
     names = list(dict.fromkeys(pair.data for pair in pairs))
     for data in names + ["all"] * (len(names) > 1):
         chosen = [one for one in images if data in (one[0].data, "all")]
-        yield {"method": name, "data": data, **summary(chosen), **about}
+        row = {"method": name, "title": title_of(name, about), "data": data, **summary(chosen), **about}
+        if data != "all":
+            row["ap50_of_images"] = {pair.name: round(one["scores"][0].ap, 4) for pair, one, _ in chosen}
+        yield row
+
+
+def title_of(name: str, about: dict[str, Any]) -> str:
+    """What a table calls a method."""
+    if about["peer"] in PEERS:
+        return f"{PEERS[about['peer']]} {about['versions'][about['peer']]}"
+    return "Otsu + watershed, tuned" if about["peer"] == BASELINE else f"ours: {name}"
 
 
 def image_scores(folder: Path, pair: Pair) -> dict[str, Any]:
@@ -187,7 +201,6 @@ def summary(images: Sequence[tuple[Pair, dict[str, Any], float]]) -> dict[str, A
         "ap50_95": statistics.fmean(score.ap for score in curve),
         "ap_by_iou": {f"{iou:.2f}": round(score.ap, 4) for iou, score in zip(IOUS, curve, strict=True)},
         "ap50_mean_of_images": float(np.nanmean([image[0].ap for image in scores])),
-        "ap50_of_images": {pair.name: round(one["scores"][0].ap, 4) for pair, one, _ in images},
         "missed": first.fn,
         "unlabelled": first.unlabelled,
         "extra": first.fp,
@@ -234,7 +247,7 @@ def command(wishes: argparse.Namespace) -> str:
     """The command without the places of this machine."""
     words = ["python", "benchmarks/accuracy.py", "score", *(f"data/{folder.resolve().name}" for folder in wishes.data)]
     words += ["--split", wishes.split, "--models", *(Path(model).name for model in wishes.models)]
-    return " ".join([*words, "--runs", *(f"runs/{run.name}" for run in wishes.runs)])
+    return " ".join([*words, *(["--runs"] if wishes.runs else []), *(f"runs/{run.name}" for run in wishes.runs)])
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import importlib
 import json
 import time
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -154,10 +155,11 @@ def test_scores_are_those_of_the_labels(script, data, tmp_path):
     """Small, middle and large objects apart; the other way counts by itself."""
     runs, accuracy = script("accuracy_runs"), script("accuracy")
     pairs = runs.pairs_of([data], "val")
-    said = runs.label(Copier(data), pairs, tmp_path / "labels", {"peer": "copier", "parameters": 3})
+    said = runs.label(Copier(data), pairs, tmp_path / "labels", {"peer": "ours", "parameters": 3})
     assert said["megapixels"] == pytest.approx(2 * 64 * 64 / 1e6) and said["peak_memory"] >= 0
     (row,) = accuracy.rows_of("copier", tmp_path / "labels", pairs)
     assert (row["images"], row["objects"], row["missed"], row["unlabelled"], row["extra"]) == (2, 6, 2, 2, 0)
+    assert row["ap50_of_images"] == {"1": 0.6667, "3": 0.6667}
     assert row["ap50"] == row["ap50_95"] == row["ap50_mean_of_images"] == pytest.approx(2 / 3)
     assert {name: (part["objects"], part["missed"], part["ap50"]) for name, part in row["by_area"].items()} == {
         "small": (2, 2, 0.0),
@@ -170,11 +172,12 @@ def test_scores_are_those_of_the_labels(script, data, tmp_path):
 
 
 def test_extra_objects_count_by_their_own_area(script):
+    """Here a middle one whose number is that of a small true object, which is found under another."""
     truth = np.zeros((40, 40), np.int32)
-    truth[2:22, 2:22] = 9
-    labels = truth.copy()
-    labels[30:33, 30:33] = 4
-    assert script("accuracy").by_area(labels, truth).tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
+    truth[2:22, 2:22], truth[30:33, 30:33] = 9, 4
+    labels = np.where(truth == 4, 5, truth)
+    labels[25:37, 2:14] = 4
+    assert script("accuracy").by_area(labels, truth).tolist() == [[1, 0, 0], [0, 0, 1], [1, 0, 0]]
 
 
 def test_several_data_sets_have_a_row_each_and_one_together(script, data, tmp_path):
@@ -183,9 +186,10 @@ def test_several_data_sets_have_a_row_each_and_one_together(script, data, tmp_pa
     twin.symlink_to(data)
     pairs = [runs.Pair(folder=data, name="1"), runs.Pair(folder=data, name="3")]
     mixed = [pairs[0], runs.Pair(folder=_copied(data, tmp_path / "other"), name="3")]
-    runs.label(Copier(data), mixed, tmp_path / "labels", {})
+    runs.label(Copier(data), mixed, tmp_path / "labels", {"peer": "stardist", "versions": {"stardist": "0.9"}})
     rows = list(accuracy.rows_of("copier", tmp_path / "labels", mixed))
     assert [(row["data"], row["images"], row["objects"]) for row in rows] == [("disks", 1, 3), ("other", 1, 3), ("all", 2, 6)]
+    assert {row["title"] for row in rows} == {"StarDist 0.9"}
 
 
 def _copied(data, folder):
@@ -225,3 +229,91 @@ def test_labels_of_a_bundled_model_are_scored_in_one_go(script, data, tmp_path, 
 
 def _label(accuracy, name, data, run):
     accuracy.label_split(Namespace(model=name, data=[data], split="val", run=run))
+
+
+# -- the worst objects ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def found(script, data):
+    """`found(truth=..., labels=..., centred=..., helped=...)`: rows of numbers become an image of 4 x n px."""
+    worst = script("worst_objects")
+
+    def of(**rows):
+        arrays = {name: np.repeat([row], 4, axis=0) for name, row in rows.items()}
+        pair = script("accuracy_runs").Pair(folder=data, name="1")
+        grey = np.linspace(0, 255, arrays["truth"].size).reshape(arrays["truth"].shape)
+        return worst.Found(pair=pair, pixels=grey, foreground=None, **arrays)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("labels", "centred", "helped", "faults"),
+    [
+        # three objects under one label: with the true centres they would be three
+        ([7, 7, 7, 7, 7, 7], [1, 1, 2, 2, 3, 3], [1, 1, 2, 2, 3, 3], {"missed clustering": 3, "extra clustering": 1}),
+        # an object cut in two: one half still matches at an IoU of 0.5
+        ([1, 1, 2, 5, 3, 3], [1, 1, 2, 2, 3, 3], [1, 1, 2, 2, 3, 3], {"extra clustering": 1}),
+        # two thirds of an object have no foreground
+        ([7, 7, 0, 0, 3, 3], [1, 1, 0, 0, 3, 3], [1, 1, 2, 2, 3, 3], {"missed foreground": 1}),
+        # its pixels lie with its neighbour whatever one helps
+        ([1, 1, 1, 1, 0, 3], [1, 1, 1, 1, 1, 3], [1, 1, 1, 1, 3, 3], {"missed embedding": 1}),
+        # all is right
+        ([4, 4, 9, 9, 5, 5], [1, 1, 2, 2, 3, 3], [1, 1, 2, 2, 3, 3], {}),
+    ],
+)
+def test_each_mistake_has_its_fault(script, found, labels, centred, helped, faults):
+    image = found(truth=[1, 1, 2, 2, 3, 3], labels=labels, centred=centred, helped=helped)
+    of = Counter(f"{one.kind} {one.fault}" for one in script("worst_objects").mistakes(image))
+    assert of == Counter(faults)
+
+
+def test_an_object_on_no_true_one_is_a_fault_of_the_foreground(script, found):
+    image = found(truth=[1, 1, 0, 0, 0, 0], labels=[1, 1, 0, 5, 5, 0], centred=[1, 1, 0, 1, 1, 0], helped=[1, 1, 0, 0, 0, 0])
+    (one,) = script("worst_objects").mistakes(image)
+    assert (one.kind, one.area, one.iou, one.wrong, one.fault) == ("extra", 8, 0, 8, "foreground")
+
+
+def test_no_image_fills_the_gallery_alone(script, found):
+    worst = script("worst_objects")
+    first = found(truth=[1, 2, 3, 4, 5, 5], labels=[0] * 6, centred=[0] * 6, helped=[0] * 6)
+    many = list(worst.mistakes(first))
+    assert len(many) == 5
+    taken = worst.chosen(many, 20, 58)
+    assert len(taken) == 2 and taken[0].area == 8 and len(worst.chosen(many, 20, 4)) == 5
+    picture = worst.drawn(taken)
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3
+    white = (picture == 255).all(axis=-1).sum()
+    assert white > (worst.drawn([]) == 255).all(axis=-1).sum(), "each object has an outline"
+
+
+def test_objects_of_a_volume_are_shown_in_their_largest_plane(script):
+    mask = np.zeros((5, 64, 80), bool)
+    mask[1, 30, 30] = mask[3, 20:50, 60:70] = True
+    plane, y, x = script("worst_objects").window_of(mask)
+    assert plane == 3 and y.start <= 20 and y.stop >= 50 and x.start <= 60 and x.stop <= 80
+
+
+# -- the picture ------------------------------------------------------------------------------------------------------
+
+
+def test_the_picture_is_that_of_the_measurements(monkeypatch):
+    """`python docs/scripts/accuracy_picture.py` draws it anew."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "scripts"))
+    drawn = importlib.import_module("accuracy_picture").picture(ROOT / "docs" / "measurements")
+    assert drawn == (ROOT / "docs" / "images" / "accuracy.svg").read_text(encoding="utf-8")
+
+
+def test_a_training_is_a_line_and_the_end_of_it_a_point(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "scripts"))
+    scripts = importlib.import_module("accuracy_picture")
+    row = {"data": "a", "seconds_per_megapixel": 2.0, "peer": "stardist", "title": "StarDist 1"}
+    rows = [{**row, "trained_seconds": seconds, "ap50": ap} for seconds, ap in ((1000, 0.5), (100, 0.25), (10_000, 0.75))]
+    other = {**row, "peer": "otsu", "title": "Otsu", "trained_seconds": None, "ap50": 0.5}
+    (tmp_path / "accuracy_x.json").write_text(json.dumps({"rows": [*rows, other]}), encoding="utf-8")
+    drawn = scripts.picture(tmp_path)
+    # three points on the left, one per method on the right, one per method in the legend
+    assert drawn.count("<circle") == 3 + 2 + 2 and drawn.count('fill="none"') == 1
+    left, top, width, height = scripts.LEFT, scripts.TOP, scripts.WIDTH, scripts.HEIGHT
+    assert f"M{left}.0 {top + 0.75 * height} L{left + width / 2} {top + 0.5 * height} L{left + width}.0" in drawn

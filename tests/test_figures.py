@@ -38,6 +38,7 @@ def test_pages_quote_the_figures_that_there_are(tools):
         "docs/architecture.md",
         "docs/performance.md",
         "docs/results.md",
+        "docs/accuracy.md",
     ],
 )
 def test_pages_with_measurements_have_each_number_marked_or_given(tools, page):
@@ -168,20 +169,20 @@ def test_a_measurement_is_stale_once_a_room_of_its_own_has_changed(tools, projec
 
 def test_a_measurement_made_anew_stands_with_the_commit_of_that_day(tools, project):
     index = index_of(tools, project)
-    (project.root / "say.py").write_text("""import json, sys; print(json.dumps({"ap": 0.5, "of": sys.argv[1]}))""")
-    index["tiles"]["command"] = "python say.py data/nuclei --json"
+    (project.root / "say.py").write_text("""import json, sys; print(json.dumps({"ap": 0.5, "of": sys.argv[1:3]}))""")
+    index["tiles"]["command"] = "python say.py data/nuclei runs/a --json"
     index["tiles"]["files"] = ["docs/measurements/ap.json"]
     path = project.root / "docs" / "measurements" / "measured.json"
     path.write_text(json.dumps(index))
     now = project("tiles", "2")
     measured = tools("measured_figures")
-    measured.measure("tiles", Path("/somewhere/else"), project.root)
-    assert json.loads((project.root / "docs/measurements/ap.json").read_text()) == {"ap": 0.5, "of": "data/nuclei"}
+    measured.measure("tiles", {"data": Path("/somewhere/else"), "runs": Path("/elsewhere")}, project.root)
+    assert json.loads((project.root / "docs/measurements/ap.json").read_text()) == {"ap": 0.5, "of": ["data/nuclei", "runs/a"]}
     index = json.loads(path.read_text())
     assert index["tiles"]["commit"] == now and list(measured.stale(index, project.root)) == []
     (project.root / "tiles" / "code.py").write_text("3")
     with pytest.raises(SystemExit, match="commit the changes of tiles first"):
-        measured.measure("tiles", Path("data"), project.root)
+        measured.measure("tiles", {"data": Path("data")}, project.root)
 
 
 def test_only_the_coming_release_explains_a_stale_measurement(tools):

@@ -131,8 +131,8 @@ def _step(net: Any, optimiser: Any, images: list, flows: list, diameters: np.nda
 
 
 def _learn_sizes(weights: Path, images: list, flows: list, channels: int) -> None:
-    """Cellpose's regression from its style vector to the diameter, on at most 100 training images in one round."""
-    chosen = slice(None, None, max(1, len(images) // 100))
+    """Cellpose's regression from its style vector to the diameter, on at most 50 training images in one round."""
+    chosen = slice(None, None, -(-len(images) // 50))
     train.train_size(
         model_of(channels, weights).net,
         weights,

@@ -99,9 +99,10 @@ class ByTheClock(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         # both callbacks forget what they know when a training begins
         if hasattr(self, "resumed"):
-            wait, best, patience, self.best.best = self.resumed
-            self.plateau.wait, self.plateau.best, self.plateau.patience = int(wait), best, int(patience)
-            self.first_epoch = 0.0
+            wait, best, patience, saved = self.resumed
+            if np.isfinite(saved):  # an epoch was over
+                self.plateau.wait, self.plateau.best, self.plateau.patience = int(wait), best, int(patience)
+                self.best.best, self.first_epoch = saved, 0.0
         self.started = self.clock.spent
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -135,8 +136,10 @@ class ByTheClock(keras.callbacks.Callback):
         self.saved = self.clock.spent
         kinds = (("model", self.model.variables), ("optimizer", self.model.optimizer.variables))
         arrays = {f"{kind}{k}": np.asarray(one) for kind, variables in kinds for k, one in enumerate(variables)}
-        plateau = [self.plateau.wait, self.plateau.best, self.plateau.patience, self.best.best]
-        written(self.path, lambda part: np.savez(part, plateau=np.array(plateau, np.float64), **arrays))
+        over = (self.model_folder / "weights_best.h5").exists()
+        best = self.best.best if over else np.nan
+        plateau = np.array([self.plateau.wait, self.plateau.best, self.plateau.patience, best], np.float64)
+        written(self.path, lambda part: np.savez(part, plateau=plateau, **arrays))
         self.run.seconds = self.clock.spent
         self.run.save()
 

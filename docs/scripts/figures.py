@@ -29,7 +29,10 @@ GROUPS = fast_figures.GROUPS
 # Pages of which every number is marked or given.
 COVERED = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("tour", "models", "inspect", "analysis", "architecture", "performance", "results")),
+    *(
+        f"docs/{name}.md"
+        for name in ("tour", "models", "inspect", "analysis", "architecture", "performance", "results", "accuracy")
+    ),
 )
 
 
@@ -117,12 +120,13 @@ def main() -> int:
     parser.add_argument(
         "--data", type=Path, default=beside if beside.is_dir() else ROOT / "data", help="folder of the data sets"
     )
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="folder of the trainings of peers")
     wishes = parser.parse_args()
     if wishes.stale:
         return report_stale()
     if wishes.measure:
         for name in wishes.measure:
-            measured_figures.measure(name, wishes.data.resolve())
+            measured_figures.measure(name, {"data": wishes.data.resolve(), "runs": wishes.runs.resolve()})
         return 0
     if wishes.list:
         for first in GROUPS:

@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,16 +66,20 @@ def explained(changelog: str) -> set[str]:
     return set(re.findall(r"`([\w-]+)`", coming[1])) if coming else set()
 
 
-def measure(name: str, data: Path, root: Path = ROOT) -> None:
-    """Run the command of a measurement, keep what it says, and note the commit; nothing of its rooms may be uncommitted."""
+def measure(name: str, folders: Mapping[str, Path], root: Path = ROOT) -> None:
+    """Run the command of a measurement, keep what it says, and note the commit; nothing of its rooms may be uncommitted.
+
+    `folders` says where those lie that the command names, such as `data/`.
+    """
     index = load("measured", root / "docs" / "measurements")
     entry = index[name]
     rooms = list(entry["rooms"])
     if git(root, "status", "--porcelain", "--", *rooms):
         raise SystemExit(f"{name}: commit the changes of {', '.join(rooms)} first; a figure stands with a commit.")
-    command = [
-        word.replace("data/", f"{data}/", 1) if word.startswith("data/") else word for word in shlex.split(entry["command"])
-    ]
+    command = []
+    for word in shlex.split(entry["command"]):
+        first, slash, rest = word.partition("/")
+        command.append(f"{folders[first]}/{rest}" if slash and first in folders else word)
     printed = "--json" in command
     done = subprocess.run(command, cwd=root, check=True, stdout=subprocess.PIPE if printed else None, text=True)
     if printed:
@@ -84,6 +88,8 @@ def measure(name: str, data: Path, root: Path = ROOT) -> None:
     for file in entry["files"]:  # where the data lay on this machine is nobody's business
         if (root / file).suffix == ".json":
             text = (root / file).read_text(encoding="utf-8")
-            (root / file).write_text(text.replace(str(data), "data"), encoding="utf-8")
+            for named, folder in folders.items():
+                text = text.replace(str(folder), named)
+            (root / file).write_text(text, encoding="utf-8")
     entry["commit"], entry["rooms"] = git(root, "rev-parse", "HEAD"), contents(rooms, root)
     (root / "docs/measurements/measured.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")

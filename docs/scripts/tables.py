@@ -57,7 +57,11 @@ def names(folder: Path = FOLDER) -> dict[str, Any]:
     }
     functions = (one, word, verdict, spread, share, plain, told, code, picture, experiments)
     said = {function.__name__: function for function in functions}
-    return {**files, **said, "UNSAID": UNSAID, "source": lambda name: source(name, files)}
+    of_files = {
+        "source": lambda name: source(name, files),
+        "named": lambda start: [file for name, file in files.items() if name.startswith(start)],
+    }
+    return {**files, **said, **of_files, "UNSAID": UNSAID}
 
 
 def evaluated(expression: str, text: str, folder: Path = FOLDER) -> str:
