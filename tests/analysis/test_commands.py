@@ -100,3 +100,15 @@ def test_probe_finds_what_the_model_declares(shiftseg, folder):
     assert code == 0 and "period of 4 px" in out and "keeps what is declared" in out
     code, out, _ = shiftseg("probe", "--model", folder / "model.safetensors", "--shifts", "2", "--json")
     assert code == 0 and json.loads(out)["period"] == [None, None]
+
+
+def test_probe_says_the_effective_period_on_noise_and_on_an_image(shiftseg, folder):
+    code, out, _ = shiftseg("probe", "--model", folder / "model.safetensors")
+    assert code == 0 and "On noise the output changes" in out and "effective period is" in out
+    common = ("probe", folder / "image.tif", "--model", folder / "model.safetensors")
+    code, out, _ = shiftseg(*common, "--json")
+    found = json.loads(out)["effective"]
+    assert code == 0 and found["declared"] == [4, 4] and "On this image" in found["text"]
+    assert [sorted(felt) for felt in found["change"]] == [["1", "2", "3"]] * 2
+    code, out, _ = shiftseg(*common, "--tolerance", "1000", "--json")
+    assert code == 0 and json.loads(out)["effective"]["period"] == [1, 1]

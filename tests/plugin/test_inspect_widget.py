@@ -254,6 +254,7 @@ def test_probe_finds_the_period(inspect, qtbot):
     _, widget, _ = inspect()
     click(qtbot, widget, "probe")
     assert "period of 2 px" in widget.form.answer.text()
+    assert "On this image" in widget.form.answer.text() and "effective period is" in widget.form.answer.text()
 
 
 def test_a_probe_shows_how_far_it_is_and_is_cancelled_within_a_step(inspect, qtbot, monkeypatch):

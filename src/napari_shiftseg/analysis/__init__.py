@@ -1,6 +1,7 @@
 """What the paper measures: the period of a network, jumps at the seams of tiles, tiles against one pass."""
 
 from napari_shiftseg.analysis.constructions import passing_network, prime_network
+from napari_shiftseg.analysis.effective import EffectivePeriod, effective_period, effective_steps
 from napari_shiftseg.analysis.likeness import Difference, Likeness
 from napari_shiftseg.analysis.lines import Cuts, Ratio
 from napari_shiftseg.analysis.probe import PeriodProbe, probe_period, probe_steps
@@ -10,12 +11,15 @@ from napari_shiftseg.analysis.verify import TilingCheck, verify_steps, verify_ti
 __all__ = [
     "Cuts",
     "Difference",
+    "EffectivePeriod",
     "Likeness",
     "PeriodProbe",
     "Ratio",
     "SeamReport",
     "SeamRow",
     "TilingCheck",
+    "effective_period",
+    "effective_steps",
     "passing_network",
     "prime_network",
     "probe_period",

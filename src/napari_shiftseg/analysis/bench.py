@@ -63,8 +63,7 @@ class Bench:
 
     def run(self, x: Tensor) -> Tensor:
         """(E, *out) of (1, C, *in)."""
-        with memory_errors("a pass of the network"), torch.inference_mode(), exact_convolutions():
-            return self.network(x)[0]
+        return run_network(self.network, x)
 
 
 def bench_steps(
@@ -77,7 +76,7 @@ def bench_steps(
     seed: int,
 ) -> Generator[Event, None, Bench]:
     """Find sizes that the network takes, and measure its margin; an event per pass of the network."""
-    network, dtype = _copy(module)
+    network, dtype = bench_network(module)
     yield Stage(done=0, total=0, text="looking for sizes that the network takes")
 
     def passes(shape: Sequence[int]) -> Steps:
@@ -112,7 +111,7 @@ def _stretched(short: Sequence[int], long: Sequence[int], axis: int) -> tuple[in
     return tuple(long[k] if k == axis else edge for k, edge in enumerate(short))
 
 
-def _copy(module: Network) -> tuple[Network, torch.dtype]:
+def bench_network(module: Network) -> tuple[Network, torch.dtype]:
     """A private copy in evaluation mode and the most precise number format that it takes."""
     if isinstance(module, nn.Module):
         with torch.no_grad():  # scripted weights are cloned as results of a computation
@@ -120,6 +119,12 @@ def _copy(module: Network) -> tuple[Network, torch.dtype]:
     if not callable(module):
         raise ModelError(f"a {type(module).__name__} was given as the network; give a Model, a Module or a callable.")
     return module, torch.float32
+
+
+def run_network(network: Network, x: Tensor) -> Tensor:
+    """(E, *out) of (1, C, *in)."""
+    with memory_errors("a pass of the network"), torch.inference_mode(), exact_convolutions():
+        return network(x)[0]
 
 
 def _output_shape(network: Network, x: Tensor) -> tuple[int, ...] | None:

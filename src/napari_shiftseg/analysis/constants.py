@@ -16,6 +16,13 @@ SHIFTS: Final = (*range(1, 17), 18, 20, 24, 25, 27, 32)
 # Edges that are tried until one passes, pixels.
 SIZES: Final = range(8, 320)
 
+# -- effective period -------------------------------------------------------------------------------------------------
+
+# Change of the output, over its spread, that is taken for none.
+SLIGHT: Final = 0.05
+# Least edge of the output that is compared, pixels, by number of axes: a few objects.
+COMPARED: Final = {1: 512, 2: 96, 3: 24}
+
 # -- tiles against one pass -------------------------------------------------------------------------------------------
 
 # Largest rounding difference between passes of different size, relative to the largest embedding value: ten times what

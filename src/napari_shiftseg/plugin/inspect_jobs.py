@@ -13,7 +13,7 @@ from napari_shiftseg.plugin.constants import HIGHLIGHTED_BYTES, READ_BYTES, VERI
 from napari_shiftseg.plugin.subject import Subject, find_model
 
 if TYPE_CHECKING:
-    from napari_shiftseg.analysis import PeriodProbe, SeamReport, TilingCheck
+    from napari_shiftseg.analysis import EffectivePeriod, PeriodProbe, SeamReport, TilingCheck
     from napari_shiftseg.analysis.compare import Comparison
     from napari_shiftseg.geometry import Naive
 
@@ -94,12 +94,15 @@ def _same_pixels(subject: Subject, plan: Any) -> Any:
     return pixels
 
 
-def probe_steps(subject: Subject, model_file: str) -> Generator[Event, None, "PeriodProbe"]:
-    """Find the period of the network by moving its input."""
+def probe_steps(subject: Subject, model_file: str) -> Generator[Event, None, tuple["PeriodProbe", "EffectivePeriod"]]:
+    """Find the period of the network by moving its input, and the effective one on the image that was segmented."""
     yield Stage(done=0, total=0, text="loading the model")
     from napari_shiftseg import analysis
 
-    return (yield from analysis.probe_steps(find_model(subject, model_file)))
+    model = find_model(subject, model_file)
+    probe = yield from analysis.probe_steps(model)
+    effective = yield from analysis.effective_steps(model, subject.pixels(), limits=subject.limits())
+    return probe, effective
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

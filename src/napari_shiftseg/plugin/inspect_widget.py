@@ -39,7 +39,7 @@ from napari_shiftseg.plugin.subject import Subject, is_result, is_truth, layers_
 if TYPE_CHECKING:
     import napari
 
-    from napari_shiftseg.analysis import PeriodProbe, SeamRow, TilingCheck
+    from napari_shiftseg.analysis import EffectivePeriod, PeriodProbe, SeamRow, TilingCheck
     from napari_shiftseg.analysis.compare import Comparison
 
 
@@ -174,8 +174,9 @@ class InspectWidget(QWidget):
             show_beside(layers_of_run(self.viewer, self.layer), on)
             self.viewer.canvas.grid.enabled = on
 
-    def _show_probe(self, probe: "PeriodProbe") -> None:
-        self.form.answer.tell({True: "pass", False: "fail", None: ""}[probe.agrees], probe.text)
+    def _show_probe(self, found: tuple["PeriodProbe", "EffectivePeriod"]) -> None:
+        probe, effective = found
+        self.form.answer.tell({True: "pass", False: "fail", None: ""}[probe.agrees], f"{probe.text} {effective.text}")
         self.status.tell("", "")
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
