@@ -151,7 +151,8 @@ def effective_steps(
     spec = getattr(module, "spec", None)
     lattice = lattice or (model.lattice if model is not None else spec.lattice if spec is not None else None)
     if lattice is None:
-        channels = 1 if image is None or as_array(image, "the image").ndim < 3 else as_array(image, "the image").shape[0]
+        shape = () if image is None else as_array(image, "the image").shape
+        channels = shape[0] if len(shape) == 3 else 1
         lattice = (yield from probe_steps(module, channels=channels, seed=seed)).lattice
     network, dtype = bench_network(module)
     outputs = model.outputs if model is not None else spec.outputs if spec is not None else {}
@@ -192,12 +193,12 @@ def _pixels(image: ArrayLike | None, lattice: Lattice, model: Model | None, *, l
         shape = tuple(edge + p for edge, p in zip(lattice.input_size(_edges(lattice)), lattice.period, strict=True))
         return np.random.default_rng(seed).random((lattice.in_channels, *shape), dtype=np.float32)
     image = as_array(image, "the image")
-    if image.ndim == lattice.ndim:
-        image = image[None]
-    if image.ndim != lattice.ndim + 1 or image.shape[0] != lattice.in_channels:
+    shape = tuple(image.shape)
+    if len(shape) == lattice.ndim and lattice.in_channels == 1:
+        image, shape = np.asarray(image)[None], (1, *shape)
+    if len(shape) != lattice.ndim + 1 or shape[0] != lattice.in_channels:
         raise SettingsError(
-            f"the image has shape {tuple(image.shape)}; the network wants {lattice.in_channels} channels and "
-            f"{lattice.ndim} axes."
+            f"the image has shape {shape}; the network wants {lattice.in_channels} channels and {lattice.ndim} axes."
         )
     if limits is None:
         record = model.record if model is not None else None
