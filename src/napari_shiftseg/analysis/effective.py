@@ -151,7 +151,7 @@ def effective_steps(
     spec = getattr(module, "spec", None)
     lattice = lattice or (model.lattice if model is not None else spec.lattice if spec is not None else None)
     if lattice is None:
-        shape = () if image is None else as_array(image, "the image").shape
+        shape: tuple[int, ...] = () if image is None else tuple(as_array(image, "the image").shape)
         channels = shape[0] if len(shape) == 3 else 1
         lattice = (yield from probe_steps(module, channels=channels, seed=seed)).lattice
     network, dtype = bench_network(module)
