@@ -4,7 +4,8 @@ The loop is that of `cellpose.train.train_seg` with its defaults (AdamW, learnin
 images scaled to a mean diameter of 30 px), but it ends by the clock and goes on after an interruption. Of the 2000 epochs of
 `train_seg`, the learning rate rises over the first 10 and halves ten times over the last 100; so it does here over the same
 shares of the time. Cellpose keeps the last weights and has no thresholds to choose, so it learns from all training images.
-Diameters of new images come from its size model (`train_size`), which is fitted once the time is over.
+Diameters of new images come from its size model (`train_size`), which is fitted once the time is over. Cellpose learns from
+planes, also for volumes; here from 2D images alone.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def flows_of(pair: Pair, folder: Path) -> np.ndarray:
 
 def learn(pairs: list[Pair], run: Run, clock: Clock) -> None:
     """Train until the time is over."""
+    if pairs[0].truth().ndim != 2:
+        raise SystemExit(f"{pairs[0].data} holds volumes, and Cellpose learns from planes; give 2D images.")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     flows = [flows_of(pair, run.folder / "flows") for pair in pairs]
