@@ -145,9 +145,14 @@ def train_peer(wishes: argparse.Namespace) -> None:
 
 def rows_of(name: str, folder: Path, pairs: Sequence[Pair]) -> Iterator[dict[str, Any]]:
     """Scores of a method on each data set and on all, from the labels of a folder."""
+    if not (folder / "labels.json").exists():
+        raise SystemExit(f"{folder} has no labels of a whole split; let {name} label it first (accuracy_peers.py label).")
     said = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     about = {key: value for key, value in said.items() if key not in ("images", "megapixels", "seconds_per_megapixel")}
     seconds = {(row["data"], row["name"]): row["seconds"] for row in said["images"]}
+    missing = [pair.name for pair in pairs if (pair.data, pair.name) not in seconds]
+    if missing:
+        raise SystemExit(f"{folder} has no labels of {missing[0]} and {len(missing) - 1} more; label the data that are scored.")
     images = [(pair, image_scores(folder, pair), seconds[pair.data, pair.name]) for pair in pairs]
     names = list(dict.fromkeys(pair.data for pair in pairs))
     for data in names + ["all"] * (len(names) > 1):

@@ -171,6 +171,16 @@ def test_scores_are_those_of_the_labels(script, data, tmp_path):
     assert row["other_way_otherwise"] == large and row["parameters"] == 3
 
 
+def test_labels_that_are_not_there_or_of_other_images_are_said(script, data, tmp_path):
+    runs, accuracy = script("accuracy_runs"), script("accuracy")
+    pairs = runs.pairs_of([data], "val")
+    with pytest.raises(SystemExit, match="no labels of a whole split; let stardist-x label it"):
+        list(accuracy.rows_of("stardist-x", tmp_path / "labels", pairs))
+    runs.label(Copier(data), pairs[:1], tmp_path / "labels", {"peer": "ours"})
+    with pytest.raises(SystemExit, match="no labels of 3 and 0 more"):
+        list(accuracy.rows_of("stardist-x", tmp_path / "labels", pairs))
+
+
 def test_extra_objects_count_by_their_own_area(script):
     """Here a middle one whose number is that of a small true object, which is found under another."""
     truth = np.zeros((40, 40), np.int32)
