@@ -3,7 +3,7 @@
     python docs/scripts/accuracy_picture.py [--out FILE]
 
 The points are the rows of docs/measurements/accuracy_*.json that are of all their data; a line joins the same training at
-several times. A method without a training has its point on the right alone.
+several times. A method whose training took no time that is known has a point in the second diagram alone.
 """
 
 from __future__ import annotations
@@ -41,12 +41,8 @@ def spans(values: Sequence[float]) -> tuple[float, float]:
     return low, max(10 * low, 10 ** math.ceil(math.log10(max(values))))
 
 
-def panel(number: int, every: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """One diagram: AP from 0 to 1 over a logarithmic axis."""
-    key, title = PANELS[number]
-    shown = [row for row in every if row.get(key)]
-    if not shown:
-        return
+def panel(number: int, key: str, title: str, shown: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """One diagram, the first at the left: AP from 0 to 1 over a logarithmic axis."""
     left = LEFT + number * (WIDTH + GAP)
     low, high = spans([row[key] for row in shown])
 
@@ -89,9 +85,8 @@ def mark(x: float, y: float, row: dict[str, Any]) -> str:
     return f'<circle cx="{x}" cy="{y}" r="4" stroke="{colour}" fill="{colour if row["about"] == "nuclei" else "white"}"/>'
 
 
-def legend(every: Sequence[dict[str, Any]]) -> Iterator[str]:
+def legend(every: Sequence[dict[str, Any]], left: int) -> Iterator[str]:
     """Names beside the diagrams."""
-    left = LEFT + 2 * WIDTH + GAP + 24
     for number, (about, title) in enumerate(named(every)):
         row = next(row for row in every if (row["about"], row["title"]) == (about, title))
         y = TOP + 10 + 18 * number
@@ -101,8 +96,11 @@ def legend(every: Sequence[dict[str, Any]]) -> Iterator[str]:
 def picture(folder: Path) -> str:
     """The whole file."""
     every = rows(folder)
-    width, height = LEFT + 2 * WIDTH + GAP + LEGEND, TOP + HEIGHT + 44
-    body = [line for number in range(len(PANELS)) for line in panel(number, every)] + list(legend(every))
+    shown = [(key, title, [row for row in every if row.get(key)]) for key, title in PANELS]
+    shown = [one for one in shown if one[2]]
+    right = LEFT + len(shown) * (WIDTH + GAP)
+    width, height = right + LEGEND, TOP + HEIGHT + 44
+    body = [line for number, one in enumerate(shown) for line in panel(number, *one)] + list(legend(every, right))
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     ground = f'<rect width="{width}" height="{height}" fill="white"/>'
     return "\n".join([f'{head} font-family="sans-serif" font-size="12">', ground, *body, "</svg>", ""])
