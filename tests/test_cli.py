@@ -399,6 +399,8 @@ WINDOWS = {
     "below the period": (["--levels", "3", "--window", "4"], 3, "train with 12 px or more"),
     "zero padding on single tiles": (["--padding", "zero", "--window", "16"], 3, "valid convolutions"),
     "no output of the network": (["--levels", "3", "--window", "195"], 2, "--window 188 or 196"),
+    "kept below the period": (["--levels", "3", "--window", "12", "--keep", "8"], 3, "some were never compared"),
+    "kept beyond the window": (["--levels", "3", "--window", "12", "--keep", "13"], 2, "from 1 px to those"),
     "three edges": (["--window", "8,8,8"], 2, "give 1 or 2"),
 }
 

@@ -10,12 +10,14 @@ import torch
 
 from napari_shiftseg import TrainSettings, UNet, UNetSpec, synthetic, train, violations
 from napari_shiftseg.errors import ComplianceError, ModelError, SettingsError, SizeError
+from napari_shiftseg.geometry import coverage
 from napari_shiftseg.network import (
     Augmentation,
     Clustering,
     Normalisation,
     TrainImage,
     train_steps,
+    training_of,
     training_violations,
 )
 from napari_shiftseg.network.constants import IGNORE
@@ -284,3 +286,77 @@ def test_a_loss_on_the_inner_part_is_recorded_and_compliant(disks):
             train(disks, replace(settings, allow_noncompliant=True, **wrong))
     with pytest.raises(SettingsError, match="has no pixel that sees no zeros"):
         train(disks, replace(settings, window=20, allow_noncompliant=True))
+
+
+PAPER = UNetSpec(levels=4, features=1, growth=1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "window", "keep", "counted"),
+    [
+        (PAPER, 20, 16, ((16, 16), "256 of 256 functions, 480 of 512 pairs")),
+        (PAPER, 20, (12, 20), ((12, 20), "192 of 256 functions, 368 of 512 pairs")),
+        (UNetSpec(levels=1, pool=3, features=1), 8, 3, ((3, 3), "9 of 9 functions, 12 of 18 pairs")),
+        (UNetSpec(ndim=3, levels=1, features=1), 4, 2, ((2, 2, 2), "8 of 8 functions, 12 of 24 pairs")),
+    ],
+    ids=["20 -> 16", "one axis", "f = 3", "3D"],
+)
+def test_a_crop_of_the_output_to_the_period_trains_fewer_pairs_and_is_refused(spec, window, keep, counted):
+    """> Fig. 3a: the output of 20 px is cropped to w = 16 = f^l"""
+    settings = TrainSettings(spec=spec, window=window, keep=keep, device="cpu")
+    trained = training_of(settings)
+    assert (trained.inner, coverage(spec, trained).describe()) == counted
+    assert {v.rule for v in training_violations(settings)} == {"training-window"}
+    edges = (60,) * spec.ndim
+    image = TrainImage.from_arrays(np.ones(edges, np.float32), np.ones(edges, np.int32), Normalisation())
+    with pytest.raises(ComplianceError, match="some were never compared"):
+        train([image], settings)
+    assert not training_violations(replace(settings, keep=spec.period[0] + 1)), "one pixel more has all pairs"
+
+
+def test_what_is_kept_alone_reaches_the_loss_and_is_recorded(monkeypatch, disks):
+    seen, original = [], TRAIN.discriminative_loss
+
+    def caught(embedding, labels, **options):
+        seen.append((tuple(embedding.shape[1:]), tuple(labels.shape), labels.clone()))
+        return original(embedding, labels, **options)
+
+    monkeypatch.setattr(TRAIN, "discriminative_loss", caught)
+    whole = replace(TINY, window=8, augmentation=Augmentation(scale=1, rotate=False), average=0.0)
+    for keep, part in ((8, slice(0, 8)), (4, slice(2, 6)), (3, slice(2, 5))):
+        seen.clear()
+        model = train(disks, replace(whole, keep=keep))
+        kept = [labels for *_, labels in seen]
+        assert {shape[:2] for shape in seen} == {((keep, keep), (keep, keep))}
+        assert model.record.inner == (None if keep == 8 else (keep, keep)) and model.record.window == (8, 8)
+        if keep == 8:
+            every = kept
+        assert all(torch.equal(a[part, part], b) for a, b in zip(every, kept, strict=True)), "the centred part"
+
+
+def test_an_image_that_fills_less_than_is_kept_is_counted_by_what_it_fills():
+    images = images_of(synthetic.disks((10, 60), 13, 4.0))
+    settings = TrainSettings(spec=PAPER, window=20, keep=18, augmentation=Augmentation(scale=1, rotate=False))
+    assert training_of(settings).inner == (18, 18) and training_of(settings, images).inner == (10, 18)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"keep": 9}, "from 1 px to those"),
+        ({"keep": 0}, "from 1 px to those"),
+        ({"keep": (4, 4, 4)}, "from 1 px to those"),
+        ({"keep": 4, "neighbours": True}, "leave neighbours"),
+        ({"keep": 16, "inner_loss": True, "window": None, "spec": replace(SPEC, padding="zero")}, "inner_loss out"),
+    ],
+)
+def test_a_crop_that_does_not_fit_is_refused(disks, change, said):
+    with pytest.raises(SettingsError, match=said):
+        train(disks, replace(TINY, **change))
+
+
+def test_the_middle_of_a_padded_window_counts_if_it_sees_no_zeros():
+    spec = UNetSpec(levels=1, features=2, padding="zero")
+    inside = TrainSettings(spec=spec, window=32, keep=32 - 2 * spec.reach[0])
+    assert training_violations(inside) == ()
+    assert training_violations(replace(inside, keep=inside.keep + 2)) != ()

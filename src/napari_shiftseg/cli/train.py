@@ -32,7 +32,7 @@ _SPEC = (
     "upsampling", "padding", "batch_norm", "seeds", "decoder_convs", "head_kernel",
 )  # fmt: skip
 _SETTINGS = (
-    "window", "batch", "steps", "learning_rate", "weight_decay", "delta_var", "delta_dist", "gamma",
+    "window", "keep", "batch", "steps", "learning_rate", "weight_decay", "delta_var", "delta_dist", "gamma",
     "background_is_instance", "push_distance", "embedding_weight", "foreground_weight", "neighbours", "inner_loss", "average",
     "seed", "device", "dtype", "checkpoint", "checkpoint_every", "allow_noncompliant", "loss", "offset_scale", "size_power",
     "balance",
@@ -85,6 +85,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training (values in brackets: default)")
     flag = argparse.BooleanOptionalAction
     group.add_argument("--window", type=edges, help="output window, px [legal, three periods or more]")
+    group.add_argument("--keep", type=edges, help="centred part of the window with a loss, px [all of it]")
     group.add_argument("--batch", type=whole(1), default=4, help="windows per step [%(default)s]")
     group.add_argument("--steps", type=whole(1), default=10_000, help="[%(default)s]")
     group.add_argument("--learning-rate", type=_POSITIVE, default=1e-3, help="of AdamW [%(default)s]")

@@ -42,6 +42,9 @@ class TrainSettings:
     spec : UNetSpec
     window : int or tuple of int, optional
         Output window of a training tile, pixels; None takes the smallest legal one of three periods or more.
+    keep : int or tuple of int, optional
+        Centred part of the window that alone reaches the loss, pixels, as the paper crops an output of 20 px to 16; None takes
+        all of it. What is trained is counted by it: a part that does not exceed the period misses pairs of output functions.
     batch : int
         Windows per step.
     steps : int
@@ -85,6 +88,7 @@ class TrainSettings:
 
     spec: UNetSpec = field(default_factory=UNetSpec)
     window: int | tuple[int, ...] | None = None
+    keep: int | tuple[int, ...] | None = None
     batch: int = 4
     steps: int = 10_000
     learning_rate: float = 1e-3
@@ -129,8 +133,8 @@ def training_of(settings: TrainSettings, images: Sequence[TrainImage] = ()) -> T
     Images that are smaller than the window leave a part of it without labels.
     """
     inner, window = _inner(settings), _window(settings)
-    if images and settings.spec.padding == "valid" and _filled(settings, images) != window:
-        inner = _filled(settings, images)
+    if images and settings.spec.padding == "valid" and (filled := _filled(settings, images)) != window:
+        inner = tuple(map(min, filled, inner or window))
     return _Trained(window=window, neighbours=settings.neighbours, inner=inner)
 
 
@@ -272,6 +276,8 @@ def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
         raise SettingsError("training works on 2D and 3D images; ndim is 1.")
     if settings.inner_loss and (settings.neighbours or settings.spec.padding == "valid"):
         raise SettingsError("a loss on the inner part alone is for zero padding on single tiles; leave inner_loss out.")
+    if settings.keep is not None and (settings.neighbours or settings.inner_loss):
+        raise SettingsError("keep is the part of a single window with a loss; leave neighbours and inner_loss out, or keep.")
     if settings.inner_loss and min(_inner(settings) or ()) < 1:
         least = tuple(2 * (around + period) for around, period in zip(_around(settings), settings.spec.period, strict=True))
         raise SettingsError(f"a window of {_window(settings)} px has no pixel that sees no zeros; take {least} px or more.")
@@ -336,6 +342,13 @@ def _around(settings: TrainSettings) -> tuple[int, ...]:
 
 
 def _inner(settings: TrainSettings) -> tuple[int, ...] | None:
+    """Edges of the centred part of the window that alone has a loss; None where all of it has one."""
+    if settings.keep is not None:
+        window, ndim = _window(settings), settings.spec.ndim
+        keep = (settings.keep,) * ndim if isinstance(settings.keep, int) else tuple(settings.keep)
+        if len(keep) != ndim or any(not 1 <= kept <= edge for kept, edge in zip(keep, window, strict=False)):
+            raise SettingsError(f"keep is {settings.keep} px of a window of {window} px; give edges from 1 px to those.")
+        return None if keep == window else keep
     if not settings.inner_loss:
         return None
     return tuple(edge - 2 * around for edge, around in zip(_window(settings), _around(settings), strict=True))
@@ -386,7 +399,9 @@ def _step(
         if settings.neighbours:
             samples = [_neighbouring_tiles(net, x, y, settings=settings) for x, y in zip(pixels, labels, strict=True)]
         else:
-            part = tuple(slice(n, edge - n) for n, edge in zip(_around(settings), labels.shape[1:], strict=True))
+            kept = _inner(settings) or labels.shape[1:]
+            starts = [(edge - own) // 2 for edge, own in zip(labels.shape[1:], kept, strict=True)]
+            part = tuple(slice(start, start + own) for start, own in zip(starts, kept, strict=True))
             outputs = net(pixels.to(memory_format=layout)).float()[(slice(None), slice(None), *part)]
             labels = labels[(slice(None), *part)]
             positions = _positions(labels.shape[1:], where)
