@@ -38,10 +38,10 @@ JOBS = {
     ),
     "series": ((3, 60, 50), "tyx", {"bandwidth": 0.5, "percentiles": (1, 99), "limits_per": "frame"}),
     "off the lattice": ((90, 70), "yx", {"write": 15, "allow_noncompliant": True}),
-    "objects of another size": ((90, 70), "yx", {"diameter": 25, "write": 32}),
+    "objects of another size": ((90, 70), "yx", {"diameter": 34, "write": 32}),
     "out of core": ((600, 530), "yx", {"out_of_core": True, "memory": 1 << 30, "deterministic": True}),
     "lists out of core": ((60, 50), "yx", {"out_of_core": True, "write": [16, 32], "limits": (np.int64(0), 1)}),
-    "blocks of objects of another size": ((600, 530), "yx", {"out_of_core": True, "diameter": 6.5}),
+    "blocks of objects of another size": ((600, 530), "yx", {"out_of_core": True, "diameter": 4.4}),
     "streamed blocks": ((600, 530), "yx", {"out_of_core": True, "memory": 1 << 30, "method": "stream"}),
 }
 

@@ -119,7 +119,10 @@ def test_an_inverted_image_is_told_to_be_dark_on_bright_with_its_remedy(nuclei, 
 
 def test_a_zoomed_image_is_told_the_scale_that_helps(nuclei, sample):
     told = likeness(rescale(sample[:260, :348], 4, order=1, preserve_range=True), nuclei)
-    assert told.verdict == "unlike" and told.remedy == "Scale it by 0.25: it is like that then."
+    assert (
+        told.verdict == "unlike"
+        and told.remedy == "Scale it by 0.25 (Object diameter, or --diameter auto): it is like that then."
+    )
 
 
 @pytest.mark.parametrize("kind", ["noise", "empty", "grating", "text"])

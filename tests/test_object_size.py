@@ -18,6 +18,7 @@ from napari_shiftseg.io import Image, load_model
 from napari_shiftseg.network import Known
 from napari_shiftseg.segmentation import look, measure_steps, open_job, run_steps, segment_steps, view_steps
 from napari_shiftseg.segmentation.lazy import lazy_embedding
+from napari_shiftseg.segmentation.sizing import ObjectSize
 
 ON_CPU = SegmentSettings(device="cpu", deterministic=True)
 KNOWN = Known(ndim=2, channels=1, median=10.0)
@@ -38,7 +39,7 @@ def magnified(image, by):
 def test_no_size_and_the_known_size_change_nothing():
     image, model = bars((90, 70)), grey_model()
     plain = decide(image, model, ON_CPU)
-    for diameter in (10, 9.2, 10.9):
+    for diameter in (10, 7, 13, 12.9):
         job = decide(image, model, replace(ON_CPU, diameter=diameter))
         assert job.plan == plain.plan and job.clustering == plain.clustering and job.size.scale == (1.0, 1.0)
         assert "as it is" in job.describe()
@@ -52,9 +53,10 @@ def test_a_magnified_image_gives_the_magnified_labels(by):
     """The mean over the area of a pixel that was repeated is that pixel: the network sees what it saw."""
     image, model = bars((60, 50)), made(2, normalisation=UNCHANGED, known=KNOWN)
     small = segment(image, model, ON_CPU)
-    large = segment(magnified(image, by), model, replace(ON_CPU, diameter=10 * by))
+    size = ObjectSize(how="given", factors=((1, by),) * 2, diameter=10.0 * by)
+    large = drain(run_steps(decide(magnified(image, by), model, ON_CPU, size=size)))
     assert large.labels.shape == (60 * by, 50 * by) and large.record["diameter"] == 10 * by
-    assert large.record["scaling"]["factors"] == [[1, by]] * 2 or large.record["scaling"]["factors"] == ((1, by),) * 2
+    assert large.record["scaling"]["factors"] == ((1, by),) * 2
     middle = tuple(slice(by // 2, None, by) for _ in range(2))
     overlap = [np.bincount(large.labels[middle][small.labels == k]).max() for k in range(1, small.labels.max() + 1)]
     assert small.labels.max() >= 4 and sum(overlap) > 0.95 * (small.labels > 0).sum()
@@ -62,10 +64,10 @@ def test_a_magnified_image_gives_the_magnified_labels(by):
 
 
 CASES = {
-    "shrunk": ((600, 530), 2, 26, {}),
-    "a ratio": ((600, 530), 2, 13, {"coordinates": True}),
-    "grown": ((300, 530), 2, 5, {"foreground": False}),
-    "volume": ((20, 140, 150), 3, 20, {}),
+    "shrunk": ((600, 530), 2, 40, {}),
+    "a ratio": ((600, 530), 2, 17, {"coordinates": True}),
+    "grown": ((300, 530), 2, 3.4, {"foreground": False}),
+    "volume": ((20, 140, 150), 3, 26, {}),
 }
 
 
@@ -125,14 +127,22 @@ def test_two_workers_give_the_labels_of_one_process(tmp_path, monkeypatch):
 def test_lengths_of_the_clustering_are_those_of_the_image_and_wishes_hold():
     plain = decide(bars((90, 70)), grey_model(), ON_CPU).clustering
     for coordinates, length in ((False, 1), (True, 2)):
-        scaled = decide(bars((90, 70)), grey_model(coordinates=coordinates), replace(ON_CPU, diameter=20)).clustering
+        scaled = decide(bars((90, 70)), grey_model(coordinates=coordinates), replace(ON_CPU, diameter=27)).clustering
         assert scaled.bandwidth == plain.bandwidth * length
         assert scaled.min_size == plain.min_size * 4 and scaled.min_density == plain.min_density * 4
-    small = decide(bars((90, 70)), grey_model(), replace(ON_CPU, diameter=1)).clustering
+    small = decide(bars((90, 70)), grey_model(), replace(ON_CPU, diameter=1.1)).clustering
     assert small.min_size == 1
-    wished = replace(ON_CPU, diameter=20, bandwidth=0.9, min_size=7)
+    wished = replace(ON_CPU, diameter=27, bandwidth=0.9, min_size=7)
     told = decide(bars((90, 70)), grey_model(coordinates=True), wished).clustering
     assert (told.bandwidth, told.min_size) == (0.9, 7)
+
+
+def test_the_scale_is_as_near_to_one_as_may_be():
+    scale = {diameter: decide(bars((40, 30)), grey_model(), replace(ON_CPU, diameter=diameter)).size.scale[0]
+             for diameter in (1, 3.3, 6, 6.7, 13.3, 14, 27, 54, 1000)}  # fmt: skip
+    assert list(scale.values()) == [6.0, 2.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.25, 0.125]
+    for diameter, by in scale.items():
+        assert diameter > 60 or 10 * 2 / 3 / 1.16 < diameter * by < 10 * 4 / 3 * 1.16  # to the nearest ratio
 
 
 def micrometres(shape, step):
@@ -164,7 +174,7 @@ def test_a_model_that_knows_no_size_and_a_tile_that_does_not_fit_are_sentences()
         with pytest.raises(SettingsError, match="leave the diameter out"):
             decide(bars((40, 30)), grey_model(known=known), replace(ON_CPU, diameter=10))
     with pytest.raises(TilingError, match="not a multiple of the period 8 px"):
-        decide(bars((90, 70)), grey_model(), replace(ON_CPU, diameter=40, write=20))
+        decide(bars((90, 70)), grey_model(), replace(ON_CPU, diameter=54, write=20))
     with pytest.raises(SettingsError, match="scaled image"):
         decide(bars((90, 70)), grey_model(), replace(ON_CPU, deterministic=False, diameter=40, method="stream"))
 

@@ -97,6 +97,10 @@ class AxisScaling:
         found = self.steps * (2 * pixel + 1) // (2 * self.per)
         return found, Fraction((2 * found + 1) * self.per, 2 * self.steps) - Fraction(2 * pixel + 1, 2)
 
+    def middles(self, size: int) -> list[int]:
+        """Image pixels in which the middles of all whole network pixels of so many image pixels lie."""
+        return [(2 * pixel + 1) * self.per // (2 * self.steps) for pixel in range(max(1, size * self.steps // self.per))]
+
 
 def _between(centre: Fraction) -> Taps:
     """The two pixels between whose centres a place lies, or the one on whose centre it does."""

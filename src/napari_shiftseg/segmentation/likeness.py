@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_shiftseg.analysis.constants import SAMPLE_EDGE
 from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, ground_of
 from napari_shiftseg.analysis.traits import FoundWindow, found_traits, image_traits, sample_windows
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import Image, load_model, read_image
 from napari_shiftseg.network import Known, Model
+from napari_shiftseg.network.scaled import scaled_pixels
 from napari_shiftseg.segmentation.constants import FOUND_EDGE, FRAMES, SCALES
 from napari_shiftseg.segmentation.decision import decide
 from napari_shiftseg.segmentation.intensity import scale_frames
@@ -84,7 +86,7 @@ def compare_image(job: Job) -> Likeness:
         model=job.opened.model.name,
         known=known,
         differences=(*stack, *unlike),
-        remedy=_remedy((*stack, *unlike), lambda: _changed(known, windows)),
+        remedy=_remedy((*stack, *unlike), lambda: _changed(known, windows, resize=job.size is None)),
     )
 
 
@@ -136,12 +138,42 @@ def _picked(frames: int) -> list[int]:
 
 def _windows(job: Job, frame: int) -> list[npt.NDArray[np.float32]]:
     """Windows (C, *shape) of a frame as the network sees them."""
-    return [_seen(job, frame, part) for part in sample_windows(job.opened.frames[frame].view.shape[1:])]
+    shape = job.opened.frames[frame].view.shape[1:]
+    return [_seen(job, frame, part) for part in _parts(job, shape, SAMPLE_EDGE[len(shape)])]
+
+
+def _parts(job: Job, shape: Sequence[int], edge: int, most: int = 0) -> list[tuple[slice, ...]]:
+    """As `sample_windows`, of so many pixels of the network; each begins with one."""
+    scaling = job.plan.lattice.scaling
+    if scaling is None:
+        return sample_windows(shape, edge, most)
+    return [
+        tuple(slice(p.start // axis.per * axis.per, p.stop) for p, axis in zip(part, scaling.axes, strict=True))
+        for part in sample_windows(shape, int(edge / min(scaling.scale)), most)
+    ]
 
 
 def _seen(job: Job, frame: int, part: tuple[slice, ...]) -> npt.NDArray[np.float32]:
     """A window (C, *shape) of a frame as the network sees it."""
-    return job.limits(frame).apply(np.asarray(job.opened.frames[frame].view[(slice(None), *part)]))
+    pixels = job.limits(frame).apply(np.asarray(job.opened.frames[frame].view[(slice(None), *part)]))
+    scaling = job.plan.lattice.scaling
+    return pixels if scaling is None else scaled_pixels(pixels, scaling)
+
+
+def _found_window(job: Job, pixels: npt.NDArray[np.float32], labels: Any, *, foreground: Any, embedding: Any) -> FoundWindow:
+    """What was found in a window, in pixels of the network; arrays as of `compare_result`."""
+    labels, foreground = np.asarray(labels), None if foreground is None else np.asarray(foreground)
+    output, scaling = job.opened.model.embedding, job.plan.lattice.scaling
+    codes = None if embedding is None else codes_of(embedding, output)
+    if scaling is not None:
+        middles: Any = np.ix_(*(axis.middles(size) for axis, size in zip(scaling.axes, labels.shape, strict=True)))
+        labels = labels[middles]
+        foreground = None if foreground is None else foreground[middles]
+        if codes is not None:
+            codes = np.stack([channel[middles] for channel in codes])
+            for axis, scale in enumerate(scaling.scale if output.meaning == "offset" else ()):
+                codes[axis] *= scale
+    return FoundWindow(pixels=pixels.mean(axis=0), labels=labels, foreground=foreground, codes=codes)
 
 
 def _unlike(known: Known, frames: Sequence[Windows]) -> tuple[Difference, ...]:
@@ -164,13 +196,13 @@ def _medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.median([row[name] for row in rows if name in row])) for name in names}
 
 
-def _changed(known: Known, frames: Sequence[Windows]) -> str:
+def _changed(known: Known, frames: Sequence[Windows], *, resize: bool) -> str:
     """A change of the image that makes it like what is known, as a remedy; "" where there is none."""
     if not _unlike(known, [[1 - window for window in windows] for windows in frames]):
         return "Invert it (Intensities > Dark objects on bright, or --invert): the inverted image is like that"
-    for scale in SCALES:
+    for scale in SCALES if resize else ():
         if not _unlike(known, [[_scaled(window, scale) for window in windows] for windows in frames]):
-            return f"Scale it by {scale:g}: it is like that then"
+            return f"Scale it by {scale:g} (Object diameter, or --diameter auto): it is like that then"
     return ""
 
 
@@ -199,22 +231,24 @@ def _remedy(told: Sequence[Difference], changed: Callable[[], str]) -> str:
 def _found(job: Job, known: Known, labels: Any, *, foreground: Any, embedding: Any) -> tuple[Difference, ...]:
     """Traits of the objects that are not known."""
     rows, most = [], 0
-    model = job.opened.model
+    # of an embedding in pixels, those of the network
+    length = float(np.prod(job.plan.lattice.scale)) ** (1 / known.ndim) if job.clustering.coordinates else 1.0
     for frame in _picked(len(job.opened.frames)):
         at = tuple(job.opened.frames[frame].index.values())
         windows = []
-        for part in sample_windows(job.plan.result_shape, FOUND_EDGE[known.ndim], 2):
+        for part in _parts(job, job.plan.result_shape, FOUND_EDGE[known.ndim], 2):
             read = tuple(slice(p.start + o, p.stop + o) for p, o in zip(part, job.plan.origin, strict=True))
             windows.append(
-                FoundWindow(
-                    pixels=_seen(job, frame, read).mean(axis=0),
-                    labels=np.asarray(labels[(*at, *part)]),
-                    foreground=None if foreground is None else np.asarray(foreground[(*at, *part)]),
-                    codes=None if embedding is None else codes_of(embedding[(slice(None), *at, *part)], model.embedding),
+                _found_window(
+                    job,
+                    _seen(job, frame, read),
+                    labels[(*at, *part)],
+                    foreground=None if foreground is None else foreground[(*at, *part)],
+                    embedding=None if embedding is None else embedding[(slice(None), *at, *part)],
                 )
             )
         most = max(most, *(int(window.labels.max()) for window in windows))
-        rows.append(found_traits(windows, job.clustering.bandwidth))
+        rows.append(found_traits(windows, job.clustering.bandwidth * length))
     if not most:
         return (Difference(trait="objects", text="no object was found"),)
     return differences(_medians(rows), known.found)

@@ -15,7 +15,7 @@ from napari_shiftseg.geometry import Lattice, nearest_factor, scaled_lattice
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import Image
 from napari_shiftseg.network import Known, Model
-from napari_shiftseg.segmentation.constants import MICROMETRES
+from napari_shiftseg.segmentation.constants import ABOUT, MICROMETRES
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 How = Literal["given", "measured", "pixel size"]
@@ -78,8 +78,12 @@ def size_of(image: Image, model: Model, settings: SegmentSettings) -> ObjectSize
 
 
 def sized(diameter: float, model: Model, *, how: How) -> ObjectSize:
-    """The scale at which objects of a diameter, pixels, are as large as those that a model knows; errors as of `size_of`."""
-    factor = nearest_factor(typical_diameter(model) / diameter)
+    """The scale, as near to 1 as may be, at which objects of a diameter, pixels, are about as large as those that a model knows.
+
+    Errors as of `size_of`.
+    """
+    low, high = (share * typical_diameter(model) for share in ABOUT)
+    factor = nearest_factor(min(max(diameter, low), high) / diameter)
     return ObjectSize(how=how, factors=(factor,) * model.lattice.ndim, diameter=diameter)
 
 
