@@ -4,7 +4,8 @@
 
 DATA is a folder with `images/`, `masks/` and `meta.csv` (columns id, split). Of N validation images at even distances the
 middle (PX x PX at most) is magnified: the image by linear interpolation (smoothed first where it shrinks), the truth by its
-nearest pixel. Each is segmented as it is, with the median diameter of the true objects as `diameter`, and with "auto". Scores are pooled over the objects of all images. The times are of all images of a row, on a machine that may have other work.
+nearest pixel. Each is segmented as it is, with the median diameter of the true objects as `diameter`, and with "auto". Scores
+are pooled over the objects of all images. The times are of all images of a row, on a machine that may have other work.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def magnified(image, by):
 def test_no_size_and_the_known_size_change_nothing():
     image, model = bars((90, 70)), grey_model()
     plain = decide(image, model, ON_CPU)
-    for diameter in (10, 7, 13, 12.9):
+    for diameter in (10, 9.2, 13, 12.9):
         job = decide(image, model, replace(ON_CPU, diameter=diameter))
         assert job.plan == plain.plan and job.clustering == plain.clustering and job.size.scale == (1.0, 1.0)
         assert "as it is" in job.describe()
@@ -139,10 +139,10 @@ def test_lengths_of_the_clustering_are_those_of_the_image_and_wishes_hold():
 
 def test_the_scale_is_as_near_to_one_as_may_be():
     scale = {diameter: decide(bars((40, 30)), grey_model(), replace(ON_CPU, diameter=diameter)).size.scale[0]
-             for diameter in (1, 3.3, 6, 6.7, 13.3, 14, 27, 54, 1000)}  # fmt: skip
-    assert list(scale.values()) == [6.0, 2.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.25, 0.125]
+             for diameter in (1, 3.3, 6, 9, 10, 13.3, 14, 27, 54, 1000)}  # fmt: skip
+    assert list(scale.values()) == [8.0, 3.0, 1.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.25, 0.125]
     for diameter, by in scale.items():
-        assert diameter > 60 or 10 * 2 / 3 / 1.16 < diameter * by < 10 * 4 / 3 * 1.16  # to the nearest ratio
+        assert diameter in (1, 1000) or 10 / 1.16 < diameter * by < 10 * 4 / 3 * 1.16  # to the nearest ratio
 
 
 def micrometres(shape, step):

@@ -50,7 +50,7 @@ NUMBERS = {
     "MEASURED_EDGE": {2: 256, 3: 64},
     "LEAST_MEASURED": {2: 24, 3: 8},
     "UNUSUAL": 0.1,
-    "ABOUT": (2 / 3, 4 / 3),
+    "ABOUT": (1.0, 4 / 3),
     "MICROMETRES": {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6, "angstrom": 1e-4},
     "JOB_VERSION": 1,
     "EVERYTHING": 67108864,

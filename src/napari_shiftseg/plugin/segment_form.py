@@ -23,6 +23,7 @@ from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.plugin.inputs import AxesEdit, ChannelRow, ModelBox, Note, TileBox, narrow, offer
 from napari_shiftseg.plugin.likeness_line import LikenessLine
 from napari_shiftseg.plugin.rules_panel import RulesPanel
+from napari_shiftseg.plugin.size_row import SizeRow
 
 _FROM_MODEL, _PERCENTILES, _LIMITS = "from the model", "percentiles", "limits"
 _INTENSITY_TIPS = {
@@ -246,12 +247,13 @@ class SegmentForm(QWidget):
         super().__init__(parent)
         self.layers = layers
         self.axes, self.channels, self.model, self.tile = AxesEdit(), ChannelRow(), ModelBox(), TileBox()
-        self.device, self.dtype = QComboBox(), QComboBox()
+        self.device, self.dtype, self.size_row = QComboBox(), QComboBox(), SizeRow()
         narrow(layers.native)
         offer(self.device, ("auto", "cpu"))
         offer(self.dtype, ("automatic", "float32", "bfloat16"))
         self.about_image = Note()
         self.about_model, self.about_device, self.plan, self.verdict, self.writing = Note(), Note(), Note(), Note(), Note()
+        self.about_size = Note()
         self.likeness = LikenessLine()
         self.allow = QCheckBox("Allow non-compliant")
         self.advanced = self._build_advanced()
@@ -318,6 +320,8 @@ class SegmentForm(QWidget):
         rows.addRow("Channel", self.channels)
         rows.addRow("Model", self.model)
         rows.addRow(self.about_model)
+        rows.addRow("Object diameter", self.size_row)
+        rows.addRow(self.about_size)
         rows.addRow("Device", self.device)
         rows.addRow("Precision", self.dtype)
         rows.addRow(self.about_device)

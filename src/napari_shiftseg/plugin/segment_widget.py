@@ -25,6 +25,7 @@ from napari_shiftseg.plugin.preview import preview_layer, view_steps, window_in_
 from napari_shiftseg.plugin.replacement import replace_layers, words_on_kept
 from napari_shiftseg.plugin.run_bar import RunBar, summary
 from napari_shiftseg.plugin.segment_form import SegmentForm
+from napari_shiftseg.plugin.size_row import measure_job
 from napari_shiftseg.plugin.target import Target
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class SegmentWidget(QWidget):
             out_of_core=self.form.large.out_of_core,
             channels=self.form.channels.value(),
             **self.form.intensity.wish(),
+            diameter=self.form.size_row.value(),
             bandwidth=self.form.bandwidth.value() or None,
             threshold=self.form.threshold.value() or None,
             min_size=self.form.min_size.value() if self.form.min_size.value() >= 0 else None,
@@ -93,10 +95,11 @@ class SegmentWidget(QWidget):
 
         return None if self.layer is None else image_of(self.layer, self.form.axes.text().strip(), self.form.axes.assumed)
 
-    def _tile_wish(self):
-        from napari_shiftseg.plugin.verdict import tile_wish
+    def _tile_wish(self, *, snap: bool = False):
+        from napari_shiftseg.plugin.verdict import lattice_for, tile_wish
 
-        return tile_wish(self.form.tile.currentText(), self.equipment.model.spec, snap=not self.form.allow.isChecked())
+        lattice = lattice_for(self.equipment.model, self.form.size_row.value())
+        return tile_wish(self.form.tile.currentText(), lattice, snap=snap or not self.form.allow.isChecked())
 
     # -- run ----------------------------------------------------------------------------------------------------------
 
@@ -116,6 +119,11 @@ class SegmentWidget(QWidget):
         self._look_again()
         window = window_in_view(self.viewer, self.layer, self.form.axes.text().strip())
         self._start(partial(view_steps, window=window), self.show_preview)
+
+    def measure(self) -> None:
+        """Measure the objects of the layer, in a thread, and take their diameter."""
+        self._look_again()
+        self._start(measure_job, lambda size: self.status.tell(*self.form.size_row.take(size)))
 
     def _start(self, steps: Callable[..., Any], show: Callable[[Any], None], *, out: Path | None = None) -> None:
         if self.jobs or self._verdict is None or not self._verdict.can_run:
@@ -325,6 +333,7 @@ class SegmentWidget(QWidget):
             about = describe_model(equipment.model)
         form.about_model.fill(about)
         form.about_device.fill(device if job is None else job.describe_device())
+        form.about_size.fill("" if job is None or job.size is None else f"{job.size.describe()}.")
         form.plan.fill("" if job is None else job.describe_plan())
         form.writing.fill("" if verdict is None else verdict.writing)
         form.likeness.follow(verdict, None if self.layer is None else self.layer.data)
@@ -345,14 +354,12 @@ class SegmentWidget(QWidget):
             return Verdict(level="fail", text=sentence(exc))
         if verdict.plan is not None:
             alone = verdict.plan.zeros == "tile"  # one size, which is what Automatic means
-            self.form.tile.offer(() if alone else tile_sizes(model.spec, verdict.plan.image_shape))
+            self.form.tile.offer(() if alone else tile_sizes(verdict.plan.lattice, verdict.plan.image_shape))
         return verdict
 
     def fix_tiles(self) -> None:
         """Set the tile size to the nearest one that obeys the rules."""
-        from napari_shiftseg.plugin.verdict import tile_wish
-
-        self.form.tile.show_wish(tile_wish(self.form.tile.currentText(), self.equipment.model.spec, snap=True))
+        self.form.tile.show_wish(self._tile_wish(snap=True))
         self._refresh()
 
     def _on_tile(self) -> None:
@@ -383,6 +390,8 @@ class SegmentWidget(QWidget):
         form.layers.changed.connect(self._on_layer)
         form.axes.chosen.connect(self._refresh)
         form.model.changed.connect(self._equip)
+        form.size_row.changed.connect(self._on_tile)
+        form.size_row.measure.clicked.connect(lambda _: self.measure())
         form.device.activated.connect(lambda _: self._equip())
         form.tile.changed.connect(self._on_tile)
         form.allow.toggled.connect(lambda _: self._on_tile())

@@ -11,11 +11,12 @@ import numpy as np
 
 from napari_shiftseg.analysis.traits import lattice_spacing, middle
 from napari_shiftseg.errors import SettingsError, ShiftsegError
-from napari_shiftseg.geometry import TilePlan, UNetSpec
+from napari_shiftseg.geometry import Lattice, TilePlan, UNetSpec
 from napari_shiftseg.io import Image, work_path
 from napari_shiftseg.network import Device, Model
 from napari_shiftseg.plugin.constants import MOST_TILES
 from napari_shiftseg.segmentation import Job, SegmentSettings, decide
+from napari_shiftseg.segmentation.sizing import sized, sized_lattice
 from napari_shiftseg.synthetic import capacity
 
 # Fields of a job that depend on the free memory.
@@ -179,7 +180,12 @@ def spacing_of(job: Job) -> tuple[int, ...] | None:
     return lattice_spacing(np.asarray(view[(slice(0, 1), *middle(view.shape[1:]))])[0])
 
 
-def tile_sizes(spec: UNetSpec, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+def lattice_for(model: Model, diameter: float | None) -> Lattice:
+    """The lattice of a model that runs at the scale for objects of a diameter, pixels."""
+    return sized_lattice(model, None if diameter is None else sized(diameter, model, how="given"))
+
+
+def tile_sizes(spec: Lattice | UNetSpec, image_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Legal tile edges to offer for an image: the period times powers of two, up to the whole image."""
     step = math.lcm(*spec.period)
     sizes, size = [], step
@@ -191,14 +197,14 @@ def tile_sizes(spec: UNetSpec, image_shape: tuple[int, ...]) -> tuple[int, ...]:
         size *= 2
 
 
-def tile_wish(text: str, spec: UNetSpec, *, snap: bool) -> int | tuple[int, ...] | None:
+def tile_wish(text: str, spec: Lattice | UNetSpec, *, snap: bool) -> int | tuple[int, ...] | None:
     """What a typed tile size means: None for automatic, one edge, or one edge per axis ("64 x 128").
 
     SettingsError if the text is neither.
 
     Parameters
     ----------
-    spec : UNetSpec
+    spec : Lattice or UNetSpec
         Whose period is the step of legal edges.
     snap : bool
         Take the nearest legal edge.

@@ -107,9 +107,9 @@ LEAST_MEASURED: Final = {2: 24, 3: 8}
 # nuclei, with 0.02 to 0.2 the measured median was off by 10 % in the mean and by 35 % at most.
 UNUSUAL: Final = 0.1
 # Objects are about as large as those that a model knows between these shares of its typical diameter. With `nuclei`, small
-# validation images magnified by 1 to 4 then keep an AP of 0.80 to 0.83 (as they are: 0.82); with all objects brought to the
-# typical diameter 0.80 to 0.81, between half and twice of it 0.77 to 0.83.
-ABOUT: Final = (2 / 3, 4 / 3)
+# validation images magnified by 1 to 4 then keep an AP of 0.80 to 0.82 (as they are: 0.82); with all objects brought to the
+# typical diameter 0.80 to 0.81, with up to twice of it left 0.78 to 0.82. Below it, objects of half the size lose much.
+ABOUT: Final = (1.0, 4 / 3)
 # Micrometres per unit, of the lengths that files state.
 MICROMETRES: Final = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6, "angstrom": 1e-4}
 

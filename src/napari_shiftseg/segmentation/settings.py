@@ -59,9 +59,10 @@ class SegmentSettings:
         Value of pixels without data, besides NaN and infinite ones. They count as background, and no object lies there.
     diameter : float, "auto" or "pixel-size", optional
         Of the objects, pixels of the image. The network runs on the image at the scale, as near to 1 as may be, at which they
-        are about as large as those that the model knows (a ratio of small numbers from 1/8 to 8), and its output is brought back to the image's own pixels before
-        it is clustered, tile-exact as ever. "auto" measures them with the network at several scales in a few places; with
-        "pixel-size" the pixel sizes of image and model say the scale of each axis. None takes the image as it is.
+        are about as large as those that the model knows (a ratio of small numbers from 1/8 to 8), and its output is brought
+        back to the image's own pixels before it is clustered, tile-exact as ever. "auto" measures them with the network at
+        several scales in a few places; with "pixel-size" the pixel sizes of image and model say the scale of each axis. None
+        takes the image as it is.
     keep_embedding : bool, optional
         Whether the result holds the embedding and all else that the network says; None means in memory yes, out of core no.
         The foreground is held in memory in any case.

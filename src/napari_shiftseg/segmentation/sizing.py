@@ -78,9 +78,9 @@ def size_of(image: Image, model: Model, settings: SegmentSettings) -> ObjectSize
 
 
 def sized(diameter: float, model: Model, *, how: How) -> ObjectSize:
-    """The scale, as near to 1 as may be, at which objects of a diameter, pixels, are about as large as those that a model knows.
+    """The scale, as near to 1 as may be, at which objects are about as large as those that a model knows.
 
-    Errors as of `size_of`.
+    Errors as of `size_of`. `diameter`: of the objects, pixels of the image.
     """
     low, high = (share * typical_diameter(model) for share in ABOUT)
     factor = nearest_factor(min(max(diameter, low), high) / diameter)
