@@ -5,7 +5,8 @@
 DATA is a folder with `images/`, `masks/` and `meta.csv` (columns id, split). Of N validation images at even distances the
 middle (PX x PX at most) is magnified: the image by linear interpolation (smoothed first where it shrinks), the truth by its
 nearest pixel. Each is segmented as it is, with the median diameter of the true objects as `diameter`, and with "auto". Scores
-are pooled over the objects of all images. The times are of all images of a row, on a machine that may have other work.
+are pooled over the objects of all images. Intensity limits are those of the whole image as it is, in all ways alike. The times
+are of all images of a row, on a machine that may have other work.
 """
 
 from __future__ import annotations
@@ -51,17 +52,21 @@ def diameter(truth):
 
 def measure(data, names, model, edge):
     """A row per magnification and way."""
-    pairs = [middle(*read(data, name), edge) for name in names]
-    pairs = [(image, truth) for image, truth in pairs if truth.any()]
+    pairs = []
+    for name in names:
+        image, truth = read(data, name)
+        limits = model.record.normalisation.limits(image[None])
+        pairs.append((*middle(image, truth, edge), (float(limits.low[0]), float(limits.high[0]))))
+    pairs = [pair for pair in pairs if pair[1].any()]
     rows = []
     for by in MAGNIFICATIONS:
         for way in WAYS:
             scores, factors, sizes, started = [], [], [], time.perf_counter()
-            for image, truth in pairs:
+            for image, truth, limits in pairs:
                 pixels, wanted = magnified(image, truth, by)
                 # small objects may have lost their last pixel
                 wish = {"none": None, "given": diameter(wanted) if wanted.any() else None, "auto": "auto"}[way]
-                result = segment(pixels, model, SegmentSettings(device="cpu", diameter=wish))
+                result = segment(pixels, model, SegmentSettings(device="cpu", diameter=wish, limits=limits))
                 scores.append(match_score(result.labels, wanted, IOUS))
                 scaling = result.record["scaling"]
                 factors.append(1.0 if scaling is None else scaling["scale"][0])
