@@ -12,6 +12,7 @@ from grey import grey_model as made
 from skimage.transform import rescale
 
 from napari_shiftseg import Job, SegmentSettings, decide, open_result, save_model, seam_report, segment, verify_tiling
+from napari_shiftseg.cli import main
 from napari_shiftseg.errors import SettingsError, ShiftsegError, TilingError
 from napari_shiftseg.events import drain
 from napari_shiftseg.io import Image, load_model
@@ -79,7 +80,7 @@ def test_tiles_blocks_previews_and_runs_again_give_the_labels_of_one_run(tmp_pat
     whole = segment(image, model, wish)
     assert whole.record["scaling"]["scale"] != (1.0,) * ndim and whole.labels.shape == shape and whole.labels.max() > 2
     period = whole.plan.lattice.period
-    assert whole.record["plan"]["period"] == list(period) != list(model.lattice.period)
+    assert whole.record["plan"]["period"] == list(period) and whole.plan.lattice.network == model.lattice
     tiled = segment(image, model, replace(wish, write=tuple(-(-48 // p) * p for p in period)))
     np.testing.assert_array_equal(tiled.labels, whole.labels)
     np.testing.assert_array_equal(tiled.embedding, whole.embedding)
@@ -220,3 +221,23 @@ def test_where_nothing_is_found_the_image_stays_as_it_is(nuclei):
     assert size.diameter is None and size.scale == (1.0, 1.0) and "no object was found" in size.describe()
     with pytest.raises(SettingsError, match="leave the diameter out"):
         measured(grey_model(known=None), bars((90, 70)))
+
+
+def test_commands_take_a_diameter_and_say_the_scale(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("a.tif", bars((90, 70)))
+    save_model("m.safetensors", grey_model())
+    shared = ["a.tif", "--model", "m.safetensors", "--device", "cpu", "--diameter", "27"]
+    assert main(["segment", *shared, "--labels-tiff", "l.tif", "--out", "r.ome.zarr"]) == 0
+    assert open_result("r.ome.zarr").record["scaling"]["scale"] == [0.5, 0.5]
+    assert tifffile.imread("l.tif").shape == (90, 70)
+    assert main(["segment", "--from", "r.ome.zarr", "--labels-tiff", "again.tif"]) == 0
+    np.testing.assert_array_equal(tifffile.imread("again.tif"), tifffile.imread("l.tif"))
+    assert main(["seams", "r.ome.zarr"]) == 0
+    capsys.readouterr()
+    assert main(["segment", *shared, "--dry-run"]) == 0
+    assert "objects of 27 px (given); the network runs at scale 1/2" in capsys.readouterr().out
+    assert main(["verify", *shared, "--tile", "16"]) == 0
+    assert "tiles equal one pass" in capsys.readouterr().out
+    assert main(["segment", *shared[:-1], "0", "--labels-tiff", "n.tif"]) == 2
+    assert "pixels above 0, auto or pixel-size" in capsys.readouterr().err
