@@ -15,6 +15,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from napari_shiftseg import synthetic as synthetic
+    from napari_shiftseg.analysis import measure as measure
     from napari_shiftseg.analysis import probe_period as probe_period
     from napari_shiftseg.analysis import seam_report as seam_report
     from napari_shiftseg.analysis import verify_tiling as verify_tiling
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from napari_shiftseg.instances import label_instances as label_instances
     from napari_shiftseg.instances import match_score as match_score
     from napari_shiftseg.instances import mean_shift as mean_shift
+    from napari_shiftseg.io import export_labels as export_labels
     from napari_shiftseg.io import load_model as load_model
     from napari_shiftseg.io import open_result as open_result
     from napari_shiftseg.io import read_image as read_image
+    from napari_shiftseg.io import read_labels as read_labels
     from napari_shiftseg.io import save_model as save_model
     from napari_shiftseg.network import Model as Model
     from napari_shiftseg.network import TrainSettings as TrainSettings
@@ -58,12 +61,15 @@ _ROOMS = {
     "label_instances": "instances",
     "match_score": "instances",
     "mean_shift": "instances",
+    "measure": "analysis",
     "probe_period": "analysis",
     "seam_report": "analysis",
     "verify_tiling": "analysis",
+    "export_labels": "io",
     "load_model": "io",
     "save_model": "io",
     "read_image": "io",
+    "read_labels": "io",
     "open_result": "io",
     "SegmentSettings": "segmentation",
     "Job": "segmentation",

@@ -42,6 +42,18 @@ NUMBERS = {
     "PROMINENCE": 0.3,
     "MIDDLE": 512,
     "REPEATS": 3,
+    "SAME_STEP": 1e-6,
+    "METERS": {
+        "angstrom": 1e-10,
+        "picometer": 1e-12,
+        "nanometer": 1e-9,
+        "micrometer": 1e-6,
+        "millimeter": 1e-3,
+        "centimeter": 1e-2,
+        "decimeter": 1e-1,
+        "meter": 1.0,
+        "inch": 0.0254,
+    },
 }
 
 

@@ -70,6 +70,10 @@ NUMBERS = {
     "FRAGMENT_BITS": 32,
     "MOST_INSTANCES": 4_294_967_295,
     "TABLE_PIXELS": 4_194_304,
+    "PART_PIXELS": 4_194_304,
+    "AHEAD": ((0, 1), (1, 0), (0, -1), (-1, 0)),
+    "BEYOND": ((-1, 0), (0, 1), (1, 0), (0, -1)),
+    "CORNER": ((0, 0), (0, 1), (1, 1), (1, 0)),
     "SPLIT_SHARE": 0.2,
 }
 

@@ -16,6 +16,10 @@ NUMBERS = {
     "STACK_CHUNK": (64, 128, 128),
     "SMALLEST_LEVEL": 256,
     "TABLE_ROWS": 65536,
+    "LARGEST_ROI": 60535,
+    "ROI_MOVE": 0.0,
+    "ROI_LINE": 1.0,
+    "ROI_CLOSE": 4.0,
 }
 
 

@@ -4,6 +4,7 @@ from napari_shiftseg.analysis.constructions import passing_network, prime_networ
 from napari_shiftseg.analysis.effective import EffectivePeriod, effective_period, effective_steps
 from napari_shiftseg.analysis.likeness import Difference, Likeness
 from napari_shiftseg.analysis.lines import Cuts, Ratio
+from napari_shiftseg.analysis.measure import measure
 from napari_shiftseg.analysis.probe import PeriodProbe, probe_period, probe_steps
 from napari_shiftseg.analysis.seams import SeamReport, SeamRow, seam_report
 from napari_shiftseg.analysis.verify import TilingCheck, verify_steps, verify_tiling
@@ -20,6 +21,7 @@ __all__ = [
     "TilingCheck",
     "effective_period",
     "effective_steps",
+    "measure",
     "passing_network",
     "prime_network",
     "probe_period",

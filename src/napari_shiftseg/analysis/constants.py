@@ -91,3 +91,20 @@ PROMINENCE: Final = 0.3
 # Pixels per axis that are looked at, and how often a lattice repeats in them at least.
 MIDDLE: Final = 512
 REPEATS: Final = 3
+
+# -- measuring objects ------------------------------------------------------------------------------------------------
+
+# Steps that differ less are those of square pixels, written with rounding.
+SAME_STEP: Final = 1e-6
+# Of the units of length that files give, as OME-NGFF names them.
+METERS: Final = {
+    "angstrom": 1e-10,
+    "picometer": 1e-12,
+    "nanometer": 1e-9,
+    "micrometer": 1e-6,
+    "millimeter": 1e-3,
+    "centimeter": 1e-2,
+    "decimeter": 1e-1,
+    "meter": 1.0,
+    "inch": 0.0254,
+}

@@ -51,6 +51,8 @@ COMMANDS = {
     "synth": "draw a synthetic image with its truth",
     "seams": "whether the tiles of a result show at its seams",
     "probe": "find the period, the margin and the reach of a network by experiment",
+    "measure": "measure the objects of a result, in physical units",
+    "export": "write a result as labels, outlines or a table that other programs read",
     "evaluate": "score a model against ground truth, and calibrate its clustering",
     "paper": "run the experiments of the paper, each with its expected outcome",
     "info": "versions, devices, models, images",

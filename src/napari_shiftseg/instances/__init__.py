@@ -5,6 +5,8 @@ from napari_shiftseg.instances.join import Numbers, Settling, join_blocks, join_
 from napari_shiftseg.instances.label import label_instances, label_steps, labels_of, numbered
 from napari_shiftseg.instances.match import match_score, mistaken_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
+from napari_shiftseg.instances.outlines import outlines
+from napari_shiftseg.instances.parts import whole_parts
 from napari_shiftseg.instances.pieces import Fragments, LabelSettings, Pieces, fragments_of, piece_steps
 from napari_shiftseg.instances.score import MatchScore, pool_scores
 from napari_shiftseg.instances.seeds import said_by
@@ -34,9 +36,11 @@ __all__ = [
     "mistaken_objects",
     "numbered",
     "object_table",
+    "outlines",
     "piece_steps",
     "pool_scores",
     "said_by",
     "settled",
+    "whole_parts",
     "whole_table",
 ]

@@ -145,3 +145,14 @@ MOST_INSTANCES: Final = 2**32 - 1
 TABLE_PIXELS: Final = 1 << 22
 # Of a true object's area, from which a predicted piece counts as a part of it; the rim that a neighbour takes is less.
 SPLIT_SHARE: Final = 0.2
+# Pixels of a block whose objects are measured or outlined at once, and its edge of 2,048 in 2D and 161 in 3D: some 100 MB with
+# the copies that scikit-image makes, and few objects that a window reads twice.
+PART_PIXELS: Final = 1 << 22
+
+# -- outlines ---------------------------------------------------------------------------------------------------------
+
+# Sides of a pixel in the order in which a ring goes round it: along the top to the right, down, back, up. Per side: the step of
+# the ring, the step to the pixel beyond the side, and the corner at which the side begins; each as (row, column).
+AHEAD: Final = ((0, 1), (1, 0), (0, -1), (-1, 0))
+BEYOND: Final = ((-1, 0), (0, 1), (1, 0), (0, -1))
+CORNER: Final = ((0, 0), (0, 1), (1, 1), (1, 0))

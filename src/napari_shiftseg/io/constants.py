@@ -31,3 +31,9 @@ STACK_CHUNK: Final = (64, 128, 128)
 SMALLEST_LEVEL: Final = 256
 # Rows of the table of instances in a chunk: half a megabyte of a column.
 TABLE_ROWS: Final = 1 << 16
+# Largest coordinate of a region that ImageJ reads: 16 bits, of which the topmost 5,000 values stand for negative ones.
+LARGEST_ROI: Final = 60_535
+# Segments of the path of a composite region, as java.awt.geom.PathIterator numbers them.
+ROI_MOVE: Final = 0.0
+ROI_LINE: Final = 1.0
+ROI_CLOSE: Final = 4.0

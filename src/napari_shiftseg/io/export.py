@@ -1,0 +1,120 @@
+"""Labels out to other programs: the name of a file says the format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from napari_shiftseg.analysis.measure import measure
+from napari_shiftseg.errors import ResultError
+from napari_shiftseg.io.geojson import save_geojson
+from napari_shiftseg.io.image import Image
+from napari_shiftseg.io.labels import Labels
+from napari_shiftseg.io.result import save_result
+from napari_shiftseg.io.rois import check_rois, save_rois
+from napari_shiftseg.io.tables import check_table_format, save_table
+from napari_shiftseg.io.tiff import save_labels_tiff
+
+EXPORTS = {
+    ".ome.tif": "OME-TIFF",
+    ".tif": "TIFF for ImageJ",
+    ".ome.zarr": "OME-Zarr 0.5",
+    ".geojson": "GeoJSON for QuPath",
+    ".zip": "regions for ImageJ",
+    ".csv": "table",
+    ".parquet": "table",
+}
+"""Formats by the end of a name, the longer ends first."""
+
+_ALSO = {".ome.tiff": ".ome.tif", ".tiff": ".tif", ".zarr": ".ome.zarr"}
+_STORES = (".zarr.zip", ".ozx")  # read, and not written
+
+
+def check_export(path: str | Path) -> str:
+    """The format that a name says, as the key in `EXPORTS`.
+
+    ResultError if it says none, or what writes that format is not installed.
+
+    >>> check_export("cells.ome.tiff"), check_export("cells.zip")
+    ('.ome.tif', '.zip')
+    """
+    name = Path(path).name.lower()
+    ends = [*EXPORTS, *_ALSO]
+    found = next((end for end in sorted(ends, key=len, reverse=True) if name.endswith(end)), None)
+    if found is None or name.endswith(_STORES):
+        raise ResultError(f"{path} does not say a format; give a name that ends in {', '.join([*EXPORTS][:-1])} or .parquet.")
+    found = _ALSO.get(found, found)
+    if found == ".zip":
+        check_rois()
+    elif found in (".csv", ".parquet"):
+        check_table_format(path)
+    return found
+
+
+def measured(labels: Labels, image: Image | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Features of the labels, as `measure` gives them, and of an image, by default of the one that lies in the result."""
+    image = labels.image if image is None else image
+    return measure(
+        labels.data,
+        None if image is None else labels.intensities(image),
+        axes=labels.axes,
+        ndim=labels.ndim,
+        spacing=labels.scale,
+        units=labels.units,
+    )
+
+
+def export_labels(path: str | Path, labels: Labels, *, image: Image | None = None, overwrite: bool = False) -> Path:
+    """Write labels in the format that the name says.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.tif`` (calibrated, for ImageJ; as `save_labels_tiff` writes it), ``.ome.tif``, ``.ome.zarr``, ``.geojson`` (outlines
+        and measurements for QuPath), ``.zip`` (regions for ImageJ), ``.csv`` or ``.parquet`` (measurements).
+    labels : Labels
+        As `read_labels` gives them.
+    image : Image, optional
+        Whose intensities are measured for GeoJSON and tables; by default the one that lies in the result.
+    overwrite : bool
+        Replace what is there.
+
+    Raises
+    ------
+    ResultError
+        If the name says no format, its place is taken, or it cannot be written.
+
+    >>> from importlib.resources import files
+    >>> from tempfile import TemporaryDirectory
+    >>> from napari_shiftseg.io import read_labels
+    >>> truth = read_labels(str(files("napari_shiftseg") / "samples" / "nuclei_truth.tif"))
+    >>> with TemporaryDirectory() as folder:
+    ...     export_labels(Path(folder) / "nuclei.geojson", truth).stat().st_size > 0
+    True
+    """
+    path, kind = Path(path), check_export(path)
+    if os.path.lexists(path) and not overwrite:
+        raise ResultError(f"{path} is there already; choose another name, or overwrite it (overwrite=True).")
+    if kind in (".tif", ".ome.tif"):
+        return save_labels_tiff(path, labels.data, labels.axes, scale=labels.scale, units=labels.units)
+    if kind == ".ome.zarr":
+        return save_result(
+            path,
+            labels=labels.data,
+            axes=labels.axes,
+            scale=labels.scale,
+            units=labels.units,
+            translation=labels.translation,
+            record=labels.record,
+            name=path.name.split(".")[0],
+            overwrite=overwrite,
+        )
+    if kind == ".zip":
+        return save_rois(path, labels.data, labels.axes)
+    table = measured(labels, image)
+    if kind == ".geojson":
+        return save_geojson(path, labels.data, labels.axes, table=table)
+    return save_table(path, table)
