@@ -86,6 +86,13 @@ def path_of(path: object, what: str, error: type[ShiftsegError]) -> Path:
     return Path(os.fsdecode(path))
 
 
+def check_readable(path: Path, what: str, error: type[ShiftsegError]) -> None:
+    """Refuse to read what is no file and no folder: a pipe or a socket would be waited for without end. `error`."""
+    kind = _kind(path)
+    if kind not in (None, stat.S_IFREG, stat.S_IFDIR):
+        raise error(f"{path} is {_KINDS.get(kind, 'no file')} and not {what}; give a file.")
+
+
 def check_writable(path: str | Path) -> None:
     """Refuse a place whose folder is not there or takes no file of such a name: a small one is made and removed.
 

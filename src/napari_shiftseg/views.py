@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.errors import ImageError, ShiftsegError
+from napari_shiftseg.errors import ImageError, ShiftsegError, memory_ran_out
 
 Index: TypeAlias = "int | slice | EllipsisType"
 
@@ -273,10 +273,13 @@ class View(LazyArray):
             key.append(item)
         try:
             return np.asarray(self._source[tuple(key)]).astype(self.dtype, copy=False)
-        except ShiftsegError:
+        except (ShiftsegError, MemoryError):
             raise
-        except (OSError, ValueError, RuntimeError) as exc:
-            raise ImageError(f"{self._name} cannot be read to the end ({exc}); the file is damaged or gone.") from exc
+        except Exception as exc:  # decoders of damaged files raise anything
+            if memory_ran_out(exc):
+                raise
+            what = " ".join(f"{type(exc).__name__}: {exc}".split())[:200]
+            raise ImageError(f"{self._name} cannot be read to the end ({what}); the file is damaged or gone.") from exc
 
 
 def _basic(pick: Pick) -> int | slice | None:

@@ -91,6 +91,8 @@ def lines_of(plan: TilePlan | Mapping[str, Any]) -> Lines:
             not 0 <= at <= size for size, axis in zip(lines.shape, lines.seams, strict=True) for at in axis
         ):
             raise ValueError("sizes below 1 or seams beyond the image")
+        if any(axis and period > size for axis, period, size in zip(lines.seams, lines.period, lines.shape, strict=True)):
+            raise ValueError("a period larger than the image, in which there would be no seam")
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as exc:
         raise SettingsError(f"the plan holds no {exc}; give a TilePlan, or the plan that a result's record holds.") from exc
     if not len(lines.shape) == len(lines.period) == len(lines.seams):

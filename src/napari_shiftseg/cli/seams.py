@@ -34,9 +34,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     check_free(filter(None, [args.csv]), inputs=filter(None, [args.result, args.truth]), overwrite=args.overwrite)
     result = open_result(args.result)
-    if "plan" not in result.record:
+    plan = result.record.get("plan")
+    shape = plan.get("result_shape") if isinstance(plan, dict) else None
+    if not isinstance(shape, list) or not 1 <= len(shape) <= result.labels.ndim:
         raise ResultError(f"{args.result} does not say how it was tiled; segment the image again.")
-    ndim = len(result.record["plan"]["result_shape"])
+    ndim = len(shape)
     frame = _frame(result.labels.shape[:-ndim], args.frame)
     labels = View.at(result.labels, dict(enumerate(frame)), name="the labels")
     embedding = None

@@ -15,6 +15,11 @@ EAGER_BYTES: Final = 256 << 20
 # A larger pixel means that the resolution was written for a printer (72 dpi are 353 micrometers), not by a microscope.
 LARGEST_PIXEL_UM: Final = 100.0
 
+# Bytes that a file of a chunk may have beside twice its values: index and checksums of a shard.
+CHUNK_SPARE: Final = 1 << 20
+# Files of an array that are listed when it is first read, so that one that goes missing is known: some tenths of a second.
+MOST_LISTED: Final = 100_000
+
 # -- results ----------------------------------------------------------------------------------------------------------
 
 # Raised when older versions of this package could no longer read a store.

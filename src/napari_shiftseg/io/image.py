@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError
-from napari_shiftseg.files import path_of
+from napari_shiftseg.files import check_readable, path_of
 from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
 from napari_shiftseg.views import ArrayLike, Pick, View, as_array
 
@@ -334,6 +334,7 @@ def _damage(path: Path) -> Iterator[None]:
     """What a file that is not there, or damaged, raises becomes an `ImageError`."""
     if not path.exists():
         raise ImageError(f"there is no image {path}; check the path.")
+    check_readable(path, "an image", ImageError)
     try:
         yield
     except (ImageError, MemoryError):

@@ -12,11 +12,11 @@ from zipfile import ZipFile
 
 import zarr
 from pydantic import ValidationError
-from zarr.storage import ZipStore
 
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.io.axes import guess_axes, name_axes, named_axes, steps_of, unit_name
 from napari_shiftseg.io.image import Image, native
+from napari_shiftseg.io.store import ReadStore, ReadZip
 from napari_shiftseg.views import ArrayLike, View
 
 OUR_KEY = "napari-shiftseg"
@@ -62,14 +62,14 @@ def _node(path: Path) -> zarr.Array[Any] | zarr.Group:
     if path.is_dir():
         if not any((path / marker).is_file() for marker in _MARKERS):
             raise ImageError(f"{path.name} is a folder without zarr metadata; give an image file or a .zarr folder.")
-        return zarr.open(str(path), mode="r")
+        return zarr.open(ReadStore(path), mode="r")
     with ZipFile(path) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     inner = next((folder for folder in ("", *sorted(tops)) if any(_joined(folder, m) in names for m in _MARKERS)), None)
     if inner is None or (inner and len(tops) > 1):
         raise ImageError(f"{path.name} is a zip file without one zarr store in it; unpack it and give the image.")
-    return zarr.open(ZipStore(path, mode="r"), mode="r", path=inner)
+    return zarr.open(ReadZip(path, mode="r"), mode="r", path=inner)
 
 
 def _joined(folder: str, name: str) -> str:
@@ -78,7 +78,7 @@ def _joined(folder: str, name: str) -> str:
 
 def read_levels(path: Path) -> tuple[zarr.Array[Any], ...]:
     """Arrays of an OME-Zarr image group, the largest first; `ImageError` if the group or one of them is broken."""
-    group = zarr.open_group(str(path), mode="r")
+    group = zarr.open_group(ReadStore(path), mode="r")
     ome: Any = group.attrs.get("ome", dict(group.attrs))
     entry = ome["multiscales"][0]
     return tuple(_levels(group, read_entry(entry, str(ome.get("version", entry.get("version"))), path.name), path))

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from napari_shiftseg.errors import ImageError, ResultError
+from napari_shiftseg.errors import ImageError, ResultError, ShiftsegError
 from napari_shiftseg.files import check_same, check_targets, found_at, path_of, remove_folder
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import pyramid
@@ -37,6 +37,7 @@ from napari_shiftseg.io.image import Image
 from napari_shiftseg.io.model import to_plain
 from napari_shiftseg.io.ome_zarr import OUR_KEY, read_levels, read_zarr
 from napari_shiftseg.io.pyramid import BlockPyramid
+from napari_shiftseg.io.store import ReadStore
 from napari_shiftseg.views import ArrayLike
 
 Part: TypeAlias = Literal["labels", "embedding", "foreground"]
@@ -167,8 +168,13 @@ class StoredResult:
 
     def objects(self) -> dict[str, npt.NDArray[Any]]:
         """Table of the instances, a column per entry, as `instances.object_table` gives it; empty where none was written."""
-        group: Any = zarr.open_group(str(self.path), mode="r").get("objects")
-        return {} if group is None else {name: group[name][:] for name in group.attrs["columns"]}
+        group: Any = zarr.open_group(ReadStore(self.path), mode="r").get("objects")
+        try:
+            return {} if group is None else {name: group[name][:] for name in group.attrs["columns"]}
+        except (ShiftsegError, MemoryError):
+            raise
+        except Exception as exc:  # a damaged store raises anything
+            raise ResultError(f"the table of {self.path} cannot be read ({exc!r}); run the segmentation again.") from exc
 
     def levels(self, name: str) -> tuple[zarr.Array[Any], ...]:
         """Pyramid of "labels", "image" or an output, full resolution first; empty where the store has no such part."""
@@ -200,14 +206,21 @@ def open_result(path: str | Path) -> StoredResult:
         version = ours.get("store")
         raise ResultError(f"{path} has store version {version}, {STORE_VERSION} is read; update napari-shiftseg.")
     try:
-        labels = read_zarr(path / folder_of("labels"), None)
-        pixels = _array(path / folder_of("labels"))
-        found = {name: _array(path / folder_of(name)) for name in ours.get("outputs", ("embedding", "foreground"))}
-        outputs = {name: array for name, array in found.items() if array is not None}
-        described = {name: told for name in outputs if (told := _described(path / folder_of(name))) is not None}
-        image = read_zarr(path, None) if ours.get("image") else None
-    except (ImageError, OSError) as exc:
-        raise ResultError(f"{path} is not complete ({exc}); run the segmentation again.") from exc
+        return _opened(path, ours)
+    except (ResultError, MemoryError):
+        raise
+    except Exception as exc:  # a damaged store raises anything
+        what = str(exc) if isinstance(exc, ImageError | OSError) else f"{type(exc).__name__}: {exc}"
+        raise ResultError(f"{path} is not complete ({' '.join(what.split())[:300]}); run the segmentation again.") from exc
+
+
+def _opened(path: Path, ours: Mapping[str, Any]) -> StoredResult:
+    labels = read_zarr(path / folder_of("labels"), None)
+    pixels = _array(path / folder_of("labels"))
+    found = {name: _array(path / folder_of(name)) for name in ours.get("outputs", ("embedding", "foreground"))}
+    outputs = {name: array for name, array in found.items() if array is not None}
+    described = {name: told for name in outputs if (told := _described(path / folder_of(name))) is not None}
+    image = read_zarr(path, None) if ours.get("image") else None
     if pixels is None:
         raise ResultError(f"{path} holds no labels; run the segmentation again.")
     return StoredResult(
@@ -231,7 +244,7 @@ def _array(path: Path) -> zarr.Array[Any] | None:
 
 def _described(path: Path) -> Output | None:
     """What an output means; None where an older version did not write that."""
-    group = zarr.open_group(str(path), mode="r")
+    group = zarr.open_group(ReadStore(path), mode="r")
     told: Any = group.attrs.get(OUTPUT_KEY)
     if told is None:
         return None
@@ -483,10 +496,12 @@ class ResultWriter:
 
 def our_attributes(path: Path) -> dict[str, Any] | None:
     """Our root attribute of the store at the path, None where there is none."""
+    if not (path / "zarr.json").is_file():  # who opens a pipe waits for its other end
+        return None
     try:
         metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
         ours = metadata["attributes"][OUR_KEY]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return ours if isinstance(ours, dict) else None
 

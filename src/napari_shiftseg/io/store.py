@@ -1,0 +1,223 @@
+"""Zarr stores that others wrote, read with care: only arrays of numbers are decoded, and no chunk goes missing unseen.
+
+Metadata are looked at before zarr makes anything of them, so that no codec runs that could run code, and no file of a few bytes
+asks for more memory than there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, ZipStore
+
+from napari_shiftseg.errors import ImageError, OutOfMemoryError
+from napari_shiftseg.io.constants import CHUNK_SPARE, MOST_LISTED
+from napari_shiftseg.machine import free_memory
+
+# What turns bytes into numbers and nothing else; codecs of `imagecodecs` decode pictures.
+_CODECS = frozenset(
+    ("bytes", "transpose", "sharding_indexed", "blosc", "gzip", "zstd", "crc32c", "zlib", "bz2", "lzma", "lz4", "delta")
+).union(
+    ("fixedscaleoffset", "quantize", "bitround", "astype", "shuffle", "packbits", "crc32", "adler32", "fletcher32", "pcodec")
+)
+_NAMES = frozenset(("bool", "float16", "float32", "float64", "complex64", "complex128")).union(
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+)
+_METADATA = ("zarr.json", ".zarray", ".zmetadata")
+
+
+class _Checked:
+    """What both kinds of stores do with what they read."""
+
+    def check_metadata(self, key: str, data: bytes) -> None:
+        """Refuse metadata of arrays that are not of numbers, or of chunks larger than the memory."""
+        try:
+            found = json.loads(data)
+        except (ValueError, RecursionError) as exc:
+            raise ImageError(f"{key} of the store is no JSON ({exc}); the store is damaged.") from exc
+        for one in _arrays_of(found, key):
+            _check_array(one, key)
+
+
+class ReadStore(_Checked, LocalStore):
+    """A folder that is read: regular files alone; a chunk that was there at the first look and is gone is an error."""
+
+    def __init__(self, root: Path | str, *, read_only: bool = True) -> None:
+        super().__init__(root, read_only=read_only)
+        self._there: dict[str, frozenset[str] | None] = {}
+        self._bytes: dict[str, int] = {}
+        self._arrays: set[str] = set()
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """As of `LocalStore`; ImageError for what is no file, too large for its chunk, or gone."""
+        await asyncio.to_thread(self._look_at, key)
+        found = await super().get(key, prototype, byte_range)
+        if byte_range is None and found is not None and key.endswith(_METADATA):
+            self.check_metadata(key, found.to_bytes())
+            self._arrays.add(key.rpartition("/")[0])
+        return found
+
+    def _look_at(self, key: str) -> None:
+        path = self.root / key
+        array = self._array_of(key)
+        try:
+            seen = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            if array is not None:
+                self._check_missing(key, array)
+            return
+        if not stat.S_ISREG(seen.st_mode):
+            if stat.S_ISDIR(seen.st_mode):
+                return
+            raise ImageError(f"{path} is a device, a pipe or a socket; a store holds files.")
+        if array is not None:
+            self._known(array)
+            if seen.st_size > 2 * self._bytes.get(array, seen.st_size) + CHUNK_SPARE:
+                raise ImageError(
+                    f"{path} has {seen.st_size} bytes, more than a chunk of its array can take; the store is damaged."
+                )
+        elif seen.st_size > free_memory():
+            raise OutOfMemoryError(f"{path} has {seen.st_size / 1e9:.3g} GB, and {free_memory() / 1e9:.3g} GB are free.")
+
+    def _check_missing(self, key: str, array: str) -> None:
+        """A chunk that is not there holds the fill value, unless it was there or the array itself has gone."""
+        known = self._known(array)
+        if not any((self.root / array / name).is_file() for name in ("zarr.json", ".zarray")) or (known and key in known):
+            raise ImageError(f"{self.root / key} is gone, which was there; give the image back and run the same command again.")
+
+    def _array_of(self, key: str) -> str | None:
+        """The array that a key is a chunk of; None for metadata."""
+        name = key.rsplit("/", 1)[-1]
+        if name.startswith(".z") or name == "zarr.json":
+            return None
+        folder = key
+        while folder:
+            folder = folder.rpartition("/")[0]
+            if folder in self._arrays:
+                return folder
+        return None
+
+    def _known(self, array: str) -> frozenset[str] | None:
+        """Keys of the chunks that an array had when it was first read; None where there are too many to list."""
+        if array not in self._there:
+            self._bytes[array] = _chunk_bytes(self.root / array)
+            names: list[str] = []
+            for name in _files(self.root / array):
+                names.append(f"{array}/{name}" if array else name)
+                if len(names) > MOST_LISTED:
+                    break
+            self._there[array] = frozenset(names) if len(names) <= MOST_LISTED else None
+        return self._there[array]
+
+
+class ReadZip(_Checked, ZipStore):
+    """A zip file of a store that is read."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """As of `ZipStore`; ImageError for what is no array of numbers."""
+        found = await super().get(key, prototype, byte_range)
+        if byte_range is None and found is not None and key.endswith(_METADATA):
+            self.check_metadata(key, found.to_bytes())
+        return found
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Names of all files below a folder, with `/`, but for metadata."""
+    for root, _, names in os.walk(folder):
+        inside = Path(root).relative_to(folder).as_posix()
+        for name in names:
+            if not name.startswith(".z") and name != "zarr.json":
+                yield name if inside == "." else f"{inside}/{name}"
+
+
+def _chunk_bytes(folder: Path) -> int:
+    """Bytes of a file of an array before compression."""
+    for name in ("zarr.json", ".zarray"):
+        try:
+            found = json.loads((folder / name).read_bytes())
+            return prod(_chunk_shape(found)) * _itemsize(found)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return 0
+
+
+def _arrays_of(found: Any, key: str) -> Iterator[Mapping[str, Any]]:
+    """The descriptions of arrays in a file of metadata, also those that are kept together in that of a group."""
+    if not isinstance(found, dict):
+        raise ImageError(f"{key} of the store is no description; the store is damaged.")
+    if key.endswith(".zarray") or found.get("node_type") == "array":
+        yield found
+    together = found.get("metadata") if key.endswith(".zmetadata") else (found.get("consolidated_metadata") or {})
+    inner = together.get("metadata", together) if isinstance(together, dict) else {}
+    for name, one in inner.items() if isinstance(inner, dict) else ():
+        if isinstance(one, dict) and (str(name).endswith(".zarray") or one.get("node_type") == "array"):
+            yield one
+
+
+def _chunk_shape(found: Mapping[str, Any]) -> list[int]:
+    if "chunk_grid" in found:
+        return [int(edge) for edge in found["chunk_grid"]["configuration"]["chunk_shape"]]
+    return [int(edge) for edge in found["chunks"]]
+
+
+def _itemsize(found: Mapping[str, Any]) -> int:
+    kind = found.get("data_type", found.get("dtype"))
+    if found.get("zarr_format") == 2:
+        return int(str(kind)[2:])
+    bits = "".join(letter for letter in str(kind) if letter.isdigit())
+    return max(1, int(bits or 8) // 8)
+
+
+def _check_array(found: Mapping[str, Any], key: str) -> None:
+    try:
+        shape, chunks = [int(edge) for edge in found["shape"]], _chunk_shape(found)
+        version = found["zarr_format"]
+    except (KeyError, TypeError, ValueError, OverflowError) as exc:
+        raise ImageError(f"{key} of the store describes no array ({type(exc).__name__}: {exc}); the store is damaged.") from exc
+    if len(shape) != len(chunks) or any(edge < 0 for edge in shape) or any(edge < 1 for edge in chunks):
+        raise ImageError(
+            f"{key} of the store says shape {shape} and chunks {chunks}, which fit no array; the store is damaged."
+        )
+    kind = found.get("dtype") if version == 2 else found.get("data_type")
+    known = _NAMES.__contains__ if version == 3 else re.compile("[<>|][biufc][0-9]{1,2}").fullmatch
+    if not isinstance(kind, str) or not known(kind):
+        raise ImageError(f"{key} of the store describes values of type {str(kind)[:60]!r}; an image or a result holds numbers.")
+    wrong = next((name for name in _codecs(found) if name not in _CODECS and not name.startswith("imagecodecs_")), None)
+    if wrong is not None:
+        raise ImageError(
+            f"{key} of the store asks for the codec {wrong[:60]!r}, which is not run here; write it with blosc or zstd."
+        )
+    needed = prod(chunks) * _itemsize(found)
+    if needed > free_memory():
+        raise OutOfMemoryError(
+            f"a chunk of the store ({key}) takes {needed / 1e9:.3g} GB, and {free_memory() / 1e9:.3g} GB are free; "
+            "write the image with smaller chunks."
+        )
+
+
+def _codecs(found: Mapping[str, Any]) -> Iterator[str]:
+    """Names of all codecs, of those in a shard as well."""
+    listed = [*(found.get("codecs") or ()), *(found.get("filters") or ()), *filter(None, [found.get("compressor")])]
+    while listed:
+        one = listed.pop()
+        if isinstance(one, str):
+            one = {"name": one}
+        if not isinstance(one, dict):
+            yield repr(one)
+            continue
+        yield str(one.get("name", one.get("id"))).removeprefix("numcodecs.")
+        inner = one.get("configuration")
+        if isinstance(inner, dict):
+            listed += [*(inner.get("codecs") or ()), *(inner.get("index_codecs") or ())]
