@@ -60,7 +60,7 @@ def as_array(values: Any, what: str, *, kinds: str = "biuf", error: type[Shiftse
         raise error(f"{what} is {_kind(values)}; give an array of numbers.") from None
     if any(size != size for size in shape):
         raise error(f"{what} does not know its sizes, as after a choice by values in dask; compute_chunk_sizes() finds them.")
-    if dtype.kind == "c":
+    if dtype.kind == "c" and "c" not in kinds:
         raise error(f"{what} holds complex numbers ({dtype}), of which a part would be lost; give np.abs of them, or a part.")
     if dtype.kind not in kinds:
         raise error(f"{what} holds values of type {dtype}; give an array of real numbers.")

@@ -117,7 +117,7 @@ class Image:
         >>> image.sizes, image.units
         ({'t': 30, 'y': 64, 'x': 64}, ('minute', 'micrometer', 'micrometer'))
         """
-        array = as_array(data, name, kinds="biufOSUV" + "Mm")  # what is no gray value has its sentence below
+        array = as_array(data, name, kinds="biufcOSUVMm")  # what is no gray value has its sentence below
         note = ""
         if axes is None:
             axes, note = guess_axes(array.shape, array.dtype)

@@ -44,7 +44,7 @@ class _Checked:
         try:
             found = json.loads(data)
         except (ValueError, RecursionError) as exc:
-            raise ImageError(f"{key} of the store is no JSON ({exc}); the store is damaged.") from exc
+            raise ImageError(f"{key} of the store is no JSON ({exc}); the metadata are broken.") from exc
         for one in _arrays_of(found, key):
             _check_array(one, key)
 

@@ -276,7 +276,7 @@ def _as_image(image: Any, lattice: Lattice) -> Image:
         return read_image(image)
     if not hasattr(image, "shape"):
         raise ImageError(f"a {type(image).__name__} was given as the image; give a path, an Image or an array.")
-    image = as_array(image, "the image", kinds="biufOSUV" + "Mm")  # whose types `Image` judges
+    image = as_array(image, "the image", kinds="biufcOSUVMm")  # whose types `Image` judges
     spatial = "zyx"[-lattice.ndim :]
     # channels first is this library's order; an array with the network's axes and nothing else needs no guess
     if len(image.shape) == lattice.ndim + 1 and image.shape[0] == lattice.in_channels:
