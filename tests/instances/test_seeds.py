@@ -141,6 +141,26 @@ def test_what_cannot_work_is_refused(change, words):
         label_instances(np.zeros((2, 8, 8)), **said)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("dim", [2, 5])
+def test_an_embedding_that_is_not_finite_is_refused(value, dim):
+    embedding = np.zeros((dim, 8, 8))
+    embedding[0, 3, 3] = value
+    with pytest.raises(SettingsError, match="finite"):
+        label_instances(embedding, seeds=np.ones((8, 8)), bandwidths=np.ones((8, 8)))
+
+
+@pytest.mark.parametrize("width", [1e-30, 1e9])
+@pytest.mark.parametrize(("dim", "coordinates"), [(2, True), (2, False), (3, False), (5, False)])
+def test_a_wild_bandwidth_takes_no_more_memory_than_others(width, dim, coordinates):
+    """One pixel of the image says it."""
+    widths = np.full((40, 40), 4.0)
+    widths[20, 20] = width
+    embedding = np.zeros((dim, 40, 40))
+    labels = label_instances(embedding, seeds=np.ones((40, 40)), bandwidths=widths, coordinates=coordinates)
+    assert labels.shape == (40, 40)
+
+
 def test_settings_with_seeds_want_them():
     with pytest.raises(SettingsError, match="give both"):
         label_instances(np.zeros((2, 8, 8)), settings=LabelSettings(seeds=True), seeds=np.ones((8, 8)))

@@ -127,15 +127,19 @@ def _nearest(votes: Votes, modes: FloatArray, widths: FloatArray) -> IntArray:
     size = votes.narrow / 2
     cells = cells_of(points, size)
     few = torch.from_numpy(modes)
-    _, near = nearest(cells.means * size, few, count, bound=float("inf"))
+    # no vote lies farther from the mean of its cell than the cell is wide
+    bound = WITHIN * float(widths.max()) + cells.edge * size * len(votes.places) ** 0.5
+    _, near = nearest(cells.means * size, few, count, bound=bound)
     chosen = near.numpy()[cells.index.numpy()].reshape(-1, count)
     best, found = np.full(len(chosen), np.inf), np.full(len(chosen), -1, np.int64)
     logs, own = np.log(widths), np.log(votes.widths)
-    for mode in chosen.T:
-        gaps = ((votes.places - modes[mode].T) ** 2).sum(axis=0) / widths[mode] ** 2
-        cost = gaps + ((own - logs[mode]) / ALIKE) ** 2
-        better = (cost < best) & (gaps < WITHIN * WITHIN)
-        best[better], found[better] = cost[better], mode[better]
+    for candidates in chosen.T:
+        rows = np.flatnonzero(candidates < len(modes))
+        mode = candidates[rows]
+        gaps = ((votes.places[:, rows] - modes[mode].T) ** 2).sum(axis=0) / widths[mode] ** 2
+        cost = gaps + ((own[rows] - logs[mode]) / ALIKE) ** 2
+        better = (cost < best[rows]) & (gaps < WITHIN * WITHIN)
+        best[rows[better]], found[rows[better]] = cost[better], mode[better]
     return found
 
 
@@ -167,7 +171,7 @@ def seeded_modes(
     halo : int
         Pixels; offsets that are longer are undecided, since the windows do not see all that votes there.
     """
-    _check(seeds, widths)
+    _check(values, seeds, widths)
     whole, axes = settings.coordinates, mask.ndim
     amounts = np.where(seeds >= FAINT, seeds, 0)
     able = widths > 0
@@ -236,8 +240,10 @@ def said_by(outputs: Mapping[str, Any]) -> dict[str, Any]:
     return {to: outputs[name] for to, name in names.items()} if {*names.values()} <= {*outputs} else {}
 
 
-def _check(seeds: FloatArray, widths: FloatArray) -> None:
+def _check(values: FloatArray, seeds: FloatArray, widths: FloatArray) -> None:
     """Refuse numbers that mean nothing."""
+    if not np.isfinite(values).all():
+        raise SettingsError("the embedding has values that are no finite numbers; give it without.")
     if not (np.isfinite(widths).all() and (widths >= 0).all()):
         raise SettingsError(
             f"bandwidths range from {widths.min()} to {widths.max()}; give finite numbers from 0 on (embedding units)."

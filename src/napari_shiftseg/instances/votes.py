@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import ceil, log, pi, prod
+from operator import mul
 
 import numpy as np
 import numpy.typing as npt
@@ -80,26 +81,27 @@ def vote_grid(votes: Votes, edge: float) -> VoteGrid:
         margin = max(2, ceil(KERNEL_REACH * KERNEL * float(votes.widths.max()) / edge))
         corner = np.floor(low / edge).astype(np.int64) - margin
         shape = [int(n) for n in np.floor(high / edge).astype(np.int64) - corner + margin + 2]
-        if prod(shape) <= MOST_NODES or edge > float((high - low).max(initial=0)):
+        if prod(shape) <= MOST_NODES:
             break
         edge *= 1.25
     nodes = votes.places / edge - corner[:, None]
     base = np.floor(nodes).astype(np.int64)
     part = nodes - base
-    total = torch.zeros(shape)
+    strides = [prod(shape[axis + 1 :]) for axis in range(dim)]
+    corners = sum(column * stride for column, stride in zip(base, strides, strict=True))
     classes, logs = [], []
+    total = torch.zeros(shape)
     for number in numbers.tolist():
-        share = np.clip(1 - np.abs(steps - number), 0, None) * votes.amounts
-        there = np.flatnonzero(share)
+        there = np.flatnonzero((first == number) | (first == number - 1))
         if not len(there):
             continue
+        share, inside, corner_there = (1 - np.abs(steps[there] - number)) * votes.amounts[there], part[:, there], corners[there]
         counts = np.zeros(prod(shape))
         for step in product((0, 1), repeat=dim):
-            amount, node = share[there], np.zeros(len(there), np.int64)
-            for axis, on in enumerate(step):
-                amount = amount * (part[axis, there] if on else 1 - part[axis, there])
-                node = node * shape[axis] + base[axis, there] + on
-            counts += np.bincount(node, amount, len(counts))
+            amount = share
+            for on, inner in zip(step, inside, strict=True):
+                amount = amount * (inner if on else 1 - inner)
+            counts += np.bincount(corner_there + sum(map(mul, step, strides)), amount, len(counts))
         width = KERNEL * CLASS_STEP**number / edge
         values = torch.from_numpy(counts.reshape(shape)).float()
         for axis in range(dim):
