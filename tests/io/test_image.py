@@ -555,3 +555,35 @@ def test_result_without_image_is_not_taken_for_an_image(tmp_path):
     zarr.create_group(tmp_path / "a.zarr", attributes={"napari-shiftseg": {"store": 1, "image": False}})
     with pytest.raises(ImageError, match="saved without its image"):
         read_image(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("thumbnail", [False, True])
+def test_a_jpeg_that_was_cut_is_no_image(tmp_path, share, thumbnail):
+    """> What lacks is grey in what the decoder gives, and looks like background."""
+    from imagecodecs import jpeg8_encode
+
+    data = jpeg8_encode((np.random.default_rng(0).random((64, 64)) * 255).astype(np.uint8))
+    if thumbnail:  # a small picture with an end of its own in a block of notes
+        inner = jpeg8_encode(np.zeros((8, 8), np.uint8))
+        data = data[:2] + b"\xff\xe1" + (len(inner) + 2).to_bytes(2, "big") + inner + data[2:]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    assert read_image(path).data.shape == (64, 64)
+    start = data.rfind(b"\xff\xda")
+    path.write_bytes(data[: start + int(share * (len(data) - start))])
+    with pytest.raises(ImageError):
+        read_image(path)
+
+
+def test_a_tiff_without_strips_says_that_it_lacks_pixels(tmp_path):
+    import struct
+
+    tags = [(256, 3, 1, 8), (257, 3, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1), (278, 3, 1, 8)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + bytes(4))
+    try:
+        note = read_image(tmp_path / "a.tif").note
+    except ImageError:
+        return
+    assert "lacks pixels" in note

@@ -388,7 +388,10 @@ def _read(path: Path, scene: int | None) -> Image:
     if start.startswith(b"\xff\xd8\xff"):
         from imagecodecs import jpeg8_decode
 
-        return _from_samples(jpeg8_decode(path.read_bytes()), path)
+        data = path.read_bytes()
+        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # no end after the last scan; what lacks would be grey
+            raise ImageError(f"{path.name} is a JPEG that was cut short; get the whole file.")
+        return _from_samples(jpeg8_decode(data), path)
     raise ImageError(f"{_unread(path, start)}; {_CONVERT}.")
 
 

@@ -131,7 +131,7 @@ def _without_pixels(series: tifffile.TiffPageSeries) -> list[str]:
     if series.dataoffset is not None:  # one piece
         return []
     planes = [page for page in series.pages if page is not None]
-    holes = sum(0 in page.databytecounts for page in planes)
+    holes = sum(not page.databytecounts or 0 in page.databytecounts for page in planes)
     if not holes:
         return []
     verb = "lacks" if holes == 1 else "lack"
