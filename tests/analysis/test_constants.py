@@ -10,6 +10,7 @@ NUMBERS = {
     "EQUAL": {torch.float64: 1e-10, torch.float32: 2e-06},
     "SHIFTS": (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 24, 25, 27, 32),
     "SIZES": range(8, 320),
+    "DRAWS": 3,
     "SLIGHT": 0.05,
     "COMPARED": {1: 512, 2: 96, 3: 24},
     "TOLERANCE": {"float32": 1e-05, "tf32": 0.002, "float16": 0.002, "bfloat16": 0.02},

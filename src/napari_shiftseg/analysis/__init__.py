@@ -2,6 +2,7 @@
 
 from napari_shiftseg.analysis.constructions import passing_network, prime_network
 from napari_shiftseg.analysis.effective import EffectivePeriod, effective_period, effective_steps
+from napari_shiftseg.analysis.equality import absolutely_equal, relatively_equal
 from napari_shiftseg.analysis.likeness import Difference, Likeness
 from napari_shiftseg.analysis.lines import Cuts, Ratio
 from napari_shiftseg.analysis.measure import measure
@@ -19,6 +20,7 @@ __all__ = [
     "SeamReport",
     "SeamRow",
     "TilingCheck",
+    "absolutely_equal",
     "effective_period",
     "effective_steps",
     "measure",
@@ -26,6 +28,7 @@ __all__ = [
     "prime_network",
     "probe_period",
     "probe_steps",
+    "relatively_equal",
     "seam_report",
     "verify_steps",
     "verify_tiling",

@@ -23,6 +23,9 @@ SLIGHT: Final = 0.05
 # Least edge of the output that is compared, pixels, by number of axes: a few objects.
 COMPARED: Final = {1: 512, 2: 96, 3: 24}
 
+# Images that two output functions are compared on.
+DRAWS: Final = 3
+
 # -- tiles against one pass -------------------------------------------------------------------------------------------
 
 # Largest rounding difference between passes of different size, relative to the largest embedding value: ten times what
