@@ -92,8 +92,19 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _rows(table: Path, split: str | None) -> dict[str, dict[str, str]]:
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    data = table.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", "replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")  # spreadsheets put a mark in front
+        except UnicodeDecodeError:
+            text = data.decode("latin-1")
+    first = text.split("\n", 1)[0]
+    try:
+        rows = list(csv.DictReader(text.splitlines(), delimiter=max(",;\t", key=first.count)))
+    except csv.Error as exc:
+        raise SettingsError(f"{table} is no table ({exc}); give a CSV file, or remove it.") from exc
     columns = set(rows[0]) if rows else set()
     missing = ({"id"} | ({"split"} if split is not None else set())) - columns
     if missing:

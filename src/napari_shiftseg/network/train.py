@@ -524,8 +524,16 @@ def resume(path: str | Path | None, spec: UNetSpec, state: dict[str, Any]) -> in
         raise
     except Exception as exc:  # torch raises many kinds for a file that is not a checkpoint
         raise ModelError(f"{path} is not a checkpoint of a training; remove it or name another.") from exc
-    if UNetSpec.from_dict(saved["spec"]) != spec:
-        raise ModelError(f"{path} belongs to another network; remove it or name another file.")
-    for name, part in state.items():
-        part.load_state_dict(saved[name])
-    return int(saved["step"])
+    try:
+        if not isinstance(saved, dict):
+            raise TypeError(f"it holds a {type(saved).__name__}")
+        if UNetSpec.from_dict(saved["spec"]) != spec:
+            raise ModelError(f"{path} belongs to another network; remove it or name another file.")
+        for name, part in state.items():
+            part.load_state_dict(saved[name])
+        return int(saved["step"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as exc:
+        if isinstance(exc, ModelError):
+            raise
+        what = " ".join(f"{type(exc).__name__}: {exc}".split())[:200]
+        raise ModelError(f"{path} is not a checkpoint of this training ({what}); remove it or name another.") from exc
