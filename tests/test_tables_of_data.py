@@ -41,7 +41,8 @@ def test_a_table_that_is_none_is_a_sentence(data, table):
 
 @pytest.mark.parametrize(
     "saved",
-    [{}, [], 3, {"spec": 3}, {"spec": {}}, {"step": 1, "spec": MINE}, {"step": 1, "spec": MINE, "model": {"w": 1}}, torch.zeros(3)],
+    [{}, [], 3, {"spec": 3}, {"spec": {}}, {"step": 1, "spec": MINE}, {"step": 1, "spec": MINE, "model": {"w": 1}},
+     torch.zeros(3)],
     ids=lambda saved: str(saved)[:20],
 )  # fmt: skip
 def test_a_checkpoint_of_others_is_a_sentence(tmp_path, saved):
