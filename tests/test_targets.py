@@ -138,6 +138,11 @@ def test_no_result_is_another_one_nor_lies_in_it(here, capsys, places):
     [
         (("seams", "holder.zarr", "--csv", "holder.zarr/zarr.json"), "holder.zarr"),
         (("seams", "holder.zarr", "--csv", "holder.zarr/new.csv"), "holder.zarr"),
+        (("measure", "holder.zarr", "--out", "holder.zarr/new.csv"), "holder.zarr"),
+        (("measure", "a.tif", "--image", "t.csv", "--out", "t.csv"), "t.csv"),
+        (("export", "a.tif", "a.tif"), "a.tif"),
+        (("export", "holder.zarr", "holder.zarr"), "holder.zarr"),
+        (("export", "holder.zarr", "holder.zarr/labels.zip"), "holder.zarr"),
         (("evaluate", "data", "--model", "m.safetensors", "--csv", "data/images/a.tif"), "a.tif"),
         (("evaluate", "data", "--model", "m.safetensors", "--csv", "data/meta.csv"), "meta.csv"),
         (("train", "data", "--levels", "1", "--steps", "1", "--out", "data/masks/a.tif"), "a.tif"),

@@ -33,7 +33,7 @@ def test_the_manifest_names_objects_that_exist():
 def test_every_command_is_on_a_menu():
     """A command that no contribution names cannot be reached."""
     found = PluginManifest.from_file(MANIFEST).contributions
-    used = {item.command for item in [*found.widgets, *found.sample_data, *found.readers]}
+    used = {item.command for item in [*found.widgets, *found.sample_data, *found.readers, *found.writers]}
     assert {command.id for command in found.commands} == used
     assert [item.command for item in found.menus["napari/layers/segment"]] == ["napari-shiftseg.segment"]
     assert [item.command for item in found.menus["napari/layers/visualize"]] == ["napari-shiftseg.inspect"]

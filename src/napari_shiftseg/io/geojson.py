@@ -15,7 +15,7 @@ from napari_shiftseg.errors import ResultError
 from napari_shiftseg.files import replacing
 from napari_shiftseg.instances.outlines import Polygon, outlines
 from napari_shiftseg.io.axes import check_integers, check_label_axes
-from napari_shiftseg.views import ArrayLike
+from napari_shiftseg.views import ArrayLike, View
 
 # Columns that are no measurements of QuPath, which holds numbers, and has the pixel size itself.
 _NOT_MEASURED = ("label", "unit", "bbox-", "spacing-")
@@ -59,10 +59,10 @@ def save_geojson(
 
 
 def planes_of(labels: ArrayLike, axes: str) -> Iterator[tuple[dict[str, int], ArrayLike]]:
-    """Planes with their place on the other axes that have several positions."""
+    """Planes, not read yet, with their place on the other axes that have several positions."""
     for place in itertools.product(*map(range, labels.shape[:-2])):
         several = {axis: at for axis, at, size in zip(axes, place, labels.shape, strict=False) if size > 1}
-        yield several, labels[(*place, slice(None), slice(None))]
+        yield several, View.at(labels, dict(enumerate(place))) if place else labels
 
 
 def _features(labels: ArrayLike, axes: str, table: Mapping[str, npt.NDArray[Any]]) -> Iterator[dict[str, Any]]:

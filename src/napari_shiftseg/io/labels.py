@@ -87,7 +87,11 @@ def read_labels(path: str | Path, *, scene: int | None = None, axes: str | None 
     path = path_of(path, "labels", ResultError)
     if path.is_dir() and our_attributes(path) is not None:
         return _of_result(path)
-    image = read_image(path, scene=scene, axes=axes)
+    return labels_of(read_image(path, scene=scene, axes=axes))
+
+
+def labels_of(image: Image) -> Labels:
+    """Labels that an image holds; errors as of `read_labels`."""
     if image.sizes.get("c", 1) > 1:
         raise ImageError(
             f"{image.name} has {image.sizes['c']} channels (axes {image.axes}), and labels have none; give the labels, or "

@@ -1,0 +1,50 @@
+"""File > Save of a labels layer, in the formats of `shiftseg export`."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from napari_shiftseg.io import Image, export_labels
+from napari_shiftseg.io.axes import axis_letter, guess_axes, name_axes
+from napari_shiftseg.io.labels import labels_of
+from napari_shiftseg.plugin.signature import KEY
+
+
+def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write a labels layer; the end of the path says the format, and napari has asked whether a file is to be replaced."""
+    data = data[0] if meta.get("multiscale") else data
+    known = (meta.get("metadata") or {}).get(KEY) or {}
+    axes = known.get("axes", "")
+    if len(axes) != data.ndim:
+        axes = _axes(meta, data)
+    image = Image.from_array(
+        data[tuple(0 if axis == "_" else slice(None) for axis in axes)] if "_" in axes else data,
+        axes.replace("_", ""),
+        [abs(step) for step in _of(axes, meta.get("scale"), 1.0)],
+        units=[str(unit) for unit in _of(axes, meta.get("units"), "pixel")],
+        name=str(meta.get("name", "labels")),
+    )
+    labels = labels_of(replace(image, translation=tuple(map(float, _of(axes, meta.get("translate"), 0.0)))))
+    if "plan" in known:  # of a stack whose planes were segmented one by one, each has objects of its own
+        labels = replace(labels, ndim=known["plan"].lattice.ndim)
+    return [str(export_labels(path, labels, overwrite=True))]
+
+
+def _of(axes: str, values: Any, default: Any) -> list[Any]:
+    """Values of the axes that are written."""
+    values = [default] * len(axes) if values is None else list(values)
+    return [value for axis, value in zip(axes, values, strict=True) if axis != "_"]
+
+
+def _axes(meta: dict[str, Any], data: Any) -> str:
+    """What the layer says of its axes, and of those that it does not name what their sizes suggest; y and x are the last."""
+    names, units = meta.get("axis_labels") or (), meta.get("units") or ()
+    if len(names) != data.ndim:
+        return guess_axes(data.shape, np.int32)[0]
+    said = [axis_letter(name, unit=unit) for name, unit in zip(names, units or [None] * len(names), strict=True)]
+    for axis, letter in ((-1, "x"), (-2, "y")):
+        if said[axis] == "?" and letter not in said:
+            said[axis] = letter
+    # an axis of one pixel that nothing names is left out
+    return "".join(letter or "_" for letter in name_axes("".join(said), data.shape)[0])
