@@ -260,7 +260,7 @@ def test_a_run_out_of_core_that_fails_before_its_first_block_is_in_nobodys_way(t
         raise ResultError("refused")
         yield
 
-    for name in ("cluster_steps", "embed_steps"):
+    for name in ("cluster_steps", "block_steps"):
         with monkeypatch.context() as late, pytest.raises(ResultError, match="refused"):
             late.setattr(f"napari_shiftseg.segmentation.blockwise.{name}", fails)
             segment(image, model, LARGE, place)
