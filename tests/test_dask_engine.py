@@ -197,7 +197,7 @@ def test_any_other_error_is_one_sentence_and_the_run_goes_on_later(tmp_path, sha
     path, labels = plane
     steps = segment_steps(path, model, shared, tmp_path / "r.zarr")
     until_started(steps)
-    change_order(tmp_path / "r.zarr", arrays=[])
+    change_order(tmp_path / "r.zarr", outputs=[])
     with pytest.raises(ResultError, match=r"block \d failed 3 times \(AttributeError: .*\); the same call goes on") as caught:
         list(steps)
     assert "\n" not in str(caught.value)

@@ -61,7 +61,8 @@ def test_terms_are_those_of_the_definition(shape, seed):
     labels.flat[:3] = 9  # three pixels say nothing of a shape
     embedding, scale, near = rng.normal(0, 1, (2, *shape)), rng.normal(0, 0.5, shape), rng.normal(0, 2, shape)
     tensors = [torch.from_numpy(part) for part in (embedding.astype(np.float32), scale, near, labels)]
-    loss = gaussian_loss(*tensors, ignore=-1)
+    embedded, scales, nears, truth = tensors
+    loss = gaussian_loss(embedded, truth, log_bandwidth=scales, seed=nears, ignore=-1)
     found = [float(loss.overlap), float(loss.spread), float(loss.seed)]
     wanted = by_definition(embedding, scale, near, labels, -1)
     np.testing.assert_allclose(found, wanted, rtol=2e-5)
@@ -73,24 +74,26 @@ def test_what_is_far_from_an_object_is_not_compared_with_it():
     labels = torch.zeros((20, 100), dtype=torch.long)
     labels[5:10, 5:10], labels[5:10, 85:90] = 1, 2
     codes = torch.where(labels > 0, 0.0, 9.0)[None]
-    assert float(gaussian_loss(codes, torch.zeros(20, 100), 50 * (2.0 * (labels > 0) - 1), labels).total) < 1e-6
+    assert (
+        float(gaussian_loss(codes, labels, log_bandwidth=torch.zeros(20, 100), seed=50 * (2.0 * (labels > 0) - 1)).total) < 1e-6
+    )
     near = labels.roll(-70, 1) * (labels == 2).roll(-70, 1) + labels * (labels == 1)
     codes = torch.where(near > 0, 0.0, 9.0)[None]
-    assert float(gaussian_loss(codes, torch.zeros(20, 100), 50 * (2.0 * (near > 0) - 1), near).overlap) > 0.5
+    assert float(gaussian_loss(codes, near, log_bandwidth=torch.zeros(20, 100), seed=50 * (2.0 * (near > 0) - 1)).overlap) > 0.5
 
 
 def test_a_window_without_objects_has_a_loss_with_a_gradient():
     outputs = torch.zeros((4, 12, 12), requires_grad=True)
-    loss = gaussian_loss(outputs[:2], outputs[2], outputs[3], torch.full((12, 12), -1), ignore=-1)
+    loss = gaussian_loss(outputs[:2], torch.full((12, 12), -1), log_bandwidth=outputs[2], seed=outputs[3], ignore=-1)
     loss.total.backward()
     assert float(loss.total.detach()) == 0 and outputs.grad is not None and not outputs.grad.any()
 
 
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(SettingsError, match="three times"):
-        gaussian_loss(torch.zeros(2, 5, 5), torch.zeros(5, 5), torch.zeros(5, 4), torch.zeros(5, 5))
+        gaussian_loss(torch.zeros(2, 5, 5), torch.zeros(5, 5), log_bandwidth=torch.zeros(5, 5), seed=torch.zeros(5, 4))
     with pytest.raises(SettingsError, match="2 or 3 axes"):
-        gaussian_loss(torch.zeros(2, 5), torch.zeros(5), torch.zeros(5), torch.zeros(5))
+        gaussian_loss(torch.zeros(2, 5), torch.zeros(5), log_bandwidth=torch.zeros(5), seed=torch.zeros(5))
 
 
 @given(power=st.floats(0, 2), seed=st.integers(0, 9))

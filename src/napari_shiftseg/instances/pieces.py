@@ -112,7 +112,7 @@ def piece_steps(
         Where they are clustered: the processor or a CUDA device. With seeds it is the processor.
     """
     seen = tuple(embedding.shape[1:])
-    _check_said(seen, settings, seeds, bandwidths)
+    _check_said(seen, settings, seeds=seeds, bandwidths=bandwidths)
     said = None if seeds is None or bandwidths is None else (seeds, bandwidths)
     ndim = len(seen)
     inner = tuple(slice(0, n) for n in seen) if inner is None else inner
@@ -178,7 +178,9 @@ def mask_of(foreground: ArrayLike, window: Window, threshold: float) -> npt.NDAr
     return block.astype(bool) if block.dtype == bool else block >= threshold
 
 
-def _check_said(shape: tuple[int, ...], settings: LabelSettings, seeds: ArrayLike | None, bandwidths: ArrayLike | None) -> None:
+def _check_said(
+    shape: tuple[int, ...], settings: LabelSettings, *, seeds: ArrayLike | None, bandwidths: ArrayLike | None
+) -> None:
     """Refuse one without the other, and shapes that do not match."""
     said = [None if values is None else tuple(values.shape) for values in (seeds, bandwidths)]
     if said != [shape if settings.seeds else None] * 2:

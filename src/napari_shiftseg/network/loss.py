@@ -166,10 +166,10 @@ class GaussianLoss:
 
 def gaussian_loss(
     embedding: Tensor,
-    log_bandwidth: Tensor,
-    seed: Tensor,
     labels: Tensor,
     *,
+    log_bandwidth: Tensor,
+    seed: Tensor,
     ignore: int | None = None,
     weights: Tensor | None = None,
 ) -> GaussianLoss:
@@ -183,12 +183,12 @@ def gaussian_loss(
     ----------
     embedding : Tensor
         (E, *shape), floating point; 2D or 3D.
+    labels : Tensor
+        (*shape), integers; 0 is the background.
     log_bandwidth : Tensor
         (*shape), logarithm of the standard deviation, embedding units.
     seed : Tensor
         (*shape), logits.
-    labels : Tensor
-        (*shape), integers; 0 is the background.
     ignore : int, optional
         Label whose pixels count nowhere.
     weights : Tensor, optional
@@ -204,7 +204,8 @@ def gaussian_loss(
     >>> labels = torch.zeros((20, 20), dtype=torch.long)
     >>> labels[5:15, 5:15] = 1
     >>> embedding = torch.where(labels > 0, 0.0, 9.0)[None]  # one object, far from the background
-    >>> loss = gaussian_loss(embedding, torch.zeros((20, 20)), 99 * (labels - 0.5), labels)
+    >>> seed = 999 * (labels - 0.5)
+    >>> loss = gaussian_loss(embedding, labels, log_bandwidth=torch.zeros((20, 20)), seed=seed)
     >>> float(loss.overlap), float(loss.spread), float(loss.seed)
     (0.0, 0.0, 0.0)
     """

@@ -459,7 +459,7 @@ def _peak(module: UNet | PlainNet, plan: TilePlan, device: Device, dtype: str) -
     where = device.torch_device
     try:
         with memory_errors("a trial tile"), exact_convolutions(tf32=dtype == "tf32"):
-            net = tile_network(module, device, dtype, plan.lattice, None)
+            net = tile_network(module, device, dtype, lattice=plan.lattice, outputs=None)
             before = torch.cuda.memory_allocated(where)
             torch.cuda.reset_peak_memory_stats(where)
             x = entered(net, torch.zeros((1, plan.lattice.in_channels, *plan.read), device=where))

@@ -220,13 +220,13 @@ def train_steps(
     best: Any = average.module if settings.average else net
     if settings.spec.batch_norm:
         with learning(), memory_errors("statistics of the batches"):
-            _take_statistics(best, images, settings, layout)
+            _take_statistics(best, images, settings, layout=layout)
     final: UNet = arranged(best.to("cpu"), torch.contiguous_format).eval()
     _unscale(final, settings)
     return Model(spec=settings.spec, module=final, record=_record(settings, images, recent))
 
 
-def _take_statistics(net: UNet, images: Sequence[TrainImage], settings: TrainSettings, layout: torch.memory_format) -> None:
+def _take_statistics(net: UNet, images: Sequence[TrainImage], settings: TrainSettings, *, layout: torch.memory_format) -> None:
     """Let batch normalisation see the batches once more: averaged statistics do not fit averaged weights.
 
     Source: Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization", section 3.2.
@@ -445,7 +445,7 @@ def _loss(out: Tensor, labels: Tensor, positions: Tensor, *, settings: TrainSett
     weights = object_weights(labels, settings.size_power) if settings.size_power else None
     if settings.loss == "gaussian":
         scale, seed = (out[outputs[name].channels.start] for name in ("bandwidth", "seed"))
-        found = gaussian_loss(embedding, scale, seed, labels, ignore=IGNORE, weights=weights)
+        found = gaussian_loss(embedding, labels, log_bandwidth=scale, seed=seed, ignore=IGNORE, weights=weights)
         loss, terms = found.total, {"overlap": found.overlap, "seed": found.seed}
     else:
         loss, terms = _discriminative(embedding, labels, positions, settings=settings)

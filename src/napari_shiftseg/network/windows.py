@@ -197,7 +197,7 @@ def ready_network(module: UNet | PlainNet, device: Device, dtype: str, *, tiled:
 
 
 def tile_network(
-    module: UNet | PlainNet, device: Device, dtype: str, lattice: Lattice, outputs: Mapping[str, Output] | None
+    module: UNet | PlainNet, device: Device, dtype: str, *, lattice: Lattice, outputs: Mapping[str, Output] | None
 ) -> InferenceNet | PlainNet | ScaledNet:
     """The form of a network that runs over the tiles of a plan with this lattice, with the resampling where it has some."""
     net = ready_network(module, device, dtype, tiled=True)
@@ -223,7 +223,7 @@ def computed_tiles(
     matters where the image is scaled for the network.
     """
     with memory_errors("the weights of the network"):
-        net = tile_network(module, device, dtype, plan.lattice, outputs)
+        net = tile_network(module, device, dtype, lattice=plan.lattice, outputs=outputs)
     empty = ConstantTiles() if known is None else known
     copies = Copies(device.torch_device)
     size = 1 if deterministic or isinstance(module, PlainNet) else batch_size(plan, device)

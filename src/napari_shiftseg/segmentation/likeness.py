@@ -142,7 +142,7 @@ def _windows(job: Job, frame: int) -> list[npt.NDArray[np.float32]]:
     return [_seen(job, frame, part) for part in _parts(job, shape, SAMPLE_EDGE[len(shape)])]
 
 
-def _parts(job: Job, shape: Sequence[int], edge: int, most: int = 0) -> list[tuple[slice, ...]]:
+def _parts(job: Job, shape: Sequence[int], edge: int, *, most: int = 0) -> list[tuple[slice, ...]]:
     """As `sample_windows`, of so many pixels of the network; each begins with one."""
     scaling = job.plan.lattice.scaling
     if scaling is None:
@@ -236,7 +236,7 @@ def _found(job: Job, known: Known, labels: Any, *, foreground: Any, embedding: A
     for frame in _picked(len(job.opened.frames)):
         at = tuple(job.opened.frames[frame].index.values())
         windows = []
-        for part in _parts(job, job.plan.result_shape, FOUND_EDGE[known.ndim], 2):
+        for part in _parts(job, job.plan.result_shape, FOUND_EDGE[known.ndim], most=2):
             read = tuple(slice(p.start + o, p.stop + o) for p, o in zip(part, job.plan.origin, strict=True))
             windows.append(
                 _found_window(

@@ -92,7 +92,7 @@ def _tried(job: Job, factor: tuple[int, int], places: list[Corner], *, typical: 
     ndim, view = job.plan.lattice.ndim, job.opened.frames[job.frames // 2].view
     scale = factor[0] / factor[1]
     edge = int(MEASURED_EDGE[ndim] / scale)
-    parts = list(dict.fromkeys(tuple(_window(n, at, edge, factor[1]) for n, at in zip(view.shape[1:], place, strict=True))
+    parts = list(dict.fromkeys(tuple(_window(n, at, edge=edge, per=factor[1]) for n, at in zip(view.shape[1:], place, strict=True))
                                for place in places))  # fmt: skip
     if min(stop - start for part in parts for start, stop in part) * scale < LEAST_MEASURED[ndim]:
         return None
@@ -113,7 +113,7 @@ def _tried(job: Job, factor: tuple[int, int], places: list[Corner], *, typical: 
     )
 
 
-def _window(size: int, middle: int, edge: int, per: int) -> tuple[int, int]:
+def _window(size: int, middle: int, *, edge: int, per: int) -> tuple[int, int]:
     """Ends of a window inside the image that begins with a pixel of the network."""
     start = max(0, min(middle - edge // 2, size - edge)) // per * per
     return start, min(size, start + edge)

@@ -11,8 +11,6 @@ from napari_shiftseg.files import Found, check_room, check_targets
 from napari_shiftseg.geometry import value_count
 from napari_shiftseg.segmentation.job import Job
 
-_LABEL, _FLOAT = 4, 4  # bytes of a pixel of labels, and of a channel of what the network says
-
 
 def check_place(job: Job) -> Found:
     """Refuse a place that would cost the image, that cannot be written or that is too small; else what is there now.
@@ -33,4 +31,4 @@ def written_bytes(job: Job) -> int:
     model, image = job.opened.model, job.opened.image
     channels = value_count(job.settings.kept(model.outputs, large=False))
     pixels = prod((*job.lengths, *job.plan.result_shape))
-    return int(pixels * (_LABEL + _FLOAT * channels) + prod(image.data.shape) * np.dtype(image.data.dtype).itemsize)
+    return int(4 * pixels * (1 + channels) + prod(image.data.shape) * np.dtype(image.data.dtype).itemsize)
