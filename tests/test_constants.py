@@ -39,6 +39,7 @@ CLI = {
     "DRAWN_COVER": 0.2,
 }
 EVALUATION = {
+    "_FIXED": {"bandwidth", "dip"},
     "IOUS": (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
     "_GRID": (
         ("bandwidth", (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)),

@@ -166,7 +166,7 @@ def test_evaluation_agrees_with_training_after_the_statistics_were_taken(discs, 
         held, batch = net.eval()(pixels), net.train()(pixels)
     spread = batch.std(dim=(0, 2, 3))
     assert bool(((held - batch).abs().mean(dim=(0, 2, 3)) < 0.25 * spread).all())
-    monkeypatch.setattr(import_module("napari_shiftseg.network.train"), "_take_statistics", lambda *_: None)
+    monkeypatch.setattr(import_module("napari_shiftseg.network.train"), "_take_statistics", lambda *_, **__: None)
     net = train(discs, settings).module
     with torch.no_grad():
         held, batch = net.eval()(pixels), net.train()(pixels)

@@ -96,8 +96,8 @@ def test_equality_of_output_functions_is_absolute_or_relative():
     cell = nn.Sequential(nn.MaxPool1d(2), nn.Upsample(scale_factor=2))
     for i in range(2, 8):
         for j in range(2, 8):
-            assert absolutely_equal(cell, (i,), (j,), (12,)) == (i // 2 == j // 2)
-            assert relatively_equal(cell, (i,), (j,), (12,)) == ((i - j) % 2 == 0)
+            assert absolutely_equal(cell, (i,), (j,), size=(12,)) == (i // 2 == j // 2)
+            assert relatively_equal(cell, (i,), (j,), size=(12,)) == ((i - j) % 2 == 0)
 
 
 @pytest.mark.parametrize("spec", [LINE, UNetSpec(levels=1, features=4), UNetSpec(ndim=1, levels=1, pool=3, features=4)])
@@ -109,15 +109,15 @@ def test_output_functions_of_a_valid_network_are_relatively_equal_a_period_apart
     for step in range(-period, period + 1):
         for axis in range(spec.ndim):
             there = tuple(p + step * (k == axis) for k, p in enumerate(here))
-            assert relatively_equal(net, here, there, size) == (step % period == 0)
-            assert absolutely_equal(net, here, there, size) == (step == 0)
+            assert relatively_equal(net, here, there, size=size) == (step % period == 0)
+            assert absolutely_equal(net, here, there, size=size) == (step == 0)
 
 
 def test_places_that_do_not_exist_are_refused():
     with pytest.raises(SettingsError, match="outside of an output"):
-        absolutely_equal(nn.Identity(), (4,), (12,), (12,))
+        absolutely_equal(nn.Identity(), (4,), (12,), size=(12,))
     with pytest.raises(SettingsError, match="one per axis"):
-        relatively_equal(nn.Identity(), (4,), (5, 5), (12,))
+        relatively_equal(nn.Identity(), (4,), (5, 5), size=(12,))
 
 
 @pytest.mark.parametrize(("spacing", "codes"), [(16, 1), (32, 1), (15, 16), (8, 2), (12, 4)])

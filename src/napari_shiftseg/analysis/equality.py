@@ -13,7 +13,7 @@ from napari_shiftseg.errors import SettingsError
 
 
 def absolutely_equal(
-    network: Network, here: Sequence[int], there: Sequence[int], size: Sequence[int], *, channels: int = 1, seed: int = 0
+    network: Network, here: Sequence[int], there: Sequence[int], *, size: Sequence[int], channels: int = 1, seed: int = 0
 ) -> bool:
     """Whether two output pixels have the same value on every image: u_i(I) = u_j(I).
 
@@ -38,14 +38,14 @@ def absolutely_equal(
     Source: Rumberger et al. 2021, Definition 1.
 
     >>> cell = torch.nn.Sequential(torch.nn.MaxPool1d(2), torch.nn.Upsample(scale_factor=2))
-    >>> absolutely_equal(cell, (4,), (5,), (12,)), absolutely_equal(cell, (4,), (6,), (12,))
+    >>> absolutely_equal(cell, (4,), (5,), size=(12,)), absolutely_equal(cell, (4,), (6,), size=(12,))
     (True, False)
     """
-    return _equal(network, here, there, size, shift=[0] * len(size), channels=channels, seed=seed)
+    return _equal(network, here, there, size=size, shift=[0] * len(size), channels=channels, seed=seed)
 
 
 def relatively_equal(
-    network: Network, here: Sequence[int], there: Sequence[int], size: Sequence[int], *, channels: int = 1, seed: int = 0
+    network: Network, here: Sequence[int], there: Sequence[int], *, size: Sequence[int], channels: int = 1, seed: int = 0
 ) -> bool:
     """Whether two output pixels do the same to their own surroundings: u_i(I) = u_j(T I), where T moves pixel i to pixel j.
 
@@ -54,19 +54,19 @@ def relatively_equal(
     Source: Rumberger et al. 2021, Definition 1.
 
     >>> cell = torch.nn.Sequential(torch.nn.MaxPool1d(2), torch.nn.Upsample(scale_factor=2))
-    >>> relatively_equal(cell, (4,), (5,), (12,)), relatively_equal(cell, (4,), (6,), (12,))
+    >>> relatively_equal(cell, (4,), (5,), size=(12,)), relatively_equal(cell, (4,), (6,), size=(12,))
     (False, True)
     """
     shift = [b - a for a, b in zip(here, there, strict=False)]
-    return _equal(network, here, there, size, shift=shift, channels=channels, seed=seed)
+    return _equal(network, here, there, size=size, shift=shift, channels=channels, seed=seed)
 
 
 def _equal(
     network: Network,
     here: Sequence[int],
     there: Sequence[int],
-    size: Sequence[int],
     *,
+    size: Sequence[int],
     shift: Sequence[int],
     channels: int,
     seed: int,
