@@ -92,10 +92,10 @@ def _tried(job: Job, factor: tuple[int, int], places: list[Corner], *, typical: 
     ndim, view = job.plan.lattice.ndim, job.opened.frames[job.frames // 2].view
     scale = factor[0] / factor[1]
     edge = int(MEASURED_EDGE[ndim] / scale)
-    windows = [
+    corners = [
         tuple(_window(n, at, edge=edge, per=factor[1]) for n, at in zip(view.shape[1:], place, strict=True)) for place in places
     ]
-    parts = list(dict.fromkeys(windows))
+    parts = list(dict.fromkeys(corners))
     if min(stop - start for part in parts for start, stop in part) * scale < LEAST_MEASURED[ndim]:
         return None
     windows = []
