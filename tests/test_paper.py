@@ -134,10 +134,20 @@ def test_bad_wishes_are_refused(bad):
         drain(run_steps(EXPERIMENTS["fig5a"], **bad))
 
 
-def test_the_command_prints_a_row_per_experiment_and_seed(capsys):
-    assert cli.main(["paper", "cor4-l2", "fig1-l2", "--seed", "0", "1"]) == 0
+def test_the_command_prints_a_row_per_experiment_and_seed_of_what_is_random(capsys):
+    assert cli.main(["paper", "cor4-l2", "stitching", "fig1-l2", "--seed", "3", "1"]) == 0
     out = capsys.readouterr().out
-    assert out.count(": met (") == 4 and "16 distinct outputs" in out
+    runs = ["cor4-l2, seed 3", "stitching, seed 3", "stitching, seed 1", "fig1-l2, seed 3"]
+    assert out.count(": met (") == 4 and all(f"{run}: met" in out for run in runs) and "16 distinct outputs" in out
+
+
+@pytest.mark.parametrize("size", ["quick", "full"])
+def test_seeds_that_change_nothing_are_no_further_runs(size):
+    same = {name for name, one in EXPERIMENTS.items() if not one.setups[size].random}
+    assert same == {name for name in EXPERIMENTS if name.startswith(("fig1-", "cor4-"))} | {"tile-size"}
+    drawn = EXPERIMENTS["fig6-noise"].setups[size].test
+    constructed = EXPERIMENTS["cor4-l2"].setups[size]
+    assert replace(constructed, test=drawn).random and not replace(constructed, test=replace(drawn, noise=0.0)).random
 
 
 def test_the_command_tells_by_its_exit_code_that_an_expectation_was_not_met(capsys, monkeypatch):

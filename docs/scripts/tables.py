@@ -55,7 +55,7 @@ def names(folder: Path = FOLDER) -> dict[str, Any]:
     files = {
         path.stem: json.loads(path.read_text(encoding="utf-8"), object_hook=Record) for path in sorted(folder.glob("*.json"))
     }
-    functions = (one, word, verdict, spread, share, plain, told, code, picture, experiments)
+    functions = (one, word, verdict, spread, share, plain, told, code, picture, experiments, once)
     said = {function.__name__: function for function in functions}
     of_files = {
         "source": lambda name: source(name, files),
@@ -161,6 +161,17 @@ def experiments() -> Any:
     from napari_shiftseg.paper import EXPERIMENTS
 
     return EXPERIMENTS
+
+
+def once(rows: Iterable[Any]) -> list[Any]:
+    """Runs of experiments, those that have nothing random in them once and not once per seed."""
+    found, seen = [], set()
+    for row in sorted(rows, key=lambda row: row.seed):
+        if row.name in seen and not experiments()[row.name].setups[row.size].random:
+            continue
+        seen.add(row.name)
+        found.append(row)
+    return found
 
 
 def source(name: str, files: dict[str, Any]) -> str:

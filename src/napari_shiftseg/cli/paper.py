@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--quick", dest="size", action="store_const", const="quick", default="quick",
                       help="small networks, up to eight minutes each (default)")  # fmt: skip
     size.add_argument("--full", dest="size", action="store_const", const="full", help="networks of the paper's size: hours")
-    parser.add_argument("--seed", type=whole(0), nargs="+", default=[0], metavar="N", help="one run each (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole(0), nargs="+", default=[0], metavar="N", help="one run each, where anything is random (default: 0)"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the trainings there, so that they can go on")
 
 
@@ -54,7 +56,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         folder = args.out or Path(stack.enter_context(TemporaryDirectory(prefix="shiftseg-paper-")))
         folder.mkdir(parents=True, exist_ok=True)
         for name in chosen:
-            for seed in args.seed:
+            # a run with nothing random in it is one run, whatever its seed
+            for seed in args.seed if EXPERIMENTS[name].setups[args.size].random else args.seed[:1]:
                 finding = _run_one(EXPERIMENTS[name], args.size, seed, folder=folder, console=console)
                 findings.append(finding)
                 _say(EXPERIMENTS[name], finding, console)

@@ -107,6 +107,12 @@ class Setup:
                 return nets[-1]
         return nets[0]
 
+    @property
+    def random(self) -> bool:
+        """Whether another seed is another run: of constructed weights and a drawn image without noise it is the same one."""
+        drawn = isinstance(self.test, DiskRecipe) and (self.test.noise > 0 or self.test.elastic > 0)
+        return drawn or isinstance(self.weights, Training) or self.weights == "random"
+
     def key(self) -> str:
         """Name of the weights: equal for experiments that share their network, another for any other training."""
         training = asdict(self.weights) if isinstance(self.weights, Training) else self.weights
