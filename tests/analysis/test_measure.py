@@ -7,6 +7,7 @@ from skimage.draw import disk
 from skimage.measure import regionprops_table
 
 from napari_shiftseg import measure
+from napari_shiftseg.analysis import measure_steps
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.instances import parts
 
@@ -128,6 +129,26 @@ def test_no_objects_are_a_table_of_all_columns(axes, image):
     assert list(one) == list(other)
     assert all(len(column) == 0 for column in other.values())
     assert all(one[name].dtype.kind == other[name].dtype.kind for name in one)
+
+
+def test_events_count_parts_or_frames(monkeypatch):
+    monkeypatch.setattr(parts.whole_parts, "__kwdefaults__", {"pixels": 100})
+    events = []
+    alone = measure(cells(), on_event=events.append)
+    assert [(event.done, event.total) for event in events[1:]] == [(n, len(events) - 1) for n in range(1, len(events))]
+    assert len(events) > 2
+    events.clear()
+    series = measure(np.stack([cells(), np.zeros_like(cells()), cells()]), axes="tyx", on_event=events.append)
+    assert [(event.done, event.total) for event in events] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    np.testing.assert_array_equal(series["area"], np.tile(alone["area"], 2))
+
+
+def test_a_user_who_goes_away_ends_the_measuring():
+    steps = measure_steps(np.stack([cells()] * 3), axes="tyx")
+    next(steps), next(steps)
+    steps.close()
+    with pytest.raises(StopIteration):
+        next(steps)
 
 
 def test_flat_volumes_have_no_hull_and_no_warning():

@@ -5,7 +5,7 @@ from napari_shiftseg.analysis.effective import EffectivePeriod, effective_period
 from napari_shiftseg.analysis.equality import absolutely_equal, relatively_equal
 from napari_shiftseg.analysis.likeness import Difference, Likeness
 from napari_shiftseg.analysis.lines import Cuts, Ratio
-from napari_shiftseg.analysis.measure import measure
+from napari_shiftseg.analysis.measure import measure, measure_steps
 from napari_shiftseg.analysis.probe import PeriodProbe, probe_period, probe_steps
 from napari_shiftseg.analysis.seams import SeamReport, SeamRow, seam_report
 from napari_shiftseg.analysis.verify import TilingCheck, verify_steps, verify_tiling
@@ -24,6 +24,7 @@ __all__ = [
     "effective_period",
     "effective_steps",
     "measure",
+    "measure_steps",
     "passing_network",
     "prime_network",
     "probe_period",

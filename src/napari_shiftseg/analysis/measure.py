@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from math import isclose
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from skimage.morphology import convex_hull_image
 
 from napari_shiftseg.analysis.constants import METERS, SAME_STEP
 from napari_shiftseg.errors import ImageError, SettingsError
+from napari_shiftseg.events import Event, Stage, WindowDone, drain
 from napari_shiftseg.instances.parts import Part, whole_parts
 from napari_shiftseg.views import ArrayLike, View
 
@@ -32,6 +33,7 @@ def measure(
     ndim: int | None = None,
     spacing: Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Table:
     """Measure all objects, each as a whole, of one frame or of each frame of a series.
 
@@ -51,6 +53,8 @@ def measure(
         Step per axis of the labels, or per axis of an object; 1.0 if not given.
     units : str or sequence of (str or None), optional
         OME-NGFF unit of all steps, or of each, such as "micrometer". Steps in other units are converted to that of x.
+    on_event : callable, optional
+        Gets an event per part, of a series per frame.
 
     Returns
     -------
@@ -74,26 +78,50 @@ def measure(
     >>> table["label"].tolist(), table["num_pixels"].tolist(), table["area"].tolist(), table["unit"].tolist()
     ([4, 9], [2, 1], [0.5, 0.25], ['micrometer', 'micrometer'])
     """
+    return drain(measure_steps(labels, image, axes=axes, ndim=ndim, spacing=spacing, units=units), on_event)
+
+
+def measure_steps(
+    labels: ArrayLike,
+    image: ArrayLike | None = None,
+    *,
+    axes: str | None = None,
+    ndim: int | None = None,
+    spacing: Sequence[float] | None = None,
+    units: str | Sequence[str | None] | None = None,
+) -> Generator[Event, None, Table]:
+    """As `measure`, in steps: an event per part, of a series per frame."""
     axes, ndim = _axes(axes, tuple(labels.shape), ndim)
     steps, unit = _steps(spacing, units, axes, ndim=ndim)
     channels = _channels(image, tuple(labels.shape))
     looped = len(axes) - ndim
+    frames = list(itertools.product(*map(range, labels.shape[:looped])))
+    yield Stage(done=0, total=len(frames) if len(frames) > 1 else 0, text="measuring")
     tables = []
-    for frame in itertools.product(*map(range, labels.shape[:looped])):
+    for number, frame in enumerate(frames, 1):
         rows = []
         for part in whole_parts(View.at(labels, dict(enumerate(frame))) if frame else labels):
             values = None if image is None or channels is None else _window(image, frame, part, channels=channels)
             rows.append(_features(part, values, steps, channels=channels))
+            if len(frames) == 1:
+                yield WindowDone(done=part.number, total=part.total, window=part.window)
         if rows:
-            table = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-            order = np.argsort(table["label"], kind="stable")
-            number = len(order)
-            place = {axis: np.full(number, at, np.int64) for axis, at in zip(axes, frame, strict=False)}
-            tables.append(place | {name: values[order] for name, values in table.items()})
+            place = {axis: np.int64(at) for axis, at in zip(axes, frame, strict=False)}
+            tables.append(_of_frame(rows, place))
+        if len(frames) > 1:
+            yield WindowDone(done=number, total=len(frames), window=tuple(slice(at, at + 1) for at in frame))
     if not tables:
         tables.append(_without_objects(axes[:looped], steps, channels))
     found = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     return _described(found, axes, steps, unit=unit)
+
+
+def _of_frame(parts: list[Table], place: Mapping[str, np.int64]) -> Table:
+    """Objects of all parts of a frame by their numbers, with the place of the frame in front."""
+    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(table["label"], kind="stable")
+    first: Table = {axis: np.full(len(order), at) for axis, at in place.items()}
+    return first | {name: values[order] for name, values in table.items()}
 
 
 def _axes(axes: str | None, shape: tuple[int, ...], ndim: int | None) -> tuple[str, int]:
@@ -196,7 +224,7 @@ def _without_objects(looped: str, steps: tuple[float, ...], channels: int | None
     shape = (3,) * len(steps)
     places = np.zeros(shape, np.int32)
     places[(1,) * len(steps)] = 1
-    part = Part(window=tuple(slice(0, size) for size in shape), index=np.array([1], np.int64), places=places)
+    part = Part(number=1, total=1, window=tuple(slice(0, size) for size in shape), index=np.array([1], np.int64), places=places)
     values = None if channels is None else np.zeros((*shape, channels) if channels else shape, np.float32)
     found = dict.fromkeys(looped, np.zeros(0, np.int64)) | _features(part, values, steps, channels=channels)
     return {name: column[:0] for name, column in found.items()}

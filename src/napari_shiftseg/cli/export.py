@@ -31,6 +31,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     found = check_free(inputs=filter(None, [args.result, args.image]), overwrite=args.overwrite, **places)
     labels, image = opened(args, console)
     check_same(args.file, found[args.file])
-    written = export_labels(args.file, labels, image=image, overwrite=args.overwrite).absolute()
+    with console.progress() as show:
+        written = export_labels(args.file, labels, image=image, overwrite=args.overwrite, on_event=show).absolute()
     console.field("written", f"{written} ({EXPORTS[kind]})")
     console.document({"written": written, "format": EXPORTS[kind], "axes": labels.axes, "shape": labels.data.shape})

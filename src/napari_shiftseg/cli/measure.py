@@ -53,7 +53,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     check_table_format(args.out)
     found = check_free([args.out], inputs=filter(None, [args.result, args.image]), overwrite=args.overwrite)
     labels, image = opened(args, console)
-    table = measured(labels, image)
+    with console.progress() as show:
+        table = measured(labels, image, on_event=show)
     check_same(args.out, found[args.out])
     written = save_table(args.out, table).absolute()
     count, unit = len(table["label"]), table["unit"].tolist()[:1]

@@ -18,6 +18,9 @@ from napari_shiftseg.views import ArrayLike
 class Part:
     """Some of the objects of an image, and the smallest window that holds them."""
 
+    # number, total: which part it is, from 1, of how many
+    number: int
+    total: int
     window: tuple[slice, ...]  # in the image
     index: npt.NDArray[np.int64]  # numbers of the objects, ascending
     places: npt.NDArray[np.int32]  # (*window) where each of them is: 1 for the first of `index`; 0 for everything else
@@ -53,10 +56,12 @@ def whole_parts(labels: ArrayLike, *, pixels: int = PART_PIXELS) -> Iterator[Par
     _, group = np.unique(first // edge, axis=0, return_inverse=True)
     order = np.argsort(group.ravel(), kind="stable")
     bounds = np.flatnonzero(np.diff(group.ravel()[order])) + 1
-    for rows in np.split(order, bounds) if len(order) else ():
+    groups = np.split(order, bounds) if len(order) else []
+    for number, rows in enumerate(groups, 1):
         window = tuple(map(slice, first[rows].min(axis=0).tolist(), (last[rows].max(axis=0) + 1).tolist()))
         index = table["index"][rows]
-        yield Part(window=window, index=index, places=_places(np.asarray(labels[window]), index))
+        places = _places(np.asarray(labels[window]), index)
+        yield Part(number=number, total=len(groups), window=window, index=index, places=places)
 
 
 def _places(block: npt.NDArray[Any], index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from napari_shiftseg.analysis.measure import measure
 from napari_shiftseg.errors import ResultError
+from napari_shiftseg.events import Event
 from napari_shiftseg.io.geojson import save_geojson
 from napari_shiftseg.io.image import Image
 from napari_shiftseg.io.labels import Labels
@@ -54,7 +56,9 @@ def check_export(path: str | Path) -> str:
     return found
 
 
-def measured(labels: Labels, image: Image | None = None) -> dict[str, npt.NDArray[Any]]:
+def measured(
+    labels: Labels, image: Image | None = None, *, on_event: Callable[[Event], None] | None = None
+) -> dict[str, npt.NDArray[Any]]:
     """Features of the labels, as `measure` gives them, and of an image, by default of the one that lies in the result."""
     image = labels.image if image is None else image
     return measure(
@@ -64,10 +68,18 @@ def measured(labels: Labels, image: Image | None = None) -> dict[str, npt.NDArra
         ndim=labels.ndim,
         spacing=labels.scale,
         units=labels.units,
+        on_event=on_event,
     )
 
 
-def export_labels(path: str | Path, labels: Labels, *, image: Image | None = None, overwrite: bool = False) -> Path:
+def export_labels(
+    path: str | Path,
+    labels: Labels,
+    *,
+    image: Image | None = None,
+    overwrite: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+) -> Path:
     """Write labels in the format that the name says.
 
     Parameters
@@ -81,6 +93,8 @@ def export_labels(path: str | Path, labels: Labels, *, image: Image | None = Non
         Whose intensities are measured for GeoJSON and tables; by default the one that lies in the result.
     overwrite : bool
         Replace what is there.
+    on_event : callable, optional
+        Gets the events of `measure`.
 
     Raises
     ------
@@ -114,7 +128,7 @@ def export_labels(path: str | Path, labels: Labels, *, image: Image | None = Non
         )
     if kind == ".zip":
         return save_rois(path, labels.data, labels.axes)
-    table = measured(labels, image)
+    table = measured(labels, image, on_event=on_event)
     if kind == ".geojson":
         return save_geojson(path, labels.data, labels.axes, table=table)
     return save_table(path, table)
