@@ -152,3 +152,21 @@ def test_every_padding_breaks_tiles_and_zeros_alone_tell_the_place(mode, places)
     assert bool((off & near).any()) and not bool((off & ~near).any())
     flat = net(torch.ones(1, 1, 64, dtype=torch.float64))[0]
     assert bool((flat - flat[:, 32:33]).abs().max() > 1e-12) == places
+
+
+def places_known(edge, seeds):
+    """Most distinct outputs of zero-padded networks on a constant image, over a few random starts."""
+    spec = UNetSpec(levels=2, features=3, upsampling="fixed", padding="zero", decoder_convs=1, head_kernel=3)
+    counts = []
+    for seed in seeds:
+        net = unet(spec, seed).double()
+        with torch.inference_mode():
+            out = net(torch.ones(1, 1, edge, edge, dtype=torch.float64))[0].flatten(1).T
+        counts.append(len(torch.unique((out / out.abs().max() * 1e10).round(), dim=0)))
+    return max(counts)
+
+
+def test_a_padded_network_knows_every_place_up_to_40_px_and_not_beyond():
+    """> Fig. 5: as long as every pixel sees a border, all of a constant image can be told apart; a larger one repeats inside"""
+    assert [places_known(edge, range(8)) for edge in (36, 40)] == [36**2, 40**2]
+    assert [places_known(edge, range(8)) for edge in (44, 48)] == [41**2, 41**2], "20 px at each side, and one value between"
