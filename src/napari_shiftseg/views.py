@@ -235,7 +235,7 @@ class View(LazyArray):
     def dtype(self) -> np.dtype[Any]:
         """Type of one value, in native byte order."""
         dtype: np.dtype[Any] = np.dtype(self._source.dtype).newbyteorder("=")
-        return dtype
+        return np.dtype(dtype.str) if dtype.kind in "iu" else dtype  # one of the names that C has for 64 bits
 
     @property
     def chunks(self) -> tuple[int, ...] | None:

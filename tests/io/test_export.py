@@ -287,3 +287,26 @@ def test_the_sample_goes_out_and_comes_back(tmp_path):
         rings = region.coordinates(multi=True) if region.composite else [region.coordinates()]
         back[fill(rings, truth.shape)] = int(region.name)
     np.testing.assert_array_equal(back, truth)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+@pytest.mark.parametrize(
+    ("step", "unit"),
+    [
+        (1.2e-10, "meter"), (3e-12, "meter"), (5e9, "nanometer"), (1.2e-10, None), (1.2, "angstrom"), (0.2, "micrometer"),
+        (120.0, "picometer"), (0.5, "foot"),
+    ],
+)  # fmt: skip
+def test_steps_of_any_size_and_units_in_any_letters_come_back_from_labels(tmp_path, name, step, unit):
+    path = save_labels_tiff(tmp_path / name, np.ones((8, 8), np.uint8), "yx", (step, 2 * step), (unit, unit))
+    found = read_image(path)
+    np.testing.assert_allclose(found.scale, (step, 2 * step), rtol=1e-9)
+    assert found.units == (unit, unit)
+
+
+@pytest.mark.parametrize(
+    "units", [("ångström",) * 3, ("長さ", "micrometer", "micrometer"), ("\U0001d707\n=\\", "inch", "foot")]
+)
+def test_units_that_nobody_knows_come_back_from_labels_of_imagej(tmp_path, units):
+    path = save_labels_tiff(tmp_path / "a.tif", np.ones((2, 8, 8), np.uint8), "zyx", (3.0, 2.0, 1.0), units)
+    assert read_image(path).units == units

@@ -587,3 +587,18 @@ def test_a_tiff_without_strips_says_that_it_lacks_pixels(tmp_path):
     except ImageError:
         return
     assert "lacks pixels" in note
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+def test_integers_of_64_bits_are_of_a_type_that_zarr_can_write(tmp_path, loading, kind, order):
+    """> C has two names for them, and zarr knows one. Values that no float holds come back as they were."""
+    data = ramp((3, 20, 30), kind) + np.array(2**62 + 1, kind)
+    tifffile.imwrite(tmp_path / "a.tif", data, byteorder=order, metadata={"axes": "ZYX"}, photometric="minisblack")
+    twin = np.dtype("longlong" if kind == "i8" else "ulonglong")
+    arrays = [read_image(tmp_path / "a.tif").data, Image.from_array(data.astype(twin)).data]
+    for array in [*arrays, dask_array(data.astype(twin)), View.whole(data.astype(twin), name="a")]:
+        found = Image.from_array(array, "zyx").reordered().data
+        stored = zarr.create_array({}, shape=found.shape, dtype=np.dtype(found.dtype))
+        stored[...] = found[...]
+        np.testing.assert_array_equal(stored[...], data)

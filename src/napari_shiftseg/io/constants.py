@@ -14,6 +14,8 @@ MOST_CHANNELS: Final = 5
 EAGER_BYTES: Final = 256 << 20
 # A larger pixel means that the resolution was written for a printer (72 dpi are 353 micrometers), not by a microscope.
 LARGEST_PIXEL_UM: Final = 100.0
+# A resolution in TIFF is a fraction of 32-bit integers: up to this step, and down to its inverse, it is good to 13 digits.
+LARGEST_STEP: Final = 1e6
 
 # Bytes that a file of a chunk may have beside twice its values: index and checksums of a shard.
 CHUNK_SPARE: Final = 1 << 20

@@ -255,11 +255,14 @@ class Image:
 
 
 def native(data: ArrayLike, name: str) -> ArrayLike:
-    """The array, or a view that gives its values in native byte order."""
-    if np.dtype(data.dtype).isnative:
+    """The array, or a view that gives its values, in native byte order and as the type that others know by its name."""
+    dtype = np.dtype(data.dtype)
+    # C has two names for 64 bits, and tifffile gives the one that equals int64 and that zarr does not know
+    named = np.dtype(dtype.newbyteorder("=").str) if dtype.kind in "iu" else dtype.newbyteorder("=")
+    if dtype.isnative and dtype.char == named.char:
         return data
     if type(data) is np.ndarray:
-        swapped: np.ndarray[Any, Any] = data.astype(data.dtype.newbyteorder("="))
+        swapped: np.ndarray[Any, Any] = data.view(named) if dtype.isnative else data.astype(named)
         return swapped
     return View.whole(data, name=name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import struct
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC, RESUNIT
 from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.files import replacing
 from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, name_axes, steps_of, unit_name
-from napari_shiftseg.io.constants import EAGER_BYTES, LARGEST_PIXEL_UM
+from napari_shiftseg.io.constants import EAGER_BYTES, LARGEST_PIXEL_UM, LARGEST_STEP
 from napari_shiftseg.io.image import Image, native
 from napari_shiftseg.views import ArrayLike, View
 
@@ -200,9 +201,10 @@ def _imagej_pixels(metadata: Mapping[str, Any], page: Any) -> _Pixels:
             notes.append(f"The file gives {key} as {metadata[key]!r}, which is no number; 1 pixel was taken.")
     for axis, per_unit in zip("xy", page.resolution, strict=True):
         scale[axis] = 1 / per_unit if per_unit else 1.0
-    unit = unit_name(metadata.get("unit"))
-    units = {"x": unit, "y": unit_name(metadata.get("yunit", unit)), "z": unit_name(metadata.get("zunit", unit))}
-    time = unit_name(metadata.get("tunit", "s")) if "finterval" in metadata else None
+    given = {key: _unescaped(value) for key, value in metadata.items() if key.endswith("unit")}
+    unit = unit_name(given.get("unit"))
+    units = {"x": unit, "y": unit_name(given.get("yunit", unit)), "z": unit_name(given.get("zunit", unit))}
+    time = unit_name(given.get("tunit", "s")) if "finterval" in metadata else None
     return _Pixels(scale=scale, units={**units, "t": time}, notes=tuple(notes))
 
 
@@ -323,7 +325,19 @@ _OME_UNITS = {
     "centimeter": "cm",
     "meter": "m",
     "angstrom": "Å",
+    "picometer": "pm",
+    "femtometer": "fm",
+    "decimeter": "dm",
+    "kilometer": "km",
+    "megameter": "Mm",
     "inch": "in",
+    "foot": "ft",
+    "yard": "yd",
+    "mile": "mi",
+    "parsec": "pc",
+    "nanosecond": "ns",
+    "picosecond": "ps",
+    "femtosecond": "fs",
     "second": "s",
     "millisecond": "ms",
     "microsecond": "µs",
@@ -343,7 +357,8 @@ def save_labels_tiff(
     """Write labels as a calibrated TIFF; a file of that name is replaced once the new one is complete.
 
     Up to 65535 labels become a 16-bit ImageJ TIFF. More become a 32-bit OME-TIFF, since ImageJ knows no 32-bit
-    integers; so does everything whose name ends in ".ome.tif".
+    integers. What ends in ".ome.tif" is an OME-TIFF, too, and so are labels with a step that ImageJ cannot hold, such as
+    1.2e-10 meter.
 
     Parameters
     ----------
@@ -366,7 +381,8 @@ def save_labels_tiff(
     scale, units = check_label_axes(axes, labels.shape, scale, units=units)
     largest = _largest(labels)
     wide = largest > np.iinfo(np.uint16).max
-    ome = wide or path.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    fits = all(1 / LARGEST_STEP <= step <= LARGEST_STEP for step, axis in zip(scale, axes, strict=True) if axis in "yx")
+    ome = wide or not fits or path.name.lower().endswith((".ome.tif", ".ome.tiff"))
     dtype = np.dtype(np.uint32 if wide else np.uint16)
     calibration = _ome_calibration(axes, scale, units) if ome else _imagej_calibration(axes, scale, units)
     try:
@@ -392,12 +408,27 @@ def _imagej_calibration(axes: str, scale: Sequence[float], units: Sequence[str |
     step, unit = dict(zip(axes, scale, strict=True)), dict(zip(axes, units, strict=True))
     metadata: dict[str, Any] = {"axes": axes.upper(), "mode": "grayscale"}
     if unit["x"]:
-        metadata["unit"] = "micron" if unit["x"] == "micrometer" else unit["x"]
+        metadata["unit"] = "micron" if unit["x"] == "micrometer" else _escaped(unit["x"])
+    metadata |= {f"{axis}unit": _escaped(unit[axis] or "pixel") for axis in "yz" if unit.get(axis, unit["x"]) != unit["x"]}
     if "z" in axes:
         metadata["spacing"] = step["z"]
     if "t" in axes and unit["t"]:
-        metadata |= {"finterval": step["t"], "tunit": _OME_UNITS.get(unit["t"], unit["t"])}
+        metadata |= {"finterval": step["t"], "tunit": _escaped(_OME_UNITS.get(unit["t"], unit["t"]))}
     return {"imagej": True, "resolution": (1 / step["x"], 1 / step["y"]), "metadata": metadata}
+
+
+def _escaped(unit: str) -> str:
+    """A unit in the letters of ImageJ's description, a file of Java properties."""
+    wide = unit.encode("utf-16-be", "replace")
+    codes = [int.from_bytes(wide[at : at + 2]) for at in range(0, len(wide), 2)]
+    return "".join(chr(code) if 32 <= code < 127 and code != ord("\\") else f"\\u{code:04x}" for code in codes)
+
+
+def _unescaped(unit: object) -> object:
+    if not isinstance(unit, str):
+        return unit
+    text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), unit)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _ome_calibration(axes: str, scale: Sequence[float], units: Sequence[str | None]) -> dict[str, Any]:
