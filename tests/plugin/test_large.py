@@ -260,6 +260,8 @@ def test_closing_ends_the_run_and_keeps_its_blocks(open_large, qtbot, tmp_path, 
     widget.run()
     (job,) = widget.jobs
     qtbot.waitUntil(lambda: len(labels_of(viewer)) == 1, timeout=30_000)
+    # a run that ends before a block is done leaves nothing
+    qtbot.waitUntil(lambda: any(isinstance(event, BlockDone) for event in stepwise.events), timeout=30_000)
     with qtbot.capture_exceptions() as raised:
         if gone == "window":
             viewer.close()
