@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -297,7 +299,7 @@ def test_an_image_that_is_not_its_file_is_refused(tmp_path, shared, model, plane
     ("values", "said"),
     [
         ({"workers": 2, "cluster": "tcp://127.0.0.1:1"}, "give one of them"),
-        ({"workers": -1}, "give 1 or more"),
+        ({"workers": -1}, "workers is -1; give an integer of 0 or more"),
         ({"cluster": "tcp://127.0.0.1:1"}, "no dask scheduler answers at tcp://127.0.0.1:1"),
     ],
     ids=["both", "negative", "nobody there"],
@@ -307,6 +309,49 @@ def test_settings_that_cannot_work(tmp_path, model, plane, monkeypatch, values, 
     with pytest.raises(SettingsError, match=said) as caught:
         segment(plane[0], model, replace(LOCAL, **values), tmp_path / "r.zarr")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "says", [b"", b"HTTP/1.0 400 Bad request\r\n\r\n" * 3, bytes(64), None], ids=["nothing", "web", "zeros", "ends"]
+)
+def test_what_is_no_scheduler_is_one_sentence_in_time(tmp_path, model, plane, monkeypatch, says):
+    """> A web server kept a client waiting for ever, or was taken for want of memory."""
+    monkeypatch.setattr(dask_engine, "CONNECT", 2)
+    held = []
+
+    def serve(server):
+        with suppress(OSError):
+            while True:
+                caller, _ = server.accept()
+                held.append(caller)
+                if says is None:
+                    caller.close()
+                else:
+                    caller.sendall(says)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(SettingsError, match=f"^no dask scheduler answers at {address}; [^\\n]*$"):
+            segment(plane[0], model, replace(LOCAL, cluster=address), tmp_path / "r.zarr")
+        assert time.monotonic() - start < 8
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    for caller in held:
+        caller.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_is_no_scheduler(tmp_path, shared, model, plane):
+    from distributed import Client
+
+    with Client(shared.cluster, set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=30)
+        worker = next(iter(client.scheduler_info()["workers"]))
+    with pytest.raises(SettingsError, match="no dask scheduler answers"):
+        segment(plane[0], model, replace(shared, cluster=worker), tmp_path / "r.zarr")
 
 
 def test_without_dask_one_sentence_says_what_to_install(tmp_path, model, plane, monkeypatch):

@@ -28,7 +28,7 @@ NUMBERS = {
     "LEAST_PIXELS": 2097152,
     "TRIES": {"killed": 10, "failed": 3},
     "SCHEDULER_PATIENCE": 0.5,
-    "CONNECT": 15,
+    "CONNECT": 6,
     "CLOSING": 10,
     "ASK_EVERY": 1.0,
     "BELOW": 0.8,

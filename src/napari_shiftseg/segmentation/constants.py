@@ -62,7 +62,7 @@ TRIES: Final = {"killed": 10, "failed": 3}
 # Longest silence of a run, seconds: so long does cancelling wait.
 SCHEDULER_PATIENCE: Final = 0.5
 # Seconds after which a scheduler that does not answer is called lost, and after which a process of our own is ended.
-CONNECT: Final = 15
+CONNECT: Final = 6
 CLOSING: Final = 10
 # A worker asks the disk this often whether its work is still wanted, seconds.
 ASK_EVERY: Final = 1.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import ceil, prod
@@ -32,7 +34,7 @@ _ON = "the same call goes on where the run stopped"
 def check_workers(job: Job) -> None:
     """Refuse in time what workers cannot do.
 
-    SettingsError if dask is missing, the image is not a file, or both a cluster and workers are wanted.
+    SettingsError if dask is missing, the image is not a file, both a cluster and workers are wanted, or no scheduler answers.
     """
     settings = job.settings
     if settings.cluster is not None and settings.workers:
@@ -48,6 +50,8 @@ def check_workers(job: Job) -> None:
             'workers need dask, which is not installed; install it with pip install "napari-shiftseg[distributed]".'
         ) from exc
     _check_file(job.opened.image)
+    if settings.cluster is not None:
+        _check_scheduler(settings.cluster)
 
 
 def _check_file(image: Image) -> None:
@@ -220,15 +224,45 @@ def _silence() -> Iterator[None]:
             handler.setLevel(level)
 
 
+def _check_scheduler(address: str) -> None:
+    """Refuse in time what is no scheduler: a client waits for the answer of a web server for ever."""
+    with _silence(), ThreadPoolExecutor(1) as aside:  # a notebook has a loop in this thread
+        try:
+            kind = aside.submit(asyncio.run, _kind(address)).result()
+        except Exception as exc:  # whatever a stranger's bytes raise when they are read as a message of dask
+            raise _no_scheduler(address) from exc
+    if kind != "Scheduler":
+        raise _no_scheduler(address)
+
+
+async def _kind(address: str) -> str:
+    """What answers there, by its own words."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    async with asyncio.timeout(CONNECT):
+        # nothing is unpickled of who is not known yet
+        comm = await connect(address, timeout=CONNECT, deserialize=False, **Security().get_connection_args("client"))
+        try:
+            await comm.write({"op": "identity", "reply": True})
+            return str((await comm.read())["type"])
+        finally:
+            comm.abort()
+
+
+def _no_scheduler(address: str) -> SettingsError:
+    return SettingsError(
+        f"no dask scheduler answers at {address}; start one (dask scheduler), or check the address, such as tcp://host:8786."
+    )
+
+
 def _client(address: str) -> Any:
     from distributed import Client
 
     try:
         return Client(address, timeout=CONNECT, set_as_default=False, name="napari-shiftseg")
     except (OSError, ValueError) as exc:
-        raise SettingsError(
-            f"no dask scheduler answers at {address}; start one (dask scheduler), or check the address, such as tcp://host:8786."
-        ) from exc
+        raise _no_scheduler(address) from exc
 
 
 def _threads(workers: int) -> int:
