@@ -44,6 +44,7 @@ NUMBERS = {
     "SEED_WEIGHT": 10.0,
     "USUAL_SIZE": {2: 400, 3: 4000},
     "MOST_WEIGHT": 4.0,
+    "MOST_AT_ONCE": 2048,
     "STATISTICS_BATCHES": 100,
     "MOST_SEED": 1 << 63,
     "COPY_BYTES": {"cuda": 1073741824, "mps": 268435456, "cpu": 268435456},

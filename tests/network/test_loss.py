@@ -8,6 +8,7 @@ import torch
 
 from napari_shiftseg import discriminative_loss
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.network import loss as loss_module
 from napari_shiftseg.network.loss import foreground_loss
 
 
@@ -174,6 +175,38 @@ def test_positions_tell_where_a_list_of_pixels_lies():
         positions=torch.stack([rows.flatten()[order], columns.flatten()[order]]),
     )
     assert terms(listed) == pytest.approx(terms(dense), rel=1e-5)
+
+
+@pytest.mark.parametrize("limit", [None, 3, 6])
+def test_pairs_in_rows_are_the_pairs_at_once(monkeypatch, limit):
+    """Value and gradient, also where means are equal or nearly so, and rows do not come out even."""
+    labels = (
+        torch.arange(1, 98).repeat_interleave(4)[torch.randperm(388, generator=torch.Generator().manual_seed(1))].reshape(4, 97)
+    )
+    codes = torch.randn((3, 4, 97), generator=torch.Generator().manual_seed(0)) + 100
+    codes[:, labels == 5] = codes[:, labels == 6] = 100.0
+    codes[:, labels == 7] = 100.001
+    found = []
+    for most in (97, 20):
+        monkeypatch.setattr(loss_module, "MOST_AT_ONCE", most)
+        embedding = codes.clone().requires_grad_()
+        push = discriminative_loss(embedding, labels, neighbours=limit).push
+        push.backward()
+        found.append((push.item(), embedding.grad))
+    assert found[0][0] > 0.1
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-4, atol=1e-7)
+
+
+def test_the_memory_of_the_loss_does_not_grow_with_the_square_of_the_instances():
+    """> 20,000 in a window took all memory of the machine, or a minute. Here: what autograd keeps for the gradient."""
+    kept = []
+    embedding = torch.randn((2, 1, 6000), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        loss = discriminative_loss(embedding, torch.arange(1, 6001)[None])
+    assert sum(kept) < 100 * 6000  # of 18 million pairs
+    loss.total.backward()
+    assert embedding.grad.abs().sum() > 0
 
 
 def test_shapes_that_do_not_match_are_named():

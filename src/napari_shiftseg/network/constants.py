@@ -89,6 +89,8 @@ SEED_WEIGHT: Final = 10.0
 # much, or less than its inverse.
 USUAL_SIZE: Final = {2: 400, 3: 4000}
 MOST_WEIGHT: Final = 4.0
+# Instances of which all pairs are compared at once: up to 2 million pairs, 130 MB at 8 channels.
+MOST_AT_ONCE: Final = 2048
 # Seeds are below this: what generators of PyTorch, numpy and Python all take.
 MOST_SEED: Final = 1 << 63
 # Batches from which batch normalisation takes its statistics after the training.

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.network.constants import (
     FEWEST_PIXELS,
+    MOST_AT_ONCE,
     MOST_WEIGHT,
     SEED_WEIGHT,
     SPREAD_WEIGHT,
@@ -116,7 +118,7 @@ def discriminative_loss(
     distance = torch.linalg.vector_norm(points - means[index], dim=1)
     outside = F.relu(distance - delta_var) ** 2
     pull = (torch.zeros_like(sizes).index_add(0, index, outside) / sizes).mean()
-    push = _push(means, delta_dist, _near(labels, keep, index, sizes=sizes, limit=neighbours, positions=positions))
+    push = _push(means, delta_dist, _places(labels, keep, index, sizes=sizes, limit=neighbours, positions=positions))
     length = torch.linalg.vector_norm(means, dim=1).mean()
     return DiscriminativeLoss(total=pull + push + gamma * length, pull=pull, push=push, length=length)
 
@@ -126,11 +128,27 @@ def _mean_per_instance(values: Tensor, index: Tensor, sizes: Tensor) -> Tensor:
     return total.index_add(0, index, values) / sizes[:, None]
 
 
-def _push(means: Tensor, delta_dist: float, near: Tensor | None) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Where instances lie, and how near to each other is near, pixels."""
+
+    centres: Tensor  # (K, ndim)
+    radii: Tensor  # (K,)
+    limit: float
+
+    def near(self, rows: slice, columns: slice) -> Tensor:
+        """(rows, columns) whether two instances lie closer than the limit."""
+        apart = torch.cdist(self.centres[rows], self.centres[columns])
+        return apart - self.radii[rows, None] - self.radii[None, columns] < self.limit
+
+
+def _push(means: Tensor, delta_dist: float, places: _Places | None) -> Tensor:
     """Mean over pairs A != B; pairs of equal means count too, else a network that fails on all of them looks perfect."""
+    if len(means) > MOST_AT_ONCE:
+        return _push_in_rows(means, delta_dist, places)
     first, second = torch.triu_indices(len(means), len(means), 1, device=means.device)
-    if near is not None:
-        chosen = near[first, second]
+    if places is not None:
+        chosen = places.near(slice(None), slice(None))[first, second]
         first, second = first[chosen], second[chosen]
     if len(first) == 0:
         return means.sum() * 0.0
@@ -138,10 +156,30 @@ def _push(means: Tensor, delta_dist: float, near: Tensor | None) -> Tensor:
     return (F.relu(2 * delta_dist - gap) ** 2).mean()
 
 
-def _near(
+def _push_in_rows(means: Tensor, delta_dist: float, places: _Places | None) -> Tensor:
+    """The same for any number of instances: some rows of pairs at a time, whose distances are made anew for the gradient."""
+
+    def pushed(rows: slice, means: Tensor) -> tuple[Tensor, Tensor]:
+        others = slice(rows.start, None)
+        # by products of matrices means that nearly agree would lose their distance
+        gap = torch.cdist(means[rows], means[others], compute_mode="donot_use_mm_for_euclid_dist")
+        counted = torch.ones_like(gap, dtype=torch.bool).triu(1)
+        if places is not None:
+            counted &= places.near(rows, others)
+        return (F.relu(2 * delta_dist - gap) ** 2 * counted).sum(), counted.sum()
+
+    total, pairs = means.sum() * 0.0, 0
+    step = max(1, MOST_AT_ONCE**2 // len(means))
+    for start in range(0, len(means), step):
+        part, count = checkpoint(pushed, slice(start, start + step), means, use_reentrant=False)
+        total, pairs = total + part, pairs + int(count)
+    return total / max(1, pairs)
+
+
+def _places(
     labels: Tensor, keep: Tensor, index: Tensor, *, sizes: Tensor, limit: float | None, positions: Tensor | None
-) -> Tensor | None:
-    """(K, K) whether two instances lie closer than `limit` pixels."""
+) -> _Places | None:
+    """Where the instances lie, if only those nearer than `limit` pixels are pushed."""
     if limit is None:
         return None
     if positions is None:
@@ -150,8 +188,7 @@ def _near(
     centres = _mean_per_instance(positions[:, keep].T, index, sizes)  # (K, ndim)
     ndim = centres.shape[1]
     unit_ball = {1: 2.0, 2: torch.pi, 3: 4 / 3 * torch.pi}[ndim]
-    radii = (sizes / unit_ball) ** (1 / ndim)
-    return torch.cdist(centres, centres) - radii[:, None] - radii[None, :] < limit
+    return _Places(centres=centres, radii=(sizes / unit_ball) ** (1 / ndim), limit=limit)
 
 
 @dataclass(frozen=True, kw_only=True)

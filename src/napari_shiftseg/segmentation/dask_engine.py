@@ -237,7 +237,7 @@ def _check_scheduler(address: str) -> None:
 
 async def _kind(address: str) -> str:
     """What answers there, by its own words."""
-    from distributed.comm import connect
+    from distributed.comm.core import connect
     from distributed.security import Security
 
     async with asyncio.timeout(CONNECT):
