@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import re
 import struct
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -46,7 +48,7 @@ def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
     ImageError if the scene is not there or the axes cannot be named. `lazy`: decode nothing before it is asked for, also where
     the file is small.
     """
-    with _opened(path) as file:
+    with _listening() as said, _opened(path) as file:
         number, notes = _choose(file, scene, path)
         series = file.series[number]
         page = series.keyframe
@@ -56,6 +58,7 @@ def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
         notes += [guess, *_page_notes(page, dropped_alpha=alpha, imagej=file.is_imagej), *pixels.notes]
         notes += _cut_short(file, series) + _without_pixels(series)
         data = _open(file, path, series, number=number, eager=not lazy and series.nbytes <= EAGER_BYTES)
+    notes += [f"tifffile says: {text}." for text in said[:1]]  # what follows the first fault follows from it
     data = _select(native(data, path.name), letters, drop_last_channel=alpha, name=path.name)
     axes = "".join(letter for letter in letters if letter)
     if alpha and len(data.shape) < len(axes):  # gray with alpha: one sample is left
@@ -74,6 +77,22 @@ def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
         channels=pixels.channels if len(pixels.channels) == sizes.get("c") else (),
         assumed=guess,
     )
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """What tifffile logs meanwhile, which would stand beside our own sentence on stderr."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage().rstrip("."))  # type: ignore[method-assign]
+    logger = logging.getLogger("tifffile")
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
 
 
 def _opened(path: Path) -> tifffile.TiffFile:
