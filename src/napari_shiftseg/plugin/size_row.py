@@ -30,7 +30,7 @@ class SizeRow(QWidget):
         self.box.setRange(0.0, 10_000.0)
         self.box.setDecimals(1)
         self.box.setSuffix(" px")
-        self.box.setSpecialValueText("image as it is")
+        self.box.setSpecialValueText("as it is")
         self.box.setKeyboardTracking(False)  # a number that is being typed is none yet
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
