@@ -233,6 +233,7 @@ def test_the_record_is_json_and_repeats_the_run():
     assert set(record) == {
         "model", "image", "plan", "status", "violations", "settings", "clustering", "limits", "device", "versions",
         "time", "instances", "seconds", "method", "promises", "run", "intensity", "likeness", "job",
+        "diameter", "scaling",
     }  # fmt: skip
     assert record["model"]["name"] == "grey" and record["model"]["sha256"] == "ab12"
     assert UNetSpec.from_dict(record["model"]["spec"]) == model.spec

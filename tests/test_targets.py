@@ -274,10 +274,20 @@ if hasattr(signal, "SIGHUP"):
     STOPS["a closed terminal"] = (signal.SIGHUP, 143, "terminated")
 
 
+@pytest.fixture
+def heard():
+    """Signals end the process, as in a terminal; who starts the tests in the background or with nohup lets them be ignored."""
+    usual = {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, usual.get(number, signal.SIG_DFL)) for number, *_ in STOPS.values()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("where", ["_fill_labels", "pyramid.add_levels", "zarr.open_group", "save_labels_tiff"])
 @pytest.mark.parametrize(("number", "code", "word"), STOPS.values(), ids=STOPS)
 def test_who_is_stopped_while_writing_leaves_nothing_half_written(
-    kept, tmp_path, monkeypatch, capsys, number, code, word, where
+    heard, kept, tmp_path, monkeypatch, capsys, number, code, word, where
 ):
     monkeypatch.chdir(tmp_path)
     module, name = ("napari_shiftseg.io", where) if where == "save_labels_tiff" else ("napari_shiftseg.io.result", where)
