@@ -7,9 +7,8 @@ from napari_shiftseg.instances.match import match_score, mistaken_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
 from napari_shiftseg.instances.outlines import outlines
 from napari_shiftseg.instances.parts import whole_parts
-from napari_shiftseg.instances.pieces import Fragments, LabelSettings, Pieces, fragments_of, piece_steps
+from napari_shiftseg.instances.pieces import Fragments, LabelSettings, Pieces, fragments_of, piece_steps, said_by
 from napari_shiftseg.instances.score import MatchScore, pool_scores
-from napari_shiftseg.instances.seeds import said_by
 from napari_shiftseg.instances.table import block_table, object_table, whole_table
 from napari_shiftseg.instances.undecided import settled
 

@@ -6,9 +6,10 @@ that touch and whose modes agree are joined. The windows lie at multiples of the
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -176,6 +177,12 @@ def mask_of(foreground: ArrayLike, window: Window, threshold: float) -> npt.NDAr
     """Where the foreground says that there is something."""
     block = np.asarray(foreground[window])
     return block.astype(bool) if block.dtype == bool else block >= threshold
+
+
+def said_by(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Seeds and bandwidths of a network's outputs by name, as `label_instances` takes them; nothing unless there are both."""
+    names = {"seeds": "seed", "bandwidths": "bandwidth"}
+    return {to: outputs[name] for to, name in names.items()} if {*names.values()} <= {*outputs} else {}
 
 
 def _check_said(

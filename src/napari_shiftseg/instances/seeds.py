@@ -10,9 +10,9 @@ with variable bandwidths.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -232,12 +232,6 @@ def _sure(modes: IntArray, mask: npt.NDArray[np.bool_], seeds: npt.NDArray[np.fl
         sure &= main
     sure[0] = True
     return modes if sure.all() else np.where(sure[parts], modes, 0)
-
-
-def said_by(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Seeds and bandwidths of a network's outputs by name, as `label_instances` takes them; nothing unless there are both."""
-    names = {"seeds": "seed", "bandwidths": "bandwidth"}
-    return {to: outputs[name] for to, name in names.items()} if {*names.values()} <= {*outputs} else {}
 
 
 def _check(values: FloatArray, seeds: FloatArray, widths: FloatArray) -> None:

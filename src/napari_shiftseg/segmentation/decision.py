@@ -56,8 +56,8 @@ from napari_shiftseg.segmentation.layout import (
     clustering_threads,
     lay_out,
 )
-from napari_shiftseg.segmentation.settings import SegmentSettings, Status
-from napari_shiftseg.segmentation.sizing import ObjectSize, check_diameter, scaled_clustering, size_of, sized_lattice
+from napari_shiftseg.segmentation.settings import SegmentSettings, Status, check_diameter
+from napari_shiftseg.segmentation.sizing import ObjectSize, scaled_clustering, size_of, sized_lattice
 from napari_shiftseg.views import as_array, in_memory
 
 _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
@@ -112,8 +112,10 @@ def decide(
     where = device if isinstance(device, Device) else choose_device(device or settings.device)
     precision = choose_precision(settings.dtype, where, chosen.lattice.ndim)
     record = chosen.record
-    size = size or size_of(picture, chosen, settings)
-    plan = plan_image(sized_lattice(chosen, size), inputs.frames[0].view.shape[1:], settings, device=where, trained=record)
+    if size is None and settings.diameter is not None:
+        size = size_of(picture, chosen, settings)
+    lattice = chosen.lattice if size is None else sized_lattice(chosen, size)
+    plan = plan_image(lattice, inputs.frames[0].view.shape[1:], settings, device=where, trained=record)
     # few bits round otherwise in blocks of another size; whoever wants a stream, or tiles off the period, wants just that
     fixed = settings.deterministic or (precision.reduced and settings.method != "stream" and plan.on_lattice)
     plan = plan.canonical() if fixed else plan
@@ -291,7 +293,8 @@ def _label_settings(model: Model, settings: SegmentSettings, lattice: Lattice) -
     base = LabelSettings(coordinates=model.embedding.meaning == "offset", seeds=seeds)
     if model.record is not None:
         base = replace(base, **asdict(model.record.clustering))
-    base = scaled_clustering(base, lattice.scale)
+    if lattice.scaling is not None:
+        base = scaled_clustering(base, lattice.scale)
     width = "factor" if seeds else "bandwidth"
     wishes: dict[str, Any] = {width: settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
     return replace(base, **{name: value for name, value in wishes.items() if value is not None})

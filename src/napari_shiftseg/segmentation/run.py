@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event, Stage, drain
-from napari_shiftseg.files import check_same
-from napari_shiftseg.geometry import BlockGrid, Output, TilePlan
+from napari_shiftseg.files import Found, check_room, check_same, check_targets
+from napari_shiftseg.geometry import BlockGrid, Output, TilePlan, value_count
 from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
 from napari_shiftseg.network import Model, Prediction
 from napari_shiftseg.segmentation.decision import chunk_budget, decide, pixel_digest
@@ -24,7 +25,6 @@ from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.measuring import measure_steps
 from napari_shiftseg.segmentation.pipeline import block_steps, cluster_steps, finished, gave_way, settle, spent
-from napari_shiftseg.segmentation.place import check_place
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 
@@ -181,7 +181,7 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
         Replace an earlier result.
     """
     seconds = {"started": time.perf_counter()}
-    found = check_place(job)
+    found = _check_place(job)
     job = look(job, likeness=False)
     if job.layout is not None:
         stored, plan = yield from large_steps(job, seconds, overwrite=overwrite)
@@ -256,3 +256,25 @@ def _segmentation(job: Job, plan: TilePlan, record: dict[str, Any], **parts: Any
         image=job.opened.image,
         described=job.opened.model.outputs,
     )
+
+
+def _check_place(job: Job) -> Found:
+    """Refuse a place that would cost the image, that cannot be written or that is too small; else what is there now.
+
+    ResultError.
+    """
+    if job.out is None:
+        return None
+    source = job.image.source
+    found = check_targets(stores=[job.out], inputs=[source] if Path(source).exists() and source != "memory" else ())
+    if job.layout is None:  # a run out of core needs room for its fragments too, unless it goes on
+        check_room(job.out, _written_bytes(job))
+    return found[Path(job.out)]
+
+
+def _written_bytes(job: Job) -> int:
+    """Most that the result of a run in memory takes on a disk, without the coarse levels of its pyramids."""
+    model, image = job.opened.model, job.opened.image
+    channels = value_count(job.settings.kept(model.outputs, large=False))
+    pixels = prod((*job.lengths, *job.plan.result_shape))
+    return int(4 * pixels * (1 + channels) + prod(image.data.shape) * np.dtype(image.data.dtype).itemsize)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from math import ceil, isfinite, prod
+from math import ceil, prod
 from typing import Any, Literal
-
-import numpy as np
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
@@ -48,15 +46,6 @@ class ObjectSize:
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
         return {**asdict(self), "scale": self.scale}
-
-
-def check_diameter(settings: SegmentSettings) -> None:
-    """Refuse a wish for a size that cannot be one; SettingsError."""
-    wish = settings.diameter
-    if wish is None or wish in ("auto", "pixel-size"):
-        return
-    if isinstance(wish, bool) or not isinstance(wish, int | float | np.number) or not (isfinite(wish) and wish > 0):
-        raise SettingsError(f"the diameter of the objects is {wish!r}; give pixels above 0, 'auto' or 'pixel-size'.")
 
 
 def size_of(image: Image, model: Model, settings: SegmentSettings) -> ObjectSize | None:
