@@ -1,6 +1,7 @@
 """Images in: every format that is read, on files made here, and on awkward files of others."""
 
 import gc
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -604,10 +605,16 @@ def test_integers_of_64_bits_are_of_a_type_that_zarr_can_write(tmp_path, loading
         np.testing.assert_array_equal(stored[...], data)
 
 
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.CRITICAL])
 @pytest.mark.parametrize("old", [b'SizeX="64"', b'SizeZ="3"'])
-def test_what_tifffile_logs_is_in_the_note_and_not_on_stderr(tmp_path, capfd, caplog, loading, old):
+def test_what_tifffile_logs_is_in_the_note_and_not_on_stderr(tmp_path, capfd, caplog, loading, old, level):
+    logger = logging.getLogger("tifffile")
+    before = logger.level
+    logger.setLevel(level)
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, ramp((3, 64, 64)), metadata={"axes": "ZYX"})
     path.write_bytes(path.read_bytes().replace(old, old[:-3] + b'99"' if old[-3:-2] != b'"' else old[:-2] + b'9"'))
-    assert "tifffile says: " in read_image(path).note
+    note, after = read_image(path).note, logger.level
+    logger.setLevel(before)
+    assert "tifffile says: " in note and after == level
     assert not caplog.records and not capfd.readouterr().err

@@ -86,12 +86,15 @@ def _listening() -> Iterator[list[str]]:
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage().rstrip("."))  # type: ignore[method-assign]
     logger = logging.getLogger("tifffile")
-    before, logger.propagate = logger.propagate, False
+    before, level = logger.propagate, logger.level
+    logger.propagate = False
+    logger.setLevel(logging.WARNING)  # who has silenced it still wants to know of a damaged file
     logger.addHandler(handler)
     try:
         yield said
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
         logger.propagate = before
 
 
