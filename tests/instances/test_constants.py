@@ -75,6 +75,10 @@ NUMBERS = {
     "BEYOND": ((-1, 0), (0, 1), (1, 0), (0, -1)),
     "CORNER": ((0, 0), (0, 1), (1, 1), (1, 0)),
     "SPLIT_SHARE": 0.2,
+    "TOLD_APART": 2.0,
+    "COHERENT": 0.75,
+    "CRUMB": 0.05,
+    "LONGER": 0.2,
 }
 
 

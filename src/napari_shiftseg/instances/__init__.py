@@ -1,5 +1,6 @@
 """From embedding to labels, and how good they are."""
 
+from napari_shiftseg.instances.edit import Edit, delete, free_numbers, merge
 from napari_shiftseg.instances.faces import BlockFaces, BlockRest, faces_of
 from napari_shiftseg.instances.join import Numbers, Settling, join_blocks, join_rest
 from napari_shiftseg.instances.label import label_instances, label_steps, labels_of, numbered
@@ -9,12 +10,14 @@ from napari_shiftseg.instances.outlines import outlines
 from napari_shiftseg.instances.parts import whole_parts
 from napari_shiftseg.instances.pieces import Fragments, LabelSettings, Pieces, fragments_of, piece_steps, said_by
 from napari_shiftseg.instances.score import MatchScore, pool_scores
+from napari_shiftseg.instances.split import split
 from napari_shiftseg.instances.table import block_table, object_table, whole_table
 from napari_shiftseg.instances.undecided import settled
 
 __all__ = [
     "BlockFaces",
     "BlockRest",
+    "Edit",
     "Fragments",
     "LabelSettings",
     "MatchScore",
@@ -23,8 +26,10 @@ __all__ = [
     "Pieces",
     "Settling",
     "block_table",
+    "delete",
     "faces_of",
     "fragments_of",
+    "free_numbers",
     "join_blocks",
     "join_rest",
     "label_instances",
@@ -32,6 +37,7 @@ __all__ = [
     "labels_of",
     "match_score",
     "mean_shift",
+    "merge",
     "mistaken_objects",
     "numbered",
     "object_table",
@@ -40,6 +46,7 @@ __all__ = [
     "pool_scores",
     "said_by",
     "settled",
+    "split",
     "whole_parts",
     "whole_table",
 ]

@@ -149,6 +149,20 @@ SPLIT_SHARE: Final = 0.2
 # the copies that scikit-image makes, and few objects that a window reads twice.
 PART_PIXELS: Final = 1 << 22
 
+# -- objects that are split by hand -----------------------------------------------------------------------------------
+
+# The codes of two seeds are told apart when they lie this many times as far from each other as the pixels of a part usually lie
+# from their seed: training wants three times at least (2 delta_dist of 1.5 against delta_var of 0.5), noise about one code has
+# half a time.
+TOLD_APART: Final = 2.0
+# Share of the pixels that hang together with the seed of their code, and lie on its side of a stroke, from which codes are
+# believed more than the stroke.
+COHERENT: Final = 0.75
+# Sides of a stroke below this share of the object are bits of a rough outline, unless there are no others.
+CRUMB: Final = 0.05
+# A stroke may end this share of its length before the outline; one that links the middles of two disks lacks a half.
+LONGER: Final = 0.2
+
 # -- outlines ---------------------------------------------------------------------------------------------------------
 
 # Sides of a pixel in the order in which a ring goes round it: along the top to the right, down, back, up. Per side: the step of
