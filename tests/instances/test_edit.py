@@ -139,6 +139,14 @@ def test_a_cut_ends_as_drawn_where_the_codes_do_not_tell_the_sides_apart():
         assert sorted(int(part.min()) for part in parts) in ([10, 25], [10, 26])
 
 
+def test_codes_that_differ_less_than_those_of_a_part_do_among_themselves_are_not_believed():
+    labels, left = two_disks()
+    across = np.indices(labels.shape)[0] / 4.0  # the same along the object, as with what the network says of rows
+    codes = np.stack([np.where(left, 0.0, 0.2), across])
+    assert split(labels, 5, codes, seeds=[(20, 15), (20, 42)]).how == "distance"
+    assert split(labels, 5, codes * [[[20]], [[1]]], seeds=[(20, 15), (20, 42)]).how == "embedding"
+
+
 def test_seeds_alone_cut_where_the_object_is_narrow():
     labels, left = two_disks()
     edit = split(labels, 5, seeds=[(20, 15), (20, 36)])
