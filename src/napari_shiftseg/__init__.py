@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.segmentation import Job as Job
     from napari_shiftseg.segmentation import SegmentSettings as SegmentSettings
     from napari_shiftseg.segmentation import decide as decide
+    from napari_shiftseg.segmentation import relabel as relabel
     from napari_shiftseg.segmentation import segment as segment
 
 _ROOMS = {
@@ -74,6 +75,7 @@ _ROOMS = {
     "SegmentSettings": "segmentation",
     "Job": "segmentation",
     "decide": "segmentation",
+    "relabel": "segmentation",
     "segment": "segmentation",
 }
 

@@ -8,7 +8,7 @@ from napari_shiftseg.instances.match import match_score, mistaken_objects
 from napari_shiftseg.instances.mean_shift import MeanShift, mean_shift
 from napari_shiftseg.instances.outlines import outlines
 from napari_shiftseg.instances.parts import whole_parts
-from napari_shiftseg.instances.pieces import Fragments, LabelSettings, Pieces, fragments_of, piece_steps, said_by
+from napari_shiftseg.instances.pieces import Fragments, LabelSettings, Pieces, fragments_of, mask_of, piece_steps, said_by
 from napari_shiftseg.instances.score import MatchScore, pool_scores
 from napari_shiftseg.instances.split import split
 from napari_shiftseg.instances.table import block_table, object_table, whole_table
@@ -35,6 +35,7 @@ __all__ = [
     "label_instances",
     "label_steps",
     "labels_of",
+    "mask_of",
     "match_score",
     "mean_shift",
     "merge",

@@ -8,15 +8,19 @@ from napari_shiftseg.segmentation.likeness import likeness, look
 from napari_shiftseg.segmentation.measuring import measure_steps
 from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
 from napari_shiftseg.segmentation.preview import Preview, view_steps
+from napari_shiftseg.segmentation.relabelling import RelabelSettings, relabel, relabel_steps
 from napari_shiftseg.segmentation.run import Segmentation, run_steps, segment, segment_steps
 from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.segmentation.tunable import Tunable, tunable
 
 __all__ = [
     "Job",
     "Pace",
     "Preview",
+    "RelabelSettings",
     "SegmentSettings",
     "Segmentation",
+    "Tunable",
     "decide",
     "duration",
     "kept_of",
@@ -28,10 +32,13 @@ __all__ = [
     "pixel_digest",
     "plan_image",
     "promises",
+    "relabel",
+    "relabel_steps",
     "run_steps",
     "segment",
     "segment_steps",
     "status",
     "take_pace",
+    "tunable",
     "view_steps",
 ]

@@ -31,7 +31,7 @@ from napari_shiftseg.network import ConstantTiles, needed_pixels
 from napari_shiftseg.segmentation.constants import KEPT_FACES
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
-from napari_shiftseg.segmentation.pipeline import Seen, block_steps, cluster_steps, gave_way
+from napari_shiftseg.segmentation.pipeline import Embedded, Seen, block_steps, cluster_steps, gave_way
 from napari_shiftseg.views import LazyArray
 
 Round: TypeAlias = Literal["find", "reach", "settle"]
@@ -116,7 +116,7 @@ class BlockJob:
         own = seen.cropped(block.inner)
         for name, pyramid in self.outputs.items():
             self._write(pyramid, self.window(frame, block), own.outputs[name])
-        if smaller := gave_way(seen.planned, seen.prediction):
+        if isinstance(seen, Embedded) and (smaller := gave_way(seen.planned, seen.prediction)):
             self.work.write_json("smaller.json", smaller)
         # last, since it says that the block is done
         self.work.write_arrays(_file("find", frame, block.number), faces_of(found, fragments).to_arrays())

@@ -407,7 +407,7 @@ def record_of(job: Job, plan: TilePlan) -> dict[str, Any]:
         **frame_limits,
         "intensity": {"notes": list(intensity.notes), "warnings": list(intensity.warnings)},
         "device": {"kind": job.device.kind, "name": job.device.name},
-        "versions": _versions(),
+        "versions": versions(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "job": job.to_dict(),
     }
@@ -419,7 +419,8 @@ def _known(image: Image) -> dict[str, Any]:
     return {"sizes": image.sizes, **{key: value for key, value in known.items() if value not in (None, [])}}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python, of this package and of what its numbers depend on."""
     found = {"python": platform.python_version()}
     for name in ("napari-shiftseg", "torch", "numpy", "scipy", "scikit-image"):
         try:

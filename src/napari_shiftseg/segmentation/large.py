@@ -96,7 +96,7 @@ def large_steps(
                     said = _estimate(job, left)
                     job = replace(job, seconds=said.seconds)
                     yield said
-                numbers = yield from _passes(blocks, engine, seconds)
+                numbers = yield from pass_steps(blocks, engine, seconds)
             yield Stage(done=0, total=0, text="table and pyramid")
             record = record_of(job, layout.plan()) | (work.read_json("smaller.json") or {})
             record["instances"] = [n.count for n in numbers]
@@ -104,7 +104,7 @@ def large_steps(
             record |= {"memory": layout.memory, "method": layout.method(), "run": known["run"]}
             record["image"]["pixels"] = known["image"]["pixels"]
             record = finished(job, record, blocks.labels.levels[0], outputs={}, seconds=seconds)
-            writer.write_objects(_table(blocks))
+            writer.write_objects(table_of(blocks))
             writer.finish(record)
         work.remove()
     return open_result(out), layout.plan()
@@ -126,7 +126,8 @@ def _estimate(job: Job, left: int) -> Estimate:
     )
 
 
-def _passes(blocks: BlockJob, engine: Engine, seconds: dict[str, float]) -> Generator[Event, None, list[Numbers]]:
+def pass_steps(blocks: BlockJob, engine: Engine, seconds: dict[str, float]) -> Generator[Event, None, list[Numbers]]:
+    """All rounds over the blocks: yields events, returns the numbers of the instances of each frame."""
     frames = range(blocks.layout.frames)
     everything = [(frame, number) for frame in frames for number in range(len(blocks.layout.grid))]
     with spent(seconds, "network and clustering"):
@@ -233,7 +234,7 @@ def _engine(blocks: BlockJob) -> Engine:
     return DaskEngine(blocks)
 
 
-def _table(blocks: BlockJob) -> dict[str, npt.NDArray[Any]]:
+def table_of(blocks: BlockJob) -> dict[str, npt.NDArray[Any]]:
     """All instances of all frames, a column per entry; the place of the frame comes first."""
     columns: dict[str, list[npt.NDArray[Any]]] = {}
     for frame, seen in enumerate(blocks.job.opened.frames):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +37,6 @@ class Seen:
     """
 
     outputs: Mapping[str, Any]
-    prediction: Prediction
-    planned: TilePlan | StreamPlan  # what was to run
 
     @property
     def embedding(self) -> Any:
@@ -50,13 +48,21 @@ class Seen:
         """(*window), or None where all pixels can belong to an instance."""
         return self.outputs.get("foreground")
 
-    def cropped(self, window: Window) -> Seen:
+    def cropped(self, window: Window) -> Self:
         """The same of a part of the window."""
         return self.changed(lambda values: values[(..., *window)])
 
-    def changed(self, change: Callable[[Any], Any]) -> Seen:
+    def changed(self, change: Callable[[Any], Any]) -> Self:
         """The same with each output changed."""
         return replace(self, outputs={name: change(values) for name, values in self.outputs.items()})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embedded(Seen):
+    """What a run of the network just said, and how it ran."""
+
+    prediction: Prediction
+    planned: TilePlan | StreamPlan  # what was to run
 
 
 def predict_part(
@@ -84,18 +90,18 @@ def predict_part(
 
 def embed_steps(
     job: Job, frame: int, part: TilePlan, *, run: Passes = "tiles", pixels: Any = None, **how: Any
-) -> Generator[Event, None, Seen]:
-    """As `predict_part`, returning what it `Seen`."""
+) -> Generator[Event, None, Embedded]:
+    """As `predict_part`, returning what was `Embedded`."""
     prediction = yield from predict_part(job, frame, part, run=run, pixels=pixels, **how)
     image = job.opened.frames[frame].view if pixels is None else pixels
     plan = prediction.plan
     foreground = with_data(prediction.foreground, image, job.limits(frame), corner=plan.origin, shape=plan.result_shape)
     masked = {} if foreground is None else {"foreground": foreground}
     planned = part if run == "tiles" else run
-    return Seen(outputs={**prediction.outputs, **masked}, prediction=prediction, planned=planned)
+    return Embedded(outputs={**prediction.outputs, **masked}, prediction=prediction, planned=planned)
 
 
-def block_steps(job: Job, frame: int, block: Block, **how: Any) -> Generator[Event, None, Seen]:
+def block_steps(job: Job, frame: int, block: Block, **how: Any) -> Generator[Event, None, Embedded]:
     """As `embed_steps`, of what a block of the job sees, by the passes that the job has for it."""
     layout = job.layout
     run: Passes
@@ -169,10 +175,22 @@ def gave_way(planned: TilePlan | StreamPlan, made: Prediction) -> dict[str, Any]
 
 
 def finished(
-    job: Job, record: dict[str, Any], labels: Any, *, outputs: Mapping[str, Any], seconds: dict[str, float]
+    job: Job,
+    record: dict[str, Any],
+    labels: Any,
+    *,
+    outputs: Mapping[str, Any],
+    seconds: dict[str, float],
+    compare: bool = True,
 ) -> dict[str, Any]:
-    """The record of a run, which tells how many "instances" each frame has, with what follows from the labels."""
+    """The record of a run, which tells how many "instances" each frame has, with what follows from the labels.
+
+    `compare`: whether to compare what was found with what the model knows; else nothing is said of that.
+    """
     record["intensity"]["warnings"] += few_objects(record["instances"], job.plan.result_shape[-2:])
-    record["likeness"] = compare_result(job, labels, outputs.get("foreground"), embedding=outputs.get("embedding")).to_dict()
+    record.pop("likeness", None)
+    if compare:
+        found = compare_result(job, labels, outputs.get("foreground"), embedding=outputs.get("embedding"))
+        record["likeness"] = found.to_dict()
     seconds["all"] = time.perf_counter() - seconds.pop("started")  # without writing, which comes after the record
     return record | {"seconds": {name: round(value, 3) for name, value in seconds.items()}}
