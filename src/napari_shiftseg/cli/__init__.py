@@ -45,6 +45,7 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 COMMANDS = {
     "demo": "segment the sample that comes with the package, and look at it",
     "segment": "segment images",
+    "relabel": "label a result anew by other settings, without its network",
     "train": "train a network on images with masks",
     "check": "which rules of exact tiling a model, a tile size or an image keeps or breaks",
     "verify": "compare the tiles of an image with one pass of the network",
