@@ -180,8 +180,8 @@ def on_disk(source: Made, folder: Path) -> Path:
 def one_by_one() -> type:
     """An engine that runs network and clustering of a block one after the other."""
     from napari_shiftseg.events import drain
+    from napari_shiftseg.segmentation.constants import MOST_THREADS
     from napari_shiftseg.segmentation.engine import LocalEngine
-    from napari_shiftseg.segmentation.layout import clustering_threads
 
     class OneByOne(LocalEngine):
         def _found(self, left, before, total):
@@ -190,7 +190,7 @@ def one_by_one() -> type:
             for frame, number in left:
                 block = job.layout.grid[number]
                 seen = drain(job.embed_steps(frame, block, job.read(frame, block)))
-                drain(job.cluster_steps(frame, block, seen, threads=clustering_threads(job.job.device)))
+                drain(job.cluster_steps(frame, block, seen, threads=min(MOST_THREADS, job.job.device.spare_cores)))
                 yield frame, number
 
     return OneByOne

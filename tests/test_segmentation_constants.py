@@ -6,7 +6,6 @@ from napari_shiftseg.segmentation import constants
 
 NUMBERS = {
     "BASE": 440401920,
-    "CLUSTERING": (41943040, 100, 45),
     "PER_PIXEL": 28,
     "DISK_PER_PIXEL": 1.0,
     "DEFAULT_MEMORY": 4294967296,

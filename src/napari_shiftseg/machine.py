@@ -59,6 +59,19 @@ def processor_flags() -> frozenset[str]:
     return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
 
 
+def byte_text(count: float) -> str:
+    """An amount of memory in words.
+
+    >>> byte_text(524_288_000)
+    '524 MB'
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
 def give_back_memory() -> None:
     """Return what was freed to the system: glibc keeps it, for each thread apart, and a long run would seem to grow."""
     trim = _trim()

@@ -115,7 +115,7 @@ def test_tables_of_blocks_make_the_table_of_the_image(shape):
 
 
 def test_more_instances_than_labels_can_count_are_refused(monkeypatch):
-    monkeypatch.setattr("napari_shiftseg.instances.label.MOST_INSTANCES", 3)
+    monkeypatch.setattr("napari_shiftseg.instances.pieces.MOST_INSTANCES", 3)
     sizes, first = np.array([4, 4, 4, 1]), np.arange(4)
     assert numbered(sizes, first, 2).max() == 3
     with pytest.raises(SettingsError, match="min_size"):

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from napari_shiftseg.geometry import Block, BlockGrid
 from napari_shiftseg.instances.constants import RIM
 from napari_shiftseg.instances.faces import BlockFaces, BlockRest, led, linked, rim
-from napari_shiftseg.instances.label import numbered, numbered_again
-from napari_shiftseg.instances.pieces import LabelSettings
+from napari_shiftseg.instances.pieces import LabelSettings, numbered, numbered_again
 from napari_shiftseg.instances.undecided import Rest, placed, rest_of, settled
 
 

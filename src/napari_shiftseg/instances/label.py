@@ -8,7 +8,7 @@ each connected piece of foreground of `min_size` pixels or more is labelled to i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,8 @@ import torch
 
 from napari_shiftseg.errors import DeviceError, SettingsError
 from napari_shiftseg.events import Event, WindowDone, drain
-from napari_shiftseg.instances.constants import MOST_INSTANCES, MOST_THREADS, NEW, WINDOW
-from napari_shiftseg.instances.pieces import Fragments, LabelSettings, fragments_of, piece_steps
-from napari_shiftseg.instances.undecided import placed, rest_of, settled
+from napari_shiftseg.instances.constants import MOST_THREADS
+from napari_shiftseg.instances.pieces import LabelSettings, check_embedding, fragments_of, labels_of, piece_steps
 from napari_shiftseg.machine import cores
 from napari_shiftseg.network.device import choose_device
 from napari_shiftseg.views import ArrayLike, as_array
@@ -123,90 +122,3 @@ def label_steps(
     fragments = fragments_of(found, foreground, settings)
     del found  # as large as the rest will be
     return labels_of(fragments, settings)
-
-
-def labels_of(fragments: Fragments, settings: LabelSettings) -> npt.NDArray[np.uint32]:
-    """Labels of a whole image from its fragments."""
-    codes = fragments.codes
-    numbers = numbered(fragments.sizes, fragments.first, settings.min_size)
-    table = np.concatenate([np.zeros(2, np.uint32), numbers])
-    labels = settled(codes, table, settings.lattice(codes.ndim)[0])
-    rest = rest_of(labels, codes)
-    if len(rest.sizes):
-        joins = placed(rest.sizes, rest.border, rest.contacts, min_size=settings.min_size, seeds=settings.seeds)
-        again, parts = numbered_again(np.sort(fragments.first[numbers > 0]), joins, rest.first)
-        labels, there = again[labels], rest.pixels > 0
-        labels[there] = parts[rest.pixels[there] - 1]
-    return labels
-
-
-def numbered(sizes: npt.NDArray[np.int64], first: npt.NDArray[np.int64], min_size: int) -> npt.NDArray[np.uint32]:
-    """Label of each instance: 1, 2, ... in raster order of the first pixel, 0 for those that are too small.
-
-    SettingsError if 32 bits cannot count them.
-
-    Parameters
-    ----------
-    sizes, first : ndarray
-        (K,) pixels, and raster index of the first one.
-    min_size : int
-        Pixels.
-    """
-    kept = np.flatnonzero(sizes >= max(1, min_size))
-    if len(kept) > MOST_INSTANCES:
-        raise SettingsError(
-            f"the image has {len(kept)} instances, and 32-bit labels hold {MOST_INSTANCES}; segment it in parts, or raise "
-            f"min_size (now {min_size} px)."
-        )
-    numbers = np.zeros(len(sizes), np.uint32)
-    numbers[kept[np.argsort(first[kept], kind="stable")]] = np.arange(1, len(kept) + 1)
-    return numbers
-
-
-def numbered_again(
-    first: npt.NDArray[np.int64], joins: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """Labels of all instances once the rest is placed, again in raster order of their first pixel.
-
-    Parameters
-    ----------
-    first : ndarray
-        (K,) raster index of the first pixel of the instances 1, 2, ... so far.
-    joins : ndarray
-        (P,) what `placed` says of each part of the rest.
-    starts : ndarray
-        (P,) raster index of its first pixel.
-
-    Returns
-    -------
-    again : ndarray
-        (K + 1,) uint32, label now of each label so far, 0 of 0.
-    parts : ndarray
-        (P,) uint32, label of each part.
-    """
-    new = joins == NEW
-    every = np.concatenate([first, starts[new]])
-    numbers = numbered(np.ones(len(every), np.int64), every, 1)
-    again = np.append(np.uint32(0), numbers[: len(first)])
-    parts = again[np.where(new, 0, joins)]
-    parts[new] = numbers[len(first) :]
-    return again, parts
-
-
-def check_embedding(shape: Sequence[int], foreground: ArrayLike | None, settings: LabelSettings) -> None:
-    """Refuse shapes and settings that cannot work."""
-    if len(shape) not in WINDOW:
-        raise SettingsError(f"the embedding has {len(shape)} spatial axes; give (E, *shape) with 1 to 3.")
-    if foreground is not None and tuple(foreground.shape) != tuple(shape):
-        raise SettingsError(
-            f"the foreground has shape {tuple(foreground.shape)}, the embedding {tuple(shape)}; give equal ones."
-        )
-    if not settings.factor > 0:
-        raise SettingsError(f"factor is {settings.factor}; give a positive one, by which the bandwidths are multiplied.")
-    numbers = (settings.bandwidth, settings.radius)
-    if not all(isinstance(value, int | float) and 0 < value < float("inf") for value in numbers):
-        raise SettingsError(f"bandwidth is {settings.bandwidth}, radius {settings.radius}; give positive numbers.")
-    if (settings.window is not None and settings.window < 1) or (settings.halo is not None and settings.halo < 0):
-        raise SettingsError(
-            f"window is {settings.window}, halo {settings.halo}; give a window of 1 px and a halo of 0 px or more."
-        )

@@ -20,11 +20,11 @@ from skimage.measure import label as connected
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import WindowDone, side_by_side
-from napari_shiftseg.instances.constants import HALO, UNDECIDED, WINDOW, WINDOW_OF_PLACES
+from napari_shiftseg.instances.constants import HALO, MOST_INSTANCES, NEW, UNDECIDED, WINDOW, WINDOW_BYTES, WINDOW_OF_PLACES
 from napari_shiftseg.instances.contacts import Window, agreeing, touching
 from napari_shiftseg.instances.mean_shift import mean_shift
 from napari_shiftseg.instances.seeds import seeded_modes
-from napari_shiftseg.instances.undecided import first_pixels, without_islands
+from napari_shiftseg.instances.undecided import first_pixels, placed, rest_of, settled, without_islands
 from napari_shiftseg.network.device import memory_errors
 from napari_shiftseg.views import ArrayLike
 
@@ -57,10 +57,35 @@ class LabelSettings:
         usual = WINDOW_OF_PLACES if self.coordinates else WINDOW
         return self.window or usual[ndim], HALO[ndim] if self.halo is None else self.halo
 
+    def window_bytes(self, ndim: int, channels: int) -> int:
+        """What the clustering of one window of an embedding takes, bytes."""
+        window, halo = self.lattice(ndim)
+        base, pixel, channel = WINDOW_BYTES
+        return int(base + (window + 2 * halo) ** ndim * (pixel + channel * channels))
+
     @property
     def agreement(self) -> float | None:
         """Distance within which the modes of two windows are one; None where each mode has its own."""
         return None if self.seeds else self.bandwidth
+
+
+def check_embedding(shape: Sequence[int], foreground: ArrayLike | None, settings: LabelSettings) -> None:
+    """Refuse shapes and settings that cannot work."""
+    if len(shape) not in WINDOW:
+        raise SettingsError(f"the embedding has {len(shape)} spatial axes; give (E, *shape) with 1 to 3.")
+    if foreground is not None and tuple(foreground.shape) != tuple(shape):
+        raise SettingsError(
+            f"the foreground has shape {tuple(foreground.shape)}, the embedding {tuple(shape)}; give equal ones."
+        )
+    if not settings.factor > 0:
+        raise SettingsError(f"factor is {settings.factor}; give a positive one, by which the bandwidths are multiplied.")
+    numbers = (settings.bandwidth, settings.radius)
+    if not all(isinstance(value, int | float) and 0 < value < float("inf") for value in numbers):
+        raise SettingsError(f"bandwidth is {settings.bandwidth}, radius {settings.radius}; give positive numbers.")
+    if (settings.window is not None and settings.window < 1) or (settings.halo is not None and settings.halo < 0):
+        raise SettingsError(
+            f"window is {settings.window}, halo {settings.halo}; give a window of 1 px and a halo of 0 px or more."
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -261,3 +286,71 @@ def _cluster_window(
     owner = np.zeros(int(local.max()) + 1, np.int64)
     owner[local[there]] = modes[inner][there]
     return local, centres[owner[1:] - 1]
+
+
+def labels_of(fragments: Fragments, settings: LabelSettings) -> npt.NDArray[np.uint32]:
+    """Labels of a whole image from its fragments."""
+    codes = fragments.codes
+    numbers = numbered(fragments.sizes, fragments.first, settings.min_size)
+    table = np.concatenate([np.zeros(2, np.uint32), numbers])
+    labels = settled(codes, table, settings.lattice(codes.ndim)[0])
+    rest = rest_of(labels, codes)
+    if len(rest.sizes):
+        joins = placed(rest.sizes, rest.border, rest.contacts, min_size=settings.min_size, seeds=settings.seeds)
+        again, parts = numbered_again(np.sort(fragments.first[numbers > 0]), joins, rest.first)
+        labels, there = again[labels], rest.pixels > 0
+        labels[there] = parts[rest.pixels[there] - 1]
+    return labels
+
+
+def numbered(sizes: npt.NDArray[np.int64], first: npt.NDArray[np.int64], min_size: int) -> npt.NDArray[np.uint32]:
+    """Label of each instance: 1, 2, ... in raster order of the first pixel, 0 for those that are too small.
+
+    SettingsError if 32 bits cannot count them.
+
+    Parameters
+    ----------
+    sizes, first : ndarray
+        (K,) pixels, and raster index of the first one.
+    min_size : int
+        Pixels.
+    """
+    kept = np.flatnonzero(sizes >= max(1, min_size))
+    if len(kept) > MOST_INSTANCES:
+        raise SettingsError(
+            f"the image has {len(kept)} instances, and 32-bit labels hold {MOST_INSTANCES}; segment it in parts, or raise "
+            f"min_size (now {min_size} px)."
+        )
+    numbers = np.zeros(len(sizes), np.uint32)
+    numbers[kept[np.argsort(first[kept], kind="stable")]] = np.arange(1, len(kept) + 1)
+    return numbers
+
+
+def numbered_again(
+    first: npt.NDArray[np.int64], joins: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """Labels of all instances once the rest is placed, again in raster order of their first pixel.
+
+    Parameters
+    ----------
+    first : ndarray
+        (K,) raster index of the first pixel of the instances 1, 2, ... so far.
+    joins : ndarray
+        (P,) what `placed` says of each part of the rest.
+    starts : ndarray
+        (P,) raster index of its first pixel.
+
+    Returns
+    -------
+    again : ndarray
+        (K + 1,) uint32, label now of each label so far, 0 of 0.
+    parts : ndarray
+        (P,) uint32, label of each part.
+    """
+    new = joins == NEW
+    every = np.concatenate([first, starts[new]])
+    numbers = numbered(np.ones(len(every), np.int64), every, 1)
+    again = np.append(np.uint32(0), numbers[: len(first)])
+    parts = again[np.where(new, 0, joins)]
+    parts[new] = numbers[len(first) :]
+    return again, parts

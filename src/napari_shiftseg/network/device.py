@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
-from napari_shiftseg.machine import free_memory, processor_flags
+from napari_shiftseg.machine import cores, free_memory, processor_flags
 from napari_shiftseg.network.constants import BFLOAT16_SINCE, RIGHT_VOLUMES, WRONG_SINCE
 
 Net = TypeVar("Net", bound=torch.nn.Module)
@@ -31,6 +31,11 @@ class Device:
     kind: str  # "cuda", "mps" or "cpu"; `torch_device` is what PyTorch wants
     name: str  # the device in words
     free: int  # free memory, bytes; 0 where it is not known
+
+    @property
+    def spare_cores(self) -> int:
+        """Cores of the processor that other work can have while this device computes; 1 at least."""
+        return max(1, cores() // 2 if self.kind == "cpu" else cores() - 1)
 
     def describe(self) -> str:
         """One line for people: device, name and free memory."""

@@ -8,9 +8,6 @@ from typing import Final
 
 # What Python with torch and zarr takes before any pixel is read, bytes (measured: 330 to 420 MB).
 BASE: Final = 420 << 20
-# What the clustering of one window takes, and per pixel that it sees, and per channel of those (measured: 90 to 790 bytes per
-# pixel for 2 to 16 channels).
-CLUSTERING: Final = (40 << 20, 100, 45)
 # Pieces, fragments and the shards being written, bytes per pixel of a block.
 PER_PIXEL: Final = 28
 # Labels and intermediate labels with their pyramids, compressed, bytes per pixel: generous, to refuse in time.

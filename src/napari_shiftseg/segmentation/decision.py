@@ -27,8 +27,9 @@ from napari_shiftseg.geometry import (
     value_count,
 )
 from napari_shiftseg.instances import LabelSettings, said_by
-from napari_shiftseg.instances.label import check_embedding
+from napari_shiftseg.instances.pieces import check_embedding
 from napari_shiftseg.io import Frame, Image, WorkFolder, from_plain, load_model, read_image, to_plain, work_path
+from napari_shiftseg.machine import byte_text
 from napari_shiftseg.network import (
     Device,
     Model,
@@ -42,22 +43,20 @@ from napari_shiftseg.segmentation.constants import (
     BASE,
     CHUNK_BUDGET,
     DEFAULT_MEMORY,
+    MOST_THREADS,
     MOST_TILES,
     PER_PIXEL,
     RESULT_SHARE,
     SMALLEST_PASS,
 )
 from napari_shiftseg.segmentation.intensity import check_intensity
-from napari_shiftseg.segmentation.job import ImageFacts, Inputs, Job, ModelFacts, gather
+from napari_shiftseg.segmentation.job import ImageFacts, Inputs, Job, ModelFacts, gather, kept_outputs
 from napari_shiftseg.segmentation.layout import (
     Layout,
-    byte_text,
-    clustering_bytes,
-    clustering_threads,
     lay_out,
 )
-from napari_shiftseg.segmentation.settings import SegmentSettings, Status, check_diameter
-from napari_shiftseg.segmentation.sizing import ObjectSize, scaled_clustering, size_of, sized_lattice
+from napari_shiftseg.segmentation.settings import SegmentSettings, Status
+from napari_shiftseg.segmentation.sizing import ObjectSize, check_diameter, scaled_clustering, size_of, sized_lattice
 from napari_shiftseg.views import as_array, in_memory
 
 _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
@@ -182,7 +181,8 @@ def _checked(settings: SegmentSettings) -> SegmentSettings:
     if settings.method not in METHODS:
         raise SettingsError(f"method is {settings.method!r}; give {', '.join(map(repr, METHODS))}.")
     check_intensity(settings)
-    check_diameter(settings)
+    if settings.diameter is not None:
+        check_diameter(settings.diameter)
     if settings.no_data is not None and settings.no_data != settings.no_data:
         settings = replace(settings, no_data=None)  # NaN never is data
     return from_plain(SegmentSettings, settings, what="the settings")
@@ -309,14 +309,15 @@ def _needs_in_memory(
     """Bytes by purpose of a run that keeps all of its result in memory."""
     model, image = inputs.model, inputs.image
     pixels, frames = prod(plan.result_shape), len(inputs.frames)
-    kept = value_count(settings.kept(model.outputs, large=False))
+    kept = value_count(kept_outputs(settings, model.outputs, large=False))
     there = in_memory(image.data) or inputs.reader is None
     size = prod(image.data.shape) * np.dtype(image.data.dtype).itemsize
     return {
         "base": BASE,
         "image": size if there else min(size, chunk_budget(settings)),
         "network": int(plan.lattice.peak_bytes(plan.read)) if device.kind == "cpu" else 0,
-        "clustering": clustering_threads(device) * clustering_bytes(clustering, model),
+        "clustering": min(MOST_THREADS, device.spare_cores)
+        * clustering.window_bytes(model.lattice.ndim, model.embedding.count),
         "result": 4 * pixels * frames * (1 + kept),
         # the frame in work has all outputs in any case
         "frame": pixels * (4 * value_count(model.outputs) + PER_PIXEL),
@@ -360,7 +361,7 @@ def _blocks(
                 device=device,
                 memory=_memory_out_of_core(settings, device),
                 fixed=fixed,
-                kept=settings.kept(inputs.model.outputs, large=True),
+                kept=kept_outputs(settings, inputs.model.outputs, large=True),
                 method=settings.method,
                 began=_began(inputs, out),
             )

@@ -14,8 +14,7 @@ from napari_shiftseg.geometry import Block
 from napari_shiftseg.instances import Numbers
 from napari_shiftseg.machine import cores, give_back_memory
 from napari_shiftseg.segmentation.blockwise import BlockJob, Region, Round
-from napari_shiftseg.segmentation.constants import PATIENCE, WRITERS
-from napari_shiftseg.segmentation.layout import clustering_threads
+from napari_shiftseg.segmentation.constants import MOST_THREADS, PATIENCE, WRITERS
 
 TITLES = {"find": "network and clustering", "reach": "undecided pixels", "settle": "labels"}
 
@@ -95,7 +94,7 @@ class LocalEngine:
             while self._behind:
                 yield from self._waited(finished, total)
                 finished += 1
-            clustering = job.cluster_steps(frame, block, seen, threads=clustering_threads(job.job.device))
+            clustering = job.cluster_steps(frame, block, seen, threads=min(MOST_THREADS, job.job.device.spare_cores))
             self._behind.append(((frame, number), Background(clustering, self._clustering)))
             # the thread alone holds what the block sees
             del region, seen, clustering

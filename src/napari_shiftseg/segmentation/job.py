@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from napari_shiftseg.errors import ImageError, ModelError, SettingsError
-from napari_shiftseg.geometry import Judgement, StreamPlan, TilePlan, Violation, plan_again, plan_stream
+from napari_shiftseg.geometry import Judgement, Output, StreamPlan, TilePlan, Violation, plan_again, plan_stream
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, from_plain, load_model, read_image, to_plain
+from napari_shiftseg.machine import byte_text
 from napari_shiftseg.network import Device, Limits, Model
 from napari_shiftseg.segmentation.constants import JOB_VERSION, LOOK_BUDGET
 from napari_shiftseg.segmentation.intensity import Intensity
-from napari_shiftseg.segmentation.layout import Layout, byte_text
+from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.settings import SegmentSettings, Status
 from napari_shiftseg.segmentation.sizing import ObjectSize
 
@@ -428,6 +429,12 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "source"
     return found
+
+
+def kept_outputs(settings: SegmentSettings, outputs: Mapping[str, Output], *, large: bool) -> dict[str, Output]:
+    """Those outputs that stay with the result of a run, out of core (`large`) or in memory."""
+    everything = not large if settings.keep_embedding is None else settings.keep_embedding
+    return {name: output for name, output in outputs.items() if everything or (name == "foreground" and not large)}
 
 
 def translation_of(image: Image, axes: str) -> tuple[float, ...]:

@@ -37,7 +37,7 @@ from napari_shiftseg.segmentation.blockwise import BlockJob
 from napari_shiftseg.segmentation.constants import LABELS
 from napari_shiftseg.segmentation.decision import pixel_digest
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
-from napari_shiftseg.segmentation.job import Job, record_of, translation_of
+from napari_shiftseg.segmentation.job import Job, kept_outputs, record_of, translation_of
 from napari_shiftseg.segmentation.pace import duration, take_pace
 from napari_shiftseg.segmentation.pipeline import finished, spent
 
@@ -219,7 +219,7 @@ def _open(job: Job, work: WorkFolder, *, overwrite: bool) -> tuple[BlockJob, Res
     writer = ResultWriter(job.out, shape=shape, axes=job.axes, name=image.name, overwrite=overwrite, folder=work.path, **where)
     with writer:
         labels = writer.create_blocks("labels", edges)
-        kept = job.settings.kept(model.outputs, large=True)
+        kept = kept_outputs(job.settings, model.outputs, large=True)
         outputs = {name: writer.create_blocks(output, edges) for name, output in kept.items()}
         codes = BlockPyramid.create(work.path / "fragments", shape, job.axes, dtype=np.int32, edges=edges)
     return BlockJob(job=job, work=work, codes=codes, labels=labels, outputs=outputs), writer

@@ -24,9 +24,9 @@ from napari_shiftseg.geometry import (
 )
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import chunk_edges
-from napari_shiftseg.machine import cores
-from napari_shiftseg.network import Device, Model, stream_wish
-from napari_shiftseg.segmentation.constants import BASE, CLUSTERING, DISK_PER_PIXEL, LARGEST, MOST_THREADS, PER_PIXEL, WORTH_IT
+from napari_shiftseg.machine import byte_text
+from napari_shiftseg.network import Device, stream_wish
+from napari_shiftseg.segmentation.constants import BASE, DISK_PER_PIXEL, LARGEST, MOST_THREADS, PER_PIXEL, WORTH_IT
 
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation.job import Inputs
@@ -246,12 +246,6 @@ def _fitted(edge: int, step: int, chunk: int, *, size: int) -> int:
     return -(-size // (count * step)) * step  # as even as can be, so that workers get equal shares
 
 
-def clustering_threads(device: Device) -> int:
-    """Windows of a block that are clustered side by side while the network works on the next block."""
-    free = cores() // 2 if device.kind == "cpu" else cores() - 1
-    return max(1, min(MOST_THREADS, free))
-
-
 def _shared_pixels(inputs: Inputs, grid: BlockGrid, around: Sequence[int]) -> int:
     """Pixels of decoded chunks that wait for a later block, at most: blocks go in raster order and see a margin of each other.
 
@@ -263,15 +257,6 @@ def _shared_pixels(inputs: Inputs, grid: BlockGrid, around: Sequence[int]) -> in
         shared.append(max((min(n, stop) - max(0, start) for start, stop in ends), default=0))
         block.append(min(n, edge + 2 * margin + chunk))
     return sum(shared[k] * prod(block[:k]) * prod(shape[k + 1 :]) for k in range(len(shape)))
-
-
-def clustering_bytes(clustering: LabelSettings, model: Model) -> int:
-    """What the clustering of one window takes."""
-    ndim = model.lattice.ndim
-    window, halo = clustering.lattice(ndim)
-    base, pixel, channel = CLUSTERING
-    seen = prod((window + 2 * halo,) * ndim)
-    return base + seen * (pixel + channel * model.embedding.count)
 
 
 def _memory(
@@ -293,23 +278,10 @@ def _memory(
     return {
         "base": BASE,
         "network": int(lattice.peak_bytes(plan.read)),
-        "clustering": clustering_threads(device) * clustering_bytes(clustering, model),
+        "clustering": min(MOST_THREADS, device.spare_cores) * clustering.window_bytes(lattice.ndim, model.embedding.count),
         # one block is clustered while the network fills the next one
         "block": 2 * 4 * value_count(model.outputs) * seen + PER_PIXEL * core,
         # one region is in work while the next one is read
         "input": 2 * item * lattice.in_channels * read,
         "chunks": cache,
     }
-
-
-def byte_text(count: float) -> str:
-    """An amount of memory in words.
-
-    >>> byte_text(524_288_000)
-    '524 MB'
-    """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"

@@ -11,9 +11,8 @@ import numpy as np
 from napari_shiftseg.events import drain
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.machine import cores
-from napari_shiftseg.segmentation.constants import LONGEST, PLACES
+from napari_shiftseg.segmentation.constants import LONGEST, MOST_THREADS, PLACES
 from napari_shiftseg.segmentation.job import Job
-from napari_shiftseg.segmentation.layout import clustering_threads
 from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.pipeline import cluster_steps, embed_steps, settle
 
@@ -75,7 +74,7 @@ def take_pace(job: Job) -> Pace:
         clustering=float(clustering * (1 + 2 * halo / window) ** job.plan.lattice.ndim / margin),
         writing=float(writing),
         overlap=job.device.kind != "cpu",
-        threads=clustering_threads(job.device),
+        threads=min(MOST_THREADS, job.device.spare_cores),
     )
 
 

@@ -20,7 +20,7 @@ from napari_shiftseg.geometry import BlockGrid, Output, TilePlan, value_count
 from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
 from napari_shiftseg.network import Model, Prediction
 from napari_shiftseg.segmentation.decision import chunk_budget, decide, pixel_digest
-from napari_shiftseg.segmentation.job import Job, record_of, translation_of
+from napari_shiftseg.segmentation.job import Job, kept_outputs, record_of, translation_of
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.measuring import measure_steps
@@ -228,7 +228,7 @@ class Arrays:
     @classmethod
     def of(cls, job: Job) -> Arrays:
         """Empty ones."""
-        shape, kept = (*job.lengths, *job.plan.result_shape), job.settings.kept(job.opened.model.outputs, large=False)
+        shape, kept = (*job.lengths, *job.plan.result_shape), kept_outputs(job.settings, job.opened.model.outputs, large=False)
         return cls(
             labels=np.zeros(shape, np.uint32),
             outputs={name: np.empty(output.shape(shape), np.float32) for name, output in kept.items()},
@@ -275,6 +275,6 @@ def _check_place(job: Job) -> Found:
 def _written_bytes(job: Job) -> int:
     """Most that the result of a run in memory takes on a disk, without the coarse levels of its pyramids."""
     model, image = job.opened.model, job.opened.image
-    channels = value_count(job.settings.kept(model.outputs, large=False))
+    channels = value_count(kept_outputs(job.settings, model.outputs, large=False))
     pixels = prod((*job.lengths, *job.plan.result_shape))
     return int(4 * pixels * (1 + channels) + prod(image.data.shape) * np.dtype(image.data.dtype).itemsize)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
-from numbers import Real
 from typing import Literal, TypeAlias
 
-from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.geometry import Method, Output
+from napari_shiftseg.geometry import Method
 
 Number: TypeAlias = int | float
 """Of an intensity: no float tells huge integers apart."""
@@ -101,17 +97,3 @@ class SegmentSettings:
     out_of_core: bool | None = None
     workers: int = 0
     cluster: str | None = None
-
-    def kept(self, outputs: Mapping[str, Output], *, large: bool) -> dict[str, Output]:
-        """Those outputs that stay with the result of a run, out of core (`large`) or in memory."""
-        everything = not large if self.keep_embedding is None else self.keep_embedding
-        return {name: output for name, output in outputs.items() if everything or (name == "foreground" and not large)}
-
-
-def check_diameter(settings: SegmentSettings) -> None:
-    """Refuse a wish for a size that cannot be one; SettingsError."""
-    wish = settings.diameter
-    if wish is None or wish in ("auto", "pixel-size"):
-        return
-    if isinstance(wish, bool) or not isinstance(wish, Real) or not (isfinite(wish) and wish > 0):
-        raise SettingsError(f"the diameter of the objects is {wish!r}; give pixels above 0, 'auto' or 'pixel-size'.")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, prod
+from sys import float_info
 from typing import Any, Literal
+
+import numpy as np
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
@@ -46,6 +49,14 @@ class ObjectSize:
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
         return {**asdict(self), "scale": self.scale}
+
+
+def check_diameter(wish: Any) -> None:
+    """Refuse a size of objects that cannot be one; SettingsError."""
+    if wish in ("auto", "pixel-size"):
+        return
+    if isinstance(wish, bool) or not isinstance(wish, int | float | np.integer | np.floating) or not 0 < wish <= float_info.max:
+        raise SettingsError(f"the diameter of the objects is {wish!r}; give pixels above 0, 'auto' or 'pixel-size'.")
 
 
 def size_of(image: Image, model: Model, settings: SegmentSettings) -> ObjectSize | None:
