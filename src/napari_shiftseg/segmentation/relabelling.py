@@ -18,7 +18,7 @@ from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.files import check_same, check_targets
 from napari_shiftseg.geometry import BlockGrid, value_count
 from napari_shiftseg.instances import Fragments, LabelSettings, labels_of, mask_of
-from napari_shiftseg.instances.label import check_embedding
+from napari_shiftseg.instances.pieces import check_embedding
 from napari_shiftseg.io import Image, StoredResult, check_store, from_plain
 from napari_shiftseg.network import free_memory
 from napari_shiftseg.segmentation.constants import PER_PIXEL, RESULT_SHARE
