@@ -4,6 +4,7 @@
         --seconds 5400 --run runs/stardist-nuclei                            # trains, then labels; takes hours
     python benchmarks/accuracy.py score data/A data/B --models nuclei --runs runs/stardist-nuclei --out FILE
     python benchmarks/accuracy.py label nuclei data/A data/B --run FOLDER    # what `score` does for each model
+    python benchmarks/accuracy.py all --data data --out docs/measurements    # `score` of each bundled model
 
 DATA are folders with `images/`, `masks/` and `meta.csv` (columns id, split). Peers learn and label by `accuracy_peers.py`, each
 with the Python of its own environment; how to make these stands there. `score` labels with our models (bundled names or files)
@@ -40,9 +41,19 @@ from napari_shiftseg import SegmentSettings, load_model, match_score, segment
 from napari_shiftseg.analysis.compare import changed_pixels
 from napari_shiftseg.evaluation import IOUS, otsu_watershed
 from napari_shiftseg.instances import mistaken_objects, pool_scores
+from napari_shiftseg.io import bundled_models
 
 BASELINE = "otsu"
 PEERS = {"stardist": "StarDist", "cellpose": "Cellpose"}
+# Folders whose validation images each bundled model is scored on; those of no other folder that it learnt from are apart.
+VALIDATED = {
+    "nuclei": ("dsb2018_fluo", "bitdepth_dapi16"),
+    "nuclei-he": ("dsb2018_histology_rgb",),
+    "cells-phase": ("usiigaci_t98g_phase",),
+    "axons-sem": ("axon_sem",),
+    "nuclei-3d": ("gonuclear_ovule_nuclei_3d",),
+    "nuclei-codes": ("dsb2018_fluo", "bitdepth_dapi16"),
+}
 TILE = {2: 128, 3: 64}  # px, edge of the tiles that are compared with the usual way
 # Areas that part small, middle and large objects, px; in 3D the balls of the same diameters.
 EDGES = {2: (100, 400), 3: (752, 6018)}
@@ -248,6 +259,16 @@ def score(wishes: argparse.Namespace) -> None:
     keep(wishes.out, {**said, "split": wishes.split, "area_edges": areas, "rows": rows})
 
 
+def score_all(wishes: argparse.Namespace) -> None:
+    """Score each bundled model on the validation images of its kind, beside the baseline and the peers of these."""
+    for name, folders in VALIDATED.items():
+        if name in bundled_models() and name in (wishes.models or VALIDATED):
+            data = [wishes.data / folder for folder in folders]
+            runs = sorted(run for run in wishes.runs.glob(f"*-{name}") if (run / "labels" / "val").is_dir())
+            out = wishes.out / f"accuracy_{name.replace('-', '_')}.json"
+            score(argparse.Namespace(data=data, split="val", models=[name], runs=runs, no_baseline=False, out=out))
+
+
 def command(wishes: argparse.Namespace) -> str:
     """The command without the places of this machine."""
     words = ["python", "benchmarks/accuracy.py", "score", *(f"data/{folder.resolve().name}" for folder in wishes.data)]
@@ -276,6 +297,12 @@ def main() -> None:
             verb.add_argument("--out", type=Path, help="JSON")
         else:
             verb.add_argument("--run", type=Path, required=True, help="folder for the labels")
+    every = verbs.add_parser("all")
+    every.set_defaults(does=score_all)
+    every.add_argument("--data", type=Path, default=Path("data"), help="where the folders of images are")
+    every.add_argument("--runs", type=Path, default=Path("runs"), help="folders of peers' trainings, PEER-MODEL")
+    every.add_argument("--models", nargs="*", help="not all of them")
+    every.add_argument("--out", type=Path, required=True, help="folder of accuracy_MODEL.json")
     wishes = parser.parse_args()
     wishes.does(wishes)
 

@@ -53,7 +53,7 @@ def train(wishes: argparse.Namespace) -> None:
     peer, _ = peer_of(wishes.peer)
     run.budget, run.versions = wishes.seconds, versions(peer.PACKAGES)
     clock = Clock(wishes.seconds, run.seconds)
-    peer.learn(pairs_of(wishes.data, "train"), run, clock)
+    peer.learn(pairs_of(wishes.data, wishes.split), run, clock)
     print(f"{wishes.run}: {run.steps} steps in {run.seconds:.0f} s of processor time.")
 
 
@@ -91,6 +91,7 @@ def main() -> None:
         verb.add_argument("--run", type=Path, required=True, help="folder of the training")
         if name == "train":
             verb.add_argument("--seconds", type=float, required=True, help="of processor time, all threads together")
+            verb.add_argument("--split", default="train", help="to learn from, such as train,extra")
         else:
             verb.add_argument("--split", default="val")
             verb.add_argument("--at", type=int, metavar="SECONDS", help="the weights of this time (default: the last)")

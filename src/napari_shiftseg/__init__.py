@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.segmentation import decide as decide
     from napari_shiftseg.segmentation import relabel as relabel
     from napari_shiftseg.segmentation import segment as segment
+    from napari_shiftseg.segmentation import suggest_models as suggest_models
 
 _ROOMS = {
     "Lattice": "geometry",
@@ -77,6 +78,7 @@ _ROOMS = {
     "decide": "segmentation",
     "relabel": "segmentation",
     "segment": "segmentation",
+    "suggest_models": "segmentation",
 }
 
 __all__ = [*_ROOMS, "__version__", "synthetic"]

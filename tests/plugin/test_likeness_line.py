@@ -10,6 +10,7 @@ import numpy as np
 from napari.layers import Image as ImageLayer
 
 from napari_shiftseg import load_model, save_model
+from napari_shiftseg.errors import ImageError
 from napari_shiftseg.network import Known
 from napari_shiftseg.plugin.inputs import DOTS, ModelBox
 
@@ -123,3 +124,36 @@ def test_the_line_under_the_model_says_what_it_knows(open_widget, qtbot, knowing
     about = widget.form.about_model.text()
     assert about.startswith("Demonstration. Knows squares of 4 to 9 px, 2D, 1 channel")
     assert "(a demonstration)" in said(widget, qtbot, "like")
+
+
+def test_one_click_takes_the_model_that_knows_the_image_and_nothing_else_does(open_widget, qtbot, knowing, monkeypatch):
+    suggested = ["nuclei"]
+    monkeypatch.setattr("napari_shiftseg.segmentation.suggestion._ranked", lambda *_: tuple(suggested))
+    _, widget = open_widget(ImageLayer(squares()), model=knowing(background=0.001))
+    text = said(widget, qtbot, "unlike")
+    button = widget.form.likeness.use
+    assert "Use the model nuclei" in text and button.text() == "Use nuclei" and button.isVisibleTo(widget)
+    assert widget.form.model.value() != "nuclei", "it is never taken silently"
+    suggested.clear()
+    button.click()
+    qtbot.waitUntil(lambda: widget.equipment is not None and widget.equipment.model.name == "nuclei", timeout=30_000)
+    assert widget.form.model.value() == "nuclei"
+    said(widget, qtbot, "unlike")
+    assert not button.isVisibleTo(widget)
+
+
+def test_where_the_chosen_model_cannot_take_the_image_another_one_is_offered(open_widget, qtbot, tiny, monkeypatch):
+    monkeypatch.setattr("napari_shiftseg.segmentation.suggest_models", lambda _: ("nuclei",))
+    viewer, widget = open_widget(ImageLayer(squares()), model=tiny)
+    said(widget, qtbot, "unknown")
+    assert not widget.form.likeness.use.isVisibleTo(widget)
+    monkeypatch.setattr("napari_shiftseg.plugin.verdict.decide", refuse)
+    widget.form.deterministic.setChecked(True)
+    assert "nuclei knows such images" in said(widget, qtbot, "unlike")
+    assert widget.form.likeness.use.isVisibleTo(widget)
+    viewer.layers.clear()
+    assert not widget.form.likeness.use.isVisibleTo(widget)
+
+
+def refuse(*_, **__):
+    raise ImageError("the model takes 3 channels.")

@@ -156,6 +156,7 @@ class Likeness:
     known: Known | None  # None where the model does not state it
     differences: tuple[Difference, ...] = ()  # the gravest first; none where the image is alike
     remedy: str = ""  # what to do about them
+    suggested: tuple[str, ...] = ()  # bundled models that know such images, where this one does not
     objects: bool = False  # whether found objects were compared as well
 
     @property
@@ -196,6 +197,7 @@ class Likeness:
             "text": self.text,
             "objects": self.objects,
             "remedy": self.remedy,
+            "suggested": list(self.suggested),
             "differences": [asdict(difference) for difference in self.differences],
         }
 
@@ -219,6 +221,25 @@ def differences(traits: Mapping[str, float], ranges: Ranges, where: str = "") ->
         text = f"{where}{(trait.low if value < low else trait.high).format(trait.show(value))} (known: {known})"
         found.append(Difference(trait=name, text=text, value=value, low=low, high=high, excess=excess))
     return tuple(sorted(found, key=lambda difference: -difference.excess))
+
+
+def evidence(traits: Sequence[Mapping[str, float]], known: Sequence[Ranges]) -> float:
+    """How often images of a kind have such traits: the mean of the logarithms of their densities.
+
+    Each trait counts as normal, with its known range as four standard deviations, so that a model whose ranges are wide because
+    it saw few images does not claim all. Only models that the image is like are worth comparing.
+
+    >>> narrow, wide = {"lean": (0.0, 0.2)}, {"lean": (-1.0, 1.0)}
+    >>> evidence([{"lean": 0.1}], [narrow]) > evidence([{"lean": 0.1}], [wide])
+    True
+    """
+    found = []
+    for own, ranges in zip(traits, known, strict=False):
+        for name in sorted(own.keys() & ranges.keys()):
+            low, high = ranges[name]
+            spread = max(high - low, TRAITS[name].grain if name in TRAITS else 0.0) / 4
+            found.append(-(((own[name] - (low + high) / 2) / spread) ** 2) / 2 - np.log(spread))
+    return float(np.mean(found)) if found else -np.inf
 
 
 def known_ranges(rows: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folder with images/ and masks/ of equal names")
     parser.add_argument("--model", default="nuclei", help="bundled name or file (default: %(default)s)")
-    parser.add_argument("--split", help="only rows of DATA/meta.csv whose column split says so")
+    parser.add_argument("--split", help="only rows of DATA/meta.csv whose column split says so, or one of train,val")
     parser.add_argument("--every", type=whole(1), default=1, metavar="N", help="only every Nth image")
     parser.add_argument("--by", metavar="COLUMN", help="scores per value of a column of DATA/meta.csv, such as dtype")
     parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")

@@ -171,10 +171,15 @@ def _knows(known: Known | None) -> str:
 
 def _image_card(args: argparse.Namespace, console: Console) -> dict[str, object]:
     from napari_shiftseg.io import read_image
+    from napari_shiftseg.segmentation import suggest_models
 
     image = read_image(args.image, scene=args.scene, axes=args.axes)
     console.field("image", describe_image(image))
+    known = suggest_models(image)
+    first, *others = known or ("no bundled model knows such images",)
+    console.field("suggested", first + (f" (also {', '.join(others)})" if others else ""))
     return {
+        "suggested": known,
         "image": {
             "name": image.name,
             "source": image.source,
@@ -186,7 +191,7 @@ def _image_card(args: argparse.Namespace, console: Console) -> dict[str, object]
             "translation": image.translation,
             "channels": image.channels,
             "note": image.note,
-        }
+        },
     }
 
 

@@ -30,7 +30,7 @@ def find_pairs(folders: Sequence[str | Path], split: str | None = None) -> list[
     """Pairs of all folders: in the order of the rows of `meta.csv`, or else of the sorted names.
 
     ImageError, SettingsError if a folder, a mask or a column is missing, or nothing is left. `split`: keeps the rows of
-    `meta.csv` whose column "split" says so.
+    `meta.csv` whose column "split" says so; several names are parted by commas.
     """
     pairs = [pair for folder in folders for pair in _pairs_of(Path(folder), split)]
     if not pairs:
@@ -109,4 +109,5 @@ def _rows(table: Path, split: str | None) -> dict[str, dict[str, str]]:
     missing = ({"id"} | ({"split"} if split is not None else set())) - columns
     if missing:
         raise SettingsError(f"{table} has no column {' and '.join(sorted(missing))}; add it or remove the file.")
-    return {row["id"]: row for row in rows if split is None or row["split"] == split}
+    wanted = None if split is None else [name.strip() for name in split.split(",")]
+    return {row["id"]: row for row in rows if wanted is None or row["split"] in wanted}

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command; the defaults are those of the settings that they fill."""
     parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folder with images/ and masks/ of equal names")
     parser.add_argument("--out", type=Path, required=True, help="model file to write (.safetensors)")
-    parser.add_argument("--split", help="only rows of DATA/meta.csv whose column split says so")
+    parser.add_argument("--split", help="only rows of DATA/meta.csv whose column split says so, or one of train,val")
     parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier model")
     parser.add_argument("--half", action="store_true", help="store float16 weights: half the size")

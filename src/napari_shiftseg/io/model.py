@@ -37,15 +37,29 @@ _AS_NULL: TypeAdapter[Any] = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan
 
 
 def bundled_models() -> tuple[str, ...]:
-    """Names of the trained models that ship with the package; those that only demonstrate something come last."""
+    """Names of the trained models that ship with the package: `nuclei` first, last those that only demonstrate something."""
     folder = files("napari_shiftseg") / "weights"
     names = [f.name.removesuffix(".safetensors") for f in folder.iterdir() if f.name.endswith(".safetensors")]
-    return tuple(sorted(names, key=lambda name: (name.startswith("disks-"), name)))
+    return tuple(sorted(names, key=lambda name: (name.startswith("disks-"), name != "nuclei", name)))
 
 
 def demonstrations() -> tuple[str, ...]:
     """Names of the bundled models that say of themselves that they only demonstrate something; no weights are read."""
     return tuple(name for name in bundled_models() if _is_demonstration(_find(name)))
+
+
+def read_record(name: str | Path) -> ModelRecord | None:
+    """How a model came to be and what it knows; no weights are read.
+
+    ModelError if there is no such model or its record is damaged. `name`: as in `load_model`.
+    """
+    path = _find(name)
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = (file.metadata() or {}).get("record")
+    except (SafetensorError, OSError) as exc:
+        raise ModelError(f"{path} is not a safetensors file ({exc}); give a model made by shiftseg train.") from exc
+    return None if told is None else from_json(ModelRecord, told, what="the record of its training")
 
 
 def load_model(name: str | Path) -> Model:

@@ -84,6 +84,10 @@ class ModelBox(QWidget):
             return str(self.file.value) if self.file.value and self.file.value.name else None
         return self.names.currentText()
 
+    def choose(self, name: str) -> None:
+        """Choose a bundled model, as a user would."""
+        self.names.setCurrentText(name)
+
     def choose_file(self, path) -> None:
         """Choose a model file, as a user would."""
         self.names.setCurrentText(self.FILE)

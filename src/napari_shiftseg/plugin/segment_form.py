@@ -329,6 +329,7 @@ class SegmentForm(QWidget):
         rows.addRow(self.plan)
         rows.addRow(self.verdict)
         rows.addRow(self.likeness)
+        rows.addRow(self.likeness.use)
         rows.addRow(self.writing)
         rows.addRow(self.allow)
         rows.addRow(self.intensity)

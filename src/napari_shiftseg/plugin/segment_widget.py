@@ -336,7 +336,10 @@ class SegmentWidget(QWidget):
         form.about_size.fill("" if job is None or job.size is None else f"{job.size.describe()}.")
         form.plan.fill("" if job is None else job.describe_plan())
         form.writing.fill("" if verdict is None else verdict.writing)
-        form.likeness.follow(verdict, None if self.layer is None else self.layer.data)
+        image = None
+        with suppress(ShiftsegError):  # the verdict says what is wrong with the axes
+            image = None if verdict is None else self.image()
+        form.likeness.follow(verdict, None if self.layer is None else self.layer.data, image)
         form.rules.explain(job, self.layer)
 
     def _look(self, shown: Any) -> "Verdict":
@@ -390,6 +393,7 @@ class SegmentWidget(QWidget):
         form.layers.changed.connect(self._on_layer)
         form.axes.chosen.connect(self._refresh)
         form.model.changed.connect(self._equip)
+        form.likeness.wished.connect(form.model.choose)
         form.size_row.changed.connect(self._on_tile)
         form.size_row.measure.clicked.connect(lambda _: self.measure())
         form.device.activated.connect(lambda _: self._equip())

@@ -11,6 +11,7 @@ from napari_shiftseg.segmentation.preview import Preview, view_steps
 from napari_shiftseg.segmentation.relabelling import RelabelSettings, relabel, relabel_steps
 from napari_shiftseg.segmentation.run import Segmentation, run_steps, segment, segment_steps
 from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.segmentation.suggestion import suggest_models
 from napari_shiftseg.segmentation.tunable import Tunable, tunable
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "segment",
     "segment_steps",
     "status",
+    "suggest_models",
     "take_pace",
     "tunable",
     "view_steps",

@@ -10,26 +10,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.analysis.constants import SAMPLE_EDGE
-from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, ground_of
-from napari_shiftseg.analysis.traits import FoundWindow, found_traits, image_traits, sample_windows
+from napari_shiftseg.analysis.likeness import Difference, Likeness, differences
+from napari_shiftseg.analysis.traits import FoundWindow, found_traits
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import Image, load_model, read_image
 from napari_shiftseg.network import Known, Model
-from napari_shiftseg.network.scaled import scaled_pixels
-from napari_shiftseg.segmentation.constants import FOUND_EDGE, FRAMES, SCALES
+from napari_shiftseg.segmentation.constants import FOUND_EDGE, SCALES
 from napari_shiftseg.segmentation.decision import decide
 from napari_shiftseg.segmentation.intensity import scale_frames
 from napari_shiftseg.segmentation.job import Job
+from napari_shiftseg.segmentation.seen import Windows, medians, parts_of, picked, sampled, seen, traits_of, unlike
 from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.segmentation.suggestion import others_that_know, suggest_models
 
 _OTHERWISE = "Use a model of such images, or train one on a few of them (shiftseg train)"
 _REMEDIES = {
     "channels": "Choose the channels that the model knows",
     "dimensions": "Its planes are segmented one by one; use a 3D model for objects that reach through several",
 }
-
-Windows = Sequence[npt.NDArray[np.floating]]
 
 
 def look(job: Job, *, likeness: bool = True) -> Job:
@@ -59,7 +57,9 @@ def likeness(image: Any, model: Model | str | Path, settings: SegmentSettings | 
     if have > wanted:  # those that a user would try first
         found = _of_pixels(picture, chosen, replace(wish, channels=tuple(range(wanted))))
         told = (*told, *found.differences)
-    return Likeness(model=chosen.name, known=_known(chosen), differences=told, remedy=_remedy(told, lambda: ""))
+    others = tuple(name for name in suggest_models(picture, wish) if name != chosen.source)
+    remedy = _remedy(told, lambda: "", others)
+    return Likeness(model=chosen.name, known=_known(chosen), differences=told, remedy=remedy, suggested=others)
 
 
 def _of_pixels(image: Any, model: Model, settings: SegmentSettings) -> Likeness:
@@ -79,14 +79,16 @@ def compare_image(job: Job) -> Likeness:
     known = _known(job.opened.model)
     if known is None:
         return Likeness(model=job.opened.model.name, known=None)
-    stack = _stack(job.opened.image, known)
-    windows = [_windows(job, number) for number in _picked(len(job.opened.frames))]
-    unlike = _unlike(known, windows)
+    windows = sampled(job)
+    traits = traits_of(windows)
+    told = (*_stack(job.opened.image, known), *unlike(known, traits))
+    others = others_that_know(job, traits) if told else ()
     return Likeness(
         model=job.opened.model.name,
         known=known,
-        differences=(*stack, *unlike),
-        remedy=_remedy((*stack, *unlike), lambda: _changed(known, windows, resize=job.size is None)),
+        differences=told,
+        remedy=_remedy(told, lambda: _changed(known, windows, resize=job.size is None), others),
+        suggested=others,
     )
 
 
@@ -130,36 +132,6 @@ def _stack(image: Image, known: Known) -> tuple[Difference, ...]:
     return (Difference(trait="dimensions", text=f"it is a stack of {planes} planes, and the model knows single planes"),)
 
 
-def _picked(frames: int) -> list[int]:
-    """Frames at even distances, none of them at an end of a longer series, where stacks are empty."""
-    count = min(FRAMES, frames)
-    return [int((number + 0.5) / count * frames) for number in range(count)]
-
-
-def _windows(job: Job, frame: int) -> list[npt.NDArray[np.float32]]:
-    """Windows (C, *shape) of a frame as the network sees them."""
-    shape = job.opened.frames[frame].view.shape[1:]
-    return [_seen(job, frame, part) for part in _parts(job, shape, SAMPLE_EDGE[len(shape)])]
-
-
-def _parts(job: Job, shape: Sequence[int], edge: int, *, most: int = 0) -> list[tuple[slice, ...]]:
-    """As `sample_windows`, of so many pixels of the network; each begins with one."""
-    scaling = job.plan.lattice.scaling
-    if scaling is None:
-        return sample_windows(shape, edge, most)
-    return [
-        tuple(slice(p.start // axis.per * axis.per, p.stop) for p, axis in zip(part, scaling.axes, strict=True))
-        for part in sample_windows(shape, int(edge / min(scaling.scale)), most)
-    ]
-
-
-def _seen(job: Job, frame: int, part: tuple[slice, ...]) -> npt.NDArray[np.float32]:
-    """A window (C, *shape) of a frame as the network sees it."""
-    pixels = job.limits(frame).apply(np.asarray(job.opened.frames[frame].view[(slice(None), *part)]))
-    scaling = job.plan.lattice.scaling
-    return pixels if scaling is None else scaled_pixels(pixels, scaling)
-
-
 def _found_window(job: Job, pixels: npt.NDArray[np.float32], labels: Any, *, foreground: Any, embedding: Any) -> FoundWindow:
     """What was found in a window, in pixels of the network; arrays as of `compare_result`."""
     labels, foreground = np.asarray(labels), None if foreground is None else np.asarray(foreground)
@@ -176,32 +148,12 @@ def _found_window(job: Job, pixels: npt.NDArray[np.float32], labels: Any, *, for
     return FoundWindow(pixels=pixels.mean(axis=0), labels=labels, foreground=foreground, codes=codes)
 
 
-def _unlike(known: Known, frames: Sequence[Windows]) -> tuple[Difference, ...]:
-    """All traits of the image that are not known, of all channels."""
-    found: list[Difference] = []
-    for channel, ranges in enumerate(known.traits):
-        traits = _medians([image_traits([window[channel] for window in windows]) for windows in frames])
-        where = f"in channel {channel} " if known.channels > 1 else ""
-        unlike = differences(traits, ranges, where)
-        ground = ground_of(traits)
-        if unlike and known.polarity and ground and ground != known.polarity and known.channels == 1:
-            words = "dark objects on a bright background" if ground == "dark" else "bright objects on a dark background"
-            found.append(Difference(trait="polarity", text=words))
-        found.extend(unlike)
-    return tuple(sorted(found, key=lambda one: (one.trait != "polarity", -one.excess)))
-
-
-def _medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return {name: float(np.median([row[name] for row in rows if name in row])) for name in names}
-
-
 def _changed(known: Known, frames: Sequence[Windows], *, resize: bool) -> str:
     """A change of the image that makes it like what is known, as a remedy; "" where there is none."""
-    if not _unlike(known, [[1 - window for window in windows] for windows in frames]):
+    if not unlike(known, traits_of([[1 - window for window in windows] for windows in frames])):
         return "Invert it (Intensities > Dark objects on bright, or --invert): the inverted image is like that"
     for scale in SCALES if resize else ():
-        if not _unlike(known, [[_scaled(window, scale) for window in windows] for windows in frames]):
+        if not unlike(known, traits_of([[_scaled(window, scale) for window in windows] for windows in frames])):
             return f"Scale it by {scale:g} (Object diameter, or --diameter auto): it is like that then"
     return ""
 
@@ -218,10 +170,15 @@ def _scaled(window: npt.NDArray[np.floating], scale: float) -> npt.NDArray[np.fl
     return scaled
 
 
-def _remedy(told: Sequence[Difference], changed: Callable[[], str]) -> str:
-    """What to do, in sentences; `changed` is asked only where it is needed."""
+def _remedy(told: Sequence[Difference], changed: Callable[[], str], others: Sequence[str] = ()) -> str:
+    """What to do, in sentences; `changed` is asked only where it is needed.
+
+    `others`: names of models that know such images.
+    """
     if not told:
         return ""
+    if others:
+        return f"Use the model {others[0]}: it is like what that knows."
     words = [_REMEDIES[one.trait] for one in told if one.trait in _REMEDIES]
     if any(one.trait not in _REMEDIES for one in told):
         words.append(changed() or _OTHERWISE)
@@ -233,15 +190,15 @@ def _found(job: Job, known: Known, labels: Any, *, foreground: Any, embedding: A
     rows, most = [], 0
     # of an embedding in pixels, those of the network
     length = float(np.prod(job.plan.lattice.scale)) ** (1 / known.ndim) if job.clustering.coordinates else 1.0
-    for frame in _picked(len(job.opened.frames)):
+    for frame in picked(len(job.opened.frames)):
         at = tuple(job.opened.frames[frame].index.values())
         windows = []
-        for part in _parts(job, job.plan.result_shape, FOUND_EDGE[known.ndim], most=2):
+        for part in parts_of(job, job.plan.result_shape, FOUND_EDGE[known.ndim], most=2):
             read = tuple(slice(p.start + o, p.stop + o) for p, o in zip(part, job.plan.origin, strict=True))
             windows.append(
                 _found_window(
                     job,
-                    _seen(job, frame, read),
+                    seen(job, frame, read),
                     labels[(*at, *part)],
                     foreground=None if foreground is None else foreground[(*at, *part)],
                     embedding=None if embedding is None else embedding[(slice(None), *at, *part)],
@@ -251,4 +208,4 @@ def _found(job: Job, known: Known, labels: Any, *, foreground: Any, embedding: A
         rows.append(found_traits(windows, job.clustering.bandwidth * length))
     if not most:
         return (Difference(trait="objects", text="no object was found"),)
-    return differences(_medians(rows), known.found)
+    return differences(medians(rows), known.found)

@@ -1,0 +1,85 @@
+"""Bundled models come from the commands that are documented, and data are named as these commands name them."""
+
+import csv
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_shiftseg import load_model
+from napari_shiftseg.cli import build_parser
+from napari_shiftseg.cli.pairs import find_pairs
+from napari_shiftseg.cli.train import train_settings
+from napari_shiftseg.io import bundled_models
+from napari_shiftseg.network import training_violations
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("nuclei-he", "cells-phase", "axons-sem", "nuclei-3d", "nuclei-codes")
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return importlib.import_module
+
+
+def settings_of(training, name):
+    words = training.words(name, Path("data"), Path("runs"))
+    assert words[:2] == ["shiftseg", "train"]
+    return train_settings(build_parser("train").parse_args(words[2:]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_documented_training_keeps_every_rule_and_says_what_objects_are_near_and_large(script, name):
+    settings = settings_of(script("trainings").TRAININGS[name], name)
+    assert training_violations(settings) == ()
+    assert settings.loss == "gaussian" and settings.spec.seeds and settings.spec.foreground
+    assert settings.spec.coordinates == (name != "nuclei-codes")
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} & {*bundled_models()}))
+def test_a_bundled_model_was_trained_by_its_documented_command(script, name):
+    training, model = script("trainings").TRAININGS[name], load_model(name)
+    wanted, record = settings_of(training, name), model.record
+    assert replace(wanted.spec, in_channels=model.spec.in_channels) == model.spec
+    assert (record.steps, record.batch, record.seed) == (training.steps, wanted.batch, wanted.seed)
+    assert record.known.kind == training.kind and all(folder in record.data for folder in training.data)
+    card = (ROOT / "docs" / "models.md").read_text(encoding="utf-8").partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    said = " ".join(card.replace("\\\n", " ").split())
+    assert " ".join((training.common, training.options, f"--steps {training.steps}")) in said
+
+
+def test_several_splits_are_taken_and_each_image_once(tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for name in "abcd":
+            tifffile.imwrite(tmp_path / kind / f"{name}.tif", np.zeros((4, 4), np.uint8))
+    (tmp_path / "meta.csv").write_text("id,split\na,train\nb,extra\nc,val\nd,train,extra\n")
+    assert [pair.name for pair in find_pairs([tmp_path], "train,extra")] == ["a", "b", "d"]
+    assert [pair.name for pair in find_pairs([tmp_path], " extra , val")] == ["b", "c"]
+    assert [pair.name for pair in find_pairs([tmp_path], "train")] == ["a", "d"]
+
+
+def test_drawn_volumes_are_the_same_each_time_and_lie_flat_where_planes_are_far_apart(script, tmp_path, monkeypatch):
+    made = script("made_volumes")
+    monkeypatch.setattr(made, "EDGE", 40)
+    monkeypatch.setattr(made, "KINDS", (((4.0, 5.0), 6, 0.5),) * 2)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        monkeypatch.setattr(sys, "argv", ["made_volumes.py", str(folder), "--count", "2"])
+        made.main()
+    with open(folders[0] / "meta.csv", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["id"], row["split"], row["n_instances"]) for row in rows] == [
+        ("made00", "train", "6"),
+        ("made01", "train", "12"),
+    ]
+    first, second = (tifffile.imread(folder / "masks" / "made01.tif") for folder in folders)
+    assert first.shape == (40, 40, 40) and np.array_equal(first, second)
+    extents = [np.ptp(np.nonzero(first == number), axis=1) + 1 for number in np.unique(first[first > 0])]
+    assert np.median([extent[0] for extent in extents]) < 0.7 * np.median([extent[1:].mean() for extent in extents])
