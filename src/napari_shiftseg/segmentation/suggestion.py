@@ -102,7 +102,7 @@ def _may_fit(image: Any, known: Known) -> bool:
     if sizes is None:
         return True
     volume = sizes.get("z", 1) > 1
-    return volume == (known.ndim == 3) and sizes.get("c", 1) == known.channels
+    return bool(volume == (known.ndim == 3) and sizes.get("c", 1) == known.channels)
 
 
 def _view(ndim: int, channels: int, record: Any) -> tuple[int, int, Normalisation]:
