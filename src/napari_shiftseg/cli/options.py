@@ -205,6 +205,11 @@ def add_run_options(parser: argparse.ArgumentParser, *, clustering: bool = True)
         help="of the objects, px of the image: the network runs at the scale at which it knows such; auto: measure it; "
         "pixel-size: the pixel sizes of image and model say the scale",
     )
+    group.add_argument(
+        "--augment",
+        action="store_true",
+        help="run the network on the image flipped and turned in all ways, and average what it says (8 times the time in 2D)",
+    )
     group.add_argument("--deterministic", action="store_true", help="equal bits whatever the tile size")
     group.add_argument("--allow-noncompliant", action="store_true", help="run though a rule is broken; marks the result")
     add_intensity_options(parser)
@@ -252,5 +257,6 @@ def run_settings(args: argparse.Namespace) -> SegmentSettings:
         invert=args.invert,
         no_data=args.no_data,
         diameter=args.diameter,
+        augment=args.augment,
         keep_embedding=not getattr(args, "no_embedding", False),
     )

@@ -19,6 +19,7 @@ from napari_shiftseg.geometry.stream_plan import (
     narrower_stream,
     plan_stream,
 )
+from napari_shiftseg.geometry.turning import Turn, Turning, turned_lattice
 
 __all__ = [
     "METHODS",
@@ -42,6 +43,8 @@ __all__ = [
     "Tile",
     "TilePlan",
     "Trained",
+    "Turn",
+    "Turning",
     "UNetSpec",
     "Violation",
     "Window",
@@ -66,6 +69,7 @@ __all__ = [
     "plan_tiles",
     "scaled_lattice",
     "smaller_plan",
+    "turned_lattice",
     "value_count",
     "violations",
 ]

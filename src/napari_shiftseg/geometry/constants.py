@@ -45,6 +45,11 @@ FACTORS: Final = (
 # Values per image pixel that resampling holds beside the image: an output of some four channels, twice.
 RESAMPLED: Final = 8
 
+# -- networks on turned images ----------------------------------------------------------------------------------------
+
+# Values per image pixel held beside the turned image: an output of some four channels, the sum of all turns and the next one.
+TURNED: Final = 8
+
 # -- descriptions of networks -----------------------------------------------------------------------------------------
 
 # No network has more, whatever a file says: 32 poolings by two make a period beyond any image.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.geometry.coverage import Zeros
     from napari_shiftseg.geometry.scaling import Scaling
     from napari_shiftseg.geometry.spec import UNetSpec
+    from napari_shiftseg.geometry.turning import Turning
 
 Activation = Literal["linear", "sigmoid", "exp"]
 Meaning = Literal["code", "offset", "bandwidth", "probability", "value"]
@@ -65,6 +66,8 @@ class Lattice:
     scaling : Scaling, optional
         The network and its scale, where it runs on a scaled image: all sizes are then pixels of the image itself. Made by
         `scaled_lattice`.
+    turning : Turning, optional
+        The network, where it runs on all flips and turns of an image and their mean is taken. Made by `turned_lattice`.
 
     Raises
     ------
@@ -89,6 +92,7 @@ class Lattice:
     bytes_per_pixel: float = BYTES_PER_PIXEL
     spec: UNetSpec | None = None
     scaling: Scaling | None = None
+    turning: Turning | None = None
 
     def __post_init__(self) -> None:
         if self.ndim not in (1, 2, 3) or type(self.ndim) is not int:
@@ -209,12 +213,12 @@ class Lattice:
 
     def flops(self, read: Sequence[int]) -> float:
         """Floating-point operations of one pass over an input of shape `read` (a multiply-add counts as two)."""
-        known = self.scaling or self.spec
+        known = self.scaling or self.turning or self.spec
         return self.flops_per_pixel * prod(read) if known is None else known.flops(read)
 
     def peak_bytes(self, read: Sequence[int], itemsize: int = 4) -> float:
         """Estimate of the memory that one pass over an input of shape `read` takes, bytes; values have `itemsize` bytes."""
-        known = self.scaling or self.spec
+        known = self.scaling or self.turning or self.spec
         return self.bytes_per_pixel * prod(read) * itemsize / 4 if known is None else known.peak_bytes(read, itemsize)
 
     def fewer_periods(self, periods: Sequence[int], memory: float) -> list[int]:
@@ -232,12 +236,18 @@ class Lattice:
             return tuple(edge + 2 * halo for edge, halo in zip(write, self.halo, strict=True))
         return self.input_size(write)
 
-    # -- scale --------------------------------------------------------------------------------------------------------
+    # -- what is around the network ------------------------------------------------------------------------------------
 
     @property
     def network(self) -> Lattice:
-        """Of the network itself: another one where it runs on a scaled image."""
-        return self if self.scaling is None else self.scaling.inner
+        """Of the network itself: another one where it runs on a scaled image, or on turned ones."""
+        around = self.scaling or self.turning
+        return self if around is None else around.inner.network
+
+    @property
+    def turned(self) -> Turning | None:
+        """The turns of an image that the network runs on, where it does so, also on a scaled one."""
+        return self.turning or (None if self.scaling is None else self.scaling.inner.turned)
 
     @property
     def scale(self) -> tuple[float, ...]:
@@ -249,11 +259,13 @@ class Lattice:
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold; `as_lattice` makes the same lattice of them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        scaling = values.pop("scaling")
+        scaling, turning = values.pop("scaling"), values.pop("turning")
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         plain["spec"] = None if self.spec is None else self.spec.to_dict()
         if scaling is not None:
             plain["scaling"] = {"inner": scaling.inner.to_dict(), "factors": [list(pair) for pair in scaling.factors]}
+        if turning is not None:
+            plain["turning"] = {"inner": turning.inner.to_dict(), "turns": len(turning.turns)}
         return plain
 
     def same_sizes(self, other: Lattice) -> bool:

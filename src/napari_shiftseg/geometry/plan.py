@@ -25,8 +25,7 @@ from napari_shiftseg.errors import SettingsError, TilingError
 from napari_shiftseg.geometry.constants import CANONICAL_EDGE, DEFAULT_MEMORY, LARGEST_EDGE
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
 from napari_shiftseg.geometry.lattice import ImageAxis, Lattice
-from napari_shiftseg.geometry.scaling import scaled_lattice
-from napari_shiftseg.geometry.spec import Layer, Map, UNetSpec, as_lattice
+from napari_shiftseg.geometry.spec import Layer, Map, UNetSpec, as_lattice, lattice_around
 
 Window = tuple[slice, ...]
 Axis = tuple[tuple[slice, slice, slice], ...]
@@ -370,8 +369,8 @@ def plan_again(spec: Lattice | UNetSpec | None, values: Mapping[str, Any]) -> Ti
     True
     """
     border, lattice = values["border"], as_lattice(values["lattice"] if spec is None else spec)
-    if lattice.scaling is None and (scaling := dict(values.get("lattice") or {}).get("scaling")):
-        lattice = scaled_lattice(lattice, scaling["factors"])
+    if lattice.network is lattice:
+        lattice = lattice_around(lattice, values.get("lattice") or {})
     # files of older versions do not say it; their padded networks met zeros at the image's border
     zeros = values.get("zeros", "nowhere" if lattice.padding == "valid" else "image")
     if zeros not in ("nowhere", "image", "tile"):

@@ -18,6 +18,7 @@ from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry.constants import MOST_CONVS, MOST_LEVELS
 from napari_shiftseg.geometry.lattice import Lattice, Meaning, Output, channel_count, named_outputs
 from napari_shiftseg.geometry.scaling import scaled_lattice
+from napari_shiftseg.geometry.turning import turned_lattice
 
 if TYPE_CHECKING:
     from napari_shiftseg.geometry.plan import Pass
@@ -484,9 +485,9 @@ def as_lattice(network: Lattice | UNetSpec | Mapping[str, Any]) -> Lattice:
         return network
     if not isinstance(network, Mapping):
         raise SettingsError(f"a {type(network).__name__} was given to describe a network; give a Lattice or a UNetSpec.")
-    if network.get("scaling"):
-        known = network["scaling"]
-        return scaled_lattice(as_lattice(known["inner"]), [(int(steps), int(per)) for steps, per in known["factors"]])
+    around = network.get("scaling") or network.get("turning")
+    if around:
+        return lattice_around(as_lattice(around["inner"]).network, network)
     if network.get("spec"):
         return UNetSpec.from_dict(network["spec"]).lattice
     try:
@@ -494,6 +495,14 @@ def as_lattice(network: Lattice | UNetSpec | Mapping[str, Any]) -> Lattice:
         return Lattice(**values)
     except TypeError as exc:
         raise SettingsError(f"the description of the network does not fit this version ({exc}).") from exc
+
+
+def lattice_around(network: Lattice, known: Mapping[str, Any]) -> Lattice:
+    """A network with the scale and the turns that `Lattice.to_dict` wrote down of one."""
+    if scaling := known.get("scaling"):
+        inner = lattice_around(network, scaling["inner"])
+        return scaled_lattice(inner, [(int(steps), int(per)) for steps, per in scaling["factors"]])
+    return turned_lattice(network) if known.get("turning") else network
 
 
 def _check(spec: UNetSpec) -> None:

@@ -160,6 +160,8 @@ def stream_refusal(tiles: TilePlan) -> str | None:
     """
     if tiles.lattice.scaling is not None:
         return "its network runs on a scaled image"
+    if tiles.lattice.turning is not None:
+        return "its network runs on an image flipped and turned in all ways"
     if tiles.lattice.padding != "valid":
         return "its network pads with zeros"
     if tiles.lattice.spec is None:

@@ -39,6 +39,7 @@ from napari_shiftseg.network.device import (
 )
 from napari_shiftseg.network.normalise import Limits, Normalisation
 from napari_shiftseg.network.record import Model
+from napari_shiftseg.network.turned import check_turning
 from napari_shiftseg.network.unet import Network, PlainNet, UNet, entered, plain_net
 from napari_shiftseg.network.windows import (
     ConstantTiles,
@@ -214,6 +215,8 @@ def predict_steps(
     image = _with_channels(as_array(image, "the image"), plan)
     outputs, module = _outputs(model, plan), _runnable(model, plan)
     _check(module, image, plan)
+    if plan.lattice.turned:
+        check_turning(outputs, plan.lattice.ndim)
     canvas = _Canvas(outputs, plan.result_shape, out)
     chosen = device if isinstance(device, Device) else choose_device(device)
     dtype = choose_precision(dtype, chosen, plan.lattice.ndim).name
@@ -367,7 +370,7 @@ def _outputs(model: Model | Network, plan: TilePlan) -> Mapping[str, Output] | N
     """What the channels of a network say; None if nothing says so."""
     if isinstance(model, Model):
         return model.outputs
-    spec = model.spec if isinstance(model, UNet) else plan.lattice.spec
+    spec = model.spec if isinstance(model, UNet) else plan.lattice.network.spec
     return None if spec is None else spec.outputs
 
 

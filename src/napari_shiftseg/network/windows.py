@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,12 @@ from napari_shiftseg.network.device import (
 from napari_shiftseg.network.normalise import Limits
 from napari_shiftseg.network.scaled import ScaledNet
 from napari_shiftseg.network.stream import StreamNet
+from napari_shiftseg.network.turned import TurnedNet
 from napari_shiftseg.network.unet import InferenceNet, PlainNet, UNet, inference_form
 from napari_shiftseg.views import ArrayLike, in_memory
+
+FormNet: TypeAlias = InferenceNet | PlainNet | ScaledNet | TurnedNet
+"""What runs over the tiles of a plan: with a `layout`, of pixels and the window of the output that is kept."""
 
 
 def read_window(image: ArrayLike, window: Window, pad: Sequence[tuple[int, int]]) -> npt.NDArray[Any]:
@@ -198,10 +202,13 @@ def ready_network(module: UNet | PlainNet, device: Device, dtype: str, *, tiled:
 
 def tile_network(
     module: UNet | PlainNet, device: Device, dtype: str, *, lattice: Lattice, outputs: Mapping[str, Output] | None
-) -> InferenceNet | PlainNet | ScaledNet:
-    """The form of a network that runs over the tiles of a plan with this lattice, with the resampling where it has some."""
+) -> FormNet:
+    """The form of a network that runs over the tiles of a plan with this lattice, with its resampling and its turns."""
+    if lattice.scaling is not None:
+        inner = tile_network(module, device, dtype, lattice=lattice.scaling.inner, outputs=outputs)
+        return ScaledNet(inner, unet.entered, lattice.scaling, outputs)
     net = ready_network(module, device, dtype, tiled=True)
-    return net if lattice.scaling is None else ScaledNet(net, unet.entered, lattice.scaling, outputs)
+    return net if lattice.turning is None else TurnedNet(net, unet.entered, lattice.turning, outputs)
 
 
 def computed_tiles(
@@ -326,7 +333,7 @@ def _tuned(plan: TilePlan, device: Device, deterministic: bool) -> bool:
 
 
 @torch.inference_mode()
-def _one_pass(net: InferenceNet | PlainNet | ScaledNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
+def _one_pass(net: FormNet, blocks: Block, keep: Window, copies: Copies) -> Callable[[], Block]:
     """Start one pass; what is returned waits for its (tiles, channels, *keep) float32."""
     x = unet.entered(net, copies.there(blocks)).contiguous(memory_format=net.layout)
     return copies.back(net(x, keep).float())

@@ -23,7 +23,7 @@ LEVELS = {"like": "pass", "unlike": "warn", "unknown": ""}
 # Settings that leave what the network sees as it is.
 _BLIND = {
     "write", "method", "device", "dtype", "memory", "bandwidth", "min_size", "deterministic", "allow_noncompliant",
-    "threshold", "keep_embedding", "out_of_core", "workers", "cluster",
+    "threshold", "augment", "keep_embedding", "out_of_core", "workers", "cluster",
 }  # fmt: skip
 
 

@@ -81,6 +81,7 @@ class SegmentWidget(QWidget):
             channels=self.form.channels.value(),
             **self.form.intensity.wish(),
             diameter=self.form.size_row.value(),
+            augment=self.form.augment.isChecked(),
             bandwidth=self.form.bandwidth.value() or None,
             threshold=self.form.threshold.value() or None,
             min_size=self.form.min_size.value() if self.form.min_size.value() >= 0 else None,
@@ -404,7 +405,7 @@ class SegmentWidget(QWidget):
             box.currentTextChanged.connect(self._refresh)
         for part in (form.channels, form.intensity, form.large):
             part.changed.connect(self._refresh)
-        for switch in (form.rules, form.deterministic, form.keep_embedding):
+        for switch in (form.rules, form.deterministic, form.augment, form.keep_embedding):
             switch.toggled.connect(self._refresh)
         self.run_button.clicked.connect(lambda _: self.run())
         self.preview_button.clicked.connect(lambda _: self.preview())

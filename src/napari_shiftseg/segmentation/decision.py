@@ -39,6 +39,7 @@ from napari_shiftseg.network import (
     choose_stream,
     free_memory,
 )
+from napari_shiftseg.network.turned import check_turning
 from napari_shiftseg.segmentation.constants import (
     BASE,
     CHUNK_BUDGET,
@@ -113,7 +114,9 @@ def decide(
     record = chosen.record
     if size is None and settings.diameter is not None:
         size = size_of(picture, chosen, settings)
-    lattice = chosen.lattice if size is None else sized_lattice(chosen, size)
+    if settings.augment:
+        check_turning(chosen.outputs, chosen.lattice.ndim)
+    lattice = sized_lattice(chosen, size, augment=settings.augment)
     plan = plan_image(lattice, inputs.frames[0].view.shape[1:], settings, device=where, trained=record)
     # few bits round otherwise in blocks of another size; whoever wants a stream, or tiles off the period, wants just that
     fixed = settings.deterministic or (precision.reduced and settings.method != "stream" and plan.on_lattice)
@@ -178,6 +181,9 @@ def _checked(settings: SegmentSettings) -> SegmentSettings:
     for name in ("bandwidth", "threshold", "write"):
         if isinstance(getattr(settings, name), bool):
             raise SettingsError(f"{name} is {getattr(settings, name)!r}; give a number.")
+    for name in ("augment",):
+        if not isinstance(getattr(settings, name), bool | np.bool_):
+            raise SettingsError(f"{name} is {getattr(settings, name)!r}; give True or False.")
     if settings.method not in METHODS:
         raise SettingsError(f"method is {settings.method!r}; give {', '.join(map(repr, METHODS))}.")
     check_intensity(settings)

@@ -220,6 +220,8 @@ class Job:
     def lines(self) -> list[tuple[str, str]]:
         """Name and text of each line of `describe`."""
         found = [] if self.size is None else [("size", self.size.describe())]
+        if turning := self.plan.lattice.turned:
+            found.append(("turns", f"the mean of {len(turning.turns)} flips and turns of the image"))
         found += [("plan", self.describe_plan()), ("device", self.describe_device())]
         if self.layout is not None:
             found.append(("blocks", self.layout.describe()))

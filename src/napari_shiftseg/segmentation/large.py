@@ -177,6 +177,8 @@ def _fingerprint(job: Job) -> dict[str, Any]:
         ),
         # at another scale the network says something else
         **({} if job.plan.lattice.scaling is None else {"size of objects": job.plan.lattice.scale}),
+        # and so does the mean of all turns
+        **({"turns": True} if job.plan.lattice.turned else {}),
         # tiles that stand alone give another result than those of one pass
         **({"zeros": job.plan.zeros} if job.plan.zeros == "tile" else {}),
     }

@@ -62,6 +62,10 @@ class SegmentSettings:
         back to the image's own pixels before it is clustered, tile-exact as ever. "auto" measures them with the network at
         several scales in a few places; with "pixel-size" the pixel sizes of image and model say the scale of each axis. None
         takes the image as it is.
+    augment : bool
+        Run the network on the image flipped and turned in all ways (8 in 2D; in 3D the 8 flips, and quarter turns about z where
+        the network treats y and x alike, 16 in all) and average what it says before instances are clustered. Takes so many
+        times the time, and is tile-exact as ever. Of models whose embedding is offsets.
     keep_embedding : bool, optional
         Whether the result holds the embedding and all else that the network says; None means in memory yes, out of core no.
         The foreground is held in memory in any case.
@@ -93,6 +97,7 @@ class SegmentSettings:
     invert: bool = False
     no_data: Number | None = None
     diameter: Diameter | None = None
+    augment: bool = False
     keep_embedding: bool | None = None
     out_of_core: bool | None = None
     workers: int = 0

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
-from napari_shiftseg.geometry import Lattice, nearest_factor, scaled_lattice
+from napari_shiftseg.geometry import Lattice, nearest_factor, scaled_lattice, turned_lattice
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import Image
 from napari_shiftseg.network import Known, Model
@@ -98,9 +98,10 @@ def typical_diameter(model: Model) -> float:
     return known.typical
 
 
-def sized_lattice(model: Model, size: ObjectSize | None) -> Lattice:
-    """The lattice of a model, at the scale that a size asks for."""
-    return model.lattice if size is None else scaled_lattice(model.lattice, size.factors)
+def sized_lattice(model: Model, size: ObjectSize | None, *, augment: bool = False) -> Lattice:
+    """The lattice of a model, at the scale that a size asks for, and with `augment` on all turns of the image."""
+    lattice = turned_lattice(model.lattice) if augment else model.lattice
+    return lattice if size is None else scaled_lattice(lattice, size.factors)
 
 
 def scaled_clustering(clustering: LabelSettings, scale: Sequence[float]) -> LabelSettings:
