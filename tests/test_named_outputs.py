@@ -10,13 +10,23 @@ import pytest
 from grey import bars
 from named import BANDWIDTH, FLOW, OUTPUTS, SEED, named_model
 
-from napari_shiftseg import Output, SegmentSettings, decide, label_instances, open_result, plan_tiles, save_model, segment
+from napari_shiftseg import (
+    Output,
+    SegmentSettings,
+    decide,
+    label_instances,
+    load_model,
+    open_result,
+    plan_tiles,
+    save_model,
+    segment,
+)
 from napari_shiftseg.errors import ResultError, ShiftsegError
 from napari_shiftseg.events import drain
 from napari_shiftseg.geometry import named_outputs
 from napari_shiftseg.instances import LabelSettings
-from napari_shiftseg.io import Image, save_result
-from napari_shiftseg.network import Model, predict_steps
+from napari_shiftseg.io import Image, from_plain, save_result, to_plain
+from napari_shiftseg.network import Model, ModelRecord, predict_steps
 from napari_shiftseg.segmentation import look, view_steps
 
 MEMORY = SegmentSettings(device="cpu", out_of_core=False, deterministic=True)
@@ -232,3 +242,19 @@ def test_a_strangers_outputs_are_kept_too(tmp_path):
     stored = open_result(result.save(tmp_path / "r.zarr"))
     np.testing.assert_array_equal(stored.outputs["twice"][...], result.outputs["twice"])
     assert plan_tiles(lattice, image.shape, 16).lattice == lattice
+
+
+def test_the_factor_on_the_bandwidths_that_a_network_says_is_the_records_until_one_is_wished_for(tmp_path):
+    model, image = named_model(), bars((60, 70))
+    record = replace(model.record, clustering=replace(model.record.clustering, factor=1.7))
+    kept = load_model(save_model(tmp_path / "m.safetensors", replace(model, record=record)))
+    assert kept.record.clustering.factor == 1.7 and model.record.clustering.factor == 1.0
+    for wish, factor in ((None, 1.7), (0.8, 0.8), (1.0, 1.0)):
+        job = decide(image, kept, replace(MEMORY, bandwidth=wish))
+        assert job.clustering.factor == factor and job.clustering.bandwidth == record.clustering.bandwidth
+    old = to_plain(record)
+    del old["clustering"]["factor"]
+    assert from_plain(ModelRecord, old).clustering.factor == 1.0
+    for factor in (0.0, float("nan"), float("inf")):
+        with pytest.raises(ShiftsegError, match="factor"):
+            label_instances(np.zeros((6, 8, 8)), factor=factor)

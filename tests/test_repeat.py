@@ -34,6 +34,7 @@ VALUES = {
     "invert": [True],
     "no_data": [0, -1, -1.5, 2**60],
     "diameter": [40.0, 0.5, "auto", "pixel-size"],
+    "augment": [True],
     "keep_embedding": [True, False],
     "out_of_core": [True, False],
     "workers": [2],

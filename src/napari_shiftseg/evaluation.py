@@ -31,12 +31,13 @@ IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 # Values that `calibrate_steps` tries, one setting after the other; bandwidths are factors of the model's own.
 _GRID: tuple[tuple[str, tuple[float, ...]], ...] = (
     ("bandwidth", (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)),
+    ("factor", (0.7, 0.85, 1.0, 1.2, 1.4)),
     ("dip", (0.6, 0.7, 0.8, 0.85, 0.9, 1.0)),
     ("threshold", (0.3, 0.4, 0.5, 0.6, 0.7)),
     ("min_size", (8, 16, 32, 36, 64)),
 )
-# Settings of the mean shift with one bandwidth.
-_FIXED = {"bandwidth", "dip"}
+# Settings of the mean shift with one bandwidth, and with those that the network says.
+_FIXED, _SAID = {"bandwidth", "dip"}, {"factor"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -198,8 +199,8 @@ def calibrate_steps(
     iou : float
         Threshold of the AP.
     """
-    # with seeds the network says the bandwidths
-    grid = [row for row in _GRID if row[0] not in _FIXED or not outputs or not outputs[0].said]
+    without = _FIXED if outputs and outputs[0].said else _SAID
+    grid = [row for row in _GRID if row[0] not in without]
     total = 1 + sum(len(values) for _, values in grid)
     tried: dict[Clustering, MatchScore] = {}
     best, done = clustering, 0

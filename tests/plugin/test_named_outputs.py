@@ -1,5 +1,7 @@
 """Each further output of a network is a layer of its own: from the widget, and from a saved result."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,11 +60,14 @@ def test_the_widget_shows_each_further_output_that_was_kept(qtbot, open_widget, 
 
 def test_the_bandwidth_of_the_form_is_a_factor_where_the_network_says_bandwidths(qtbot, open_widget, tmp_path):
     image, rows = ImageLayer(bars((60, 70)), name="cells"), []
-    for name, model in (("named", named_model()), ("grey", grey_model(2))):
+    named = named_model()
+    wide = replace(named, record=replace(named.record, clustering=replace(named.record.clustering, factor=1.2)))
+    for name, model in (("named", named), ("grey", grey_model(2)), ("wide", wide)):
         _, widget = open_widget(image, model=str(save_model(tmp_path / f"{name}.safetensors", model)))
         qtbot.waitUntil(widget.run_button.isEnabled, timeout=10_000)
         rows.append((widget.form._bandwidth_label.text(), widget.form.bandwidth.text(), widget.form.bandwidth.toolTip()))
-    (factor, one, tip), (width, own, other) = rows
+    (factor, one, tip), (width, own, other), (_, recorded, _) = rows
+    assert recorded == "1.2"
     assert (factor, one, width, own) == ("Bandwidth x", "1", "Bandwidth", "from the model")
     assert "factor" in tip.lower() and "factor" not in other.lower()
 

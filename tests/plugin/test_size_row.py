@@ -102,3 +102,14 @@ def test_a_model_that_knows_no_size_says_so(open_widget, tiny):
     _, widget = open_widget(ImageLayer(np.zeros((70, 90), np.uint8), name="cells"))
     widget.form.size_row.box.setValue(30)
     assert "leave the diameter out" in widget.form.verdict.text() and not widget.run_button.isEnabled()
+
+
+def test_the_mean_of_all_turns_is_a_box_that_is_off_at_first(opened, qtbot, knowing):
+    """A model of free codes says in the verdict why that cannot be."""
+    _, widget = opened
+    assert widget.settings().augment is False and widget.run_button.isEnabled()
+    widget.form.augment.setChecked(True)
+    assert widget.settings().augment is True and not widget.run_button.isEnabled()
+    assert "free codes" in widget.form.verdict.text()
+    widget.form.augment.setChecked(False)
+    assert widget.run_button.isEnabled()

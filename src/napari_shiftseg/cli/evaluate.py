@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> None:
     """Segment and score all images; calibrate if asked for."""
     from napari_shiftseg.evaluation import calibrate_steps, evaluate_steps
+    from napari_shiftseg.instances import said_by
     from napari_shiftseg.io import load_model
     from napari_shiftseg.network import Clustering
 
@@ -69,7 +70,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     settings = run_settings(args)
     settings = replace(settings, write=WHOLE_EDGE) if args.whole else settings
     model = load_model(args.model)
-    start = _wished_clustering(model.record.clustering if model.record else Clustering(), settings)
+    start = _wished_clustering(
+        model.record.clustering if model.record else Clustering(), settings, said=bool(said_by(model.outputs))
+    )
     console.field("model", describe_model(model))
     console.field("data", describe_data(pairs, args.split))
     examples = _read(pairs, args.by, model, settings=settings, console=console)
@@ -109,8 +112,9 @@ def _read(pairs: list[Pair], by: str | None, model: Model, *, settings: SegmentS
         yield Example(image=image, truth=read_mask(pair, image), name=pair.name, group=pair.row[by] if by else "")
 
 
-def _wished_clustering(base: Clustering, settings: SegmentSettings) -> Clustering:
-    wishes = {"bandwidth": settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
+def _wished_clustering(base: Clustering, settings: SegmentSettings, *, said: bool) -> Clustering:
+    width = "factor" if said else "bandwidth"
+    wishes = {width: settings.bandwidth, "threshold": settings.threshold, "min_size": settings.min_size}
     return replace(base, **{name: value for name, value in wishes.items() if value is not None})  # type: ignore[arg-type]
 
 

@@ -77,7 +77,7 @@ def check_embedding(shape: Sequence[int], foreground: ArrayLike | None, settings
         raise SettingsError(
             f"the foreground has shape {tuple(foreground.shape)}, the embedding {tuple(shape)}; give equal ones."
         )
-    if not settings.factor > 0:
+    if not 0 < settings.factor < float("inf"):
         raise SettingsError(f"factor is {settings.factor}; give a positive one, by which the bandwidths are multiplied.")
     numbers = (settings.bandwidth, settings.radius)
     if not all(isinstance(value, int | float) and 0 < value < float("inf") for value in numbers):

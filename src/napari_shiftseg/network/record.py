@@ -62,6 +62,7 @@ class Clustering:
     radius: float = 3.0
     dip: float = 0.95
     min_density: float = 4.0
+    factor: float = 1.0  # on the bandwidths that a network says itself
 
 
 @dataclass(frozen=True, kw_only=True)

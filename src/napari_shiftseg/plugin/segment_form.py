@@ -276,11 +276,11 @@ class SegmentForm(QWidget):
         self.channels.setVisible(several)
         self._rows.labelForField(self.channels).setVisible(several)
 
-    def offer_bandwidth(self, said: bool) -> None:
-        """Let the bandwidth be what the model needs: a width, or a factor on those that the network says itself."""
-        self._bandwidth_label.setText("Bandwidth x" if said else "Bandwidth")
-        self.bandwidth.setToolTip(_FACTOR if said else _TIPS["bandwidth"])
-        self.bandwidth.setSpecialValueText("1" if said else "from the model")
+    def offer_bandwidth(self, factor: float | None) -> None:
+        """Let the bandwidth be what the model needs: a factor on those that the network says itself, or else (None) a width."""
+        self._bandwidth_label.setText("Bandwidth" if factor is None else "Bandwidth x")
+        self.bandwidth.setToolTip(_TIPS["bandwidth"] if factor is None else _FACTOR)
+        self.bandwidth.setSpecialValueText("from the model" if factor is None else f"{factor:g}")
 
     def _build_advanced(self) -> QCollapsible:
         self.bandwidth, self.threshold, self.min_size = QDoubleSpinBox(), QDoubleSpinBox(), QSpinBox()

@@ -349,7 +349,8 @@ class SegmentWidget(QWidget):
         model = self.equipment.model
         try:
             image = self.image()
-            self.form.offer_bandwidth({"seed", "bandwidth"} <= {*model.outputs})
+            said = {"seed", "bandwidth"} <= {*model.outputs}
+            self.form.offer_bandwidth((model.record.clustering.factor if model.record else 1.0) if said else None)
             self.form.offer_channels(image.sizes.get("c", 1), model.spec.in_channels, image.channels)
             self.form.about_image.fill(image.note.removesuffix(image.assumed).strip())
             where = {"device": self.equipment.device, "named": self.form.large.place}
