@@ -23,6 +23,7 @@ NUMBERS = {
         (1, 1), (5, 4), (3, 2), (2, 1), (5, 2), (3, 1), (4, 1), (5, 1), (6, 1), (8, 1),
     ),
     "RESAMPLED": 8,
+    "TURNED": 8,
     "MOST_LEVELS": 32,
     "MOST_CONVS": 256,
 }  # fmt: skip

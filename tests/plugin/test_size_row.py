@@ -104,9 +104,9 @@ def test_a_model_that_knows_no_size_says_so(open_widget, tiny):
     assert "leave the diameter out" in widget.form.verdict.text() and not widget.run_button.isEnabled()
 
 
-def test_the_mean_of_all_turns_is_a_box_that_is_off_at_first(opened, qtbot, knowing):
+def test_the_mean_of_all_turns_is_a_box_that_is_off_at_first(opened):
     """A model of free codes says in the verdict why that cannot be."""
-    _, widget = opened
+    _, widget, _ = opened
     assert widget.settings().augment is False and widget.run_button.isEnabled()
     widget.form.augment.setChecked(True)
     assert widget.settings().augment is True and not widget.run_button.isEnabled()
