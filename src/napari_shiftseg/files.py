@@ -1,10 +1,15 @@
-"""Files that this package writes: completely or not at all, and never over an input or over what is no file of that kind."""
+"""Files that this package writes: completely or not at all, and never over an input or over what is no file of that kind.
+
+What has to outlive a power cut is synced: a file before it takes its place, and then the folder that names it.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -24,6 +29,8 @@ _KINDS = {
 }
 # Letters of a name that a file beside it may repeat: systems allow 255 bytes, and a letter may take four of them.
 _LONGEST = 50
+# What file systems answer that know no sync of a folder, such as those of other systems and in user space.
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EISDIR}
 # Two seconds in all, for a file that a thread or a scanner of the system holds meanwhile.
 _TRIES, _PAUSE = 20, 0.1
 
@@ -199,12 +206,52 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         _create(partial)
         yield partial
+        sync_file(partial)  # else a power cut could leave the name without what it stands for
         check_file(path)
         check_same(path, found)
         _move(partial, path, new=found is None)
+        sync_folder(path.parent)
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until what a file holds is on the disk. OSError where it cannot be written there."""
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk, where a system can do that. OSError as of `sync_file`."""
+    if sys.platform == "win32":
+        return
+    try:
+        sync_file(path)
+    except OSError as exc:
+        if exc.errno not in _NO_SYNC:
+            raise
+
+
+def sync_all(root: Path, files: Iterable[Path] | None = None) -> None:
+    """Wait until files below a folder, and the names of them and of the folder itself, are on the disk.
+
+    `files`: all that there are by default; those that are not there have been removed, which is waited for as well.
+    """
+    folders = {root, root.parent}
+    if files is None:
+        found = [(Path(place), names) for place, _, names in os.walk(root)]
+        files = [place / name for place, names in found for name in names]
+        folders |= {place for place, _ in found}
+    for file in files:
+        if file.exists():
+            sync_file(file)
+        folders |= {folder for folder in file.parents if folder.is_relative_to(root) and folder.is_dir()}
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        sync_folder(folder)
 
 
 def _create(path: Path) -> None:

@@ -154,6 +154,11 @@ class LazyArray:
         raise NotImplementedError
 
     @property
+    def source(self) -> Any:
+        """The array that is shown; None where values are made here."""
+        return getattr(self, "_source", None)
+
+    @property
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)

@@ -20,6 +20,7 @@ from napari_shiftseg.io.model import (
 from napari_shiftseg.io.pyramid import BlockPyramid, Overview, chunk_edges
 from napari_shiftseg.io.result import ResultWriter, StoredResult, check_store, open_result, save_result, work_path
 from napari_shiftseg.io.rois import save_rois
+from napari_shiftseg.io.stamp import Stamp, stamp_of
 from napari_shiftseg.io.tables import check_table_format, save_table
 from napari_shiftseg.io.tiff import save_labels_tiff
 from napari_shiftseg.io.work_folder import WorkFolder
@@ -34,6 +35,7 @@ __all__ = [
     "Labels",
     "Overview",
     "ResultWriter",
+    "Stamp",
     "StoredResult",
     "View",
     "WorkFolder",
@@ -60,6 +62,7 @@ __all__ = [
     "save_result",
     "save_rois",
     "save_table",
+    "stamp_of",
     "to_json",
     "to_plain",
     "work_path",

@@ -229,21 +229,34 @@ class BlockPyramid:
         values : ndarray
             Its pixels.
         """
-        for level, array in enumerate(self.levels):
+        for level, (array, part) in enumerate(self._parts(window)):
             if level:
                 values = reduced(values, self.axes, self.reduction)
+            for file in _files_of(array, part):
+                # of a shard at the border zarr would read what is there, of a killed run as well
+                file.unlink(missing_ok=True)
+            array[part] = values
+
+    def files(self, window: tuple[slice, ...]) -> list[Path]:
+        """The files of a block; those of zeros are not there. `window`: as of `write`."""
+        return [file for array, part in self._parts(window) for file in _files_of(array, part)]
+
+    def _parts(self, window: tuple[slice, ...]) -> Iterator[tuple[zarr.Array[Any], tuple[slice, ...]]]:
+        """Each level, and where a block lies in it."""
+        for level, array in enumerate(self.levels):
+            if level:
                 halves = [slice(w.start // 2, -(-w.stop // 2)) for w in window]
                 pairs = zip(self.axes, window, halves, strict=True)
                 window = tuple(half if axis in "yx" else part for axis, part, half in pairs)
-            self._remove(array, window)
-            array[window] = values
+            yield array, window
 
-    def _remove(self, array: zarr.Array[Any], window: tuple[slice, ...]) -> None:
-        """Remove the file of a block: of a shard at the border zarr would read what is there, of a killed run as well."""
-        assert array.shards is not None
-        root: Any = array.store
-        places = "/".join(str(w.start // shard) for w, shard in zip(window, array.shards, strict=True))
-        (Path(root.root) / array.path / "c" / places).unlink(missing_ok=True)
+
+def _files_of(array: zarr.Array[Any], window: tuple[slice, ...]) -> list[Path]:
+    """The files of a block at one level, one per shard."""
+    assert array.shards is not None
+    store: Any = array.store
+    places = [range(w.start // shard, -(-w.stop // shard)) for w, shard in zip(window, array.shards, strict=True)]
+    return [Path(store.root, array.path, "c", *map(str, place)) for place in itertools.product(*places)]
 
 
 def _shards(shape: Sequence[int], axes: str, edges: Mapping[str, int]) -> tuple[int, ...] | None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ import numpy.typing as npt
 import zarr
 
 from napari_shiftseg.errors import ImageError, ResultError, ShiftsegError
-from napari_shiftseg.files import check_same, check_targets, found_at, path_of, remove_folder
+from napari_shiftseg.files import check_same, check_targets, found_at, path_of, remove_folder, sync_all, sync_folder
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import pyramid
 from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, check_translation
@@ -58,6 +58,7 @@ def save_result(
     outputs: Sequence[tuple[Output, ArrayLike]] = (),
     name: str = "image",
     overwrite: bool = False,
+    last: Callable[[], None] | None = None,
 ) -> Path:
     """Write a result as an OME-Zarr 0.5 store, completely or not at all.
 
@@ -86,6 +87,8 @@ def save_result(
         Name of the image, for viewers.
     overwrite : bool
         Replace a store that this package wrote; anything else is never replaced.
+    last : callable, optional
+        Called when all is copied and the store is not in its place yet; after its error nothing is left.
 
     Raises
     ------
@@ -112,6 +115,8 @@ def save_result(
                 _fill(output.name, writer.create(output), values)
             if image is not None:
                 writer.copy_image(image)
+            if last is not None:
+                last()
         except OSError as exc:
             raise ResultError(f"{path} cannot be written ({exc}); choose another folder or make room.") from exc
         return writer.finish(record)
@@ -444,7 +449,10 @@ class ResultWriter:
             self._root.update_attributes({OUR_KEY: ours})
             for left in (self._folder / "store").rglob("*.partial"):  # of a process that was killed
                 left.unlink()
+            sync_all(self._folder / "store")
             self._move()
+            for folder in (self.path.parent, self._folder):  # before anybody removes what the store was made of
+                sync_folder(folder)
         except OSError as exc:
             raise ResultError(f"{self.path} cannot be written ({exc}); choose another folder or make room.") from exc
         return self.path

@@ -1,12 +1,17 @@
-"""`WorkFolder`: the unfinished part of a long run, beside its result, from which the run goes on after any interruption."""
+"""`WorkFolder`: the unfinished part of a long run, beside its result, from which the run goes on after any interruption.
+
+A part is a file that says of itself, and of the files of chunks that are finished with it, how large they are and what their
+checksums are. It is written when those are on the disk, and counts only while all of that is true; so after a power cut, which
+leaves any of what was written last, nothing is taken for done that is not.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,8 +21,12 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from napari_shiftseg.errors import ResultError
-from napari_shiftseg.files import check_room, remove_folder, replacing
+from napari_shiftseg.files import check_room, remove_folder, replacing, sync_all, sync_folder
 from napari_shiftseg.io.result import work_path
+
+# Bytes of a checksum: of 2^64 parts, two would have the same.
+_DIGEST = 16
+_TOLD, _SUM = "_told", "checksum"
 
 
 class WorkFolder:
@@ -89,7 +98,7 @@ class WorkFolder:
         check_room(self.path, needed)
 
     def has(self, name: str) -> bool:
-        """Whether that part is finished."""
+        """Whether that part is there."""
         return (self.path / name).exists()
 
     def names(self, folder: str) -> set[str]:
@@ -98,38 +107,116 @@ class WorkFolder:
         files = place.glob("[!.]*") if place.is_dir() else ()  # a dot has what a process left that was killed
         return {file.stem for file in files if file.suffix in (".npz", ".json")}
 
-    @contextmanager
-    def _complete(self, name: str) -> Iterator[Any]:
-        """A file that appears under its name only when it is complete and on the disk."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+    def discard(self, name: str) -> None:
+        """Remove a part for good, so that no power cut brings it back."""
+        (self.path / name).unlink(missing_ok=True)
+        sync_folder((self.path / name).parent)
 
-    def write_arrays(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write named arrays as one file, completely or not at all."""
-        with self._complete(name) as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+    def sync(self) -> None:
+        """Wait until all that lies here is on the disk."""
+        sync_all(self.path)
+
+    def write_arrays(
+        self,
+        name: str,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        *,
+        files: Iterable[Path] = (),
+        told: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write named arrays as one part, completely or not at all.
+
+        Parameters
+        ----------
+        files : iterable of Path
+            In this folder, that are finished with it, or not there; they go to the disk first.
+        told : mapping, optional
+            JSON values that the part says beside its arrays.
+        """
+        files = list(files)
+        sync_all(self.path, files)
+        seen = [[str(file.relative_to(self.path).as_posix()), *_seen(file)] for file in files]
+        body = io.BytesIO()
+        said = np.array(json.dumps({"files": seen, "told": dict(told or {})}))
+        np.savez(body, **{**arrays, _TOLD: said})  # type: ignore[arg-type]
+        self._write(name, _digest(body.getbuffer()), body.getbuffer())
 
     def read_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
-        """The arrays of a finished part."""
-        with np.load(self.path / name, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+        """The arrays of a finished part; ResultError if it is damaged."""
+        found = self._part(name)
+        if found is None:
+            raise ResultError(f"{self.path / name} is damaged; the same call makes it again.")
+        return found[0]
+
+    def seen(self, name: str) -> list[Any]:
+        """Size and checksum of a file here, for `is_whole`."""
+        return list(_seen(self.path / name))
+
+    def is_whole(self, name: str, seen: Sequence[Any]) -> bool:
+        """Whether a file is what it was when it was `seen`."""
+        return self.seen(name) == list(seen)
+
+    def whole(self, name: str) -> dict[str, Any] | None:
+        """What a part says beside its arrays; None where it, or one of the files that are finished with it, is damaged."""
+        found = self._part(name)
+        if found is None:
+            return None
+        seen = found[1]["files"]
+        same = all(_seen(self.path / place) == (size, digest) for place, size, digest in seen)
+        return dict(found[1]["told"]) if same else None
+
+    def _part(self, name: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]] | None:
+        """Arrays of a part, and what it says; None where it is not as it was written."""
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError:
+            return None
+        if len(data) <= _DIGEST or data[:_DIGEST] != _digest(memoryview(data)[_DIGEST:]):
+            return None
+        with np.load(io.BytesIO(data[_DIGEST:]), allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        return arrays, json.loads(str(arrays.pop(_TOLD)))
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write plain values, completely or not at all."""
-        with self._complete(name) as file:
-            file.write(json.dumps(values, indent=1).encode())
+        plain = json.loads(json.dumps(values))
+        self._write(name, json.dumps({**plain, _SUM: _json_digest(plain)}, indent=1).encode())
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Plain values of a finished part; None where there is none."""
+        """Plain values of a finished part; None where there is none, or it is damaged."""
         try:
             values = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
-        return values if isinstance(values, dict) else None
+        # earlier versions wrote no checksum
+        if not isinstance(values, dict) or values.pop(_SUM, None) not in (None, _json_digest(values)):
+            return None
+        return values
+
+    def _write(self, name: str, *parts: bytes | memoryview) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, partial.open("wb") as file:
+            for part in parts:
+                file.write(part)
+        sync_all(self.path, ())
+
+
+def _digest(data: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST).digest()
+
+
+def _json_digest(values: Mapping[str, Any]) -> str:
+    return _digest(json.dumps(values, sort_keys=True).encode()).hex()
+
+
+def _seen(file: Path) -> tuple[int | None, str]:
+    """Size and checksum of a file; None and "" of what is not there or cannot be read."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None, ""
+    return len(data), _digest(data).hex()
 
 
 def _entries(folder: Path) -> list[Path]:

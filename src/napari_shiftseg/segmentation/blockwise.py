@@ -1,12 +1,14 @@
 """The passes over the blocks of an image: find the pieces of each, find the rest that no instance reaches, write the labels.
 
 Between two passes the blocks are joined. A block is a task that can be repeated: what it leaves behind is complete or not
-there, and depends on nothing but the image, the model and the layout.
+there, and depends on nothing but the image, the model and the layout. What it read of the image it says by a digest, so that
+nothing of another image is joined with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, TypeAlias
@@ -32,12 +34,15 @@ from napari_shiftseg.segmentation.constants import KEPT_FACES
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.pipeline import Embedded, Seen, block_steps, cluster_steps, gave_way
-from napari_shiftseg.views import LazyArray
+from napari_shiftseg.views import LazyArray, in_memory
 
 Round: TypeAlias = Literal["find", "reach", "settle"]
 
 FOLDERS: Mapping[Round, str] = {"find": "faces", "reach": "rest", "settle": "tables"}
 """Where each round leaves a file for each block that it has finished."""
+
+NUMBERS: Mapping[str, str] = {"join": "numbers/{}.npz", "join_rest": "numbers/{}-with-rest.npz"}
+"""What is left of the joins of a frame."""
 
 
 class Region(LazyArray):
@@ -62,6 +67,37 @@ class Region(LazyArray):
     def _read(self, ranges: Sequence[range]) -> npt.NDArray[Any]:
         return self._pixels[tuple(slice(r.start - at, r.stop - at, r.step) for r, at in zip(ranges, self._corner, strict=True))]
 
+    def digest(self) -> str:
+        """Of all pixels, as they were read."""
+        found = hashlib.blake2b(digest_size=16)
+        for rows in (rows for channel in self._pixels for rows in channel):
+            found.update(np.ascontiguousarray(rows).data)
+        return found.hexdigest()
+
+
+def read_region(job: Job, frame: int, block: Block) -> Region:
+    """The pixels that a block needs, read at once."""
+    assert job.layout is not None
+    view = job.opened.frames[frame].view
+    window = needed_pixels(job.layout.part(block), view.shape[1:])
+    pixels = view[(slice(0, view.shape[0]), *window)]
+    if in_memory(view):  # where others may write meanwhile
+        pixels = pixels.copy()
+    return Region(pixels, tuple(part.start for part in window), tuple(view.shape))
+
+
+def expect_blocks(job: Job, tasks: Iterable[tuple[int, int]]) -> None:
+    """Tell the reader of the image which blocks will be read, so that it keeps what several of them need."""
+    layout, reader = job.layout, job.opened.reader
+    if reader is None or layout is None:
+        return
+    log = _Log(reader)
+    frames = job.opened.logged(log, job.channels)
+    for frame, number in tasks:
+        window = needed_pixels(layout.part(layout.grid[number]), layout.tiles.image_shape)
+        frames[frame].view[(slice(0, frames[frame].view.shape[0]), *window)]
+    reader.expect(log.keys)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BlockJob:
@@ -73,6 +109,7 @@ class BlockJob:
     labels: BlockPyramid  # the result
     outputs: Mapping[str, BlockPyramid] = field(default_factory=dict)  # of the network, as far as they are written as well
     _known: ConstantTiles = field(default_factory=ConstantTiles)
+    _digests: dict[tuple[int, int], str] = field(default_factory=dict)  # of what was read, by frame and block
 
     @property
     def layout(self) -> Layout:
@@ -83,22 +120,13 @@ class BlockJob:
 
     def read(self, frame: int, block: Block) -> Region:
         """The pixels that a block needs, read at once."""
-        view = self.job.opened.frames[frame].view
-        window = needed_pixels(self.layout.part(block), view.shape[1:])
-        channels = slice(0, view.shape[0])
-        return Region(view[(channels, *window)], tuple(part.start for part in window), tuple(view.shape))
+        region = read_region(self.job, frame, block)
+        self._digests[frame, block.number] = region.digest()
+        return region
 
     def expect(self, tasks: Iterable[tuple[int, int]]) -> None:
-        """Tell the reader of the image which blocks will be read, so that it keeps what several of them need."""
-        reader = self.job.opened.reader
-        if reader is None:
-            return
-        log = _Log(reader)
-        frames = self.job.opened.logged(log, self.job.channels)
-        for frame, number in tasks:
-            window = needed_pixels(self.layout.part(self.layout.grid[number]), self.layout.tiles.image_shape)
-            frames[frame].view[(slice(0, frames[frame].view.shape[0]), *window)]
-        reader.expect(log.keys)
+        """As `expect_blocks`."""
+        expect_blocks(self.job, tasks)
 
     def find_steps(self, frame: int, block: Block) -> Generator[Event, None, None]:
         """Round 1: network and clustering of a block; yields the events of both."""
@@ -113,45 +141,52 @@ class BlockJob:
         """The other half of round 1, clustering and writing: yields a `WindowDone` per window."""
         found, fragments = yield from cluster_steps(self.job, seen, block, threads=threads)
         self.codes.write(self.window(frame, block), fragments.codes[self._new_axes(frame)])
+        files = self.codes.files(self.window(frame, block))
         own = seen.cropped(block.inner)
-        for name, pyramid in self.outputs.items():
-            self._write(pyramid, self.window(frame, block), own.outputs[name])
+        for name, pyramid, place in self._outputs(frame, block):
+            values, shape = own.outputs[name], [part.stop - part.start for part in place]
+            if "c" in pyramid.axes:  # which comes before the spatial axes in `values`, and in the file after the time
+                at = pyramid.axes.index("c")
+                values = np.moveaxis(values.reshape(len(values), *shape[:at], *shape[at + 1 :]), 0, at)
+            pyramid.write(place, values.reshape(shape))
+            files += pyramid.files(place)
         if isinstance(seen, Embedded) and (smaller := gave_way(seen.planned, seen.prediction)):
             self.work.write_json("smaller.json", smaller)
         # last, since it says that the block is done
-        self.work.write_arrays(_file("find", frame, block.number), faces_of(found, fragments).to_arrays())
+        told = {"pixels": self._digests.pop((frame, block.number), "")}
+        faces = faces_of(found, fragments).to_arrays()
+        self.work.write_arrays(part_file("find", frame, block.number), faces, files=files, told=told)
 
-    @staticmethod
-    def _write(pyramid: BlockPyramid, window: tuple[slice, ...], values: npt.NDArray[np.float32]) -> None:
-        """Write an output of a block; of a vector, the channels come before the spatial axes in `values`."""
-        shape = tuple(s.stop - s.start for s in window)
-        if "c" not in pyramid.axes:
-            pyramid.write(window, values.reshape(shape))
-            return
-        at = pyramid.axes.index("c")
-        place = (*window[:at], slice(0, len(values)), *window[at:])
-        pyramid.write(place, np.moveaxis(values.reshape(len(values), *shape), 0, at))
+    def _outputs(self, frame: int, block: Block) -> Iterator[tuple[str, BlockPyramid, tuple[slice, ...]]]:
+        """Each output that is written, and the place of a block in it."""
+        window = self.window(frame, block)
+        for name, pyramid in self.outputs.items():
+            if "c" in pyramid.axes:
+                at = pyramid.axes.index("c")
+                yield name, pyramid, (*window[:at], slice(0, pyramid.levels[0].shape[at]), *window[at:])
+            else:
+                yield name, pyramid, window
 
     def join(self, frame: int) -> Numbers:
         """After round 1: number the instances of a frame."""
         return self._numbers(
-            f"numbers/{frame}.npz",
+            NUMBERS["join"].format(frame),
             lambda: join_blocks(self.layout.grid, lambda number: self.faces(frame, number), self.job.clustering),
         )
 
     def reach(self, frame: int, block: Block, numbers: Numbers) -> None:
         """Round 2: what no instance reaches in a block, with the numbers from `join`."""
         rest = self._settling(frame, block, numbers).rest()
-        self.work.write_arrays(_file("reach", frame, block.number), rest.to_arrays())
+        self.work.write_arrays(part_file("reach", frame, block.number), rest.to_arrays())
 
     def join_rest(self, frame: int) -> Numbers:
         """After round 2: number the instances of a frame anew."""
 
         def rest(number: int) -> BlockRest:
-            return BlockRest.from_arrays(self.work.read_arrays(_file("reach", frame, number)))
+            return BlockRest.from_arrays(self.work.read_arrays(part_file("reach", frame, number)))
 
         return self._numbers(
-            f"numbers/{frame}-with-rest.npz",
+            NUMBERS["join_rest"].format(frame),
             lambda: join_rest(self.layout.grid, rest, self.join(frame), settings=self.job.clustering),
         )
 
@@ -165,7 +200,8 @@ class BlockJob:
         labels = self._settling(frame, block, numbers).labels()
         self.labels.write(self.window(frame, block), labels[self._new_axes(frame)])
         table = block_table(labels, [s.start for s in block.core], self.layout.grid.shape, seams=self.seams)
-        self.work.write_arrays(_file("settle", frame, block.number), table)
+        files = self.labels.files(self.window(frame, block))
+        self.work.write_arrays(part_file("settle", frame, block.number), table, files=files)
 
     def _settling(self, frame: int, block: Block, numbers: Numbers) -> Settling:
         spatial = tuple(s.stop - s.start for s in block.core)
@@ -179,7 +215,7 @@ class BlockJob:
         """What round 1 wrote of a block, by frame and number."""
 
         def read(frame: int, number: int) -> BlockFaces:
-            return BlockFaces.from_arrays(self.work.read_arrays(_file("find", frame, number)))
+            return BlockFaces.from_arrays(self.work.read_arrays(part_file("find", frame, number)))
 
         return lru_cache(KEPT_FACES)(read)
 
@@ -190,7 +226,7 @@ class BlockJob:
 
     def is_done(self, which: Round, frame: int, number: int) -> bool:
         """Whether a round has finished a block."""
-        return self.work.has(_file(which, frame, number))
+        return self.work.has(part_file(which, frame, number))
 
     @cached_property
     def seams(self) -> tuple[tuple[int, ...], ...]:
@@ -206,7 +242,8 @@ class BlockJob:
         return (None,) * len(self.job.opened.frames[frame].index)
 
 
-def _file(which: Round, frame: int, number: int) -> str:
+def part_file(which: Round, frame: int, number: int) -> str:
+    """What a round leaves of a block, in the work folder."""
     return f"{FOLDERS[which]}/{frame}-{number}.npz"
 
 

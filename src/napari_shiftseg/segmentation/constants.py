@@ -44,6 +44,8 @@ PATIENCE: Final = 0.2
 WRITERS: Final = 2
 # Raised whenever the same embedding gets other labels, or blocks leave other files: no run goes on with half of each.
 LABELS: Final = 2
+# Raised whenever parts of an unfinished run are written otherwise.
+PARTS: Final = 1
 # A pyramid ends with a level that is smaller, on y and x: a screen shows it whole.
 SMALLEST_LEVEL: Final = 256
 

@@ -19,7 +19,7 @@ import torch
 from napari_shiftseg.errors import ImageError, ModelError, SettingsError
 from napari_shiftseg.geometry import Judgement, Output, StreamPlan, TilePlan, Violation, plan_again, plan_stream
 from napari_shiftseg.instances import LabelSettings
-from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, from_plain, load_model, read_image, to_plain
+from napari_shiftseg.io import ChunkReader, Frame, Image, Stamp, chunks_of, from_plain, load_model, read_image, to_plain
 from napari_shiftseg.machine import byte_text
 from napari_shiftseg.network import Device, Limits, Model
 from napari_shiftseg.segmentation.constants import JOB_VERSION, LOOK_BUDGET
@@ -83,6 +83,7 @@ class Inputs:
     image: Image
     frames: Sequence[Frame]
     reader: ChunkReader | None
+    stamp: Stamp | None = None  # of the image's files when it was looked at
 
     def logged(self, source: Any, channels: tuple[int, ...] | None) -> Sequence[Frame]:
         """The frames of another source of pixels that stands for the image."""

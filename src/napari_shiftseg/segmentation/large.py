@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,28 +18,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.errors import ResultError
+from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.events import Estimate, Event, Stage
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import Numbers, whole_table
 from napari_shiftseg.io import (
     BlockPyramid,
     ResultWriter,
+    Stamp,
     StoredResult,
     WorkFolder,
     described_outputs,
     open_result,
     save_model,
+    stamp_of,
     to_plain,
     work_path,
 )
 from napari_shiftseg.segmentation.blockwise import BlockJob
-from napari_shiftseg.segmentation.constants import LABELS
+from napari_shiftseg.segmentation.constants import LABELS, PARTS
 from napari_shiftseg.segmentation.decision import pixel_digest
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
 from napari_shiftseg.segmentation.job import Job, kept_outputs, record_of, translation_of
 from napari_shiftseg.segmentation.pace import duration, take_pace
 from napari_shiftseg.segmentation.pipeline import finished, spent
+from napari_shiftseg.segmentation.resumption import (
+    changed_block,
+    descriptions,
+    discard_damaged,
+    forget_broken,
+    same_files,
+)
+from napari_shiftseg.views import in_memory
 
 
 def large_steps(
@@ -66,29 +76,16 @@ def large_steps(
         from napari_shiftseg.segmentation.dask_engine import check_workers
 
         check_workers(job)
+    stamp = job.opened.stamp or stamp_of(job.opened.image.data)
     with WorkFolder(out) as work:
         ours = _fingerprint(job)
-        known = work.read_json("run.json")
-        if known is None or not (work.names("faces") or Path(out).exists()):  # no block of an earlier run is finished
-            work.check_room(layout.disk)
-            work.clear()
-            save_model(work.path / "model.safetensors", job.opened.model)
-            known = {
-                **ours,
-                "edge": list(layout.grid.edge),
-                "write": list(layout.tiles.write),
-                "stream": layout.stream,
-                "tasks": layout.tasks,
-                "run": uuid.uuid4().hex,
-            }
-            work.write_json("run.json", known)
-        _check_same(job, known, ours)
-        if Path(out).exists() and open_result(out).record.get("run") == known["run"]:  # killed after the last step but one
+        known = _unfinished(job, work, ours, stamp=stamp, overwrite=overwrite)
+        if known is not None and _moved(job, known):  # killed after the last step but one
             work.remove()
             return open_result(out), layout.plan()
+        known, blocks, writer = _open(job, work, known, {**ours, "stamp": stamp}, overwrite=overwrite)
         if job.opened.reader is not None:
             job.opened.reader.budget = layout.memory["chunks"]
-        blocks, writer = _open(job, work, overwrite=overwrite)
         with writer:
             engine = _engine(blocks)
             with engine:
@@ -98,6 +95,7 @@ def large_steps(
                     yield said
                 numbers = yield from pass_steps(blocks, engine, seconds)
             yield Stage(done=0, total=0, text="table and pyramid")
+            _check_image(job, work, stamp, known["image"]["pixels"])
             record = record_of(job, layout.plan()) | (work.read_json("smaller.json") or {})
             record["instances"] = [n.count for n in numbers]
             record["blocks"] = {"edge": list(layout.grid.edge), "halo": layout.grid.halo, "tasks": layout.tasks}
@@ -186,8 +184,42 @@ def _fingerprint(job: Job) -> dict[str, Any]:
     return plain
 
 
-def _check_same(job: Job, known: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Refuse to go on with a run that would give other labels."""
+def _unfinished(
+    job: Job, work: WorkFolder, ours: dict[str, Any], *, stamp: Stamp | None, overwrite: bool
+) -> dict[str, Any] | None:
+    """What an unfinished run says of itself that this one goes on with; None if it begins anew.
+
+    ResultError if another run lies there, which is not to be overwritten.
+    """
+    known = work.read_json("run.json")
+    # else no block of an earlier run is finished
+    if known is None or not (work.names("faces") or Path(str(job.out)).exists()):
+        return None
+    refusal = _refusal(job, known, ours)
+    if not refusal:
+        assert job.layout is not None
+        discard_damaged(work, job.layout)
+        seen = known["stamp"] and Stamp(*known["stamp"])
+        if stamp is None or stamp != seen:
+            lost = _moved(job, known) and len(work.names("faces")) < known["tasks"]
+            if lost or changed_block(job, work) is not None:
+                refusal = _other(job, ["image"])
+            else:
+                known["stamp"] = stamp
+                work.write_json("run.json", known)
+    if refusal and not overwrite:
+        raise ResultError(refusal)
+    return None if refusal else known
+
+
+def _refusal(job: Job, known: dict[str, Any], ours: dict[str, Any]) -> str:
+    """Why a run cannot go on, since it would give other labels; "" if it can."""
+    if known.get("parts") != PARTS:
+        return (
+            f"an unfinished run into {job.out} was begun by another version of napari-shiftseg, and what it has finished "
+            f"cannot be checked; finish it with that version, or remove {work_path(str(job.out))} (--overwrite does) to begin "
+            "anew."
+        )
     differing = [name for name, value in ours.items() if known.get(name) != value]
     if not differing and known["write"] != list(_wished(job)) and not ours["deterministic"]:
         lattice = all(edge % p == 0 for edge, p in zip(_wished(job), job.plan.lattice.period, strict=True))
@@ -195,10 +227,34 @@ def _check_same(job: Job, known: dict[str, Any], ours: dict[str, Any]) -> None:
     assert job.layout is not None
     if known["edge"] != list(job.layout.grid.edge):  # decided before that run began, or for another place
         differing.append("size of blocks")
-    if differing:
-        raise ResultError(
-            f"an unfinished run into {job.out} had another {', '.join(differing)}; finish it as it began, or remove "
-            f"{work_path(str(job.out))} to begin anew."
+    return _other(job, differing) if differing else ""
+
+
+def _other(job: Job, differing: Sequence[str]) -> str:
+    changed = ", of which pixels have changed since" if list(differing) == ["image"] else ""
+    return (
+        f"an unfinished run into {job.out} had another {', '.join(differing)}{changed}; finish it as it began, or remove "
+        f"{work_path(str(job.out))} (--overwrite does) to begin anew."
+    )
+
+
+def _moved(job: Job, known: dict[str, Any]) -> bool:
+    """Whether the result of that run is in its place already."""
+    return Path(str(job.out)).exists() and open_result(str(job.out)).record.get("run") == known["run"]
+
+
+def _check_image(job: Job, work: WorkFolder, stamp: Stamp | None, patches: str) -> None:
+    """Refuse to finish if blocks were made of other pixels than the image holds now. ImageError."""
+    if same_files(job, stamp):
+        return
+    if stamp is not None or in_memory(job.opened.image.data):
+        changed = changed_block(job, work) is not None
+    else:  # computed values, which would be computed again
+        changed = pixel_digest(job.opened.frames) != patches
+    if changed:
+        raise ImageError(
+            f"{job.image.source} was changed while it was segmented, so that the result would be of two images; "
+            "run again with --overwrite to begin anew."
         )
 
 
@@ -210,7 +266,40 @@ def _wished(job: Job) -> tuple[int, ...]:
     return wish if isinstance(wish, tuple) else (wish,) * job.plan.lattice.ndim
 
 
-def _open(job: Job, work: WorkFolder, *, overwrite: bool) -> tuple[BlockJob, ResultWriter]:
+def _open(
+    job: Job, work: WorkFolder, known: dict[str, Any] | None, ours: dict[str, Any], *, overwrite: bool
+) -> tuple[dict[str, Any], BlockJob, ResultWriter]:
+    """The arrays of a run that goes on, or of one that begins; with what the run says of itself."""
+    if known is not None:
+        forget_broken(work.path, known["arrays"])
+        blocks, writer = _arrays(job, work, overwrite=overwrite)
+        if descriptions(work.path, known["arrays"]) == known["arrays"]:
+            if not work.is_whole("model.safetensors", known["model file"]):
+                save_model(work.path / "model.safetensors", job.opened.model)
+            return known, blocks, writer
+    layout = job.layout
+    assert layout is not None
+    work.check_room(layout.disk)
+    work.clear()
+    save_model(work.path / "model.safetensors", job.opened.model)
+    blocks, writer = _arrays(job, work, overwrite=overwrite)
+    known = {
+        **ours,
+        "parts": PARTS,
+        "edge": list(layout.grid.edge),
+        "write": list(layout.tiles.write),
+        "stream": layout.stream,
+        "tasks": layout.tasks,
+        "run": uuid.uuid4().hex,
+        "arrays": descriptions(work.path),
+        "model file": work.seen("model.safetensors"),
+    }
+    work.sync()
+    work.write_json("run.json", known)
+    return known, blocks, writer
+
+
+def _arrays(job: Job, work: WorkFolder, *, overwrite: bool) -> tuple[BlockJob, ResultWriter]:
     layout, model = job.layout, job.opened.model
     assert layout is not None and job.out is not None
     scale, units = job.spacing()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_shiftseg.analysis.likeness import Difference, Likeness, differences
 from napari_shiftseg.analysis.traits import FoundWindow, found_traits
 from napari_shiftseg.geometry import Output
-from napari_shiftseg.io import Image, load_model, read_image
+from napari_shiftseg.io import Image, load_model, read_image, stamp_of
 from napari_shiftseg.network import Known, Model
 from napari_shiftseg.segmentation.constants import FOUND_EDGE, SCALES
 from napari_shiftseg.segmentation.decision import decide
@@ -35,9 +35,11 @@ def look(job: Job, *, likeness: bool = True) -> Job:
 
     ShiftsegError if the image cannot be scaled as wished. `likeness`: whether to compare the image with what the model knows.
     """
-    if job.intensity is None:
-        inputs = job.opened
-        job = replace(job, intensity=scale_frames(inputs.model.record, inputs.frames, job.settings))
+    inputs = job.opened
+    stamp = stamp_of(inputs.image.data)
+    if job.intensity is None or (inputs.stamp is not None and stamp != inputs.stamp):  # or the image changed since it was seen
+        intensity = scale_frames(inputs.model.record, inputs.frames, job.settings)
+        job = replace(job, intensity=intensity, likeness="", inputs=replace(inputs, stamp=stamp))
     return replace(job, likeness=compare_image(job).text) if likeness and not job.likeness else job
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from os import PathLike
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.errors import ResultError
+from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.files import Found, check_room, check_same, check_targets
 from napari_shiftseg.geometry import BlockGrid, Output, TilePlan, value_count
-from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
+from napari_shiftseg.io import Image, Stamp, StoredResult, check_store, save_result, stamp_of, work_path
 from napari_shiftseg.network import Model, Prediction
 from napari_shiftseg.segmentation.decision import chunk_budget, decide, pixel_digest
 from napari_shiftseg.segmentation.job import Job, kept_outputs, record_of, translation_of
@@ -68,6 +69,7 @@ class Segmentation:
     described: Mapping[str, Output] = field(default_factory=dict)
     stored: StoredResult | None = None
     path: Path | None = None
+    _stamp: Stamp | None = None  # of the image's files when it was segmented
 
     @property
     def embedding(self) -> npt.NDArray[np.float32] | None:
@@ -80,7 +82,10 @@ class Segmentation:
         return self.outputs.get("foreground")
 
     def save(self, path: str | Path, *, overwrite: bool = False, copy_image: bool = True) -> Path:
-        """Write the result as an OME-Zarr store (see `io.save_result`)."""
+        """Write the result as an OME-Zarr store (see `io.save_result`).
+
+        ImageError if the image was to be copied and is another one now.
+        """
         # files have time first
         swap = self.axes.startswith("t")
         outputs = [
@@ -99,6 +104,7 @@ class Segmentation:
             outputs=outputs,
             name=self.image.name,
             overwrite=overwrite,
+            last=partial(_check_written, self.image, self._stamp) if copy_image else None,
         )
 
 
@@ -183,6 +189,7 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     seconds = {"started": time.perf_counter()}
     found = _check_place(job)
     job = look(job, likeness=False)
+    stamp = job.opened.stamp or stamp_of(job.opened.image.data)
     if job.layout is not None:
         stored, plan = yield from large_steps(job, seconds, overwrite=overwrite)
         return _segmentation(job, plan, stored.record, labels=stored.labels, stored=stored)
@@ -191,6 +198,7 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     sink, now, shape = Arrays.of(job), job, job.plan.result_shape
     whole = BlockGrid(shape=shape, edge=shape, halo=0)[0]
     ran: list[Prediction] = []
+    patches = pixel_digest(job.opened.frames)
     for frame in range(job.frames):
         which = f" of frame {frame + 1}/{job.frames}" if job.frames > 1 else ""
         yield Stage(done=0, total=job.stream.steps if job.stream else len(now.plan), text=f"network{which}")
@@ -204,12 +212,15 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     # of all that ran, the plan with the most seams
     plan = max((made.stream.passes if made.stream else made.plan for made in ran), key=len)
     record = record_of(job, plan) | gave_way(job.stream or job.plan, ran[-1])
-    record["image"]["pixels"] = pixel_digest(job.opened.frames)
+    record["image"]["pixels"] = patches
     methods = [{"name": "stream", **made.stream.to_dict()} if made.stream else {"name": "tiles"} for made in ran]
     record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
     record["instances"] = [int(sink.labels[at].max()) for at in sink.places]
     record = finished(job, record, sink.labels, outputs=sink.outputs, seconds=seconds)
-    result = _segmentation(job, plan, record, labels=sink.labels, outputs=sink.outputs)
+    _check_written(job.opened.image, stamp)
+    if pixel_digest(job.opened.frames) != patches:
+        raise _two_images(job.opened.image)
+    result = _segmentation(job, plan, record, labels=sink.labels, outputs=sink.outputs, _stamp=stamp)
     if job.out is not None:
         yield Stage(done=0, total=0, text="writing")
         check_same(job.out, found)
@@ -255,6 +266,19 @@ def _segmentation(job: Job, plan: TilePlan, record: dict[str, Any], **parts: Any
         units=units,
         image=job.opened.image,
         described=job.opened.model.outputs,
+    )
+
+
+def _check_written(image: Image, stamp: Stamp | None) -> None:
+    """Refuse an image whose files were written since. ImageError."""
+    now = stamp and stamp_of(image.data)
+    if now and stamp and now.written != stamp.written:
+        raise _two_images(image)
+
+
+def _two_images(image: Image) -> ImageError:
+    return ImageError(
+        f"{image.source} was changed after its segmentation began, so that the result would be of two images; run again."
     )
 
 
