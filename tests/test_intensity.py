@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
-from grey import grey_model
+from grey import bars, grey_model
 from scipy import ndimage
 
 from napari_shiftseg import SegmentSettings, load_model, match_score, open_result, segment
@@ -278,3 +278,37 @@ def test_results_that_are_nearly_empty_warn():
     assert few_objects([1], (100, 100)) == () == few_objects([3], (700, 700))
     assert few_objects([20, 0, 19], (100, 100)) == ("No object was found in 1 of 3 frames (1).",)
     assert few_objects([1, 0, 1], (100, 100)) == (), "few objects leave frames empty"
+
+
+# -- what holds no data, beyond the sample ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["in memory", "out of core"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -7.0], ids=str)
+def test_what_holds_no_data_is_counted_in_images_that_are_sampled(tmp_path, monkeypatch, large, value):
+    """> the same result and the same note, whatever the size of the image"""
+    monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512})
+    model, image = grey_model(), bars((600, 100))
+    image[530:542, 40:50] = value
+    image[4, 70:73] = value
+    wish = SegmentSettings(device="cpu", deterministic=True, limits=(0, 1), no_data=value if value == -7 else None)
+    seen = segment(image, model, wish)
+    monkeypatch.setattr("napari_shiftseg.network.robust._planes", lambda view, channel, budget: view[channel, :4][None])
+    monkeypatch.setattr("napari_shiftseg.network.robust.SAMPLE", 4 * 100)
+    where = {"out": tmp_path / "r.zarr"} if large else {}
+    found = segment(image, model, replace(wish, out_of_core=large, memory=1 << 30 if large else None), **where)
+    np.testing.assert_array_equal(found.labels[:], seen.labels)
+    told = [segmented.record["intensity"] for segmented in (seen, found)]
+    assert told[0]["notes"] == told[1]["notes"] and told[1]["notes"][0].startswith("0.21 % of the pixels hold no data")
+    assert [any("infinite" in text for text in one["warnings"]) for one in told] == [value == np.inf] * 2
+    assert found.record["job"]["intensity"]["missing"] == pytest.approx(123 / 60000)
+
+
+def test_what_a_sample_took_for_more_is_told_as_it_is(monkeypatch):
+    image = bars((64, 64))
+    image[:4, :32] = np.nan
+    monkeypatch.setattr("napari_shiftseg.network.robust._planes", lambda view, channel, budget: view[channel, :4][None])
+    found = segment(image, grey_model(), SegmentSettings(device="cpu", limits=(0, 1))).record["intensity"]["notes"]
+    assert [note for note in found if "hold no data" in note] == [
+        "3.1 % of the pixels hold no data; they count as background, and no object lies there."
+    ]

@@ -63,7 +63,7 @@ def save_zarr(path, pixels):
     if path.exists():
         zarr.open_array(str(path), mode="r+")[:] = pixels
     else:
-        zarr.save_array(str(path), pixels, chunks=(64, 64))
+        zarr.create_array(str(path), data=pixels, chunks=(64, 64))
 
 
 def save_in_place(path, pixels):
@@ -138,7 +138,8 @@ def test_an_image_that_changes_during_a_run_out_of_core_ends_it(tmp_path, monkey
     steps = segment_steps(tmp_path / name, MODEL, LARGE, tmp_path / "r.zarr")
     next(event for event in steps if first_block(event))
     SAVE[name](tmp_path / name, other_pixel(100, 33))
-    with pytest.raises(ImageError, match="changed while it was segmented"):
+    # of a file that is written while its parts are looked up, these lie elsewhere
+    with pytest.raises(ImageError, match="changed while it was segmented" if "tif" not in name else "cannot be read to the end"):
         drain(steps)
     assert not (tmp_path / "r.zarr").exists()
     with pytest.raises(ResultError, match="another image"):

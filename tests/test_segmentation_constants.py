@@ -22,6 +22,7 @@ NUMBERS = {
     "PATIENCE": 0.2,
     "WRITERS": 2,
     "LABELS": 2,
+    "PARTS": 1,
     "SMALLEST_LEVEL": 256,
     "AHEAD": 4,
     "LEAST_PIXELS": 2097152,

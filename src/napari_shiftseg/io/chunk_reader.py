@@ -97,6 +97,11 @@ class ChunkReader(LazyArray):
                 ranges, _ = positions(key, self.shape)
                 for chunk in self._touched(ranges):
                     self._left.setdefault(chunk, deque()).append(ranges)
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep nothing of what was decoded, as of an image that has changed."""
+        with self._lock:
             self._kept.clear()
             self._bytes = 0
 

@@ -143,10 +143,17 @@ class WorkFolder:
 
     def read_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
         """The arrays of a finished part; ResultError if it is damaged."""
+        return self._read(name)[0]
+
+    def told(self, name: str) -> dict[str, Any]:
+        """What a finished part says beside its arrays; ResultError as of `read_arrays`."""
+        return dict(self._read(name)[1]["told"])
+
+    def _read(self, name: str) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         found = self._part(name)
         if found is None:
             raise ResultError(f"{self.path / name} is damaged; the same call makes it again.")
-        return found[0]
+        return found
 
     def seen(self, name: str) -> list[Any]:
         """Size and checksum of a file here, for `is_whole`."""

@@ -52,13 +52,20 @@ class Limits:
 
     def missing(self, block: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
         """Pixels (*shape) of a block (C, *shape) that hold data in no channel; None where there are none."""
+        found: Any = self.gaps(block)
+        if found is None:
+            return None
+        lacking: npt.NDArray[np.bool_] = found.all(axis=0)
+        return lacking if lacking.any() else None
+
+    def gaps(self, block: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+        """Values (C, *shape) of a block that are no data; None where there are none."""
         if block.dtype.kind != "f" and self.no_data is None:
             return None
         found: Any = ~np.isfinite(block) if block.dtype.kind == "f" else np.zeros(block.shape, bool)
         if self.no_data is not None:
             found |= block == self.no_data
-        lacking: npt.NDArray[np.bool_] = found.all(axis=0)
-        return lacking if lacking.any() else None
+        return found if found.any() else None
 
     def _lacking(self, raw: npt.NDArray[Any], channel: int) -> npt.NDArray[np.bool_] | None:
         found = ~np.isfinite(raw) if raw.dtype.kind == "f" else None

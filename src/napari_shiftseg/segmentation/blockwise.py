@@ -153,7 +153,10 @@ class BlockJob:
         if isinstance(seen, Embedded) and (smaller := gave_way(seen.planned, seen.prediction)):
             self.work.write_json("smaller.json", smaller)
         # last, since it says that the block is done
-        told = {"pixels": self._digests.pop((frame, block.number), "")}
+        told = {
+            "pixels": self._digests.pop((frame, block.number), ""),
+            "gaps": seen.gaps_of(frame) if isinstance(seen, Embedded) else None,
+        }
         faces = faces_of(found, fragments).to_arrays()
         self.work.write_arrays(part_file("find", frame, block.number), faces, files=files, told=told)
 

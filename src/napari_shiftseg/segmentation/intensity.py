@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.geometry import Window
 from napari_shiftseg.io import Frame, from_plain
 from napari_shiftseg.network import Limits, ModelRecord, Normalisation, Scaling
 from napari_shiftseg.segmentation.constants import ABOVE, BELOW, FAINT, NARROW, SLAB, SPARSE
@@ -27,6 +28,23 @@ class Intensity:
     # notes, warnings: what was left out, and what to beware of, a sentence each
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    # what of them says how many pixels hold no data: a share as far as it was seen, and whether there are infinite values
+    missing: float = 0.0
+    infinite: bool = False
+
+    def counted(self, counts: npt.NDArray[np.int64], pixels: int, *, infinite: bool) -> Intensity:
+        """The same where all pixels were looked at, of which `counts` (frames, channels) hold no data, of so many per frame."""
+        shares = counts / pixels if len(self.limits) > 1 else counts.mean(axis=0, keepdims=True) / pixels
+        missing = float(shares.max(axis=1).mean())
+        notes = [note for note in self.notes if note not in _gap_notes(self.missing)]
+        warnings = [text for text in self.warnings if text not in _infinite(self.infinite)]
+        return replace(
+            self,
+            notes=(*_gap_notes(missing), *notes),
+            warnings=(*_infinite(infinite), *warnings),
+            missing=missing,
+            infinite=infinite,
+        )
 
     def of(self, frame: int) -> Limits:
         """The limits of a frame."""
@@ -42,6 +60,24 @@ class Intensity:
         if len(self.limits) > 1:
             return f"each frame has its own limits; {low} and {high} become {ends} in the first"
         return f"{low} and {high} become {ends}"
+
+
+@dataclass(kw_only=True, eq=False)
+class Gaps:
+    """Values without data in a part of a frame, counted on the way through."""
+
+    part: Window  # pixels of the image
+    counts: npt.NDArray[np.int64]  # (C,)
+    infinite: bool = False
+
+    def add(self, values: npt.NDArray[Any], lacking: npt.NDArray[np.bool_], corner: Sequence[int]) -> None:
+        """Count those of a block (C, *shape) that lie in the part."""
+        spans = zip(self.part, corner, lacking.shape[1:], strict=True)
+        inside = tuple(slice(max(0, span.start - at), max(0, min(size, span.stop - at))) for span, at, size in spans)
+        found = lacking[(slice(None), *inside)]
+        self.counts += found.reshape(len(found), -1).sum(axis=1)
+        if values.dtype.kind == "f" and not self.infinite:
+            self.infinite = bool(np.isinf(values[(slice(None), *inside)]).any())
 
 
 def check_intensity(settings: SegmentSettings) -> None:
@@ -97,6 +133,8 @@ def scale_frames(record: ModelRecord | None, frames: Sequence[Frame], settings: 
         scalings = [rule.scaling(views, **wish)]
     return Intensity(
         limits=tuple(one.limits for one in scalings),
+        missing=sum(one.missing for one in scalings) / len(scalings),
+        infinite=any(one.infinite for one in scalings),
         notes=_notes(scalings),
         warnings=(*_warnings(scalings), *(() if each else _faint_frames(scalings[0], frames))),
     )
@@ -109,7 +147,13 @@ def recorded_limits(record: Mapping[str, Any]) -> Intensity:
 
 
 def with_data(
-    foreground: npt.NDArray[np.float32] | None, image: Any, limits: Limits, *, corner: Sequence[int], shape: Sequence[int]
+    foreground: npt.NDArray[np.float32] | None,
+    image: Any,
+    limits: Limits,
+    *,
+    corner: Sequence[int],
+    shape: Sequence[int],
+    gaps: Gaps | None = None,
 ) -> npt.NDArray[np.float32] | None:
     """The foreground of a window without the pixels that hold no data; in place, or a new one where there was none.
 
@@ -121,6 +165,8 @@ def with_data(
         (C, *frame), read only where it can have such pixels.
     corner, shape : sequence of int
         Of the window, pixels of the image.
+    gaps : Gaps, optional
+        Gets what holds no data in its part.
     """
     if np.dtype(image.dtype).kind != "f" and limits.no_data is None:
         return foreground
@@ -129,8 +175,14 @@ def with_data(
         stop = min(shape[0], start + rows)
         spans = ((start, stop), *((0, size) for size in shape[1:]))
         window = tuple(slice(first + a, first + b) for first, (a, b) in zip(corner, spans, strict=True))
-        missing = limits.missing(np.asarray(image[(slice(0, image.shape[0]), *window)]))
-        if missing is not None:
+        values = np.asarray(image[(slice(0, image.shape[0]), *window)])
+        lacking = limits.gaps(values)
+        if lacking is None:
+            continue
+        if gaps is not None:
+            gaps.add(values, lacking, [span.start for span in window])
+        missing = lacking.all(axis=0)
+        if missing.any():
             if foreground is None:
                 foreground = np.ones(tuple(shape), np.float32)
             foreground[start:stop][missing] = 0
@@ -188,9 +240,7 @@ def _frame_scaling(rule: Normalisation, view: Any, wish: Any, *, whole: Scaling)
 
 def _notes(scalings: Sequence[Scaling]) -> tuple[str, ...]:
     found = [bound for one in scalings for bound in one.bounds]
-    notes = []
-    if missing := sum(one.missing for one in scalings) / len(scalings):
-        notes.append(f"{_percent(missing)} of the pixels hold no data; they count as background, and no object lies there.")
+    notes = [*_gap_notes(sum(one.missing for one in scalings) / len(scalings))]
     if lacking := max((bound.lacking for bound in found), default=0.0):
         notes.append(
             f"{_percent(lacking)} of the image is a constant area without data, which was left out of the intensity limits."
@@ -203,10 +253,18 @@ def _notes(scalings: Sequence[Scaling]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _gap_notes(share: float) -> tuple[str, ...]:
+    if not share:
+        return ()
+    return (f"{_percent(share)} of the pixels hold no data; they count as background, and no object lies there.",)
+
+
+def _infinite(found: bool) -> tuple[str, ...]:
+    return ("The image holds infinite values; they count as no data.",) * found
+
+
 def _warnings(scalings: Sequence[Scaling]) -> tuple[str, ...]:
-    found = []
-    if any(one.infinite for one in scalings):
-        found.append("The image holds infinite values; they count as no data.")
+    found = [*_infinite(any(one.infinite for one in scalings))]
     bright = max((bound.bright for one in scalings for bound in one.bounds), default=0.0)
     if bright:
         found.append(

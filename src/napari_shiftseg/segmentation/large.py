@@ -41,12 +41,13 @@ from napari_shiftseg.segmentation.decision import pixel_digest
 from napari_shiftseg.segmentation.engine import Engine, LocalEngine
 from napari_shiftseg.segmentation.job import Job, kept_outputs, record_of, translation_of
 from napari_shiftseg.segmentation.pace import duration, take_pace
-from napari_shiftseg.segmentation.pipeline import finished, spent
+from napari_shiftseg.segmentation.pipeline import counted, finished, spent
 from napari_shiftseg.segmentation.resumption import (
     changed_block,
     descriptions,
     discard_damaged,
     forget_broken,
+    gaps_found,
     same_files,
 )
 from napari_shiftseg.views import in_memory
@@ -96,6 +97,7 @@ def large_steps(
                 numbers = yield from pass_steps(blocks, engine, seconds)
             yield Stage(done=0, total=0, text="table and pyramid")
             _check_image(job, work, stamp, known["image"]["pixels"])
+            job = counted(job, gaps_found(work, layout))
             record = record_of(job, layout.plan()) | (work.read_json("smaller.json") or {})
             record["instances"] = [n.count for n in numbers]
             record["blocks"] = {"edge": list(layout.grid.edge), "halo": layout.grid.halo, "tasks": layout.tasks}

@@ -38,6 +38,8 @@ def look(job: Job, *, likeness: bool = True) -> Job:
     inputs = job.opened
     stamp = stamp_of(inputs.image.data)
     if job.intensity is None or (inputs.stamp is not None and stamp != inputs.stamp):  # or the image changed since it was seen
+        if inputs.reader is not None and stamp != inputs.stamp:
+            inputs.reader.forget()
         intensity = scale_frames(inputs.model.record, inputs.frames, job.settings)
         job = replace(job, intensity=intensity, likeness="", inputs=replace(inputs, stamp=stamp))
     return replace(job, likeness=compare_image(job).text) if likeness and not job.likeness else job

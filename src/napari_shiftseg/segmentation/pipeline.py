@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -22,7 +23,7 @@ from napari_shiftseg.instances import Fragments, Pieces, fragments_of, labels_of
 from napari_shiftseg.machine import cores
 from napari_shiftseg.network import Prediction, predict_steps
 from napari_shiftseg.segmentation.constants import MOST_THREADS
-from napari_shiftseg.segmentation.intensity import few_objects, with_data
+from napari_shiftseg.segmentation.intensity import Gaps, few_objects, with_data
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.likeness import compare_result
 
@@ -63,6 +64,11 @@ class Embedded(Seen):
 
     prediction: Prediction
     planned: TilePlan | StreamPlan  # what was to run
+    gaps: Gaps | None = None  # of the block's own pixels, what holds no data
+
+    def gaps_of(self, frame: int) -> tuple[int, list[int], bool]:
+        """Of that frame, how many values per channel are no data, and whether any is infinite; for `counted`."""
+        return (frame, self.gaps.counts.tolist(), self.gaps.infinite) if self.gaps is not None else (frame, [], False)
 
 
 def predict_part(
@@ -89,16 +95,26 @@ def predict_part(
 
 
 def embed_steps(
-    job: Job, frame: int, part: TilePlan, *, run: Passes = "tiles", pixels: Any = None, **how: Any
+    job: Job,
+    frame: int,
+    part: TilePlan,
+    *,
+    run: Passes = "tiles",
+    pixels: Any = None,
+    own: Window | None = None,
+    **how: Any,
 ) -> Generator[Event, None, Embedded]:
-    """As `predict_part`, returning what was `Embedded`."""
+    """As `predict_part`, returning what was `Embedded`; `own`: pixels of the image in which those without data are counted."""
     prediction = yield from predict_part(job, frame, part, run=run, pixels=pixels, **how)
     image = job.opened.frames[frame].view if pixels is None else pixels
     plan = prediction.plan
-    foreground = with_data(prediction.foreground, image, job.limits(frame), corner=plan.origin, shape=plan.result_shape)
+    gaps = None if own is None else Gaps(part=own, counts=np.zeros(image.shape[0], np.int64))
+    foreground = with_data(
+        prediction.foreground, image, job.limits(frame), corner=plan.origin, shape=plan.result_shape, gaps=gaps
+    )
     masked = {} if foreground is None else {"foreground": foreground}
     planned = part if run == "tiles" else run
-    return Embedded(outputs={**prediction.outputs, **masked}, prediction=prediction, planned=planned)
+    return Embedded(outputs={**prediction.outputs, **masked}, prediction=prediction, planned=planned, gaps=gaps)
 
 
 def block_steps(job: Job, frame: int, block: Block, **how: Any) -> Generator[Event, None, Embedded]:
@@ -111,7 +127,8 @@ def block_steps(job: Job, frame: int, block: Block, **how: Any) -> Generator[Eve
         how["instead"] = "tiles" if job.settings.method == "auto" else "columns"
     else:
         part, run = layout.part(block), layout.run(block)
-    seen = yield from embed_steps(job, frame, part, run=run, **how)
+    own = tuple(slice(s.start + zero, s.stop + zero) for s, zero in zip(block.core, job.plan.origin, strict=True))
+    seen = yield from embed_steps(job, frame, part, run=run, own=own, **how)
     first = [at - zero for at, zero in zip(part.origin, job.plan.origin, strict=True)]
     return seen.cropped(tuple(slice(s.start - at, s.stop - at) for s, at in zip(block.seen, first, strict=True)))
 
@@ -172,6 +189,21 @@ def gave_way(planned: TilePlan | StreamPlan, made: Prediction) -> dict[str, Any]
 
     before, after = told(planned), told(made.stream or made.plan)
     return {} if before == after else {"memory_ran_out": {"before": before, "after": after}}
+
+
+def counted(job: Job, found: Sequence[tuple[int, Sequence[int], bool]]) -> Job:
+    """The job that says how many of all pixels hold no data, as the blocks of a run have `found` it.
+
+    `found`: for each block its frame, its values without data per channel, and whether any value is infinite.
+    """
+    image, limits = job.opened.frames[0].view, job.limits(0)
+    if job.intensity is None or (np.dtype(image.dtype).kind != "f" and limits.no_data is None):
+        return job
+    counts = np.zeros((job.frames, image.shape[0]), np.int64)
+    for frame, values, _ in found:
+        counts[frame] += np.asarray(values, np.int64)
+    infinite = any(endless for _, _, endless in found)
+    return replace(job, intensity=job.intensity.counted(counts, prod(job.plan.result_shape), infinite=infinite))
 
 
 def finished(

@@ -35,10 +35,16 @@ def changed_block(job: Job, work: WorkFolder) -> tuple[int, int] | None:
     done = [task for task in tasks if work.has(part_file("find", *task))]
     expect_blocks(job, done)
     for frame, number in done:
-        told = work.whole(part_file("find", frame, number))
-        if told is None or told["pixels"] != read_region(job, frame, layout.grid[number]).digest():
+        told = work.told(part_file("find", frame, number))
+        if told["pixels"] != read_region(job, frame, layout.grid[number]).digest():
             return frame, number
     return None
+
+
+def gaps_found(work: WorkFolder, layout: Layout) -> list[tuple[int, list[int], bool]]:
+    """What each block has found that holds no data, as `counted` takes it."""
+    tasks = [(frame, number) for frame in range(layout.frames) for number in range(len(layout.grid))]
+    return [work.told(part_file("find", *task))["gaps"] for task in tasks]
 
 
 def same_files(job: Job, stamp: Stamp | None) -> bool:

@@ -25,7 +25,7 @@ from napari_shiftseg.segmentation.job import Job, kept_outputs, record_of, trans
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.measuring import measure_steps
-from napari_shiftseg.segmentation.pipeline import block_steps, cluster_steps, finished, gave_way, settle, spent
+from napari_shiftseg.segmentation.pipeline import block_steps, cluster_steps, counted, finished, gave_way, settle, spent
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 
@@ -198,6 +198,7 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     sink, now, shape = Arrays.of(job), job, job.plan.result_shape
     whole = BlockGrid(shape=shape, edge=shape, halo=0)[0]
     ran: list[Prediction] = []
+    gaps: list[tuple[int, list[int], bool]] = []
     patches = pixel_digest(job.opened.frames)
     for frame in range(job.frames):
         which = f" of frame {frame + 1}/{job.frames}" if job.frames > 1 else ""
@@ -208,9 +209,11 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
         with spent(seconds, "labels"):
             sink.labels[sink.places[frame]] = settle(job, (yield from cluster_steps(job, seen, whole))[1])
         ran.append(replace(seen.prediction, outputs={}))  # how it ran, not what came of it
+        gaps.append(seen.gaps_of(frame))
         now = replace(now, plan=seen.prediction.plan)  # smaller tiles for what follows, if memory ran out
     # of all that ran, the plan with the most seams
     plan = max((made.stream.passes if made.stream else made.plan for made in ran), key=len)
+    job = counted(job, gaps)
     record = record_of(job, plan) | gave_way(job.stream or job.plan, ran[-1])
     record["image"]["pixels"] = patches
     methods = [{"name": "stream", **made.stream.to_dict()} if made.stream else {"name": "tiles"} for made in ran]
