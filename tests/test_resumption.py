@@ -139,7 +139,9 @@ def test_an_image_that_changes_during_a_run_out_of_core_ends_it(tmp_path, monkey
     next(event for event in steps if first_block(event))
     SAVE[name](tmp_path / name, other_pixel(100, 33))
     # of a file that is written while its parts are looked up, these lie elsewhere
-    with pytest.raises(ImageError, match="changed while it was segmented" if "tif" not in name else "cannot be read to the end"):
+    with pytest.raises(
+        ImageError, match="changed while it was segmented" if "tif" not in name else "cannot be read to the end"
+    ):
         drain(steps)
     assert not (tmp_path / "r.zarr").exists()
     with pytest.raises(ResultError, match="another image"):

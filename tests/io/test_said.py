@@ -1,6 +1,7 @@
 """What a file says of axes, steps and places is read right, or said in one sentence that the image carries."""
 
 import logging
+import sys
 import zipfile
 from pathlib import Path
 
@@ -364,3 +365,38 @@ def test_other_zip_files_are_refused_in_one_sentence(tmp_path, content):
     with pytest.raises(ImageError, match="zip file") as caught:
         read_image(tmp_path / "a.zip")
     assert "\n" not in str(caught.value)
+
+
+HUGE = {
+    "time points": {"SizeT": 10**9},
+    "channels": {"SizeC": 10**9},
+    "depth and time": {"SizeZ": 10**5, "SizeT": 10**4},
+    "planes of a part": {"PlaneCount": 10**9},
+    "width": {"SizeX": 10**9},
+}
+
+
+@pytest.mark.parametrize("sizes", HUGE.values(), ids=HUGE)
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded by its limits")
+def test_sizes_beyond_the_bytes_that_are_there_are_refused_at_once(tmp_path, sizes):
+    """> SizeT of 10^9 in 12 KB"""
+    import resource
+
+    attributes = {"SizeX": 16, "SizeY": 16, "SizeC": 1, "SizeZ": 1, "SizeT": 1} | {
+        k: v for k, v in sizes.items() if "Size" in k
+    }
+    told = " ".join(f'{name}="{value}"' for name, value in attributes.items())
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" {told}><Channel ID="Channel:0" SamplesPerPixel="1"/>'
+        f'<TiffData IFD="0" PlaneCount="{sizes.get("PlaneCount", 1)}"/></Pixels></Image></OME>'
+    )
+    tifffile.imwrite(tmp_path / "i.ome.tif", np.zeros((16, 16), np.uint8), description=xml, metadata=None)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (1 << 30), before[1]))
+    try:
+        with pytest.raises(ImageError, match="announces"):
+            read_image(tmp_path / "i.ome.tif")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -22,6 +22,15 @@ CHUNK_SPARE: Final = 1 << 20
 # Files of an array that are listed when it is first read, so that one that goes missing is known: some tenths of a second.
 MOST_LISTED: Final = 100_000
 
+# Planes that a file may announce without being asked for their bytes, and bytes that each of more takes at least: a directory
+# of ten tags has 126.
+MOST_PLANES: Final = 1 << 16
+PLANE_BYTES: Final = 100
+# Pixels of an edge that no image has: slides have some 10^5.
+LARGEST_EDGE: Final = 1 << 24
+# Bytes of a checksum: among 2^64 parts, two would have the same.
+DIGEST: Final = 16
+
 # -- results ----------------------------------------------------------------------------------------------------------
 
 # Raised when older versions of this package could no longer read a store.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
+from napari_shiftseg.io.constants import DIGEST
 from napari_shiftseg.views import ArrayLike
 
 
@@ -30,7 +31,7 @@ def stamp_of(data: ArrayLike) -> Stamp | None:
     places = files_of(data)
     if places is None:
         return None
-    written, touched = (hashlib.blake2b(digest_size=16) for _ in range(2))
+    written, touched = (hashlib.blake2b(digest_size=DIGEST) for _ in range(2))
     for place in places:
         for name, seen in sorted(_entries(place), key=lambda entry: entry[0]):
             written.update(f"{name!r} {seen.st_size} {seen.st_mtime_ns} {seen.st_ino}\n".encode())

@@ -24,7 +24,14 @@ from tifffile import EXTRASAMPLE, PHOTOMETRIC, RESUNIT
 from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.files import replacing
 from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, name_axes, steps_of, unit_name
-from napari_shiftseg.io.constants import EAGER_BYTES, LARGEST_PIXEL_UM, LARGEST_STEP
+from napari_shiftseg.io.constants import (
+    EAGER_BYTES,
+    LARGEST_EDGE,
+    LARGEST_PIXEL_UM,
+    LARGEST_STEP,
+    MOST_PLANES,
+    PLANE_BYTES,
+)
 from napari_shiftseg.io.image import Image, native
 from napari_shiftseg.views import ArrayLike, View
 
@@ -102,13 +109,42 @@ def _opened(path: Path) -> tifffile.TiffFile:
     """The file; as a plain one where its OME-XML is so wrong that its planes cannot be put in order."""
     file = tifffile.TiffFile(path)
     try:
+        _check_announced(file, path)
         _ = file.series
+    except ImageError:
+        file.close()
+        raise
     except Exception:
         file.close()
         if not file.is_ome:
             raise
         file = tifffile.TiffFile(path, is_ome=False)
     return file
+
+
+def _check_announced(file: tifffile.TiffFile, path: Path) -> None:
+    """Refuse OME-XML that announces more planes than its files can hold: tifffile makes a list of them. ImageError."""
+    try:
+        root = ElementTree.fromstring(file.ome_metadata or "<OME/>")
+    except ElementTree.ParseError:
+        return
+    names = {uuid.attrib.get("FileName", "") for uuid in root.iterfind("{*}Image/{*}Pixels/{*}TiffData/{*}UUID")}
+    files = [path, *(path.parent / name for name in names if name and Path(name).name == name and name != path.name)]
+    there = sum(place.stat().st_size for place in files if place.is_file())
+    for pixels in root.iterfind("{*}Image/{*}Pixels"):
+        try:
+            planes = prod(int(pixels.attrib.get(f"Size{axis}", 1)) for axis in "ZCT")
+            largest = max(int(pixels.attrib.get(f"Size{axis}", 1)) for axis in "XY")
+            counts = [int(data.attrib.get("PlaneCount", 1)) for data in pixels.iterfind("{*}TiffData")]
+        except ValueError:
+            continue  # what tifffile says of that has its own sentence
+        announced = max([planes, *counts])
+        if announced > MOST_PLANES and announced * PLANE_BYTES > there:
+            raise ImageError(
+                f"the OME-XML of {path.name} announces {announced} planes, and {there} bytes are there; the file is damaged."
+            )
+        if largest > LARGEST_EDGE:
+            raise ImageError(f"the OME-XML of {path.name} announces planes of {largest} px; the file is damaged.")
 
 
 def _choose(file: tifffile.TiffFile, scene: int | None, path: Path) -> tuple[int, list[str]]:

@@ -22,10 +22,9 @@ from filelock import FileLock, Timeout
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.files import check_room, remove_folder, replacing, sync_all, sync_folder
+from napari_shiftseg.io.constants import DIGEST
 from napari_shiftseg.io.result import work_path
 
-# Bytes of a checksum: of 2^64 parts, two would have the same.
-_DIGEST = 16
 _TOLD, _SUM = "_told", "checksum"
 
 
@@ -178,9 +177,9 @@ class WorkFolder:
             data = (self.path / name).read_bytes()
         except OSError:
             return None
-        if len(data) <= _DIGEST or data[:_DIGEST] != _digest(memoryview(data)[_DIGEST:]):
+        if len(data) <= DIGEST or data[:DIGEST] != _digest(memoryview(data)[DIGEST:]):
             return None
-        with np.load(io.BytesIO(data[_DIGEST:]), allow_pickle=False) as file:
+        with np.load(io.BytesIO(data[DIGEST:]), allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         return arrays, json.loads(str(arrays.pop(_TOLD)))
 
@@ -210,7 +209,7 @@ class WorkFolder:
 
 
 def _digest(data: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(data, digest_size=_DIGEST).digest()
+    return hashlib.blake2b(data, digest_size=DIGEST).digest()
 
 
 def _json_digest(values: Mapping[str, Any]) -> str:
