@@ -37,6 +37,10 @@ NUMBERS = {
     "PLOT_TOP": 8,
     "PLOT_BOTTOM": 40,
     "PLOT_SIDE": 12,
+    "SIZE_PLOT": 110,
+    "GRIP": 6,
+    "SIZE_BINS": 60,
+    "TUNE_PAUSE": 150,
 }
 # Called by Qt or by a job's end, which give what they give by place, and by scripts of users.
 CALLED_BACK = {"_on_moved", "_on_end", "layer_tuples"}

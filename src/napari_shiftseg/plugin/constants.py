@@ -59,3 +59,13 @@ PLOT_ROW: Final = 46
 PLOT_TOP: Final = 8
 PLOT_BOTTOM: Final = 40
 PLOT_SIDE: Final = 12
+# Of the histogram of sizes: its height and how near the mouse has to be to the line, pixels; and its bars, a tenth of a power
+# of ten wide for objects of up to a million pixels.
+SIZE_PLOT: Final = 110
+GRIP: Final = 6
+SIZE_BINS: Final = 60
+
+# -- tuning -----------------------------------------------------------------------------------------------------------
+
+# Milliseconds that a slider has to stand still.
+TUNE_PAUSE: Final = 150

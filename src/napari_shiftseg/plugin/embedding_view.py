@@ -23,6 +23,7 @@ from napari_shiftseg.plugin.signature import sign
 from napari_shiftseg.plugin.subject import VIEWED, Subject, find_model, subject_of, without_embedding
 
 if TYPE_CHECKING:
+    from napari_shiftseg.segmentation import Job
     from napari_shiftseg.segmentation.lazy import LazyEmbedding
 
 
@@ -154,17 +155,14 @@ def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmb
     """The embedding of a result, to be computed on demand: by its model, tiles and limits from its image."""
     yield Stage(done=0, total=0, text="loading the model")
     from napari_shiftseg.geometry import plan_again
-    from napari_shiftseg.network import choose_device
-    from napari_shiftseg.segmentation import Job, SegmentSettings, open_job
+    from napari_shiftseg.segmentation import SegmentSettings
     from napari_shiftseg.segmentation.intensity import recorded_limits
     from napari_shiftseg.segmentation.lazy import LazyEmbedding, lazy_embedding
 
-    record, image, model = subject.record, subject.whole_image(), find_model(subject, "")
+    record = subject.record
     if "job" in record:
-        job = Job.from_dict(record["job"])
-        # a store holds its image with the axes in another order
-        image = image.reordered(job.image.axes) if sorted(image.axes) == sorted(job.image.axes) else image
-        return LazyEmbedding(replace(open_job(job, image, model), device=choose_device(device)))
+        return LazyEmbedding(opened_job(subject, device))
+    image, model = subject.whole_image(), find_model(subject, "")
     wish: Mapping[str, Any] = record["settings"]  # the record of an older version
     settings = SegmentSettings(
         write=tuple(record["plan"]["write"]),
@@ -177,6 +175,17 @@ def lazy_steps(subject: Subject, device: str) -> Generator[Event, None, "LazyEmb
     # where padded tiles meet zeros is a matter of that run, and no longer of the settings
     plan = plan_again(model.spec, record["plan"]) if model.spec.padding == "zero" else None
     return lazy_embedding(image, model, settings, limits=recorded_limits(record), plan=plan)
+
+
+def opened_job(subject: Subject, device: str) -> "Job":
+    """The job of a run, with its model and image, on a device."""
+    from napari_shiftseg.network import choose_device
+    from napari_shiftseg.segmentation import Job, open_job
+
+    job, image = Job.from_dict(subject.record["job"]), subject.whole_image()
+    # a store holds its image with the axes in another order
+    image = image.reordered(job.image.axes) if sorted(image.axes) == sorted(job.image.axes) else image
+    return replace(open_job(job, image, find_model(subject, "")), device=choose_device(device))
 
 
 def _tile_steps(lazy: "LazyEmbedding", places: list[Any]) -> Generator[Event, None, tuple[float, float]]:

@@ -65,6 +65,21 @@ def replace_layers(viewer: Any, tuples: list[LayerDataTuple], *, whole: bool = F
     return Replaced(layers=shown, kept=kept)
 
 
+def put_in_place(viewer: Any, layer: Layer, made: LayerDataTuple, *, digest: str | None = None) -> Replaced:
+    """Show a later state of a layer of ours: in its place, or beside it where the user has touched it.
+
+    `digest`: as in `is_untouched`.
+    """
+    data, options, kind = made
+    with keep_view(viewer):
+        if is_untouched(layer, digest):
+            _update(layer, data, options)
+            return Replaced(layers=[layer], kept=[])
+        if signature_of(layer) is not None:
+            mark_older(layer, hide=False)
+        return Replaced(layers=[_add(viewer, Layer.create(data, options, kind))], kept=[layer])
+
+
 def leave_behind(viewer: Any, source_id: Any, run: str, *, roles: Collection[str], spare: Layer) -> list[Layer]:
     """Mark what is left of earlier runs of a source, but for the layer to spare; returns those of `roles` that were touched."""
     theirs = [layer for layer in _of_source(viewer, source_id) if layer is not spare and layer.metadata[KEY].get("run") != run]

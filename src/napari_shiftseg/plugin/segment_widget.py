@@ -27,6 +27,8 @@ from napari_shiftseg.plugin.run_bar import RunBar, summary
 from napari_shiftseg.plugin.segment_form import SegmentForm
 from napari_shiftseg.plugin.size_row import measure_job
 from napari_shiftseg.plugin.target import Target
+from napari_shiftseg.plugin.tune_jobs import remember
+from napari_shiftseg.plugin.tune_panel import TunePanel
 
 if TYPE_CHECKING:
     import napari
@@ -168,7 +170,9 @@ class SegmentWidget(QWidget):
         target = self._target
         place = target.place_of_result(drawn.result.axes)
         tuples = layer_tuples(drawn, place, target.layer.name, source_id=target.layer.unique_id)
-        return words_on_kept(replace_layers(self.viewer, tuples, whole=True).kept)
+        put = replace_layers(self.viewer, tuples, whole=True)
+        remember(put.layers[-1], drawn.result)
+        return words_on_kept(put.kept)
 
     def show_preview(self, preview: "Preview") -> None:
         """Show the instances of what was in view."""
@@ -218,10 +222,19 @@ class SegmentWidget(QWidget):
             self.status.tell("fail", text)
             show_error(text)
         self._target = self._live = None
+        self.tune.look()
         self._refresh()  # a store may be there now
+
+    def _on_tuned(self, level: str, text: str, record: dict[str, Any]) -> None:
+        """The labels are no longer what was said of the run."""
+        if self.layer is not None and self.tune.layer.metadata[KEY].get("source_id") == self.layer.unique_id:
+            self.bar.tell(level, text, record)
+            self.form.likeness.forget()  # it spoke of the objects of the run
+            self._explain(self._verdict, None if self._verdict is None else self._verdict.job)
 
     def _set_running(self, running: bool, *, blocks: bool = False) -> None:
         self.form.setEnabled(not running)
+        self.tune.rest(running)
         self.bar.begin(running, blocks=blocks)
 
     # -- model and device ---------------------------------------------------------------------------------------------
@@ -256,6 +269,7 @@ class SegmentWidget(QWidget):
         if isalive(self):
             keep_choice(self.form.layers)
             self.embedding_button.look()
+            self.tune.look()
             if self.layer is not self._watched:  # the last one has gone: no signal comes
                 self._on_layer()
 
@@ -383,7 +397,8 @@ class SegmentWidget(QWidget):
         self.embedding_button = EmbeddingButton(self.viewer, lambda: self.layer, self.form.device.currentText, tell=self._say)
         content = QWidget()
         column = QVBoxLayout(content)
-        for widget in (self.form, bar, self.embedding_button):
+        self.tune = TunePanel(self.viewer, lambda: self.layer, self.form.device.currentText, tuned=self._on_tuned)
+        for widget in (self.form, bar, self.tune, self.embedding_button):
             column.addWidget(widget)
         column.addStretch()
         fill_scrolling(self, content)

@@ -85,15 +85,18 @@ def signature_of(layer: Layer) -> Signature | None:
     return _SIGNED.get(layer)
 
 
-def is_untouched(layer: Layer) -> bool:
-    """Whether a layer is as this plugin left it: its pixels, name, place, features and metadata; how it looks may differ."""
+def is_untouched(layer: Layer, digest: str | None = None) -> bool:
+    """Whether a layer is as this plugin left it: its pixels, name, place, features and metadata; how it looks may differ.
+
+    `digest`: of its data, where somebody has just taken it, in a thread.
+    """
     left = _SIGNED.get(layer)
     if left is None or layer.name != left.name or getattr(layer, "locked", False):
         return False
     same_metadata = layer.metadata.keys() == left.metadata.keys() and all(
         layer.metadata[key] is value for key, value in left.metadata.items()
     )
-    return same_metadata and _same_place(layer, left) and _same_features(layer, left) and _same_pixels(layer, left)
+    return same_metadata and _same_place(layer, left) and _same_features(layer, left) and _same_pixels(layer, left, digest)
 
 
 def is_moved(layer: Layer) -> bool:
@@ -123,10 +126,10 @@ def _on_paint(event: Any) -> None:
     _PAINTED.add(event.source)
 
 
-def _same_pixels(layer: Layer, left: Signature) -> bool:
+def _same_pixels(layer: Layer, left: Signature, digest: str | None) -> bool:
     if left.digest is None:
         return _finest(layer) is left.data and layer not in _PAINTED
-    return digest_of(_finest(layer)) == left.digest
+    return digest == left.digest or digest_of(_finest(layer)) == left.digest
 
 
 def _same_features(layer: Layer, left: Signature) -> bool:

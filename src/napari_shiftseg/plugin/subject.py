@@ -283,7 +283,7 @@ def _partner(viewer: Any, layer: Layer, role: str) -> Layer | None:
         if is_result(other)
         and all(other.metadata[KEY].get(key) == value for key, value in (("role", role), ("run", known["run"])))
     ]
-    return min(same, key=lambda other: signature_of(other) is None, default=None)
+    return min(same, key=lambda other: (signature_of(other) is None, is_older(other)), default=None)
 
 
 def _data(layer: Layer | None) -> Any:
