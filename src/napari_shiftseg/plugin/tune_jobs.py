@@ -197,11 +197,11 @@ def _shown(
     data = laid_out(labels.view(np.int32), axes, layout)
     table = result is not None and labels.ndim == result.plan.lattice.ndim
     features = object_table(labels, result.plan.seams()) if table else {}
-    before = digest_of(layer.data)
+    digest = digest_of(data)
     return Shown(
         data=data,
-        digest=digest_of(data),
-        before=before,
+        digest=digest,
+        before=digest_of(layer.data),  # last, so that little time passes until that is replaced
         record=record,
         features=features,
         sizes=sizes,

@@ -24,6 +24,7 @@ from napari_shiftseg.plugin.tune_form import TuneForm
 from napari_shiftseg.plugin.tune_jobs import Ready, Shown, ViewTuned, apply_steps, free_store, pass_on, ready_steps, tune_steps
 
 if TYPE_CHECKING:
+    from napari_shiftseg.instances import LabelSettings
     from napari_shiftseg.segmentation import Preview, Segmentation
 
 _WORDS = {"threshold": "threshold", "bandwidth": "bandwidth", "dip": "dip", "min_size": "smallest size"}
@@ -58,7 +59,7 @@ class TunePanel(QWidget):
         self.jobs: list[Job] = []  # the one that runs, if one does
         self._image, self._device, self._tuned = image, device, tuned
         self._run: Any = None  # of the layer
-        self._again = self._touched = False
+        self._again = self._touched = self._putting = False
         self._before: Shown | None = None  # what was shown before the view, as long as the rest is not there
         self._sizes_from = 0  # smallest size with which the sizes in the plot were found
         self._views: dict[Any, Any] = {}
@@ -78,7 +79,7 @@ class TunePanel(QWidget):
 
     def look(self, *_: Any) -> None:
         """See which result is meant, once the group is open; that of before stays if nothing has changed."""
-        if not isalive(self) or (not self.form.isExpanded() and self.layer is None):
+        if not isalive(self) or self._putting or (not self.form.isExpanded() and self.layer is None):
             return
         layer = self._find()
         run = None if layer is None else layer.metadata[KEY].get("run")
@@ -271,7 +272,7 @@ class TunePanel(QWidget):
         if least <= self._sizes_from or set(result.record["relabelled"]["changed"]) - {"min_size"}:
             self.form.plot.tell(shown.sizes, self.form.min_size.value())
             self._sizes_from = least
-        level, text = words_on_tuned(result.record)
+        level, text = words_on_tuned(result.record, self.ready.left.base)
         self.form.status.tell(level, text + kept)
         self._tuned(level, text + kept, result.record)
 
@@ -283,7 +284,11 @@ class TunePanel(QWidget):
         options = {"name": layer_name(known["source"], "instances", known), "metadata": {KEY: known}, **place}
         options["features"] = dict(shown.features)
         # who paints emits an event; what a script writes into the array shows in the digest that the thread took
-        put = put_in_place(self.viewer, layer, (shown.data, options, "labels"), digest=None if self._touched else shown.before)
+        digest, self._putting = None if self._touched else shown.before, True
+        try:
+            put = put_in_place(self.viewer, layer, (shown.data, options, "labels"), digest=digest)
+        finally:
+            self._putting = False
         pass_on(layer, put.layers[0])
         self._watch(put.layers[0])
         for other in layers_of_run(self.viewer, self.layer):
@@ -324,7 +329,7 @@ class TunePanel(QWidget):
     def _on_applied(self, result: "Segmentation") -> None:
         from napari_shiftseg.plugin.source import placement_of
 
-        known, labels = self.layer.metadata[KEY], self.layer
+        known, labels, base = self.layer.metadata[KEY], self.layer, self.ready.left.base
         live = LiveLabels(
             self.viewer,
             lambda axes: placement_of(labels, known["axes"], axes),
@@ -334,7 +339,7 @@ class TunePanel(QWidget):
         features = features_of(result.stored, result.plan.lattice.ndim)
         kept = live.finish(Written(result=result, levels=layer_levels(result.stored.levels("labels")), features=features))
         self.viewer.layers.selection.active = live.layer
-        level, text = words_on_tuned(result.record)
+        level, text = words_on_tuned(result.record, base)
         text += f" Written to {result.path}.{words_on_kept(kept)}"
         self.look()
         self.form.status.tell(level, text)
@@ -358,17 +363,27 @@ class TunePanel(QWidget):
         self.destroyed.connect(partial(_let_go, self.jobs, [(source, moved) for source in sources]))
 
 
-def words_on_tuned(record: Mapping[str, Any]) -> tuple[str, str]:
-    """Level and text of a line on labels that were tuned; the dot is that of the network's part, and says so."""
+def words_on_tuned(record: Mapping[str, Any], run: "LabelSettings") -> tuple[str, str]:
+    """Level and text of a line on labels that were tuned; the dot is that of the network's part, and says so.
+
+    `run`: the clustering that they are compared with.
+    """
+    from napari_shiftseg.instances import LabelSettings
+    from napari_shiftseg.segmentation.relabelling import changed_of
+
     counts, status = record["instances"], record["status"]
     found = f"{counts[0]} instances" if len(counts) == 1 else f"{sum(counts)} instances in {len(counts)} frames"
-    told = record.get("relabelled", {})
-    changed = told.get("changed", {})
+    changed = changed_of(run, LabelSettings(**record["clustering"]))
+    source = record.get("relabelled", {}).get("from", "network")
     words = ", ".join(f"{_WORDS.get(name, name)} {new:g} (run: {old:g})" for name, (old, new) in changed.items())
-    level = "pass" if status == "compliant" and told.get("from") != "labels" else "warn"
-    how = f"tuned without the network: {words}" if words else "the settings of the run"
-    if told.get("from") == "labels" and words:
-        how += ", from the labels alone, so close to those of a run and not equal"
+    how = (
+        f"{'run again' if source == 'network' else 'tuned without the network'}: {words}"
+        if words
+        else "the settings of the run"
+    )
+    level = "pass" if status == "compliant" else "warn"
+    if source == "labels" and words:
+        level, how = "warn", f"{how}, from the labels alone, so close to those of a run and not equal"
     return level, f"{found}; {how}. The embedding they come from is {status}."
 
 

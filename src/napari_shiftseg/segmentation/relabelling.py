@@ -210,7 +210,7 @@ def dissolved(
 
     What else the `foreground` shows is looked at anew by the same rules.
     """
-    numbers, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    numbers, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     there = numbers > 0
     code = np.zeros(len(numbers), np.int32)
     code[there] = np.arange(2, 2 + there.sum())
@@ -218,7 +218,8 @@ def dissolved(
     if foreground is not None:
         shown = mask_of(foreground, tuple(slice(0, n) for n in labels.shape), clustering.threshold)
         codes[(codes == 0) & shown] = 1
-    fragments = Fragments(codes=codes, sizes=sizes[there].astype(np.int64), first=first[there].astype(np.int64))
+    # what stays keeps its place in the order of the numbers, and what is new comes behind
+    fragments = Fragments(codes=codes, sizes=sizes[there].astype(np.int64), first=np.arange(-there.sum(), 0, dtype=np.int64))
     return labels_of(fragments, clustering)
 
 
