@@ -91,7 +91,7 @@ def test_a_slider_changes_the_labels_of_the_run_in_place(tuned, qtbot, tiny, no_
     qtbot.mouseClick(form.reset, Qt.MouseButton.LeftButton)
     rest(qtbot, panel)
     np.testing.assert_array_equal(labels.data, before)
-    assert form.threshold.value() == 0.5 and "the settings of the run" in form.status.text()
+    assert form.threshold.value() == 0.5 and "the settings of the run" in widget.status.text()
 
 
 def test_many_changes_are_one_and_the_newest_wins(tuned, qtbot, tiny):
@@ -119,7 +119,7 @@ TOUCHES = {
 def test_what_the_user_touched_is_kept_and_the_tuned_labels_lie_beside_it(tuned, qtbot, tiny, touch, when, monkeypatch):
     if when == "meanwhile" and touch is TOUCHES["pixels by a script"]:
         pytest.skip("no event tells of it, and the thread's digest was taken an instant ago")
-    viewer, _, panel = tuned()
+    viewer, widget, panel = tuned()
     labels = viewer.layers["cells instances"]
     if when == "before":
         touch(labels)
@@ -140,7 +140,7 @@ def test_what_the_user_touched_is_kept_and_the_tuned_labels_lie_beside_it(tuned,
     if when == "before":
         np.testing.assert_array_equal(labels.data, left)
         assert labels.name == "mine" or labels.name.endswith(OLDER)
-        assert "Kept, not overwritten" in panel.form.status.text()
+        assert "Kept, not overwritten" in widget.status.text()
         panel.form.threshold.setValue(0.4)
         rest(qtbot, panel)
         np.testing.assert_array_equal(panel.layer.data, expected(PIXELS, tiny, threshold=0.4).labels)
@@ -149,7 +149,7 @@ def test_what_the_user_touched_is_kept_and_the_tuned_labels_lie_beside_it(tuned,
 
 
 def test_without_an_embedding_the_smallest_size_is_tuned_and_it_is_said(tuned, qtbot, tiny):
-    viewer, _, panel = tuned(embedding=False)
+    viewer, widget, panel = tuned(embedding=False)
     labels, form = viewer.layers["cells instances"], panel.form
     before = labels.data.copy()
     assert not form.threshold.isEnabled() and not form.bandwidth.isEnabled() and form.min_size.isEnabled()
@@ -157,8 +157,8 @@ def test_without_an_embedding_the_smallest_size_is_tuned_and_it_is_said(tuned, q
     form.min_size.setValue(40)
     rest(qtbot, panel)
     sizes = np.bincount(labels.data.ravel())[1:]
-    assert sizes.min() >= 40 and len(sizes) < before.max() and "not equal" in form.status.text()
-    assert "#4caf50" not in form.status.text(), "no green dot over labels that a run would not give"
+    assert sizes.min() >= 40 and len(sizes) < before.max() and "not equal" in widget.status.text()
+    assert "#4caf50" not in widget.status.text(), "no green dot over labels that a run would not give"
     form.min_size.setValue(4)  # from the labels of the run, not from what is left of them
     rest(qtbot, panel)
     np.testing.assert_array_equal(labels.data, before)
@@ -255,7 +255,7 @@ def test_out_of_core_the_view_is_tuned_and_apply_writes_a_new_result(
     written = open_result(tmp_path / "r_tuned.ome.zarr")
     np.testing.assert_array_equal(written.labels[...], made.labels)
     np.testing.assert_array_equal(open_result(tmp_path / "r.ome.zarr").labels[...], before)
-    assert "r_tuned.ome.zarr" in panel.form.status.text() and "threshold" in panel.form.status.text()
+    assert "r_tuned.ome.zarr" in widget.status.text() and "threshold" in widget.status.text()
     assert written.record["settings"]["threshold"] == 0.45
 
 

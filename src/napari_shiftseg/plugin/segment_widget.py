@@ -225,12 +225,14 @@ class SegmentWidget(QWidget):
         self.tune.look()
         self._refresh()  # a store may be there now
 
-    def _on_tuned(self, level: str, text: str, record: dict[str, Any]) -> None:
-        """The labels are no longer what was said of the run."""
-        if self.layer is not None and self.tune.layer.metadata[KEY].get("source_id") == self.layer.unique_id:
-            self.bar.tell(level, text, record)
-            self.form.likeness.forget()  # it spoke of the objects of the run
-            self._explain(self._verdict, None if self._verdict is None else self._verdict.job)
+    def _on_tuned(self, level: str, text: str, record: dict[str, Any]) -> bool:
+        """The labels are no longer what was said of the run; whether they are of the chosen image, and it was said."""
+        if self.layer is None or self.tune.layer.metadata[KEY].get("source_id") != self.layer.unique_id:
+            return False
+        self.bar.tell(level, text, record)
+        self.form.likeness.forget()  # it spoke of the objects of the run
+        self._explain(self._verdict, None if self._verdict is None else self._verdict.job)
+        return True
 
     def _set_running(self, running: bool, *, blocks: bool = False) -> None:
         self.form.setEnabled(not running)

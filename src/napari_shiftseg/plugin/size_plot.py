@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_shiftseg.plugin.constants import GRIP, PLOT_SIDE, SIZE_BINS, SIZE_PLOT
 
+_MARK = "#e6a117"  # readable on napari's dark and light themes
 _STEPS = {
     Qt.Key.Key_Left: -1,
     Qt.Key.Key_Down: -1,
@@ -126,8 +127,8 @@ class SizePlot(QWidget):
         """As Qt asks."""
         painter = QPainter(self)
         palette, group = self.palette(), QPalette.ColorGroup.Active if self.isEnabled() else QPalette.ColorGroup.Disabled
-        ink, mark = (palette.color(group, role) for role in (QPalette.ColorRole.WindowText, QPalette.ColorRole.Highlight))
-        self._paint(painter, ink=ink, mark=mark if self.isEnabled() else ink)
+        ink = palette.color(group, QPalette.ColorRole.WindowText)
+        self._paint(painter, ink=ink, mark=QColor(_MARK) if self.isEnabled() else ink)
         painter.end()
 
     def _paint(self, painter: QPainter, *, ink: QColor, mark: QColor) -> None:

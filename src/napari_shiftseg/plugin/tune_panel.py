@@ -40,7 +40,7 @@ class TunePanel(QWidget):
     device : callable
         Gives the name of the device that computes.
     tuned : callable
-        Called with level, text and record of labels that were tuned.
+        Called with level, text and record of labels that were tuned; returns whether it has said so.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class TunePanel(QWidget):
         image: Callable[[], Layer | None],
         device: Callable[[], str],
         *,
-        tuned: Callable[[str, str, Mapping[str, Any]], None],
+        tuned: Callable[[str, str, Mapping[str, Any]], bool],
         parent: QWidget | None = None,
     ):
         super().__init__(parent)
@@ -272,9 +272,12 @@ class TunePanel(QWidget):
         if least <= self._sizes_from or set(result.record["relabelled"]["changed"]) - {"min_size"}:
             self.form.plot.tell(shown.sizes, self.form.min_size.value())
             self._sizes_from = least
-        level, text = words_on_tuned(result.record, self.ready.left.base)
-        self.form.status.tell(level, text + kept)
-        self._tuned(level, text + kept, result.record)
+        self._say(*words_on_tuned(result.record, self.ready.left.base), kept, result.record)
+
+    def _say(self, level: str, text: str, more: str, record: Mapping[str, Any]) -> None:
+        """Say what came of it once: where a run is told of, if that was of the same image, else here."""
+        told = self._tuned(level, text + more, record)
+        self.form.status.tell("" if told else level, "" if told else text + more)
 
     def _put(self, shown: Shown) -> str:
         """Show labels in their layer, or beside it where the user has changed that; a sentence on that."""
@@ -340,10 +343,8 @@ class TunePanel(QWidget):
         kept = live.finish(Written(result=result, levels=layer_levels(result.stored.levels("labels")), features=features))
         self.viewer.layers.selection.active = live.layer
         level, text = words_on_tuned(result.record, base)
-        text += f" Written to {result.path}.{words_on_kept(kept)}"
         self.look()
-        self.form.status.tell(level, text)
-        self._tuned(level, text, result.record)
+        self._say(level, text, f" Written to {result.path}.{words_on_kept(kept)}", result.record)
 
     # -- connect ------------------------------------------------------------------------------------------------------
 
