@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/segment.md: open napari on the nuclei sample, click Run, save the window.
+"""Draw the pictures of docs/segment.md and docs/tune.md: open napari on the nuclei sample, click Run, tune, save the window.
 
     xvfb-run -a -s "-screen 0 1600x1000x24" python docs/scripts/segment_screenshot.py
 
@@ -13,7 +13,7 @@ import napari
 from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 from napari_shiftseg.plugin.samples import nuclei
 from napari_shiftseg.plugin.segment_widget import SegmentWidget
@@ -73,6 +73,21 @@ def dock(viewer, widget, name, **options):
     return widget
 
 
+def save_tuned(viewer, widget, path):
+    """Tune as the page says: lower the threshold, and take the smallest size in the histogram by keys."""
+    panel = widget.tune
+    panel.form.expand(animate=False)
+    wait_for(lambda: panel.ready is not None)
+    panel.form.threshold.setValue(0.4)
+    panel.form.plot.setFocus()
+    for _ in range(6):
+        QTest.keyClick(panel.form.plot, Qt.Key.Key_PageUp)
+    wait_for(lambda: panel.settled)
+    settle()
+    widget.findChild(QScrollArea).ensureWidgetVisible(panel.form.reset)
+    save_window(viewer, path)
+
+
 def main():
     wishes = wishes_of(__doc__, model="a model file; the bundled model by default")
     viewer = open_viewer(1360)
@@ -89,6 +104,9 @@ def main():
     viewer.layers["nuclei instances"].opacity = 0.55
     viewer.reset_view()
     save_window(viewer, wishes.out / "segment.png")
+    widget.form.advanced.collapse(animate=False)
+    save_tuned(viewer, widget, wishes.out / "tune.png")
+    click(widget, widget.run_button)
     viewer.layers["nuclei instances"].visible = False
     viewer.layers["nuclei embedding RGB"].visible = True
     viewer.layers.selection.active = viewer.layers["nuclei embedding RGB"]

@@ -21,7 +21,7 @@ PIXELS = np.random.default_rng(0).integers(0, 255, (96, 120)).astype(np.uint8)
 
 def rest(qtbot, panel):
     """Until nothing moves any more."""
-    qtbot.waitUntil(lambda: not panel.running and not panel._pause.isActive(), timeout=60_000)
+    qtbot.waitUntil(lambda: panel.settled, timeout=60_000)
 
 
 def finish(qtbot, widget):
@@ -85,9 +85,9 @@ def test_a_slider_changes_the_labels_of_the_run_in_place(tuned, qtbot, tiny, no_
         assert labels.metadata[KEY]["record"]["clustering"] == made.record["clustering"]
         assert f"{made.labels.max()} instances" in widget.status.text() and "tuned without the network" in widget.status.text()
     assert len(viewer.layers) == count and is_untouched(labels) and (labels.data != before).any()
-    assert (
-        "threshold 0.4 (run: 0.5)" in form.status.text() and "The embedding they come from is compliant" in form.status.text()
-    )
+    said = widget.status.text()
+    assert "threshold 0.4 (run: 0.5)" in said and "The embedding they come from is compliant" in said
+    assert not form.status.text(), "it is said once"
     qtbot.mouseClick(form.reset, Qt.MouseButton.LeftButton)
     rest(qtbot, panel)
     np.testing.assert_array_equal(labels.data, before)
@@ -182,10 +182,6 @@ def test_a_result_from_a_store_is_tuned_as_one_of_the_session(open_widget, qtbot
     rest(qtbot, panel)
     np.testing.assert_array_equal(panel.layer.data, made)
     np.testing.assert_array_equal(open_result(tmp_path / "saved.zarr").labels[...], result.labels)
-
-
-def zoomed(viewer, centre, zoom):
-    viewer.scene.camera.center, viewer.scene.camera.zoom = centre, zoom
 
 
 @pytest.fixture

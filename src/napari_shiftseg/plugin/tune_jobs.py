@@ -107,8 +107,8 @@ def tune_steps(
     ready: Ready,
     wish: "RelabelSettings",
     layer: Layer,
-    window: Mapping[str, slice],
     *,
+    window: Mapping[str, slice],
     now: np.ndarray,
     views: dict[Any, "InView"],
 ) -> Generator[Event, None, "Shown | None"]:
@@ -128,10 +128,10 @@ def tune_steps(
     left = ready.left
     clustering = wish.of(left.job.clustering)
     if not ready.whole:
-        yield ViewTuned(done=0, total=0, shown=(yield from _preview_steps(ready, clustering, window, views)))
+        yield ViewTuned(done=0, total=0, shown=(yield from _preview_steps(ready, clustering, window, views=views)))
         return None
     if left.embedded and (part := _part(left, window)) is not None:
-        yield ViewTuned(done=0, total=0, shown=(yield from _view_steps(left, clustering, layer, part, now=now)))
+        yield ViewTuned(done=0, total=0, shown=(yield from _view_steps(left, clustering, layer, view=part, now=now)))
     result = yield from relabel_steps(left, wish, compare=False)
     yield Stage(done=0, total=0, text="drawing")
     sizes, count = sizes_of(result.labels, left), sum(result.record["instances"])
@@ -149,7 +149,7 @@ def _part(left: "Tunable", window: Mapping[str, slice]) -> "InView | None":
 
 
 def _view_steps(
-    left: "Tunable", clustering: "LabelSettings", layer: Layer, view: "InView", *, now: np.ndarray
+    left: "Tunable", clustering: "LabelSettings", layer: Layer, *, view: "InView", now: np.ndarray
 ) -> Generator[Event, None, Shown]:
     """The labels that are there, with those of the view in their midst, under numbers of their own."""
     from napari_shiftseg.segmentation.tunable import view_labels_steps
@@ -162,7 +162,7 @@ def _view_steps(
 
 
 def _preview_steps(
-    ready: Ready, clustering: "LabelSettings", window: Mapping[str, slice], views: dict[Any, "InView"]
+    ready: Ready, clustering: "LabelSettings", window: Mapping[str, slice], *, views: dict[Any, "InView"]
 ) -> Generator[Event, None, "Preview"]:
     """The view of a result on a disk; what the network says of it is computed once where it was not kept."""
     from napari_shiftseg.segmentation import Preview

@@ -75,6 +75,11 @@ class TunePanel(QWidget):
 
     running = property(lambda self: bool(self.jobs), doc="Whether something is computed.")
 
+    @property
+    def settled(self) -> bool:
+        """Whether what is set is what is shown."""
+        return not (self.jobs or self._pause.isActive())
+
     # -- which result -------------------------------------------------------------------------------------------------
 
     def look(self, *_: Any) -> None:
@@ -188,7 +193,7 @@ class TunePanel(QWidget):
         window = window_in_view(self.viewer, self.layer, self.layer.metadata[KEY]["axes"])
         window = {axis: part for axis, part in window.items() if axis != "_"}
         now = self.layer.data if self._before is None else self._before.data
-        steps = partial(tune_steps, self.ready, self.form.wish(), self.layer, window, now=now, views=self._views)
+        steps = partial(tune_steps, self.ready, self.form.wish(), self.layer, window=window, now=now, views=self._views)
         self._begin(steps, self._on_tuned)
 
     def _begin(self, steps: Callable[[], Any], show: Callable[[Any], None]) -> None:
@@ -272,9 +277,9 @@ class TunePanel(QWidget):
         if least <= self._sizes_from or set(result.record["relabelled"]["changed"]) - {"min_size"}:
             self.form.plot.tell(shown.sizes, self.form.min_size.value())
             self._sizes_from = least
-        self._say(*words_on_tuned(result.record, self.ready.left.base), kept, result.record)
+        self._say(*words_on_tuned(result.record, self.ready.left.base), kept, record=result.record)
 
-    def _say(self, level: str, text: str, more: str, record: Mapping[str, Any]) -> None:
+    def _say(self, level: str, text: str, more: str, *, record: Mapping[str, Any]) -> None:
         """Say what came of it once: where a run is told of, if that was of the same image, else here."""
         told = self._tuned(level, text + more, record)
         self.form.status.tell("" if told else level, "" if told else text + more)
@@ -344,7 +349,7 @@ class TunePanel(QWidget):
         self.viewer.layers.selection.active = live.layer
         level, text = words_on_tuned(result.record, base)
         self.look()
-        self._say(level, text, f" Written to {result.path}.{words_on_kept(kept)}", result.record)
+        self._say(level, text, f" Written to {result.path}.{words_on_kept(kept)}", record=result.record)
 
     # -- connect ------------------------------------------------------------------------------------------------------
 

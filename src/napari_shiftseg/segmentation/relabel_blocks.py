@@ -48,8 +48,8 @@ def relabel_large_steps(
     left: Tunable,
     clustering: LabelSettings,
     out: str | Path,
-    seconds: dict[str, float],
     *,
+    seconds: dict[str, float],
     overwrite: bool = False,
     compare: bool = True,
 ) -> Generator[Event, None, Segmentation]:
@@ -71,7 +71,7 @@ def relabel_large_steps(
                     numbers = yield from pass_steps(blocks, engine, seconds)
                 yield Stage(done=0, total=0, text="table and pyramid")
                 counts, labels = [n.count for n in numbers], blocks.labels.levels[0]
-                record = record_again(left, clustering, counts, seconds, labels=labels, outputs={}, compare=compare)
+                record = record_again(left, clustering, counts, seconds=seconds, labels=labels, outputs={}, compare=compare)
                 writer.write_objects(table_of(blocks))
                 writer.finish(record)
         finally:

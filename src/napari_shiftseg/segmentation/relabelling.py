@@ -159,12 +159,12 @@ def relabel_steps(
     if out is not None and left.job.large and left.stored is not None and left.embedded:
         from napari_shiftseg.segmentation.relabel_blocks import relabel_large_steps
 
-        return (yield from relabel_large_steps(left, clustering, out, seconds, overwrite=overwrite, compare=compare))
+        return (yield from relabel_large_steps(left, clustering, out, seconds=seconds, overwrite=overwrite, compare=compare))
     _check_memory(left)
     labels = yield from _label_steps(left, clustering, seconds)
     counts = [int(labels[at].max(initial=0)) for at in left.places]
     outputs = {name: np.asarray(values[...]) for name, values in left.outputs.items()}
-    record = record_again(left, clustering, counts, seconds, labels=labels, outputs=outputs, compare=compare)
+    record = record_again(left, clustering, counts, seconds=seconds, labels=labels, outputs=outputs, compare=compare)
     again = segmentation_of(left, record, labels=labels, outputs=outputs, path=None if out is None else Path(out))
     if out is not None:
         yield Stage(done=0, total=0, text="writing")
@@ -249,8 +249,8 @@ def record_again(
     left: Tunable,
     clustering: LabelSettings,
     counts: list[int],
-    seconds: dict[str, float],
     *,
+    seconds: dict[str, float],
     labels: Any,
     outputs: dict[str, Any],
     compare: bool,
