@@ -49,7 +49,7 @@ TRAININGS = {
     "nuclei-he": Training(
         data=("dsb2018_histology_rgb",),
         kind="nuclei in stained tissue (haematoxylin and eosin)",
-        steps=1500,
+        steps=1300,
         options="--embedding-dim 2 --features 24 --window 132 --batch 4 --balance 0.5 --zoom 1.5 --degrade 0.05 --small 0.3",
     ),
     "cells-phase": Training(

@@ -8,9 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_shiftseg import SegmentSettings, load_model, match_score, plan_tiles, read_image, segment, violations
+from napari_shiftseg import (
+    SegmentSettings,
+    load_model,
+    match_score,
+    plan_tiles,
+    read_image,
+    segment,
+    suggest_models,
+    violations,
+)
 from napari_shiftseg.io import bundled_models
 from napari_shiftseg.io.model import demonstrations
+from napari_shiftseg.segmentation import likeness
 
 SAMPLE = Path(str(files("napari_shiftseg") / "samples"))
 
@@ -31,7 +41,7 @@ def test_bundled_models_are_small_and_say_how_they_were_trained():
     names = bundled_models()
     assert "nuclei" in names
     size = sum(f.stat().st_size for f in Path(str(files("napari_shiftseg") / "weights")).glob("*.safetensors"))
-    assert size <= 12e6
+    assert size <= 20e6
     for name in names:
         record = load_model(name).record
         assert record is not None
@@ -41,6 +51,8 @@ def test_bundled_models_are_small_and_say_how_they_were_trained():
 
 # SHA-256 of all bytes behind the header of a file, as they were trained; statements of what is known change the header alone.
 WEIGHTS = {
+    "cells-phase": "1c75dcec7b211f57",
+    "nuclei-he": "f33a4fc1c3950a4e",
     "nuclei": "836b10c1ddace3dd",
     "disks-fig2b": "f745492e05884c11",
     "disks-fig3": "1c9d8999977e263a",
@@ -53,6 +65,29 @@ def test_the_weights_are_those_that_were_trained_bit_for_bit():
     data = {path.stem: path.read_bytes() for path in folder.glob("*.safetensors")}
     found = {name: hashlib.sha256(b[8 + int.from_bytes(b[:8], "little") :]).hexdigest()[:16] for name, b in data.items()}
     assert found == WEIGHTS
+
+
+# AP of a model on the sample of its kind: below what was found by so much that rounding on another machine does not matter.
+LEAST = {"cells-phase": 0.15, "nuclei-he": 0.5}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_a_model_finds_the_objects_of_its_sample_whatever_the_tiles(name):
+    image = np.asarray(read_image(SAMPLE / f"{name}.tif").reordered().data[...])
+    truth = np.asarray(read_image(SAMPLE / f"{name}_truth.tif").data)
+    model = load_model(name)
+    whole = segment(image, model, SegmentSettings(write=10_000, dtype="float32"))
+    assert match_score(whole.labels, truth).ap >= LEAST[name]
+    assert whole.record["status"] == "compliant"
+    assert violations(whole.plan, model.record) == ()
+    tiled = segment(image, model, SegmentSettings(write=160, dtype="float32"))
+    assert (tiled.labels != whole.labels).sum() <= 1  # float rounding may decide a pixel otherwise
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_the_model_of_a_sample_is_suggested_for_it(name):
+    assert suggest_models(SAMPLE / f"{name}.tif")[0] == name
+    assert name in likeness(SAMPLE / f"{name}.tif", "nuclei").text
 
 
 def test_nuclei_model_obeys_every_rule(nuclei):

@@ -113,8 +113,11 @@ def inspect() -> dict[str, str]:
 
 def _effective(name: str, model: Model) -> dict[str, str]:
     """The effective period of a bundled model on the sample of its own kind, and what steps of the grid change, in percent."""
-    if name == "nuclei":
-        image = np.asarray(read_image(PACKAGE / "samples" / "nuclei.tif").data)
+    own = PACKAGE / "samples" / f"{name}.tif"
+    if own.exists():
+        image = np.asarray(read_image(own).reordered().data[...])
+    elif model.lattice.ndim == 3:
+        image = synthetic.blobs((48, 96, 96), 24, radius=(8.0, 11.0), noise=0.1).image
     else:
         image = synthetic.make(synthetic.preset("fig2b" if "fig2b" in name else "fig3").recipe).image
     found = effective_period(model, image)

@@ -12,7 +12,7 @@ from napari.layers import Image as ImageLayer
 from napari_shiftseg import load_model, save_model
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.network import Known
-from napari_shiftseg.plugin.inputs import DOTS, ModelBox
+from napari_shiftseg.plugin.inputs import DOTS, ChannelRow, ModelBox
 
 
 @pytest.fixture
@@ -104,6 +104,11 @@ def test_a_line_that_grows_is_shown_whole(open_widget, qtbot, knowing):
     for words in (5, 60, 12, 90):
         line.show_record({"likeness": {"verdict": "unlike", "text": " ".join(["known"] * words)}})
         qtbot.waitUntil(lambda: line.height() >= line.heightForWidth(line.width()) > 0, timeout=2_000)
+    for words in (90, 120):  # and where the button below comes with it
+        line.show_record({"likeness": {"verdict": "like", "text": "Like what it knows."}})
+        found = {"verdict": "unlike", "text": " ".join(["known"] * words), "suggested": ["nuclei"]}
+        line.show_record({"likeness": found})
+        qtbot.waitUntil(lambda: line.use.y() >= line.y() + line.heightForWidth(line.width()) > 0, timeout=2_000)
 
 
 def test_demonstrations_stand_under_a_heading_that_cannot_be_chosen(qtbot):
@@ -157,3 +162,13 @@ def test_where_the_chosen_model_cannot_take_the_image_another_one_is_offered(ope
 
 def refuse(*_, **__):
     raise ImageError("the model takes 3 channels.")
+
+
+def test_the_boxes_of_three_channels_share_the_width_of_one(qtbot):
+    row = ChannelRow()
+    qtbot.addWidget(row)
+    widths = []
+    for wanted in (1, 3):
+        assert row.offer(4, wanted, ("red with a long name",) * 4)
+        widths.append(row.minimumSizeHint().width())
+    assert len(row.boxes) == 3 and widths[1] <= widths[0], "else they push what stands beside them out of a narrow dock"

@@ -153,6 +153,9 @@ class ChannelRow(QWidget):
                 self._row.removeWidget(box)
                 box.deleteLater()
             self.boxes = [self._box(there, index, names) for index in range(wanted if 1 < there >= wanted else 0)]
+            for box in self.boxes if len(self.boxes) > 1 else ():  # side by side they share the width of one
+                box.setMinimumContentsLength(1)
+                box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         return bool(self.boxes)
 
     def value(self) -> tuple[int, ...] | None:

@@ -114,6 +114,10 @@ class LikenessLine(Note):
         self.suggested = names[0] if names else ""
         self.use.setText(f"Use {self.suggested}")
         self.use.setVisible(bool(names))
+        form = self.parentWidget()
+        if form is not None and form.layout() is not None:  # which else keeps the places that it had before, over this text
+            form.layout().invalidate()
+            form.layout().activate()
 
 
 def _looks(settings: "SegmentSettings") -> dict[str, Any]:

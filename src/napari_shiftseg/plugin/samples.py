@@ -83,10 +83,20 @@ fig7a = partial(preset_layers, "fig7a")
 fig7b = partial(preset_layers, "fig7b")
 
 
-def nuclei() -> list[LayerDataTuple]:
-    """Real nuclei in fluorescence, (520, 696) uint8, with the outlines that experts drew."""
-    image, truth = _bundled("nuclei.tif"), _bundled("nuclei_truth.tif")
-    return _pair(image, truth.astype(np.int32), "nuclei")
+def real_layers(name: str) -> list[LayerDataTuple]:
+    """An image of the package that a bundled model knows, with the truth that experts drew."""
+    image, truth = _bundled(f"{name}.tif"), _bundled(f"{name}_truth.tif").astype(np.int32)
+    layers = _pair(image, truth, name)
+    if image.ndim > truth.ndim:  # colours
+        layers[0] = (image, {"name": name, "rgb": True, "axis_labels": ("y", "x")}, "image")
+    return layers
+
+
+# fluorescence, (520, 696) uint8; phase contrast, (400, 400) uint16; stained tissue, (256, 320, 3) uint8; electrons, (400, 400) uint8
+nuclei = partial(real_layers, "nuclei")
+cells_phase = partial(real_layers, "cells-phase")
+nuclei_he = partial(real_layers, "nuclei-he")
+axons_sem = partial(real_layers, "axons-sem")
 
 
 def disks_on_period(spacing: int = 16) -> list[LayerDataTuple]:
