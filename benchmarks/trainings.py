@@ -61,20 +61,20 @@ TRAININGS = {
     "axons-sem": Training(
         data=("axon_sem",),
         kind="myelinated axons in scanning electron microscopy",
-        steps=1300,
+        steps=1000,
         options="--embedding-dim 2 --features 24 --window 132 --batch 4 --balance 0.5 --zoom 1.5 --degrade 0.05 --small 0.2",
     ),
     "nuclei-3d": Training(
         data=("gonuclear_ovule_nuclei_3d", "qcanet_mouse_embryo_3d", MADE),
         split="train,extra",
         kind="fluorescent nuclei in volumes",
-        steps=400,
+        steps=900,
         options="--ndim 3 --embedding-dim 3 --levels 2 --features 16 --window 28 --batch 2 --zoom 1.3 --degrade 0.05",
     ),
     "nuclei-codes": Training(
         data=("dsb2018_fluo", "bitdepth_dapi16"),
         kind="fluorescent nuclei",
-        steps=700,
+        steps=3000,
         common=COMMON.removeprefix("--coordinates "),
         options="--embedding-dim 4 --features 24 --window 132 --batch 4 --balance 0.5 --zoom 1.5 --degrade 0.05 --small 0.4",
     ),

@@ -99,6 +99,14 @@ def test_where_the_chosen_model_knows_the_image_nothing_is_suggested_and_else_th
     assert record["likeness"]["suggested"] == [paths["dark"]]
 
 
+def test_an_image_that_is_upside_down_is_inverted_and_not_given_to_a_model_that_knows_it_less_well(bundle):
+    paths = bundle(dark=knows(0.15, 0.25), anything=knows(-1, 2))
+    told = likeness(1 - flat(0.2), paths["dark"])
+    assert told.suggested == () and told.remedy.startswith("Invert it")
+    paths = bundle(dark=knows(-1, 0.4), bright=knows(0.75, 0.85))
+    assert likeness(1 - flat(0.2), paths["dark"]).suggested == (paths["bright"],), "which knows it better than the inverted one"
+
+
 def test_a_model_for_another_number_of_channels_leaves_the_suggestion_to_others(bundle):
     paths = bundle(grey=knows(-9, 9), colours=knows(-9, 9, channels=3))
     told = likeness(Image.from_array(np.stack([flat(0.2)] * 3), axes="cyx"), paths["grey"])

@@ -92,7 +92,8 @@ def real_layers(name: str) -> list[LayerDataTuple]:
     return layers
 
 
-# fluorescence, (520, 696) uint8; phase contrast, (400, 400) uint16; stained tissue, (256, 320, 3) uint8; electrons, (400, 400) uint8
+# In turn: fluorescence, (520, 696) uint8; phase contrast, (400, 400) uint16; stained tissue, (256, 320, 3) uint8;
+# electron microscopy, (400, 400) uint8.
 nuclei = partial(real_layers, "nuclei")
 cells_phase = partial(real_layers, "cells-phase")
 nuclei_he = partial(real_layers, "nuclei-he")
@@ -134,7 +135,7 @@ def _bundled(name: str) -> np.ndarray:
 
 
 def _pair(image: np.ndarray, truth: np.ndarray, name: str) -> list[LayerDataTuple]:
-    axes = {"axis_labels": ("z", "y", "x")[-image.ndim :]}
+    axes = {"axis_labels": ("z", "y", "x")[-truth.ndim :]}
     return [
         (image, {"name": name, **axes}, "image"),
         (truth, {"name": f"{name} truth", "visible": False, **axes}, "labels"),

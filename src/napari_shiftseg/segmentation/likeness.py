@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.analysis.likeness import Difference, Likeness, differences
+from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, evidence
 from napari_shiftseg.analysis.traits import FoundWindow, found_traits
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import Image, load_model, read_image, stamp_of
@@ -62,7 +62,7 @@ def likeness(image: Any, model: Model | str | Path, settings: SegmentSettings | 
         found = _of_pixels(picture, chosen, replace(wish, channels=tuple(range(wanted))))
         told = (*told, *found.differences)
     others = tuple(name for name in suggest_models(picture, wish) if name != chosen.source)
-    remedy = _remedy(told, lambda: "", others)
+    remedy = _remedy(told, "", others)
     return Likeness(model=chosen.name, known=_known(chosen), differences=told, remedy=remedy, suggested=others)
 
 
@@ -87,13 +87,13 @@ def compare_image(job: Job) -> Likeness:
     traits = traits_of(windows)
     told = (*_stack(job.opened.image, known), *unlike(known, traits))
     others = others_that_know(job, traits) if told else ()
-    return Likeness(
-        model=job.opened.model.name,
-        known=known,
-        differences=told,
-        remedy=_remedy(told, lambda: _changed(known, windows, resize=job.size is None), others),
-        suggested=others,
-    )
+    alike = {one.trait for one in told} <= {*_REMEDIES}  # no change of the pixels is called for
+    changed, sure = ("", -np.inf) if alike or not told else _changed(known, windows, resize=job.size is None)
+    if changed and others and sure > others[0][1]:
+        others = ()
+    names = tuple(name for name, _ in others)
+    remedy = _remedy(told, changed, names)
+    return Likeness(model=job.opened.model.name, known=known, differences=told, remedy=remedy, suggested=names)
 
 
 def compare_result(job: Job, labels: Any, foreground: Any = None, *, embedding: Any = None) -> Likeness:
@@ -152,14 +152,18 @@ def _found_window(job: Job, pixels: npt.NDArray[np.float32], labels: Any, *, for
     return FoundWindow(pixels=pixels.mean(axis=0), labels=labels, foreground=foreground, codes=codes)
 
 
-def _changed(known: Known, frames: Sequence[Windows], *, resize: bool) -> str:
-    """A change of the image that makes it like what is known, as a remedy; "" where there is none."""
-    if not unlike(known, traits_of([[1 - window for window in windows] for windows in frames])):
-        return "Invert it (Intensities > Dark objects on bright, or --invert): the inverted image is like that"
+def _changed(known: Known, frames: Sequence[Windows], *, resize: bool) -> tuple[str, float]:
+    """A change of the image that makes it like what is known, as a remedy, with its `evidence`; "" where there is none."""
+    traits = traits_of([[1 - window for window in windows] for windows in frames])
+    if not unlike(known, traits):
+        text = "Invert it (Intensities > Dark objects on bright, or --invert): the inverted image is like that"
+        return text, evidence(traits, known.traits)
     for scale in SCALES if resize else ():
-        if not unlike(known, traits_of([[_scaled(window, scale) for window in windows] for windows in frames])):
-            return f"Scale it by {scale:g} (Object diameter, or --diameter auto): it is like that then"
-    return ""
+        traits = traits_of([[_scaled(window, scale) for window in windows] for windows in frames])
+        if not unlike(known, traits):
+            text = f"Scale it by {scale:g} (Object diameter, or --diameter auto): it is like that then"
+            return text, evidence(traits, known.traits)
+    return "", -np.inf
 
 
 def _scaled(window: npt.NDArray[np.floating], scale: float) -> npt.NDArray[np.floating]:
@@ -174,18 +178,15 @@ def _scaled(window: npt.NDArray[np.floating], scale: float) -> npt.NDArray[np.fl
     return scaled
 
 
-def _remedy(told: Sequence[Difference], changed: Callable[[], str], others: Sequence[str] = ()) -> str:
-    """What to do, in sentences; `changed` is asked only where it is needed.
-
-    `others`: names of models that know such images.
-    """
+def _remedy(told: Sequence[Difference], changed: str, others: Sequence[str] = ()) -> str:
+    """What to do, in sentences; the names of models that know such images come first, then a change of the image."""
     if not told:
         return ""
     if others:
         return f"Use the model {others[0]}: it is like what that knows."
     words = [_REMEDIES[one.trait] for one in told if one.trait in _REMEDIES]
     if any(one.trait not in _REMEDIES for one in told):
-        words.append(changed() or _OTHERWISE)
+        words.append(changed or _OTHERWISE)
     return ". ".join(words) + "."
 
 

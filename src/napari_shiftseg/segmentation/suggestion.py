@@ -51,22 +51,22 @@ def suggest_models(image: Any, settings: SegmentSettings | None = None) -> tuple
     'nuclei'
     """
     picture = read_image(image) if isinstance(image, str | Path) else image
-    return _ranked(picture, settings or SegmentSettings(), {})
+    return tuple(name for name, _ in _ranked(picture, settings or SegmentSettings(), {}))
 
 
-def others_that_know(job: Job, traits: Traits) -> tuple[str, ...]:
-    """The bundled models but that of a job which know its image, as `suggest_models` orders them.
+def others_that_know(job: Job, traits: Traits) -> tuple[tuple[str, float], ...]:
+    """The bundled models but that of a job which know its image, as `suggest_models` orders them, each with its `evidence`.
 
     `traits`: of the image, as the network of the job sees it.
     """
     view = _view(job.opened.model.lattice.ndim, len(traits), job.opened.model.record)
     same = job.plan.lattice.scaling is None and job.channels is None
-    names = _ranked(job.opened.image, job.settings, {view: traits} if same else {})
-    return tuple(name for name in names if name != job.model.source)
+    found = _ranked(job.opened.image, job.settings, {view: traits} if same else {})
+    return tuple(one for one in found if one[0] != job.model.source)
 
 
-def _ranked(image: Any, settings: SegmentSettings, known_views: dict[Any, Traits]) -> tuple[str, ...]:
-    """Names of the models that know an image; the traits of a view of it are taken once for all models that have that view."""
+def _ranked(image: Any, settings: SegmentSettings, known_views: dict[Any, Traits]) -> tuple[tuple[str, float], ...]:
+    """Names of the models that know an image, with their evidence; the traits of a view are taken once for all that have it."""
     wish = SegmentSettings(
         **{name: getattr(settings, name) for name in _INTENSITIES}, device="cpu", out_of_core=False, allow_noncompliant=True
     )
@@ -79,8 +79,8 @@ def _ranked(image: Any, settings: SegmentSettings, known_views: dict[Any, Traits
             views[view] = _traits(image, name, wish, known)
         traits = views[view]
         if traits is not None and not unlike(known, traits):
-            found.append((evidence(traits, known.traits), name))
-    return tuple(name for _, name in sorted(found, key=lambda one: (-one[0], one[1])))
+            found.append((name, evidence(traits, known.traits)))
+    return tuple(sorted(found, key=lambda one: (-one[1], one[0])))
 
 
 def _traits(image: Any, name: str, settings: SegmentSettings, known: Known) -> Traits | None:
