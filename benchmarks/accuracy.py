@@ -9,7 +9,7 @@
 DATA are folders with `images/`, `masks/` and `meta.csv` (columns id, split). Peers learn and label by `accuracy_peers.py`, each
 with the Python of its own environment; how to make these stands there. `score` labels with our models (bundled names or files)
 and with Otsu's threshold and a watershed, whose settings are chosen on training images, each in a process of its own, and then
-reads the labels of all. Per method and data set:
+reads the labels of all. NAME+augment is a model that runs on all flips and turns of an image. Per method and data set:
 
 - AP = TP / (TP + FP + FN) over all objects at an IoU of 0.5, and its mean over 0.5, 0.55, ..., 0.95; per image; for objects by
   their area (missed ones by that of the truth, extra ones by their own); missed, extra, split and merged objects;
@@ -57,6 +57,7 @@ VALIDATED = {
 TILE = {2: 128, 3: 64}  # px, edge of the tiles that are compared with the usual way
 # Areas that part small, middle and large objects, px; in 3D the balls of the same diameters.
 EDGES = {2: (100, 400), 3: (752, 6018)}
+AUGMENT = "+augment"
 TUNED_ON = 100  # training images, evenly spread
 TUNED: tuple[tuple[tuple[str, ...], list[Any]], ...] = (
     (("dark", "sigma"), list(product((False, True), (0.5, 1.0, 2.0, 4.0)))),
@@ -69,14 +70,15 @@ TUNED: tuple[tuple[tuple[str, ...], list[Any]], ...] = (
 
 
 class Ours:
-    """A model with all settings as they are by themselves, and by tiles."""
+    """A model with all settings as they are by themselves, and by tiles; NAME+augment on all turns of an image."""
 
     usual_way = "as planned"
 
     def __init__(self, name: str) -> None:
-        self.model = load_model(name)
+        self.augment = name.endswith(AUGMENT)
+        self.model = load_model(name.removesuffix(AUGMENT))
         self.tile = TILE[self.model.lattice.ndim]
-        self.settings: dict[str, Any] = {"other_tile": self.tile}
+        self.settings: dict[str, Any] = {"other_tile": self.tile, "augment": self.augment}
 
     def usual(self, image: np.ndarray) -> np.ndarray:
         return self._labels(image, None)
@@ -85,7 +87,7 @@ class Ours:
         return self._labels(image, self.tile)
 
     def _labels(self, image: np.ndarray, tile: int | None) -> np.ndarray:
-        settings = SegmentSettings(write=tile, device="cpu", keep_embedding=False)
+        settings = SegmentSettings(write=tile, device="cpu", augment=self.augment, keep_embedding=False)
         return np.asarray(segment(pixels_of(image), self.model, settings).labels)
 
     def about(self) -> dict[str, Any]:
@@ -243,9 +245,10 @@ def score(wishes: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for model in [*wishes.models, *([] if wishes.no_baseline else [BASELINE])]:
             name, _, seconds = model.partition("=")
-            run = Path(folder) / Path(name).stem
+            called = Path(name.removesuffix(AUGMENT)).stem + AUGMENT * name.endswith(AUGMENT)
+            run = Path(folder) / called
             in_own_process("label", name, *wishes.data, "--split", wishes.split, "--run", run, OMP_NUM_THREADS="1")
-            found = rows_of(Path(name).stem, run / "labels" / wishes.split, pairs)
+            found = rows_of(called, run / "labels" / wishes.split, pairs)
             rows += [{**row, "trained_seconds": float(seconds) if seconds else row.get("trained_seconds")} for row in found]
     for run in wishes.runs:
         labelled = [*sorted((run / "labels").glob(f"{wishes.split}@*")), run / "labels" / wishes.split]
@@ -273,6 +276,7 @@ def command(wishes: argparse.Namespace) -> str:
     """The command without the places of this machine."""
     words = ["python", "benchmarks/accuracy.py", "score", *(f"data/{folder.resolve().name}" for folder in wishes.data)]
     words += ["--split", wishes.split, "--models", *(Path(model).name for model in wishes.models)]
+    words += ["--no-baseline"] * wishes.no_baseline
     return " ".join([*words, *(["--runs"] if wishes.runs else []), *(f"runs/{run.name}" for run in wishes.runs)])
 
 
