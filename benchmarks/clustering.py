@@ -13,6 +13,9 @@ setting throughout, that of `mean_shift` for free codes: dip 0.8, at least 50 pi
 ARI is that of all pixels and of those that are no mixtures. Ours leaves a pixel without a mode where none is within 3
 bandwidths; `ari` takes each such pixel for a cluster of its own, `ari_none_as_one` all of them for one cluster, `ari_nearest`
 sends them to the nearest mode, and `ari_labels` is that of `label_instances`, whose undecided pixels are settled by neighbours.
+
+What a network with seeds says is made, too (`seeds`): objects side by side around random sites, one pixel of background between
+them; votes scatter around the middle of each by a tenth of its bandwidth, bandwidths by 5 %, and a seed is the Gaussian of its vote.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ from napari_shiftseg.instances import LabelSettings
 
 BANDWIDTH = 0.75
 OURS = {"dip": 0.8, "min_density": 50.0}
-PARTS = ("small", "large", "flatness", "merging", "back_ends")
+PARTS = ("small", "large", "flatness", "merging", "back_ends", "seeds")
 
 
 def main() -> None:
@@ -48,6 +51,7 @@ def main() -> None:
     made.add_argument("--clusters", nargs="+", type=int, default=[100, 400, 1600, 5000], help="of the flatness")
     made.add_argument("--large-edge", type=int, default=2048, help="edge of the 8-dimensional image, px")
     made.add_argument("--cellpose", type=Path, metavar="FILE", help="cellpose's distributed_segmentation.py")
+    made.add_argument("--apart", nargs="+", type=int, default=[12, 36], help="distances of the objects with seeds, px")
     made.add_argument("--turns", type=int, default=5, help="of the back ends")
     wishes = made.parse_args()
     with suppress(ImportError):  # it comes with scikit-learn
@@ -60,6 +64,7 @@ def main() -> None:
         "large": lambda: large(wishes.large_edge),
         "flatness": lambda: flatness(wishes.clusters, wishes.large_edge),
         "merging": lambda: merging(wishes.cellpose),
+        "seeds": lambda: [seeds(wishes.large_edge, apart) for apart in wishes.apart],
         "back_ends": lambda: [row for dim in (2, 3, 8) for row in back_ends(dim, wishes.turns)],
     }
     found = {"setting": {"bandwidth": BANDWIDTH, **OURS}, "load_at_start": os.getloadavg()}
@@ -240,6 +245,34 @@ def flatness(clusters: list[int], edge: int) -> list[dict[str, Any]]:
         rows[-1]["times_first"] = rows[-1]["seconds"] / rows[0]["seconds"]
         rows[-1]["labels_times_first"] = rows[-1]["seconds_labels"] / rows[0]["seconds_labels"]
     return rows
+
+
+# -- seeds ------------------------------------------------------------------------------------------------------------
+
+
+def seeds(edge: int, apart: float) -> dict[str, Any]:
+    """Labels of objects so far apart, by what a network with seeds says."""
+    rng, count = np.random.default_rng(0), int(edge / apart)
+    sites = (np.stack(np.mgrid[:count, :count], -1).reshape(-1, 2) + rng.uniform(0.1, 0.9, (count * count, 2))) * apart
+    pixels = np.stack(np.mgrid[:edge, :edge], -1).reshape(-1, 2)
+    distance, owner = cKDTree(sites).query(pixels, k=2)
+    inside = (distance[:, 1] - distance[:, 0] >= 1) & (distance[:, 0] < apart)
+    areas = np.bincount(owner[inside, 0], minlength=len(sites))
+    middles = np.stack([np.bincount(owner[inside, 0], column[inside], len(sites)) for column in pixels.T], 1)
+    width = np.maximum(1.0, 0.5 * (areas / np.pi) ** 0.5)[owner[:, 0]]
+    error = rng.normal(0, 0.1 / 2**0.5, pixels.shape) * width[:, None]
+    offsets = (middles / np.maximum(areas, 1)[:, None])[owner[:, 0]] + error - pixels
+    said = {
+        "seeds": np.exp(-0.5 * (error**2).sum(axis=1) / width**2),
+        "bandwidths": width * np.exp(rng.normal(0, 0.05, len(width))),
+    }
+    said = {name: values.reshape(edge, edge).astype(np.float32) for name, values in said.items()}
+    embedding = np.moveaxis(offsets.reshape(edge, edge, 2), -1, 0).astype(np.float32)
+    mask, truth = inside.reshape(edge, edge), np.where(inside, owner[:, 0] + 1, 0)
+    seconds, labels = timed(lambda: label_instances(embedding, mask, **said, coordinates=True, min_size=4), 3)
+    row = {"method": "ours, with seeds", "pixels": edge * edge, "apart": apart, "foreground": float(inside.mean())}
+    row |= {"truth": len(np.unique(truth)) - 1, "objects": int(labels.max()), "seconds_labels": seconds}
+    return told({**row, "ari_labels": adjusted_rand(labels.ravel()[inside], truth[inside])})
 
 
 # -- back ends --------------------------------------------------------------------------------------------------------
