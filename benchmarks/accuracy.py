@@ -141,8 +141,13 @@ def label_split(wishes: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     method = Otsu(pairs_of(wishes.data, "train")) if wishes.model == BASELINE else Ours(wishes.model)
     said = {**method.about(), "versions": {name: installed(name) for name in ("torch", "numpy", "scikit-image")}}
-    label(method, pairs_of(wishes.data, wishes.split), wishes.run / "labels" / wishes.split, said)
+    label(method, chosen_pairs(wishes), wishes.run / "labels" / wishes.split, said)
     print(json.dumps({"labelled": str(wishes.run)}))
+
+
+def chosen_pairs(wishes: argparse.Namespace) -> list[Pair]:
+    """Those of a split, or every so many of each data set."""
+    return [pair for folder in wishes.data for pair in pairs_of([folder], wishes.split)[:: wishes.every]]
 
 
 def train_peer(wishes: argparse.Namespace) -> None:
@@ -240,14 +245,15 @@ def area_row(counts: Sequence[int]) -> dict[str, Any]:
 
 def score(wishes: argparse.Namespace) -> None:
     """Label with ours, read the others, score all."""
-    pairs = pairs_of(wishes.data, wishes.split)
+    pairs = chosen_pairs(wishes)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for model in [*wishes.models, *([] if wishes.no_baseline else [BASELINE])]:
             name, _, seconds = model.partition("=")
             called = Path(name.removesuffix(AUGMENT)).stem + AUGMENT * name.endswith(AUGMENT)
             run = Path(folder) / called
-            in_own_process("label", name, *wishes.data, "--split", wishes.split, "--run", run, OMP_NUM_THREADS="1")
+            how = ("--split", wishes.split, "--every", wishes.every, "--run", run)
+            in_own_process("label", name, *wishes.data, *how, OMP_NUM_THREADS="1")
             found = rows_of(called, run / "labels" / wishes.split, pairs)
             rows += [{**row, "trained_seconds": float(seconds) if seconds else row.get("trained_seconds")} for row in found]
     for run in wishes.runs:
@@ -259,7 +265,7 @@ def score(wishes: argparse.Namespace) -> None:
     said = origin("scipy", "scikit-image")
     said["command"] = command(wishes)
     areas = {str(ndim): list(edges) for ndim, edges in EDGES.items()}
-    keep(wishes.out, {**said, "split": wishes.split, "area_edges": areas, "rows": rows})
+    keep(wishes.out, {**said, "split": wishes.split, "every": wishes.every, "area_edges": areas, "rows": rows})
 
 
 def score_all(wishes: argparse.Namespace) -> None:
@@ -276,7 +282,7 @@ def command(wishes: argparse.Namespace) -> str:
     """The command without the places of this machine."""
     words = ["python", "benchmarks/accuracy.py", "score", *(f"data/{folder.resolve().name}" for folder in wishes.data)]
     words += ["--split", wishes.split, "--models", *(Path(model).name for model in wishes.models)]
-    words += ["--no-baseline"] * wishes.no_baseline
+    words += ["--every", str(wishes.every)] * (wishes.every > 1) + ["--no-baseline"] * wishes.no_baseline
     return " ".join([*words, *(["--runs"] if wishes.runs else []), *(f"runs/{run.name}" for run in wishes.runs)])
 
 
@@ -294,6 +300,8 @@ def main() -> None:
             verb.add_argument("--seconds", type=float, required=True, help="of processor time")
         verb.add_argument("data", nargs="+", type=Path)
         verb.add_argument("--split", default="val")
+        if name != "peer":
+            verb.add_argument("--every", type=int, default=1, metavar="N", help="every Nth image of each data set alone")
         if name == "score":
             verb.add_argument("--models", nargs="*", default=["nuclei"], metavar="MODEL[=SECONDS]", help="and their training")
             verb.add_argument("--runs", nargs="*", type=Path, default=[], help="folders of peers' trainings, with labels")

@@ -15,7 +15,7 @@ bandwidths; `ari` takes each such pixel for a cluster of its own, `ari_none_as_o
 sends them to the nearest mode, and `ari_labels` is that of `label_instances`, whose undecided pixels are settled by neighbours.
 
 What a network with seeds says is made, too (`seeds`): objects side by side around random sites, one pixel of background between
-them; votes scatter around the middle of each by a tenth of its bandwidth, bandwidths by 5 %, and a seed is the Gaussian of its vote.
+them; votes scatter around the middle of each by a tenth of its bandwidth, bandwidths by 5 %, a seed is its Gaussian.
 """
 
 from __future__ import annotations
