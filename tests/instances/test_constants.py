@@ -56,6 +56,7 @@ NUMBERS = {
     "FAINT": 0.05,
     "LEAST_SEED": 0.5,
     "LEAST_WIDTH": 0.5,
+    "NOISE": 1e-5,
     "MOST_KERNELS": 4000,
     "VOTE_STEPS": 12,
     "REACH": 3,

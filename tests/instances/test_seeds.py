@@ -11,6 +11,9 @@ from votes import balls, renamed, said_of
 from napari_shiftseg import label_instances
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances import LabelSettings
+from napari_shiftseg.instances.constants import ALIKE, WITHIN
+from napari_shiftseg.instances.seeds import _nearest
+from napari_shiftseg.instances.votes import Votes
 
 SIZES_SIDE_BY_SIDE = balls((256, 300), (40, 40, 30), (40, 78, 8), (120, 60, 20), (120, 90, 10), (200, 60, 40), (150, 200, 25))
 TINY = balls((60, 90), (20, 20, 5), (20, 30, 5), (20, 40, 5), (45, 60, 3), (45, 66, 3), (5, 80, 4))
@@ -171,3 +174,20 @@ def test_an_empty_image_has_no_objects():
         nothing = np.zeros(shape)
         labels = label_instances(np.zeros((2, *shape)), nothing, seeds=nothing, bandwidths=nothing + 1, coordinates=True)
         assert not labels.any() and labels.shape == shape
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5])
+@pytest.mark.parametrize("spread", [0.1, 2.0])
+def test_each_vote_is_of_the_mode_that_all_modes_asked_for_all_votes_give(dim, spread):
+    """A cell of votes decides what each of them would: widths apart, votes between objects, and votes of none."""
+    rng = np.random.default_rng(dim)
+    modes, widths = rng.uniform(0, 12, (6, dim)), rng.choice([0.5, 1.0, 2.0, 3.0], 6)  # as many as are looked at
+    places = modes[rng.integers(0, 6, 4000)].T + spread * rng.normal(0, 1, (dim, 4000))
+    places = np.concatenate([places, rng.uniform(-9, 21, (dim, 1000))], axis=1)
+    said = rng.choice(widths, 5000) * np.exp(rng.normal(0, 0.2, 5000))
+    gaps = ((places[:, None] - modes.T[:, :, None]) ** 2).sum(axis=0) / widths[:, None] ** 2
+    cost = np.where(gaps < WITHIN**2, gaps + ((np.log(said) - np.log(widths)[:, None]) / ALIKE) ** 2, np.inf)
+    expected = np.where(np.isfinite(cost.min(axis=0)), cost.argmin(axis=0), -1)
+    assert 0 < (expected < 0).sum() < 5000 and len(np.unique(expected)) > 4
+    votes = Votes(places=places, amounts=np.ones(5000), widths=said)
+    np.testing.assert_array_equal(_nearest(votes, modes, widths), expected)

@@ -100,6 +100,8 @@ VALLEY: Final = 0.35
 WITHIN: Final = 1.6
 # Difference in the logarithm of the bandwidth that counts as much as a bandwidth of distance; within an object it is 0.02.
 ALIKE: Final = 0.3
+# Share of a distance within which rounding could decide: differences of squares in float64 keep half of their digits.
+NOISE: Final = 1e-5
 # Modes that a vote can go to: the nearest of all.
 CANDIDATES: Final = 6
 # Seeds of an object, summed, in bandwidths to the power of the axes: those of a disk of 0.8 bandwidths. Whole objects have 5.

@@ -28,6 +28,7 @@ from napari_shiftseg.instances.constants import (
     LEAST_MASS,
     LEAST_SEED,
     LEAST_WIDTH,
+    NOISE,
     SAME,
     VALLEY,
     WAY,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+_ASKED = -2  # of votes whose mode their cell does not decide
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,9 +77,7 @@ def seeded_shift(votes: Votes, *, edge: float | None = None, spared: npt.NDArray
     counted = votes.amounts > 0
     if not counted.any():
         return none
-    field = density_of(
-        Votes(places=votes.places[:, counted], amounts=votes.amounts[counted], widths=votes.widths[counted]), edge
-    )
+    field = density_of(votes.those(counted), edge)
     modes, widths = _apart(field)
     if not len(modes):
         return none
@@ -88,11 +89,10 @@ def seeded_shift(votes: Votes, *, edge: float | None = None, spared: npt.NDArray
     kept &= mass > 0
     if not kept.any():
         return none
-    again = np.flatnonzero((found < 0) | ~kept[found])
+    again = (found < 0) | ~kept[found]
     numbers = np.cumsum(kept) - 1
     assignment = np.where(found < 0, -1, numbers[found])
-    rest = Votes(places=votes.places[:, again], amounts=votes.amounts[again], widths=votes.widths[again])
-    assignment[again] = _nearest(rest, modes[kept], widths[kept])
+    assignment[again] = _nearest(votes.those(again), modes[kept], widths[kept])
     return Seeded(modes=modes[kept], widths=widths[kept], assignment=assignment)
 
 
@@ -126,17 +126,53 @@ def _nearest(votes: Votes, modes: FloatArray, widths: FloatArray) -> IntArray:
     points = torch.from_numpy(np.ascontiguousarray(votes.places)).T
     size = votes.narrow / 2
     cells = cells_of(points, size)
+    index, middles = cells.index.numpy(), cells.means.numpy() * size
     few = torch.from_numpy(modes)
     # no vote lies farther from the mean of its cell than the cell is wide
     bound = WITHIN * float(widths.max()) + cells.edge * size * len(votes.places) ** 0.5
-    _, near = nearest(cells.means * size, few, count, bound=bound)
-    chosen = near.numpy()[cells.index.numpy()].reshape(-1, count)
-    best, found = np.full(len(chosen), np.inf), np.full(len(chosen), -1, np.int64)
-    logs, own = np.log(widths), np.log(votes.widths)
-    for candidates in chosen.T:
-        rows = np.flatnonzero(candidates < len(modes))
-        mode = candidates[rows]
-        gaps = ((votes.places[:, rows] - modes[mode].T) ** 2).sum(axis=0) / widths[mode] ** 2
+    away, near = (
+        values.numpy().reshape(len(middles), -1) for values in nearest(torch.from_numpy(middles), few, count, bound=bound)
+    )
+    reach = WITHIN * np.append(widths, -1.0)[near]
+    radius = _radii(votes.places, index, middles)[:, None]
+    # float noise decides no vote: what it could is asked one by one
+    can, must = away - radius < reach * (1 + NOISE), away + radius < reach * (1 - NOISE)
+    alone = can.sum(axis=1) == 1
+    first = near[np.arange(len(near)), can.argmax(axis=1)]
+    sure = alone & must[np.arange(len(near)), can.argmax(axis=1)]
+    decided = np.where(sure, first, np.where(can.any(axis=1), _ASKED, -1))
+    found = decided[index]
+    asked = np.flatnonzero(found == _ASKED)
+    order = np.argsort(~can, axis=1, kind="stable")
+    candidates = np.take_along_axis(np.where(can, near, len(modes)), order, axis=1)
+    found[asked] = _likeliest(votes, asked, candidates[index[asked]], modes=modes, widths=widths)
+    return found
+
+
+def _radii(places: FloatArray, index: IntArray, middles: FloatArray) -> FloatArray:
+    """(C,) distance from the mean of each cell to its farthest vote."""
+    square = np.zeros(places.shape[1])
+    for along, middle in zip(places, middles.T, strict=True):
+        gap = middle[index]
+        gap -= along
+        gap *= gap
+        square += gap
+    farthest = np.zeros(len(middles))
+    np.maximum.at(farthest, index, square)
+    return np.asarray(farthest**0.5)
+
+
+def _likeliest(votes: Votes, asked: IntArray, candidates: IntArray, *, modes: FloatArray, widths: FloatArray) -> IntArray:
+    """(S,) of some votes, the likeliest of their candidates (S, C), of which those that are none come last."""
+    best, found = np.full(len(asked), np.inf), np.full(len(asked), -1, np.int64)
+    logs, own = np.log(widths), np.log(votes.widths[asked])
+    places = votes.places[:, asked]
+    for column in candidates.T:
+        rows = np.flatnonzero(column < len(modes))
+        if not len(rows):
+            break
+        mode = column[rows]
+        gaps = ((places[:, rows] - modes[mode].T) ** 2).sum(axis=0) / widths[mode] ** 2
         cost = gaps + ((own[rows] - logs[mode]) / ALIKE) ** 2
         better = (cost < best[rows]) & (gaps < WITHIN * WITHIN)
         best[rows[better]], found[rows[better]] = cost[better], mode[better]
@@ -185,7 +221,7 @@ def seeded_modes(
         # codes have no size in pixels
         amounts = amounts * (LEAST_MASS / (LEAST_SEED * max(1, settings.min_size)))
     spared = _at_ends(mask, cut)[mask]
-    votes = Votes(places=values[:, able], amounts=amounts[able], widths=widths[able] * settings.factor)
+    votes = Votes(places=values, amounts=amounts, widths=widths * settings.factor).those(able)
     found = seeded_shift(votes, edge=1.0 if whole else None, spared=spared[able])
     modes = np.zeros(mask.shape, np.int64)
     assignment = np.zeros(len(seeds), np.int64)

@@ -40,6 +40,12 @@ class Votes:
     amounts: FloatArray  # (N,), what a vote counts
     widths: FloatArray  # (N,), bandwidth of the object, > 0
 
+    def those(self, chosen: npt.NDArray[np.bool_]) -> Votes:
+        """Some of the votes; where all are chosen, nothing is copied."""
+        if chosen.all():
+            return self
+        return Votes(places=self.places[:, chosen], amounts=self.amounts[chosen], widths=self.widths[chosen])
+
     @cached_property
     def narrow(self) -> float:
         """A bandwidth that few objects are below."""
@@ -75,7 +81,6 @@ def vote_grid(votes: Votes, edge: float) -> VoteGrid:
     dim = len(votes.places)
     steps = np.log(votes.widths) / log(CLASS_STEP)
     first = np.floor(steps).astype(np.int64)
-    numbers = np.arange(first.min(), first.max() + 2)
     low, high = votes.places.min(axis=1), votes.places.max(axis=1)
     while True:
         margin = max(2, ceil(KERNEL_REACH * KERNEL * float(votes.widths.max()) / edge))
@@ -84,24 +89,32 @@ def vote_grid(votes: Votes, edge: float) -> VoteGrid:
         if prod(shape) <= MOST_NODES:
             break
         edge *= 1.25
-    nodes = votes.places / edge - corner[:, None]
+    lowest = int(first.min())
+    ends = np.cumsum(np.bincount(first - lowest))
+    # those of a class side by side, in their own order
+    order = np.argsort((first - lowest).astype(np.uint16), kind="stable") if len(ends) > 1 else slice(None)
+    steps, amounts = steps[order], votes.amounts[order]
+    nodes = votes.places[:, order] / edge - corner[:, None]
     base = np.floor(nodes).astype(np.int64)
     part = nodes - base
     strides = [prod(shape[axis + 1 :]) for axis in range(dim)]
     corners = sum(column * stride for column, stride in zip(base, strides, strict=True))
     classes, logs = [], []
     total = torch.zeros(shape)
-    for number in numbers.tolist():
-        there = np.flatnonzero((first == number) | (first == number - 1))
-        if not len(there):
+    for number in range(lowest, lowest + len(ends) + 1):
+        at = number - lowest
+        there = slice(ends[at - 2] if at > 1 else 0, ends[min(at, len(ends) - 1)])  # votes of this class and the one below
+        if there.start == there.stop:
             continue
-        share, inside, corner_there = (1 - np.abs(steps[there] - number)) * votes.amounts[there], part[:, there], corners[there]
-        counts = np.zeros(prod(shape))
+        share, inside = (1 - np.abs(steps[there] - number)) * amounts[there], part[:, there]
+        places, given = [], []
         for step in product((0, 1), repeat=dim):
             amount = share
             for on, inner in zip(step, inside, strict=True):
                 amount = amount * (inner if on else 1 - inner)
-            counts += np.bincount(corner_there + sum(map(mul, step, strides)), amount, len(counts))
+            places.append(corners[there] + sum(map(mul, step, strides)))
+            given.append(amount)
+        counts = np.bincount(np.concatenate(places), np.concatenate(given), prod(shape))
         width = KERNEL * CLASS_STEP**number / edge
         values = torch.from_numpy(counts.reshape(shape)).float()
         for axis in range(dim):
