@@ -218,9 +218,11 @@ def test_the_baseline_is_tuned_on_the_training_images(script, data):
 
 
 def test_a_command_names_no_place_of_this_machine(script, data):
-    wishes = Namespace(data=[data], split="val", models=[f"{data}/a.safetensors=60"], runs=[data.parent / "x"])
+    told = {"data": [data], "split": "val", "every": 4, "no_baseline": True}
+    wishes = Namespace(**told, models=[f"{data}/a.safetensors=60"], runs=[data.parent / "x"])
     said = script("accuracy").command(wishes)
     assert str(data.parent) not in said and "data/disks" in said and "a.safetensors=60" in said and "runs/x" in said
+    assert "--every 4 --no-baseline" in said
 
 
 def test_labels_of_a_bundled_model_are_scored_in_one_go(script, data, tmp_path, monkeypatch):
@@ -229,16 +231,19 @@ def test_labels_of_a_bundled_model_are_scored_in_one_go(script, data, tmp_path, 
     run = tmp_path / "run"
     monkeypatch.setattr(accuracy, "in_own_process", lambda verb, name, *words, **more: _label(accuracy, name, data, words[-1]))
     out = tmp_path / "out.json"
-    accuracy.score(Namespace(data=[data], split="val", models=["nuclei=5400"], runs=[], no_baseline=False, out=out))
+    told = {"data": [data], "split": "val", "every": 1, "runs": [], "no_baseline": False}
+    accuracy.score(Namespace(**told, models=["nuclei=5400", "nuclei+augment"], out=out))
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
-    assert [(row["method"], row["trained_seconds"]) for row in rows] == [("nuclei", 5400.0), ("otsu", None)]
-    ours, baseline = rows
+    times = [("nuclei", 5400.0), ("nuclei+augment", None), ("otsu", None)]
+    assert [(row["method"], row["trained_seconds"]) for row in rows] == times
+    assert [row["label_settings"].get("augment") for row in rows] == [False, True, None]
+    ours, _, baseline = rows
     assert ours["parameters"] > 1e6 and ours["other_way_otherwise"] == 0 and ours["other_way_ap50"] == ours["ap50"]
     assert baseline["ap50"] > 0.9 and not run.exists()
 
 
 def _label(accuracy, name, data, run):
-    accuracy.label_split(Namespace(model=name, data=[data], split="val", run=run))
+    accuracy.label_split(Namespace(model=name, data=[data], split="val", every=1, run=run))
 
 
 # -- the worst objects ------------------------------------------------------------------------------------------------
