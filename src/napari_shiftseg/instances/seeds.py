@@ -141,7 +141,7 @@ def _nearest(votes: Votes, modes: FloatArray, widths: FloatArray) -> IntArray:
     first = near[np.arange(len(near)), can.argmax(axis=1)]
     sure = alone & must[np.arange(len(near)), can.argmax(axis=1)]
     decided = np.where(sure, first, np.where(can.any(axis=1), _ASKED, -1))
-    found = decided[index]
+    found: IntArray = decided[index]
     asked = np.flatnonzero(found == _ASKED)
     order = np.argsort(~can, axis=1, kind="stable")
     candidates = np.take_along_axis(np.where(can, near, len(modes)), order, axis=1)
