@@ -66,17 +66,19 @@ def replace_layers(viewer: Any, tuples: list[LayerDataTuple], *, whole: bool = F
 
 
 def put_in_place(viewer: Any, layer: Layer, made: LayerDataTuple, *, digest: str | None = None) -> Replaced:
-    """Show a later state of a layer of ours: in its place, or beside it where the user has touched it.
+    """Show a later state of a layer of ours: in it, or beside it, where it lies, if the user has touched it.
 
-    `digest`: as in `is_untouched`.
+    `made`: without a place. `digest`: as in `is_untouched`.
     """
     data, options, kind = made
+    options = dict(options)
     with keep_view(viewer):
         if is_untouched(layer, digest):
             _update(layer, data, options)
             return Replaced(layers=[layer], kept=[])
         if signature_of(layer) is not None:
             mark_older(layer, hide=False)
+        options |= {attribute: getattr(layer, attribute) for attribute in PLACE}
         return Replaced(layers=[_add(viewer, Layer.create(data, options, kind))], kept=[layer])
 
 

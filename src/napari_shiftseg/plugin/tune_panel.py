@@ -18,7 +18,7 @@ from napari_shiftseg.plugin.large import LiveLabels, Written, features_of, layer
 from napari_shiftseg.plugin.layers import layer_name
 from napari_shiftseg.plugin.preview import preview_layer, window_in_view
 from napari_shiftseg.plugin.replacement import put_in_place, replace_layers, words_on_kept
-from napari_shiftseg.plugin.signature import KEY, PLACE, is_older, signature_of
+from napari_shiftseg.plugin.signature import KEY, is_older, signature_of
 from napari_shiftseg.plugin.subject import is_result, layers_of_run, subject_of
 from napari_shiftseg.plugin.tune_form import TuneForm
 from napari_shiftseg.plugin.tune_jobs import Ready, Shown, ViewTuned, apply_steps, free_store, pass_on, ready_steps, tune_steps
@@ -288,8 +288,7 @@ class TunePanel(QWidget):
         """Show labels in their layer, or beside it where the user has changed that; a sentence on that."""
         layer = self.layer
         known = {**layer.metadata[KEY], "record": shown.record, "digest": shown.digest}
-        place = {attribute: getattr(layer, attribute) for attribute in PLACE}
-        options = {"name": layer_name(known["source"], "instances", known), "metadata": {KEY: known}, **place}
+        options = {"name": layer_name(known["source"], "instances", known), "metadata": {KEY: known}}
         options["features"] = dict(shown.features)
         # who paints emits an event; what a script writes into the array shows in the digest that the thread took
         digest, self._putting = None if self._touched else shown.before, True
