@@ -41,6 +41,7 @@ NUMBERS = {
     "GRIP": 6,
     "SIZE_BINS": 60,
     "TUNE_PAUSE": 150,
+    "CLICK": 4,
 }
 # Called by Qt or by a job's end, which give what they give by place, and by scripts of users.
 CALLED_BACK = {"_on_moved", "_on_end", "layer_tuples"}

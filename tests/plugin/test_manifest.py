@@ -37,6 +37,7 @@ def test_every_command_is_on_a_menu():
     assert {command.id for command in found.commands} == used
     assert [item.command for item in found.menus["napari/layers/segment"]] == ["napari-shiftseg.segment"]
     assert [item.command for item in found.menus["napari/layers/visualize"]] == ["napari-shiftseg.inspect"]
+    assert [item.command for item in found.menus["napari/layers/annotate"]] == ["napari-shiftseg.correct"]
 
 
 SAMPLES = {
@@ -99,13 +100,13 @@ def test_a_sample_and_the_generator_open_by_the_menu(plugin, make_napari_viewer)
 
 def test_the_widgets_open_from_the_menu(plugin, make_napari_viewer):
     viewer = make_napari_viewer()
-    for name in ("Segment", "Inspect"):
+    for name in ("Segment", "Correct", "Inspect"):
         _, widget = viewer.window.add_plugin_dock_widget("napari-shiftseg", name)
         assert type(widget).__name__ == f"{name}Widget"
 
 
 def test_opening_a_menu_imports_no_torch():
-    names = ("samples", "segment_widget", "inspect_widget", "layers", "jobs", "reader")
+    names = ("samples", "segment_widget", "inspect_widget", "correct_widget", "layers", "jobs", "reader")
     code = f"import sys, {', '.join(f'napari_shiftseg.plugin.{name}' for name in names)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr

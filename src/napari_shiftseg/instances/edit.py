@@ -61,12 +61,22 @@ class Edit:
         return tuple((place + edge.start).astype(np.int64) for place, edge in zip(inside, self.window, strict=True))
 
     def apply(self, labels: Any) -> None:
-        """Do it, or do it again, in an array in memory; SettingsError if a pixel is not what it was before the edit."""
-        self._write(labels, self.before, self.after, verb="done again")
+        """Do it, or do it again, in an array in memory; errors as of `check`."""
+        self.check(labels)
+        labels[self.indices()] = self.after.astype(labels.dtype)
 
     def undo(self, labels: Any) -> None:
-        """Take it back, in an array in memory; SettingsError if a pixel has been changed since."""
-        self._write(labels, self.after, self.before, verb="undone")
+        """Take it back, in an array in memory; errors as of `check`."""
+        self.check(labels, undo=True)
+        labels[self.indices()] = self.before.astype(labels.dtype)
+
+    def check(self, labels: ArrayLike, *, undo: bool = False) -> None:
+        """Refuse to do or undo it where a pixel is not as the edit found or left it; SettingsError."""
+        if not (self.is_done(labels) if undo else self.is_undone(labels)):
+            raise SettingsError(
+                f"the edit that {self.describe()} cannot be {'undone' if undo else 'done'}: some of its pixels have other "
+                "numbers now; undo first what changed them."
+            )
 
     def is_done(self, labels: ArrayLike) -> bool:
         """Whether all its pixels are as the edit left them."""
@@ -116,14 +126,6 @@ class Edit:
         if isinstance(labels, np.ndarray):
             return labels[self.indices()]
         return np.asarray(labels[self.window]).reshape(-1)[self.places]
-
-    def _write(self, labels: Any, old: npt.NDArray[Any], new: npt.NDArray[Any], *, verb: str) -> None:
-        if not np.array_equal(self._found(labels), old):
-            raise SettingsError(
-                f"the edit that {self.describe()} cannot be {verb}: some of its pixels have other numbers now; "
-                "undo first what changed them."
-            )
-        labels[self.indices()] = new.astype(labels.dtype)
 
 
 def merge(labels: ArrayLike, ids: Sequence[int], *, frame: Sequence[int] = (), window: Sequence[slice] | None = None) -> Edit:

@@ -69,3 +69,8 @@ SIZE_BINS: Final = 60
 
 # Milliseconds that a slider has to stand still.
 TUNE_PAUSE: Final = 150
+
+# -- correcting -------------------------------------------------------------------------------------------------------
+
+# Screen pixels that the mouse may move between press and release of a click; farther is a drag, which moves the camera.
+CLICK: Final = 4

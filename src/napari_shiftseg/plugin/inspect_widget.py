@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.plugin.comparison import comparison_layers, is_compared, show_beside
+from napari_shiftseg.plugin.edited import words_on_edits
 from napari_shiftseg.plugin.inputs import Note, fill_scrolling, keep_choice
 from napari_shiftseg.plugin.inspect_form import InspectForm
 from napari_shiftseg.plugin.inspect_jobs import (
@@ -132,7 +133,8 @@ class InspectWidget(QWidget):
         report, axes = findings.report, findings.subject.spatial
         where = f" ({findings.subject.where})" if findings.subject.where else ""
         unmeasured = f" {findings.subject.remedy}" if report.seams and findings.subject.remedy else ""
-        self.form.finding.tell(report.finding, f"{report.verdict}{where} {report.meaning}{unmeasured}")
+        text = f"{report.verdict}{where} {report.meaning}{unmeasured} {words_on_edits(findings.subject.edits)}"
+        self.form.finding.tell(report.finding, text.strip())
         self.form.plot.tell({kind: findings.jumps(kind) for kind in KINDS} if len(findings.lines) else {})
         self.form.table.tell(report.worst(len(report.table)), axes)
         self._enable()

@@ -14,6 +14,7 @@ from napari.utils.notifications import show_info, show_warning
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.constants import WHOLE_BYTES
+from napari_shiftseg.plugin.edited import EDITED
 from napari_shiftseg.plugin.large import features_of
 from napari_shiftseg.plugin.layers import KEY, from_zarr, in_order, laid_out, layer_name, placed, role_of
 from napari_shiftseg.plugin.signature import digest_of
@@ -168,8 +169,10 @@ def _labels(stored: "StoredResult", known: dict[str, Any], where: _Where) -> Lay
             options["features"] = object_table(in_order(data, place.layout)[0][...], stored.record["plan"]["seams"])
     elif "plan" in known:
         options["features"] = features_of(stored, len(stored.record["plan"]["result_shape"]))
-    metadata = {KEY: {"role": "instances", **known, "axes": place.layout, "digest": digest_of(data)}}
-    options |= {"name": layer_name(stored.path.stem, "instances", known), "metadata": metadata}
+    edits = list(stored.record.get("edits", ()))
+    metadata = {KEY: {"role": "instances", **known, "axes": place.layout, "digest": digest_of(data), "edits": edits}}
+    name = layer_name(stored.path.stem, "instances", known) + EDITED * bool(edits)
+    options |= {"name": name, "metadata": metadata}
     return data, {**options, **placed(place)}, "labels"
 
 

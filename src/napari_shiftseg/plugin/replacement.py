@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Labels, Layer
 from napari.types import LayerDataTuple
 
-from napari_shiftseg.plugin.signature import KEY, PLACE, is_older, is_untouched, mark_older, sign, signature_of
+from napari_shiftseg.plugin.signature import ACCEPTED, KEY, PLACE, is_older, is_untouched, mark_older, sign, signature_of
 
 PREVIEW = "preview instances"
 """Role of the instances of what was in view."""
@@ -114,7 +114,10 @@ def _of_source(viewer: Any, source_id: Any) -> list[Layer]:
     return [
         layer
         for layer, value in known.items()
-        if isinstance(value, dict) and value.get("source_id") == source_id and value.get("role") not in LIVE
+        if isinstance(value, dict)
+        and value.get("source_id") == source_id
+        and value.get("role") not in LIVE
+        and ACCEPTED not in value
     ]
 
 
@@ -155,7 +158,7 @@ def _update(layer: Layer, data: Any, options: dict[str, Any]) -> None:
     assert left is not None
     layer.data = data
     if isinstance(layer, Labels):
-        _forget_strokes(layer)
+        forget_strokes(layer)
     layer.metadata = options["metadata"]
     for attribute in (*PLACE, "features"):
         if attribute in options:
@@ -169,7 +172,7 @@ def _update(layer: Layer, data: Any, options: dict[str, Any]) -> None:
     sign(layer, options["metadata"][KEY].get("digest"))
 
 
-def _forget_strokes(layer: Labels) -> None:
+def forget_strokes(layer: Labels) -> None:
     """Empty the history, as napari does when editing ends: to redo an undone stroke would paint it into other labels."""
     mode = layer.mode
     layer.editable = False

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_shiftseg.events import BlockDone, Event, Stage, TileDone
+from napari_shiftseg.plugin.edited import edits_of, words_on_edits
 from napari_shiftseg.plugin.inputs import Note
 from napari_shiftseg.plugin.segment_form import IntensityNote
 
@@ -43,6 +45,10 @@ class RunBar(QWidget):
         copies.addWidget(self.command)
         column.addLayout(copies)
         self._gave_way = ""  # what the run did where memory ran out
+        self._proof: tuple[Any, str, str, str] | None = (
+            None  # a layer, and what was said of it: level, text, and how it is shown
+        )
+        self._told = "", ""
         self.begin(False)
 
     def begin(self, running: bool, *, blocks: bool = False) -> None:
@@ -82,8 +88,28 @@ class RunBar(QWidget):
 
     def tell(self, level: str, text: str, record: Mapping[str, Any]) -> None:
         """Say how a run ended, also where it gave way, and how its intensities were scaled."""
+        self.watch(None)
         self.status.tell(level, text + self._gave_way)
         self.intensity.show_record(record)
+        self._told = level, text + self._gave_way
+
+    def watch(self, labels: Any) -> None:
+        """Say beside what was told of a run that its labels were edited, as soon as they are; None watches nothing more."""
+        if self._proof is not None:
+            self._proof[0].events.metadata.disconnect(self._on_edit)
+        self._proof = None
+        if labels is not None:
+            self._proof = (labels, *self._told, self.status.text())
+            labels.events.metadata.connect(self._on_edit)
+
+    def _on_edit(self, _: Any) -> None:
+        if self._proof is None or not isalive(self):
+            return
+        labels, level, text, shown = self._proof
+        if self.status.text() == shown:  # else it speaks of something else by now
+            words = words_on_edits(len(edits_of(labels)))
+            self.status.tell("" if words else level, f"{text} {words}".strip())
+            self._proof = labels, level, text, self.status.text()
 
 
 def summary(record: Mapping[str, Any], out: Path | None = None, kept: str = "") -> tuple[str, str]:

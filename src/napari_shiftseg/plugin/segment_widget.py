@@ -172,6 +172,7 @@ class SegmentWidget(QWidget):
         tuples = layer_tuples(drawn, place, target.layer.name, source_id=target.layer.unique_id)
         put = replace_layers(self.viewer, tuples, whole=True)
         remember(put.layers[-1], drawn.result)
+        self._instances = put.layers[-1]
         return words_on_kept(put.kept)
 
     def show_preview(self, preview: "Preview") -> None:
@@ -186,9 +187,11 @@ class SegmentWidget(QWidget):
 
     def _show_and_sum_up(self, drawn: Drawn) -> None:
         self._sum_up(drawn.result.record, self.show_result(drawn))
+        self.bar.watch(self._instances)
 
     def _show_large(self, written: Written) -> None:
         self._sum_up(written.result.record, words_on_kept(self._live.finish(written)))
+        self.bar.watch(self._live.layer)
 
     def _sum_up(self, record: dict[str, Any], kept: str) -> None:
         self.bar.tell(*summary(record, self._verdict.out, kept), record)

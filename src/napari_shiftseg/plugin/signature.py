@@ -18,6 +18,9 @@ The value has role, source_id, source, run, axes, plan, status, record, model, d
 layer's data, with "_" for one that only the image has (see `source.Placement`).
 """
 
+ACCEPTED = "accepted"
+"""In such a value, what a layer was made from that the user has accepted; it has no role then, so that no run finds it."""
+
 PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 """Attributes of a layer that say where it lies."""
 

@@ -12,6 +12,7 @@ from napari.layers import Layer
 
 from napari_shiftseg.errors import ModelError, ResultError, ShiftsegError
 from napari_shiftseg.geometry import TilePlan, UNetSpec, plan_again
+from napari_shiftseg.plugin.edited import edits_of
 from napari_shiftseg.plugin.layers import in_order
 from napari_shiftseg.plugin.signature import KEY, digest_of, is_older, signature_of
 
@@ -45,6 +46,7 @@ class Subject:
     # digest, image_digest: of that as the run wrote it, and of the image as the run read it, where they are known
     digest: str | None = None
     image_digest: str | None = None
+    edits: int = 0  # of the labels, by hand
 
     @property
     def plan_values(self) -> Mapping[str, Any]:
@@ -196,6 +198,7 @@ def subject_of(viewer: Any, layer: Layer, truth: Layer | None = None) -> Subject
         shown=_data(layers["embedding"]),
         digest=None if layers["embedding"] is None else layers["embedding"].metadata[KEY].get("digest"),
         image_digest=known.get("image_digest"),
+        edits=0 if layers["instances"] is None else len(edits_of(layers["instances"])),
     )
 
 

@@ -28,7 +28,17 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     labels = labels_of(replace(image, translation=tuple(map(float, _of(axes, meta.get("translate"), 0.0)))))
     if "plan" in known:  # of a stack whose planes were segmented one by one, each has objects of its own
         labels = replace(labels, ndim=known["plan"].lattice.ndim)
+    if "record" in known:  # what they were made from, and what was corrected in them
+        edits = {"edits": known["edits"]} if known.get("edits") else {}
+        labels = replace(labels, record={**known["record"], **edits})
     return [str(export_labels(path, labels, overwrite=True))]
+
+
+def axes_of(layer: Any) -> str:
+    """The axes of a labels layer, as far as it and the sizes of its pixels say what they are; "_" for one of one pixel."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    axes = _axes({"axis_labels": layer.axis_labels, "units": [str(unit) for unit in layer.units]}, data)
+    return axes.replace("c", "t" if "z" in axes else "z")  # labels have no channels
 
 
 def _of(axes: str, values: Any, default: Any) -> list[Any]:

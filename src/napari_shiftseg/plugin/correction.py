@@ -1,0 +1,282 @@
+"""`Correction`: a labels layer that is corrected by hand, with a history of its own that holds painting as well."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pandas as pd
+from napari.layers import Labels
+from qtpy.QtCore import QTimer
+
+from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.instances import Edit, block_table, delete, merge, object_table, split, whole_table
+from napari_shiftseg.plugin.constants import MOST_FEATURES
+from napari_shiftseg.plugin.edited import EDITED, edits_of
+from napari_shiftseg.plugin.layers import KEY
+from napari_shiftseg.plugin.replacement import forget_strokes
+from napari_shiftseg.plugin.sheet import Sheet
+from napari_shiftseg.plugin.signature import ACCEPTED
+from napari_shiftseg.plugin.strokes import painted
+
+_KNOWN: WeakKeyDictionary[Labels, "Correction"] = WeakKeyDictionary()
+
+
+def correction_of(layer: Labels) -> "Correction":
+    """The correction of a layer, begun where there is none; it lives as long as the layer, whatever widget is open."""
+    if layer not in _KNOWN:
+        _KNOWN[layer] = Correction(layer)
+    return _KNOWN[layer]
+
+
+class Correction:
+    """Edits of the labels of a layer in memory, each of which can be undone whatever came between.
+
+    What is painted with napari's tools becomes part of the history, in the order in which it was done; napari's own is emptied,
+    since it would bring back pixels that were corrected meanwhile.
+
+    Attributes
+    ----------
+    layer : Labels
+        The layer.
+    sheet : Sheet
+        Its pixels with frames in front.
+    undone : list of Edit
+        What can be done again, the next one at the end.
+    changed : callable or None
+        Called after each change.
+    """
+
+    def __init__(self, layer: Labels):
+        self.layer, self.sheet = layer, Sheet(layer)
+        self._edits: list[Edit] = []
+        self._painted: list[Edit] = []  # what napari has said it paints, and may not have written yet
+        self.undone: list[Edit] = []
+        self.changed: Callable[[], None] | None = None
+        self.subject: Any = None  # the run that the labels came from, as far as it is known
+        self._before = edits_of(layer)  # of an earlier session
+        self._tables: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
+        self._highest = 0  # number that any object ever had
+        self._shape = np.shape(self.sheet.array)
+        self._writing = False
+        layer.events.paint.connect(self._on_paint)
+        layer.events.data.connect(self._on_data)
+
+    @property
+    def edits(self) -> list[Edit]:
+        """What was done, the last edit at the end."""
+        self._take_painted()
+        return self._edits
+
+    # -- what is known ------------------------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        """Edits of the labels, those of earlier sessions as well."""
+        return len(self._before) + len(self.edits)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the layer is the user's."""
+        known = self.layer.metadata.get(KEY)
+        return not isinstance(known, dict) or "role" not in known
+
+    def table(self, frame: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """Size and place of the objects of a frame, as `object_table` gives them."""
+        if frame not in self._tables:
+            labels = self.sheet.array[frame]
+            known = self._shown_table(labels) if not self.sheet.looped else None
+            self._tables[frame] = object_table(_positive(labels), self._seams()) if known is None else known
+        return self._tables[frame]
+
+    def objects(self, frame: tuple[int, ...]) -> int:
+        """How many objects a frame has."""
+        return len(self.table(frame)["index"])
+
+    # -- verbs --------------------------------------------------------------------------------------------------------
+
+    def accept(self) -> None:
+        """Make the layer the user's: no run, tuning or replacement finds it any more; its metadata say from what it came."""
+        if self.accepted:
+            return
+        known = dict(self.layer.metadata[KEY])
+        made_from = {key: known.pop(key) for key in ("role", "source_id", "run", "model") if key in known}
+        self.layer.metadata = {**self.layer.metadata, KEY: {**known, ACCEPTED: made_from}}
+        self.layer.name = f"{known['source']} {ACCEPTED}"
+        self._tell()
+
+    def merge(self, ids: Sequence[int], frame: tuple[int, ...]) -> Edit:
+        """Make objects of a frame one, with the number of the first."""
+        return self._do(merge(self._array(), ids, frame=frame))
+
+    def delete(self, number: int, frame: tuple[int, ...]) -> Edit:
+        """Make an object of a frame background."""
+        return self._do(delete(self._array(), number, frame=frame))
+
+    def split(self, number: int, frame: tuple[int, ...], embedding: Any = None, **wish: Any) -> Edit:
+        """Split an object of a frame; `wish` as of `instances.split`."""
+        array = self._array()
+        self._highest = max(self._highest, int(array.max(initial=0)))
+        fits = self._highest < np.iinfo(array.dtype).max
+        wish |= {"first": self._highest + 1 if fits else None, "spacing": self.sheet.steps()}
+        return self._do(split(array, number, embedding, frame=frame, **wish))
+
+    def undo(self) -> Edit:
+        """Take the last edit back, painting as well; SettingsError where its pixels were changed since by something else."""
+        if not self.edits:
+            raise SettingsError("nothing is left to undo; what was done before this session stays.")
+        edit = self.edits[-1]
+        edit.check(self._array(), undo=True)
+        self._put(edit, edit.before)
+        self.undone.append(self.edits.pop())
+        self._follow(edit)
+        return edit
+
+    def redo(self) -> Edit:
+        """Do again what was undone last; errors as of `undo`."""
+        if not self.undone:
+            raise SettingsError("nothing was undone; there is nothing to do again.")
+        edit = self.undone[-1]
+        edit.check(self._array())
+        self._put(edit, edit.after)
+        self.edits.append(self.undone.pop())
+        self._follow(edit)
+        return edit
+
+    # -- pixels -------------------------------------------------------------------------------------------------------
+
+    def _array(self) -> np.ndarray:
+        """The pixels, which may be written to."""
+        self._take_painted()
+        if not self.sheet.in_memory:
+            raise SettingsError(f"the pixels of {self.layer.name} are not in memory; save it as labels and open that.")
+        if not self.layer.editable or getattr(self.layer, "locked", False):
+            raise SettingsError(f"the layer {self.layer.name} is locked; unlock it in the layer list first.")
+        return self.sheet.array
+
+    def _do(self, edit: Edit) -> Edit:
+        self._highest = max(self._highest, *edit.ids, *edit.made)
+        self._put(edit, edit.after)
+        self._keep(edit)
+        return edit
+
+    def _put(self, edit: Edit, values: np.ndarray) -> None:
+        self._writing = True
+        try:
+            self.layer.data_setitem(self.sheet.in_layer(edit.indices()), values)  # which draws the part that changed
+        finally:
+            self._writing = False
+        forget_strokes(self.layer)
+
+    def _on_paint(self, event: Any) -> None:
+        if self._writing or not self.sheet.in_memory:
+            return
+        edit = painted(event.value, self.sheet)
+        forget_strokes(self.layer)  # our history has it now
+        if edit is not None:
+            self._painted.append(edit)
+            QTimer.singleShot(0, self._take_painted)  # when it is written
+
+    def _take_painted(self) -> None:
+        """Put what was painted into the history."""
+        edits, self._painted = self._painted, []
+        for edit in edits:
+            self._highest = max(self._highest, *edit.made, *edit.ids, 0)
+            self._keep(edit)
+
+    def _on_data(self, _: Any) -> None:
+        """Other pixels have come: of another shape they have no history; else each edit is compared before it is undone."""
+        self._tables.clear()
+        if np.shape(self.sheet.array) != self._shape:
+            for kept in (self._edits, self.undone, self._painted):
+                kept.clear()
+            self._shape = np.shape(self.sheet.array)
+        if self.changed is not None:
+            self.changed()
+
+    # -- what goes with the pixels ------------------------------------------------------------------------------------
+
+    def _keep(self, edit: Edit) -> None:
+        self._edits.append(edit)
+        self.undone.clear()
+        self._follow(edit)
+
+    def _follow(self, edit: Edit) -> None:
+        """Bring table, features, metadata and name up to date."""
+        for frame in {edit.frame} if edit.kind != "paint" else set(self._tables):
+            self._measure_again(edit, frame)
+        self._show_features(edit)
+        self._tell()
+
+    def _measure_again(self, edit: Edit, frame: tuple[int, ...]) -> None:
+        if frame not in self._tables:
+            return
+        if edit.kind == "paint" and len({*edit.ids, *edit.made}) == 0:
+            return
+        table, depth = self._tables[frame], len(frame)
+        names = "zyx"[-(len(self.sheet.axes) - depth) :]
+        touched = np.array(sorted({*edit.ids, *edit.made}), np.int64)
+        rows = np.isin(table["index"], touched)
+        ends = [
+            (
+                min([edge.start, *table[f"first_{name}"][rows].tolist()]),
+                max([edge.stop, *(table[f"last_{name}"][rows] + 1).tolist()]),
+            )
+            for edge, name in zip(edit.window[depth:], names, strict=True)
+        ]
+        window = tuple(slice(*pair) for pair in ends)
+        array = self.sheet.array[frame]
+        block = _positive(array[window])
+        new = whole_table([block_table(block, [first for first, _ in ends], array.shape, seams=self._seams())])
+        found = np.isin(new["index"], touched)
+        joined = {name: np.concatenate([table[name][~rows], new[name][found].astype(table[name].dtype)]) for name in table}
+        order = np.argsort(joined["index"], kind="stable")
+        self._tables[frame] = {name: values[order] for name, values in joined.items()}
+
+    def _shown_table(self, labels: np.ndarray) -> dict[str, np.ndarray] | None:
+        """The features of the layer, where they are a table of all its objects: measuring a large image takes seconds."""
+        shown = self.layer.features
+        names = ["index", *block_names(labels.ndim), *(["on_seam"] if self._seams() is not None else [])]
+        if not set(names) <= set(shown.columns) or shown["area"].sum() != np.count_nonzero(labels):
+            return None
+        return {name: shown[name].to_numpy() for name in names}
+
+    def _show_features(self, edit: Edit) -> None:
+        """Rows of what changed; other columns of these rows are not known any more."""
+        if self.sheet.looped:  # a number means another object in each frame
+            return
+        shown, table = self.layer.features, pd.DataFrame(self.table(()))
+        if len(table) > MOST_FEATURES or (len(shown.columns) and "index" not in shown.columns):
+            return
+        changed = table["index"].isin({*edit.ids, *edit.made})
+        if "index" in shown.columns:
+            kept = shown[~shown["index"].isin({*edit.ids, *edit.made})]
+            table = pd.concat([kept, table[changed]]).sort_values("index", ignore_index=True)[list(shown.columns)]
+        self.layer.features = table
+
+    def _tell(self) -> None:
+        """Say in metadata and name what was done, so that no run takes the layer for its own."""
+        known = self.layer.metadata.get(KEY) or {}
+        edits = [*self._before, *(edit.to_dict() for edit in self._edits)]
+        self.layer.metadata = {**self.layer.metadata, KEY: {**known, "edits": edits}}
+        if "role" in known and edits and not self.layer.name.endswith(EDITED):
+            self.layer.name += EDITED
+        if self.changed is not None:
+            self.changed()
+
+    def _seams(self) -> Any:
+        plan = (self.layer.metadata.get(KEY) or {}).get("plan")
+        if plan is None:
+            return None
+        return plan["seams"] if isinstance(plan, dict) else plan.seams()
+
+
+def block_names(ndim: int) -> list[str]:
+    """Columns of `object_table` beside the number and the seams."""
+    axes = "zyx"[-ndim:]
+    return ["area", *(f"{what}_{axis}" for what in ("centroid", "first", "last") for axis in axes), "on_border"]
+
+
+def _positive(labels: np.ndarray) -> np.ndarray:
+    """Labels without negative numbers, which a user may paint, and which are no objects."""
+    return np.maximum(labels, 0) if labels.dtype.kind == "i" and labels.size and labels.min() < 0 else labels
