@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("napari")
 
-from napari.components import ViewerModel
+from bench import Bench
 from napari.layers import Labels
 from napari.utils._proxies import ReadOnlyWrapper
-from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
+from napari.utils.interactions import mouse_press_callbacks, mouse_release_callbacks
 from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtWidgets import QApplication
 
@@ -32,66 +32,6 @@ def squares(shape=(20, 30), kind=np.int32):
         row, column = divmod(number, 2)
         labels[..., 1 + 6 * row : 6 + 6 * row, 4 + 8 * column : 12 + 8 * column] = number + 1
     return labels
-
-
-class Bench:
-    """A viewer without a window, the widget, and a mouse."""
-
-    def __init__(self, qtbot, *layers):
-        self.viewer = ViewerModel()
-        for layer in layers:
-            self.viewer.add_layer(layer)
-        self.qtbot = qtbot
-        self.widget = CorrectWidget(self.viewer)
-        qtbot.addWidget(self.widget)
-        for event in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
-            event.connect(self.widget.reset_choices)
-        self.wait()
-
-    layer = property(lambda self: self.widget.layer)
-    edits = property(lambda self: self.widget.correction.edits)
-
-    def wait(self):
-        QApplication.processEvents()
-        self.qtbot.waitUntil(lambda: not self.widget.jobs, timeout=20_000)
-        QApplication.processEvents()
-
-    def mouse(self, *points, button=1):
-        """Press at the first point of the data, move over the others, release; a point is (..., y, x) in pixels."""
-        layer, dims = self.viewer.layers.selection.active, self.viewer.dims
-
-        def event(kind, point):
-            world = layer.data_to_world(point)
-            screen = tuple(10 * at for at in point[-2:])
-            return SimpleNamespace(
-                type=kind, button=button, position=world, pos=screen, modifiers=[], view_direction=None,
-                dims_displayed=list(dims.displayed), dims_point=list(dims.point), inverted=False, is_dragging=False,
-            )  # fmt: skip
-
-        mouse_press_callbacks(layer, ReadOnlyWrapper(event("mouse_press", points[0])))
-        for point in points[1:]:
-            mouse_move_callbacks(layer, event("mouse_move", point))
-        mouse_release_callbacks(layer, event("mouse_release", points[-1]))
-        self.wait()
-
-    def do(self, mode, *points):
-        self.widget.tool.choose(mode)
-        if mode == "merge":
-            for point in points:
-                self.mouse(point)
-        else:
-            self.mouse(*points)
-
-    def press(self, key):
-        """A key of the layer, as its keymap has it."""
-        from app_model.types import KeyBinding
-
-        found = {str(bound): action for bound, action in self.layer.keymap.items()}
-        found[str(KeyBinding.from_str(key))](self.layer)
-        self.wait()
-
-    def status(self):
-        return self.widget.form.status.text()
 
 
 @pytest.fixture
@@ -344,9 +284,9 @@ def test_without_an_embedding_layer_it_is_computed_where_it_is_needed(made):
     asked = []
     original = codes.block_steps
 
-    def spied(subject, device, window):
-        block = yield from original(subject, device, window)
-        asked.append((window, block))
+    def spied(subject, device, window_of):
+        block = yield from original(subject, device, window_of)
+        asked.append((window_of(), block))
         return block
 
     codes.block_steps = spied
@@ -466,10 +406,7 @@ def test_what_was_said_of_a_result_says_that_its_labels_were_edited(open_widget,
     qtbot.waitUntil(lambda: not segment.running, timeout=60_000)
     proof = segment.status.text()
     assert "#4caf50" in proof  # the green dot
-    desk = Bench.__new__(Bench)
-    desk.viewer, desk.qtbot, desk.widget = viewer, qtbot, CorrectWidget(viewer)
-    qtbot.addWidget(desk.widget)
-    desk.wait()
+    desk = Bench(qtbot, viewer=viewer)
     desk.do("merge", *two_of(desk.layer))
     assert "Edited by hand: 1 edit." in segment.status.text() and "#4caf50" not in segment.status.text()
     from napari_shiftseg.plugin.subject import subject_of

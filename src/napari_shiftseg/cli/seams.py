@@ -55,6 +55,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         truth = View.at(mask.data, dict(enumerate(frame)), name=mask.name)
     report = seam_report(embedding, result.record, labels, truth)
     console.field("result", f"{args.result}: {report.seams} seams, {result.record.get('status', 'status not known')}")
+    if edits := result.record.get("edits"):
+        console.field("labels", f"{len(edits)} edit{'s' * (len(edits) != 1)} by hand since the run")
     console.field("verdict", report.verdict)
     console.field("finding", f"{report.finding or 'nothing to judge'}: {report.meaning}")
     for row in report.worst(WORST_SEAMS):
@@ -69,6 +71,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     score = report.score
     splits = None if score is None else {"at_seams": score.at_seams.row(), "elsewhere": score.elsewhere.row()}  # type: ignore[union-attr]
     whole_score = None if score is None else score.row()
+    document["edits"] = len(result.record.get("edits", ()))
     console.document({**document, "cuts": report.cuts, "score": whole_score, "splits": splits, "table": report.rows()})
     return 3 if report.exposed else 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -34,7 +34,7 @@ class Edit:
     made : tuple of int
         Numbers that their pixels have afterwards; none of a deletion.
     window : tuple of slice
-        Smallest box of the objects in the labels, one slice per axis.
+        Smallest box of the objects that change in the labels, one slice per axis.
     places : ndarray
         (n,) int64, ascending: the pixels that change, counted through the window in C order.
     before, after : ndarray
@@ -166,9 +166,14 @@ def merge(labels: ArrayLike, ids: Sequence[int], *, frame: Sequence[int] = (), w
     ids = tuple(dict.fromkeys(int(number) for number in ids))
     if len(ids) < 2:
         raise SettingsError(f"{len(ids)} object{'s' * (len(ids) != 1)} to merge; give two or more different numbers.")
-    found = find_objects(labels, ids, frame=frame, window=window)
-    changed = (found.block != 0) & found.inside & (found.block != ids[0])
-    return found.edit("merge", changed, np.asarray(ids[0]), made=ids[:1])
+    find_objects(labels, ids[:1], frame=frame, window=window)
+    return merged(find_objects(labels, ids[1:], frame=frame, window=window), ids[0])
+
+
+def merged(found: Found, into: int) -> Edit:
+    """The edit that makes objects parts of another one."""
+    edit = found.edit("merge", found.inside, np.asarray(into), made=(into,))
+    return replace(edit, ids=(into, *found.ids))
 
 
 def delete(labels: ArrayLike, number: int, *, frame: Sequence[int] = (), window: Sequence[slice] | None = None) -> Edit:

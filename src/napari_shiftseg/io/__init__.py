@@ -21,6 +21,7 @@ from napari_shiftseg.io.pyramid import BlockPyramid, Overview, chunk_edges
 from napari_shiftseg.io.result import ResultWriter, StoredResult, check_store, open_result, save_result, work_path
 from napari_shiftseg.io.rois import save_rois
 from napari_shiftseg.io.stamp import Stamp, stamp_of
+from napari_shiftseg.io.stored_edits import StoredEdits
 from napari_shiftseg.io.tables import check_table_format, save_table
 from napari_shiftseg.io.tiff import save_labels_tiff
 from napari_shiftseg.io.work_folder import WorkFolder
@@ -36,6 +37,7 @@ __all__ = [
     "Overview",
     "ResultWriter",
     "Stamp",
+    "StoredEdits",
     "StoredResult",
     "View",
     "WorkFolder",

@@ -1,11 +1,12 @@
 """The embedding of the labels that are corrected: in a layer beside them, or computed where it is asked for."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
 
 from napari_shiftseg.events import Event
+from napari_shiftseg.instances.edit import find_objects
 from napari_shiftseg.plugin.embedding_view import lazy_steps
 from napari_shiftseg.plugin.layers import KEY, in_order
 from napari_shiftseg.plugin.sheet import Sheet
@@ -46,8 +47,17 @@ class Block:
         return self._values[(slice(None), *(0 if isinstance(at, int) else slice(None) for at in key[1:]))]
 
 
-def block_steps(subject: Subject, device: str, window: tuple[slice, ...]) -> Generator[Event, None, Block]:
+def window_of(correction: Any, number: int, frame: tuple[int, ...]) -> tuple[slice, ...]:
+    """The smallest window of an object in the labels."""
+    if correction.in_background:
+        return tuple(correction.stored.window(number, frame))
+    box = find_objects(correction.sheet.array, (number,), frame=frame).box
+    return (*(slice(at, at + 1) for at in frame), *box)
+
+
+def block_steps(subject: Subject, device: str, window_of: Callable[[], tuple[slice, ...]]) -> Generator[Event, None, Block]:
     """Compute the embedding in a window of the labels, by the tiles of their run; yields events, returns a `Block`."""
+    window = window_of()
     lazy = yield from lazy_steps(subject, device)
     yield from lazy.steps(lazy.tiles(window))
     return Block(window, np.asarray(lazy[(slice(None), *window)]))

@@ -162,10 +162,9 @@ class CorrectTool:
         """Split the object that a line runs through for most of its way, in the frame in which it was drawn."""
         looped = self.sheet.looped
         met: dict[tuple[tuple[int, ...], int], int] = {}
-        for place in _dense(line):
-            pixel = self._pixel(place)
-            number = 0 if pixel is None else self.sheet.number_at(pixel)
-            if pixel is not None and number > 0:
+        pixels = [pixel for place in _dense(line) if (pixel := self._pixel(place)) is not None]
+        for pixel, number in zip(pixels, self.sheet.numbers_at(pixels), strict=True):
+            if number > 0:
                 key = (pixel[:looped], number)
                 met[key] = met.get(key, 0) + 1
         if not met:

@@ -73,15 +73,14 @@ class CorrectWidget(QWidget):
 
     def merge(self, ids: tuple[int, ...], frame: tuple[int, ...]) -> None:
         """Merge objects of a frame."""
-        self._tell_of(self.correction.merge(ids, frame))
+        self._perform(partial(self.correction.merge, ids, frame), self._tell_of)
 
     def delete(self, number: int, frame: tuple[int, ...]) -> None:
         """Delete an object of a frame."""
-        self._tell_of(self.correction.delete(number, frame))
+        self._perform(partial(self.correction.delete, number, frame), self._tell_of)
 
     def split(self, number: int, frame: tuple[int, ...], **wish: Any) -> None:
         """Split an object of a frame, by its embedding where there is one or it can be computed."""
-        from napari_shiftseg.instances.edit import find_objects
         from napari_shiftseg.plugin import codes as beside
 
         codes = beside.embedding_beside(self.viewer, self.correction.sheet)
@@ -89,22 +88,34 @@ class CorrectWidget(QWidget):
         if codes is not None or subject is None:
             self._split(number, frame, wish, codes=codes)
             return
-        found = find_objects(self.correction.sheet.array, (number,), frame=frame)
-        window = (*(slice(at, at + 1) for at in frame), *found.box)
+        window = partial(beside.window_of, self.correction, number, frame)
         on_end = partial(self._on_codes, self.correction, (number, frame, wish))
-        self._start(
-            partial(beside.block_steps, subject, "auto", window), on_end, f"Computing the embedding of object {number}\u2026"
-        )
+        steps = partial(beside.block_steps, subject, "auto", window)
+        self._start(steps, on_end, f"Computing the embedding of object {number}\u2026")
 
     def undo(self) -> None:
         """Take the last edit back."""
         if self._is_free():
-            self._tell("", f"Undone: {self.correction.undo().describe()}.")
+            self._perform(self.correction.undo, lambda edit: self._tell("", f"Undone: {edit.describe()}."))
 
     def redo(self) -> None:
         """Do again what was undone last."""
         if self._is_free():
-            self._tell("", f"Done again: {self.correction.redo().describe()}.")
+            self._perform(self.correction.redo, lambda edit: self._tell("", f"Done again: {edit.describe()}."))
+
+    def _perform(self, verb: Callable[[], Any], say: Callable[[Any], None]) -> None:
+        """Make an edit, in a thread where that means to write files."""
+        if not self.correction.in_background:
+            say(verb())
+            return
+        self._start(partial(once, verb), partial(self._on_performed, say), "Writing\u2026")
+
+    def _on_performed(self, say: Callable[[Any], None], end: End) -> None:
+        if end.state == "error":
+            self._tell("fail", sentence(end.value))
+        elif end.state == "done":
+            self.correction.after(end.value)
+            say(end.value)
 
     def cancel(self) -> None:
         """Stop what is computed."""
@@ -113,9 +124,12 @@ class CorrectWidget(QWidget):
     # -- splitting ----------------------------------------------------------------------------------------------------
 
     def _split(self, number: int, frame: tuple[int, ...], wish: dict[str, Any], *, codes: Any, why: str = "") -> None:
-        edit = self.correction.split(number, frame, codes, **wish)
         reason = why or ("its embedding does not tell the parts apart" if codes is not None else "it has no embedding")
-        self._tell_of(edit, f"{_HOW[edit.how]}" + ("" if edit.how == "embedding" else f", since {reason}"))
+
+        def say(edit: "Edit") -> None:
+            self._tell_of(edit, f"{_HOW[edit.how]}" + ("" if edit.how == "embedding" else f", since {reason}"))
+
+        self._perform(partial(self.correction.split, number, frame, codes, **wish), say)
 
     def _on_codes(self, correction: "Correction", asked: tuple[int, tuple[int, ...], dict[str, Any]], end: End) -> None:
         number, frame, wish = asked
@@ -199,17 +213,32 @@ class CorrectWidget(QWidget):
             self._tell("fail", sentence(end.value))
         if end.state != "done" or self.layer is not self._watched or self.layer is None:
             return
-        self.correction = end.value.correction_of(self.layer)
-        self.correction.changed = self._show
-        sheet = self.correction.sheet
-        verbs = {name: self._when_free(getattr(self, name)) for name in ("merge", "split", "delete")}
-        self.tool = CorrectTool(self.viewer, sheet, **verbs, undo=self.undo, redo=self.redo, tell=self._tell)
-        self.tool.changed = self._on_mode
-        if sheet.in_memory:
+        store = (self.layer.metadata.get(KEY) or {}).get("store")
+        if isinstance(self.layer.data, np.ndarray):
+            self._begin(end.value.correction_of(self.layer))
             self._start(partial(once, self.correction.table, self.frame), self._on_counted, "Counting objects\u2026")
+        elif store:
+            self._start(partial(once, _opened, store), partial(self._on_opened, self.layer), "Opening the result\u2026")
         else:
-            self._tell("warn", "These labels are not in memory and cannot be edited here.")
+            self._tell("warn", "These labels are not in memory and lie in no result of this plugin, so they cannot be edited.")
         self._show()
+
+    def _on_opened(self, layer: Labels, end: End) -> None:
+        if end.state != "done":
+            self._tell("warn", sentence(end.value) if end.state == "error" else "")
+            return
+        from napari_shiftseg.plugin.store_correction import StoreCorrection
+
+        self._begin(StoreCorrection(layer, end.value))
+        self._tell("", f"Edits are written into {end.value.path.name} at once; Undo takes them back, in a later session, too.")
+        self._show()
+
+    def _begin(self, correction: Any) -> None:
+        self.correction = correction
+        correction.changed = self._show
+        verbs = {name: self._when_free(getattr(self, name)) for name in ("merge", "split", "delete")}
+        self.tool = CorrectTool(self.viewer, correction.sheet, **verbs, undo=self.undo, redo=self.redo, tell=self._tell)
+        self.tool.changed = self._on_mode
 
     def _when_free(self, verb: Callable[..., None]) -> Callable[..., None]:
         return lambda *given, **more: verb(*given, **more) if self._is_free() else None
@@ -239,12 +268,12 @@ class CorrectWidget(QWidget):
         if correction is None:
             form.about.tell("", "")
         else:
-            form.edits.addItems([edit.describe() for edit in correction.edits])
+            form.edits.addItems([edit if isinstance(edit, str) else edit.describe() for edit in correction.edits])
             form.edits.scrollToBottom()
-            counted = not self.jobs and correction.sheet.in_memory
-            count = f"{correction.objects(self.frame)} objects" if counted else ""
-            where = " in this frame." if correction.sheet.looped and counted else "." * counted
-            form.about.tell("", f"{count}{where} {words_on_edits(correction.count)}".strip())
+            found = None if self.jobs and not correction.in_background else correction.objects(self.frame)
+            where = " in this frame" if correction.sheet.looped else ""
+            count = "" if found is None else f"{found} object{'s' * (found != 1)}{where}. "
+            form.about.tell("", (count + words_on_edits(correction.count)).strip())
         self._enable()
 
     def _on_mode(self, mode: str) -> None:
@@ -257,7 +286,7 @@ class CorrectWidget(QWidget):
 
     def _enable(self) -> None:
         form, correction = self.form, self.correction
-        free = correction is not None and not self.jobs and correction.sheet.in_memory
+        free = correction is not None and not self.jobs
         for button in form.modes.values():
             button.setEnabled(free)
         form.undo.setEnabled(free and bool(correction.edits))
@@ -292,6 +321,12 @@ class CorrectWidget(QWidget):
             verb()
         except ShiftsegError as exc:
             self._tell("fail", sentence(exc))
+
+
+def _opened(store: str) -> Any:
+    from napari_shiftseg.io import StoredEdits
+
+    return StoredEdits(store)
 
 
 def _let_go(widget: CorrectWidget) -> None:

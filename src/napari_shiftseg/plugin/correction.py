@@ -47,6 +47,8 @@ class Correction:
         Called after each change.
     """
 
+    in_background = False
+
     def __init__(self, layer: Labels):
         self.layer, self.sheet = layer, Sheet(layer)
         self._edits: list[Edit] = []
@@ -97,13 +99,9 @@ class Correction:
 
     def accept(self) -> None:
         """Make the layer the user's: no run, tuning or replacement finds it any more; its metadata say from what it came."""
-        if self.accepted:
-            return
-        known = dict(self.layer.metadata[KEY])
-        made_from = {key: known.pop(key) for key in ("role", "source_id", "run", "model") if key in known}
-        self.layer.metadata = {**self.layer.metadata, KEY: {**known, ACCEPTED: made_from}}
-        self.layer.name = f"{known['source']} {ACCEPTED}"
-        self._tell()
+        if not self.accepted:
+            accept_layer(self.layer)
+            self._tell()
 
     def merge(self, ids: Sequence[int], frame: tuple[int, ...]) -> Edit:
         """Make objects of a frame one, with the number of the first."""
@@ -142,6 +140,9 @@ class Correction:
         self.edits.append(self.undone.pop())
         self._follow(edit)
         return edit
+
+    def after(self, edit: Edit) -> None:
+        """Nothing is left to do: it was shown as it was done."""
 
     # -- pixels -------------------------------------------------------------------------------------------------------
 
@@ -226,7 +227,7 @@ class Correction:
         ]
         window = tuple(slice(*pair) for pair in ends)
         array = self.sheet.array[frame]
-        block = _positive(array[window])
+        block = np.where(np.isin(array[window], touched), array[window], 0)
         new = whole_table([block_table(block, [first for first, _ in ends], array.shape, seams=self._seams())])
         found = np.isin(new["index"], touched)
         joined = {name: np.concatenate([table[name][~rows], new[name][found].astype(table[name].dtype)]) for name in table}
@@ -255,12 +256,7 @@ class Correction:
         self.layer.features = table
 
     def _tell(self) -> None:
-        """Say in metadata and name what was done, so that no run takes the layer for its own."""
-        known = self.layer.metadata.get(KEY) or {}
-        edits = [*self._before, *(edit.to_dict() for edit in self._edits)]
-        self.layer.metadata = {**self.layer.metadata, KEY: {**known, "edits": edits}}
-        if "role" in known and edits and not self.layer.name.endswith(EDITED):
-            self.layer.name += EDITED
+        tell_edits(self.layer, [*self._before, *(edit.to_dict() for edit in self._edits)])
         if self.changed is not None:
             self.changed()
 
@@ -269,6 +265,22 @@ class Correction:
         if plan is None:
             return None
         return plan["seams"] if isinstance(plan, dict) else plan.seams()
+
+
+def accept_layer(layer: Labels) -> None:
+    """Take from a layer what a run would find it by, and give it a name of its own."""
+    known = dict(layer.metadata[KEY])
+    made_from = {key: known.pop(key) for key in ("role", "source_id", "run", "model") if key in known}
+    layer.metadata = {**layer.metadata, KEY: {**known, ACCEPTED: made_from}}
+    layer.name = f"{known['source']} {ACCEPTED}"
+
+
+def tell_edits(layer: Labels, edits: list[dict[str, Any]], **more: Any) -> None:
+    """Say in metadata and name what was done, so that no run takes the layer for its own; `more` of what is known of it."""
+    known = layer.metadata.get(KEY) or {}
+    layer.metadata = {**layer.metadata, KEY: {**known, **more, "edits": edits}}
+    if "role" in known and edits and not layer.name.endswith(EDITED):
+        layer.name += EDITED
 
 
 def block_names(ndim: int) -> list[str]:

@@ -172,6 +172,8 @@ def _labels(stored: "StoredResult", known: dict[str, Any], where: _Where) -> Lay
     edits = list(stored.record.get("edits", ()))
     metadata = {KEY: {"role": "instances", **known, "axes": place.layout, "digest": digest_of(data), "edits": edits}}
     name = layer_name(stored.path.stem, "instances", known) + EDITED * bool(edits)
+    if not isinstance(data, np.ndarray):
+        options["cache"] = False  # they can be corrected where they lie
     options |= {"name": name, "metadata": metadata}
     return data, {**options, **placed(place)}, "labels"
 

@@ -67,10 +67,18 @@ class Sheet:
 
     def number_at(self, pixel: tuple[int, ...]) -> int:
         """The object at a pixel."""
-        array = self.array
+        return self.numbers_at([pixel])[0]
+
+    def numbers_at(self, pixels: list[tuple[int, ...]]) -> list[int]:
+        """The objects at some pixels; what lies on a disk is read once, in the box of them all."""
+        array, places = self.array, np.array(pixels, int).reshape(len(pixels), -1)
+        if not len(pixels):
+            return []
         if isinstance(array, np.ndarray):
-            return int(array[pixel])
-        return int(np.asarray(array[tuple(slice(at, at + 1) for at in pixel)]).reshape(-1)[0])
+            return [int(number) for number in array[tuple(places.T)]]
+        first = places.min(axis=0)
+        box = tuple(slice(int(a), int(b) + 1) for a, b in zip(first, places.max(axis=0), strict=True))
+        return [int(number) for number in np.asarray(array[box])[tuple((places - first).T)]]
 
     def steps(self) -> tuple[float, ...]:
         """Scale per axis of an object."""
