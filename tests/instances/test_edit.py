@@ -139,6 +139,15 @@ def test_a_cut_ends_as_drawn_where_the_codes_do_not_tell_the_sides_apart():
         assert sorted(int(part.min()) for part in parts) in ([10, 25], [10, 26])
 
 
+def test_offsets_are_codes_once_their_places_are_added():
+    labels, left = two_disks()
+    y, x = np.indices(labels.shape)
+    away = np.stack([20.0 - y, np.where(left, 20.0, 39.0) - x]) + np.random.default_rng(0).normal(0, 0.5, (2, *labels.shape))
+    for seeds in ([(20, 18), (20, 42)], [(13, 18), (26, 42)]):
+        edit = split(labels, 5, away, seeds=seeds, offsets=True)
+        assert edit.how == "embedding" and np.array_equal(done(edit, labels) == 5, left & (labels > 0))
+
+
 def test_codes_that_differ_less_than_those_of_a_part_do_among_themselves_are_not_believed():
     labels, left = two_disks()
     across = np.indices(labels.shape)[0] / 4.0  # the same along the object, as with what the network says of rows

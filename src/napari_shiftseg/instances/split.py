@@ -29,6 +29,7 @@ def split(
     seeds: Sequence[Sequence[float]] | None = None,
     stroke: Sequence[Sequence[float]] | None = None,
     plane: tuple[int, int] | None = None,
+    offsets: bool = False,
     frame: Sequence[int] = (),
     spacing: Sequence[float] | None = None,
     first: int | None = None,
@@ -56,6 +57,8 @@ def split(
         does not the two ends are the seeds. It may end a fifth of its length too early.
     plane : (int, int), optional
         In 3D the axes of the plane that the stroke was drawn in, by default the last two.
+    offsets : bool
+        Whether the first channels of the embedding, one per axis, say how far away the centre of the object lies, pixels.
     frame : sequence of int
         Positions on the leading axes, where a number means another object in each frame of a series.
     spacing : sequence of float, optional
@@ -94,6 +97,8 @@ def split(
     codes = None
     if embedding is not None:
         codes = np.asarray(embedding[(slice(None), *found.frame, *found.box)], np.float64)[:, found.inside].T
+        if offsets:
+            codes = codes + np.pad(np.argwhere(found.inside), ((0, 0), (0, codes.shape[1] - found.inside.ndim)))
     parts, how = _parts(found.inside, wish, codes, spacing)
     return _edit(labels, found, parts, how=how, first=first)
 

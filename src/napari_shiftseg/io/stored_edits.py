@@ -115,6 +115,7 @@ class StoredEdits:
         window = self._window((int(number),), frame)
         limit = int(np.iinfo(self.result.labels.dtype).max)
         first = None if self._highest >= limit else self._highest + 1
+        wish.setdefault("offsets", has_offsets(self.result.record))
         return self._do(split(self.result.labels, number, embedding, frame=frame, window=window, first=first, **wish))
 
     def undo(self) -> Edit:
@@ -296,6 +297,12 @@ class StoredEdits:
         table.rename(old)
         new.rename(table)
         remove_folder(old)
+
+
+def has_offsets(record: Mapping[str, Any]) -> bool:
+    """Whether the embedding of a run says where the centres of objects lie, and not which object it is."""
+    clustering = record.get("clustering") or record.get("job", {}).get("clustering")
+    return bool(isinstance(clustering, Mapping) and clustering.get("coordinates"))
 
 
 def write_pixels(folder: Path, indices: tuple[npt.NDArray[np.int64], ...], values: npt.NDArray[Any], axes: str) -> None:

@@ -11,6 +11,7 @@ from qtpy.QtCore import QTimer
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances import Edit, block_table, delete, merge, object_table, split, whole_table
+from napari_shiftseg.io.stored_edits import has_offsets
 from napari_shiftseg.plugin.constants import MOST_FEATURES
 from napari_shiftseg.plugin.edited import EDITED, edits_of
 from napari_shiftseg.plugin.layers import KEY
@@ -116,7 +117,8 @@ class Correction:
         array = self._array()
         self._highest = max(self._highest, int(array.max(initial=0)))
         fits = self._highest < np.iinfo(array.dtype).max
-        wish |= {"first": self._highest + 1 if fits else None, "spacing": self.sheet.steps()}
+        record = (self.layer.metadata.get(KEY) or {}).get("record") or {}
+        wish |= {"first": self._highest + 1 if fits else None, "spacing": self.sheet.steps(), "offsets": has_offsets(record)}
         return self._do(split(array, number, embedding, frame=frame, **wish))
 
     def undo(self) -> Edit:

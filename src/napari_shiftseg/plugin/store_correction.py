@@ -88,7 +88,10 @@ class StoreCorrection:
 
     def after(self, edit: Edit) -> None:
         """Show what has been written; called in the main thread."""
-        self.layer.refresh(extent=False)
+        if self.layer.multiscale:
+            self.layer.data = list(self.layer.data)  # of the coarsest level of a plane napari keeps a copy
+        else:
+            self.layer.refresh(extent=False)
         if not self.sheet.looped:
             rows = self.stored.rows()
             if rows and len(rows["index"]) <= MOST_FEATURES:
