@@ -88,10 +88,11 @@ class StoreCorrection:
 
     def after(self, edit: Edit) -> None:
         """Show what has been written; called in the main thread."""
-        if self.layer.multiscale:
-            self.layer.data = list(self.layer.data)  # of the coarsest level of a plane napari keeps a copy
-        else:
-            self.layer.refresh(extent=False)
+        # napari 0.9 keeps a copy of the coarsest level of a plane; data that are set anew would be drawn coarse at first
+        forget = getattr(self.layer, "_reset_thumbnail_level_data", None)
+        if forget is not None:
+            forget()
+        self.layer.refresh(extent=False)
         if not self.sheet.looped:
             rows = self.stored.rows()
             if rows and len(rows["index"]) <= MOST_FEATURES:
