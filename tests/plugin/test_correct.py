@@ -388,6 +388,17 @@ def test_a_view_of_a_volume_takes_the_object_that_is_seen(bench):
     assert {2, 12} <= set(np.unique(layer.data))
 
 
+def test_objects_of_a_large_image_are_counted_in_a_thread(bench, monkeypatch):
+    monkeypatch.setattr("napari_shiftseg.plugin.correction.TABLE_PIXELS", 10)
+    desk = bench(Labels(squares()))
+    assert "6 objects." in desk.widget.form.about.text() and not desk.widget.jobs
+    desk.do("merge", (3, 5), (3, 14))
+    assert "5 objects." in desk.widget.form.about.text()
+    desk.layer.data = squares() * 2  # by a script, or other settings
+    desk.wait()
+    assert "6 objects." in desk.widget.form.about.text()
+
+
 def test_undo_of_nothing_is_a_sentence(bench):
     desk = bench(Labels(squares()))
     for key in ("Ctrl+Z", "Ctrl+Shift+Z"):

@@ -216,7 +216,7 @@ class CorrectWidget(QWidget):
         store = (self.layer.metadata.get(KEY) or {}).get("store")
         if isinstance(self.layer.data, np.ndarray):
             self._begin(end.value.correction_of(self.layer))
-            self._start(partial(once, self.correction.table, self.frame), self._on_counted, "Counting objects\u2026")
+            self._tell("", "")
         elif store:
             self._start(partial(once, _opened, store), partial(self._on_opened, self.layer), "Opening the result\u2026")
         else:
@@ -271,6 +271,8 @@ class CorrectWidget(QWidget):
             form.edits.addItems([edit if isinstance(edit, str) else edit.describe() for edit in correction.edits])
             form.edits.scrollToBottom()
             found = None if self.jobs and not correction.in_background else correction.objects(self.frame)
+            if found is None and not self.jobs and not correction.in_background:
+                self._start(partial(once, correction.table, self.frame), self._on_counted, "Counting objects\u2026")
             where = " in this frame" if correction.sheet.looped else ""
             count = "" if found is None else f"{found} object{'s' * (found != 1)}{where}. "
             form.about.tell("", (count + words_on_edits(correction.count)).strip())

@@ -11,6 +11,7 @@ from qtpy.QtCore import QTimer
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances import Edit, block_table, delete, merge, object_table, split, whole_table
+from napari_shiftseg.instances.constants import TABLE_PIXELS
 from napari_shiftseg.io.stored_edits import has_offsets
 from napari_shiftseg.plugin.constants import MOST_FEATURES
 from napari_shiftseg.plugin.edited import EDITED, edits_of
@@ -92,9 +93,10 @@ class Correction:
             self._tables[frame] = object_table(_positive(labels), self._seams()) if known is None else known
         return self._tables[frame]
 
-    def objects(self, frame: tuple[int, ...]) -> int:
-        """How many objects a frame has."""
-        return len(self.table(frame)["index"])
+    def objects(self, frame: tuple[int, ...]) -> int | None:
+        """How many objects a frame has; None where that would take long, and `table` has to be asked in a thread."""
+        known = frame in self._tables or self.sheet.array[frame].size <= TABLE_PIXELS
+        return len(self.table(frame)["index"]) if known else None
 
     # -- verbs --------------------------------------------------------------------------------------------------------
 
@@ -240,7 +242,7 @@ class Correction:
         """The features of the layer, where they are a table of all its objects: measuring a large image takes seconds."""
         shown = self.layer.features
         names = ["index", *block_names(labels.ndim), *(["on_seam"] if self._seams() is not None else [])]
-        if not set(names) <= set(shown.columns) or shown["area"].sum() != np.count_nonzero(labels):
+        if not set(names) <= set(shown.columns) or not _fit(shown, labels):
             return None
         return {name: shown[name].to_numpy() for name in names}
 
@@ -289,6 +291,17 @@ def block_names(ndim: int) -> list[str]:
     """Columns of `object_table` beside the number and the seams."""
     axes = "zyx"[-ndim:]
     return ["area", *(f"{what}_{axis}" for what in ("centroid", "first", "last") for axis in axes), "on_border"]
+
+
+def _fit(shown: pd.DataFrame, labels: np.ndarray) -> bool:
+    """Whether features have the numbers and the areas of the objects that there are."""
+    highest = int(labels.max(initial=0))
+    if labels.min(initial=0) < 0 or highest > labels.size:
+        return False
+    areas = np.bincount(labels.ravel().astype(np.intp), minlength=highest + 1)
+    areas[0] = 0
+    there = np.flatnonzero(areas)
+    return np.array_equal(shown["index"], there) and np.array_equal(shown["area"], areas[there])
 
 
 def _positive(labels: np.ndarray) -> np.ndarray:
