@@ -399,6 +399,17 @@ def test_objects_of_a_large_image_are_counted_in_a_thread(bench, monkeypatch):
     assert "6 objects." in desk.widget.form.about.text()
 
 
+def test_columns_of_others_stay_where_an_object_was_not_edited(bench):
+    table = object_table(squares())
+    extra = {"mine": np.arange(6) * 1.5, "word": np.array(list("abcdef"), object), "sure": np.arange(6) > 2}
+    desk = bench(Labels(squares(), features={**table, **extra}))
+    desk.do("merge", (3, 5), (3, 14))
+    true_table(desk.layer)
+    shown = desk.layer.features.set_index("index")
+    assert shown.loc[[3, 4, 5, 6], "word"].tolist() == list("cdef") and shown.loc[6, "mine"] == 7.5
+    assert np.isnan(shown.loc[1, "mine"]) and shown["word"].isna()[1] and shown["area"].dtype.kind == "i"
+
+
 def test_undo_of_nothing_is_a_sentence(bench):
     desk = bench(Labels(squares()))
     for key in ("Ctrl+Z", "Ctrl+Shift+Z"):

@@ -5,8 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from app_model.types import KeyBinding, KeyCode, KeyMod
 from napari.layers import Labels
+from napari.utils.key_bindings import KeyBinding, KeyCode, KeyMod
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.constants import CLICK

@@ -5,7 +5,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import pandas as pd
 from napari.layers import Labels
 from qtpy.QtCore import QTimer
 
@@ -250,13 +249,14 @@ class Correction:
         """Rows of what changed; other columns of these rows are not known any more."""
         if self.sheet.looped:  # a number means another object in each frame
             return
-        shown, table = self.layer.features, pd.DataFrame(self.table(()))
-        if len(table) > MOST_FEATURES or (len(shown.columns) and "index" not in shown.columns):
+        shown, table = self.layer.features, self.table(())
+        if len(table["index"]) > MOST_FEATURES or (len(shown.columns) and "index" not in shown.columns):
             return
-        changed = table["index"].isin({*edit.ids, *edit.made})
-        if "index" in shown.columns:
-            kept = shown[~shown["index"].isin({*edit.ids, *edit.made})]
-            table = pd.concat([kept, table[changed]]).sort_values("index", ignore_index=True)[list(shown.columns)]
+        if len(shown.columns):
+            touched = np.array(sorted({*edit.ids, *edit.made}))
+            table = _with_rows(
+                shown, {name: values[np.isin(table["index"], touched)] for name, values in table.items()}, touched
+            )
         self.layer.features = table
 
     def _tell(self) -> None:
@@ -293,7 +293,19 @@ def block_names(ndim: int) -> list[str]:
     return ["area", *(f"{what}_{axis}" for what in ("centroid", "first", "last") for axis in axes), "on_border"]
 
 
-def _fit(shown: pd.DataFrame, labels: np.ndarray) -> bool:
+def _with_rows(shown: Any, rows: dict[str, np.ndarray], touched: np.ndarray) -> dict[str, np.ndarray]:
+    """A table of features with other rows for some objects; what only others know of these is empty."""
+    kept = ~np.isin(shown["index"].to_numpy(), touched)
+    count, joined = len(rows["index"]), {}
+    for name in shown.columns:
+        values = shown[name].to_numpy()[kept]
+        empty = np.full(count, np.nan) if values.dtype.kind in "biuf" else np.full(count, None, object)
+        joined[name] = np.concatenate([values, rows.get(name, empty)])
+    order = np.argsort(joined["index"], kind="stable")
+    return {name: values[order] for name, values in joined.items()}
+
+
+def _fit(shown: Any, labels: np.ndarray) -> bool:
     """Whether features have the numbers and the areas of the objects that there are."""
     highest = int(labels.max(initial=0))
     if labels.min(initial=0) < 0 or highest > labels.size:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from napari.layers import Labels
 
 from napari_shiftseg.instances import Edit
@@ -96,7 +95,7 @@ class StoreCorrection:
         if not self.sheet.looped:
             rows = self.stored.rows()
             if rows and len(rows["index"]) <= MOST_FEATURES:
-                self.layer.features = pd.DataFrame(rows)
+                self.layer.features = rows
         record = self.stored.result.record
         tell_edits(self.layer, self.stored.edits, record=record)
         if self.changed is not None:
