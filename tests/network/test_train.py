@@ -1,6 +1,7 @@
 """Training keeps the rules, learns, and goes on where it was interrupted."""
 
 import json
+import sys
 from dataclasses import replace
 from importlib import import_module
 
@@ -10,6 +11,7 @@ import torch
 
 from napari_shiftseg import TrainSettings, UNet, UNetSpec, synthetic, train, violations
 from napari_shiftseg.errors import ComplianceError, ModelError, SettingsError, SizeError
+from napari_shiftseg.events import Stage, drain
 from napari_shiftseg.geometry import coverage
 from napari_shiftseg.network import (
     Augmentation,
@@ -128,6 +130,29 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(disks, tmp_p
     whole_state, resumed_state = whole.module.state_dict(), resumed.module.state_dict()
     assert all(torch.equal(whole_state[name], resumed_state[name]) for name in whole_state)
     assert [p.name for p in tmp_path.iterdir()] == ["run.ckpt"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no limit there")
+def test_a_full_disk_at_a_checkpoint_costs_the_checkpoint_and_not_the_training(disks, tmp_path):
+    """> hours of work are not given up for a disk"""
+    import resource
+
+    path = tmp_path / "run.ckpt"
+    saved, events = replace(TINY, checkpoint=path, checkpoint_every=2), []
+    steps = train_steps(disks, saved)
+    for _ in range(2):
+        next(steps)
+    kept, before = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, before[1]))
+    try:
+        model = drain(steps, events.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = [event.text for event in events if isinstance(event, Stage)]
+    assert said and all("was not written" in text and "the training goes on" in text for text in said)
+    assert path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
+    undisturbed = train(disks, TINY).module.state_dict()
+    assert all(torch.equal(value, undisturbed[name]) for name, value in model.module.state_dict().items())
 
 
 def test_a_file_that_is_no_checkpoint_of_this_network_is_named(disks, tmp_path):

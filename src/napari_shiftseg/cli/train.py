@@ -14,7 +14,7 @@ from napari_shiftseg.cli.options import edges, indices, number, pooling, whole
 from napari_shiftseg.cli.pairs import Pair, describe_data, files_of, find_pairs, read_mask
 from napari_shiftseg.cli.prepare import check_free, refusal
 from napari_shiftseg.errors import SettingsError, SizeError
-from napari_shiftseg.events import Event, TrainStep, drain
+from napari_shiftseg.events import Event, Stage, TrainStep, drain
 from napari_shiftseg.files import check_targets, found_at, free_beside
 
 if TYPE_CHECKING:
@@ -258,6 +258,8 @@ class _Log:
     def show(self, event: Event, draw: object) -> None:
         if callable(draw):
             draw(event)
+        if isinstance(event, Stage):  # a checkpoint that could not be written
+            self._console.warn(event.text)
         if not isinstance(event, TrainStep):
             return
         self.step, self.count = event.done, self.count + 1

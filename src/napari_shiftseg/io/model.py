@@ -22,6 +22,7 @@ from napari_shiftseg.errors import ModelError, ResultError, SettingsError, Shift
 from napari_shiftseg.files import replacing
 from napari_shiftseg.geometry import Output, UNetSpec
 from napari_shiftseg.network import Model, ModelRecord, UNet
+from napari_shiftseg.network.arithmetic import threads_work
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -79,12 +80,15 @@ def load_model(name: str | Path) -> Model:
     ------
     ModelError
         If there is no such model or the file is not one of ours.
+    SettingsError
+        In a process that was forked from one in which PyTorch had worked with several threads.
 
     >>> model = load_model("nuclei")
     >>> model.spec.period, model.record.window
     ((8, 8), (196, 196))
     """
     path = _find(name)
+    threads_work()
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

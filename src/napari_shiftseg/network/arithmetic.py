@@ -6,6 +6,7 @@ sets of settings. Results here do not depend on that, nor on where it makes tens
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,9 +28,36 @@ Setting = tuple[str, str]
 Restore = Callable[[], None]
 
 
+# Whether PyTorch has worked with several threads here, and whether that was in a process of which this one was forked.
+_threads = {"worked": False, "left behind": False}
+
+
+def threads_work() -> None:
+    """Note that PyTorch works with its threads now, which a process that is forked from this one does not have.
+
+    SettingsError in such a process: PyTorch would wait for them without end.
+    """
+    several = torch.get_num_threads() > 1
+    if several and _threads["left behind"]:
+        raise SettingsError(
+            f"this process was forked from one in which PyTorch had worked with {torch.get_num_threads()} threads, for which "
+            'it would wait without end; start it with multiprocessing.get_context("spawn").'
+        )
+    _threads["worked"] |= several
+
+
+def _forked() -> None:
+    _threads["left behind"] = _threads["worked"]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Matrix products of float32 in float32, whatever the process was told."""
+    """Matrix products of float32 in float32, whatever the process was told; SettingsError as of `threads_work`."""
+    threads_work()
     with _products.held(), _as_in_a_new_thread():
         yield
 

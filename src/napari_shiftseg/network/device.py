@@ -14,6 +14,7 @@ from torch import Tensor
 
 from napari_shiftseg.errors import DeviceError, OutOfMemoryError, memory_ran_out
 from napari_shiftseg.machine import cores, free_memory, processor_flags
+from napari_shiftseg.network.arithmetic import threads_work
 from napari_shiftseg.network.constants import BFLOAT16_SINCE, RIGHT_VOLUMES, WRONG_SINCE
 
 Net = TypeVar("Net", bound=torch.nn.Module)
@@ -45,8 +46,10 @@ class Device:
 def choose_device(wanted: str = "auto") -> Device:
     """The device that will run; DeviceError if the wanted device is not there; there is no fallback.
 
-    `wanted`: "auto" (CUDA where there is one, else Apple's MPS, else the CPU), or a PyTorch device such as "cpu" or "cuda:1".
+    SettingsError as of `threads_work`. `wanted`: "auto" (CUDA where there is one, else Apple's MPS, else the CPU), or a PyTorch
+    device such as "cpu" or "cuda:1".
     """
+    threads_work()
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from napari_shiftseg.errors import ComplianceError, ModelError, OutOfMemoryError, ResultError, SettingsError
-from napari_shiftseg.events import TrainStep, drain
+from napari_shiftseg.events import Stage, TrainStep, drain
 from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.machine import free_memory
@@ -183,7 +184,7 @@ def train(images: Sequence[TrainImage], settings: TrainSettings, on_event: Any =
 
 def train_steps(
     images: Sequence[TrainImage], settings: TrainSettings, start: UNet | None = None
-) -> Generator[TrainStep, None, Model]:
+) -> Generator[TrainStep | Stage, None, Model]:
     """Generator form of `train`: yields a `TrainStep` per step, returns the `Model`."""
     _check(images, settings)
     torch.manual_seed(settings.seed)
@@ -215,7 +216,12 @@ def train_steps(
             values = {name: float(value.detach()) for name, value in losses.items()}
         recent = {name: 0.98 * recent.get(name, value) + 0.02 * value for name, value in values.items()}
         if settings.checkpoint is not None and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps):
-            save_checkpoint(settings.checkpoint, settings.spec, state, step=step + 1)
+            try:
+                save_checkpoint(settings.checkpoint, settings.spec, state, step=step + 1)
+            except ResultError as exc:  # hours of work are not given up for a disk that may have room later
+                kept = "that of an earlier step is kept" if Path(settings.checkpoint).exists() else "there is none yet"
+                text = f"The checkpoint of step {step + 1} was not written ({exc}); {kept}, and the training goes on."
+                yield Stage(done=step + 1, total=settings.steps, text=text)
         yield TrainStep(done=step + 1, total=settings.steps, **values)
     best: Any = average.module if settings.average else net
     if settings.spec.batch_norm:
@@ -500,11 +506,17 @@ def save_checkpoint(path: str | Path, spec: UNetSpec, state: dict[str, Any], *, 
     """Write the state of each part of a training after so many steps, completely or not at all."""
     saved = {"step": step, "spec": spec.to_dict(), **{k: v.state_dict() for k, v in state.items()}}
     try:
-        # opened here, since PyTorch's own errors do not tell a full disk from a fault of its own
-        with replacing(path) as partial, partial.open("wb") as file:
-            torch.save(saved, file)
+        # written here, since PyTorch's own errors do not tell a full disk from a fault of its own
+        with replacing(path) as partial:
+            partial.write_bytes(_in_bytes(saved))
     except OSError as exc:
         raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another place or make room.") from exc
+
+
+def _in_bytes(saved: dict[str, Any]) -> memoryview:
+    memory = io.BytesIO()
+    torch.save(saved, memory)
+    return memory.getbuffer()
 
 
 def resume(path: str | Path | None, spec: UNetSpec, state: dict[str, Any]) -> int:

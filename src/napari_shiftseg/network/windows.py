@@ -17,7 +17,7 @@ import torch
 from napari_shiftseg.events import ahead
 from napari_shiftseg.geometry import Lattice, Output, Pass, StreamPlan, Strip, Tile, TilePlan, Window
 from napari_shiftseg.network import unet
-from napari_shiftseg.network.arithmetic import exact_convolutions
+from napari_shiftseg.network.arithmetic import exact_convolutions, threads_work
 from napari_shiftseg.network.constants import AHEAD, BATCH_PIXELS, MOST_TILES
 from napari_shiftseg.network.device import (
     Block,
@@ -189,6 +189,7 @@ def ready_network(module: UNet | PlainNet, device: Device, dtype: str, *, tiled:
 
     With `tiled`, layers are merged where the device does so; without, each layer of the network is there.
     """
+    threads_work()
     ndim = module.lattice.ndim if isinstance(module, PlainNet) else module.spec.ndim
     number = choose_precision(dtype, device, ndim).dtype
     one_step = tiled and device.kind == "cpu" and unet.one_step_works(ndim, number)
