@@ -4,9 +4,9 @@
 
 Six kinds, each at a random moment of a run of `shiftseg segment`: SIGKILL, SIGTERM, a worker that is killed, a full disk (a
 small tmpfs, which takes the rights to mount one), an image that goes away, an image in which pixels change. Then what was wrong
-is put right, the same command is run again, and the labels are compared with those of a run left alone. A case is clean if every
-exit code is one of those that the fault may have, and no pixel differs. Beside that stands which share of a run left alone went
-into bringing its parts to the disk, and into digests of what was read.
+is put right, the same command is run again, and the labels are compared with those of a run left alone. A case is clean if
+every exit code is one of those that the fault may have, and no pixel differs. Beside that stands which share of a run left
+alone went into bringing its parts to the disk, and into digests of what was read.
 """
 
 from __future__ import annotations
