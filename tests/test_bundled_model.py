@@ -51,9 +51,9 @@ def test_bundled_models_are_small_and_say_how_they_were_trained():
 
 # SHA-256 of all bytes behind the header of a file, as they were trained; statements of what is known change the header alone.
 WEIGHTS = {
-    "axons-sem": "86dcdfd67b78a14c",
+    "axons-sem": "c6013e32f106efad",
     "cells-phase": "1c75dcec7b211f57",
-    "nuclei-he": "f33a4fc1c3950a4e",
+    "nuclei-he": "cf4c7b16543c85bc",
     "nuclei": "836b10c1ddace3dd",
     "disks-fig2b": "f745492e05884c11",
     "disks-fig3": "1c9d8999977e263a",
@@ -69,7 +69,7 @@ def test_the_weights_are_those_that_were_trained_bit_for_bit():
 
 
 # AP of a model on the sample of its kind: below what was found by so much that rounding on another machine does not matter.
-LEAST = {"cells-phase": 0.15, "nuclei-he": 0.5, "axons-sem": 0.4}
+LEAST = {"cells-phase": 0.15, "nuclei-he": 0.6, "axons-sem": 0.55}
 
 
 @pytest.mark.parametrize("name", LEAST)

@@ -48,10 +48,11 @@ def test_a_bundled_model_was_trained_by_its_documented_command(script, name):
     wanted, record = settings_of(training, name), model.record
     assert replace(wanted.spec, in_channels=model.spec.in_channels) == model.spec
     assert (record.steps, record.batch, record.seed) == (training.steps, wanted.batch, wanted.seed)
+    assert record.settings["average"] == training.average
     assert record.known.kind == training.kind and all(folder in record.data for folder in training.data)
     card = (ROOT / "docs" / "models.md").read_text(encoding="utf-8").partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     said = " ".join(card.replace("\\\n", " ").split())
-    assert " ".join((training.common, training.options, f"--steps {training.steps}")) in said
+    assert " ".join((training.common, training.options, f"--average {training.average:g} --steps {training.steps}")) in said
 
 
 def test_several_splits_are_taken_and_each_image_once(tmp_path):
