@@ -94,14 +94,22 @@ def test_a_slider_changes_the_labels_of_the_run_in_place(tuned, qtbot, tiny, no_
     assert form.threshold.value() == 0.5 and "the settings of the run" in widget.status.text()
 
 
-def test_many_changes_are_one_and_the_newest_wins(tuned, qtbot, tiny):
+def test_many_changes_are_one_and_the_newest_wins(tuned, qtbot, tiny, monkeypatch):
     viewer, _, panel = tuned()
+    begun, begin = [], panel._begin
+    monkeypatch.setattr(panel, "_begin", lambda *steps: begun.append(1) or begin(*steps))
     for value in np.linspace(0.3, 0.6, 12):
         panel.form.threshold.setValue(value)
-    panel._go()  # one has begun
-    panel.form.threshold.setValue(0.45)
+    rest(qtbot, panel)
+    assert len(begun) == 1
+    np.testing.assert_array_equal(viewer.layers["cells instances"].data, expected(PIXELS, tiny, threshold=0.6).labels)
+    for value in (0.3, 0.35, 0.45):  # each while the one before is computed
+        panel.form.threshold.setValue(value)
+        panel._go()
+        assert panel.running
     rest(qtbot, panel)
     np.testing.assert_array_equal(viewer.layers["cells instances"].data, expected(PIXELS, tiny, threshold=0.45).labels)
+    assert panel.form.threshold.value() == 0.45 and len(begun) <= 4
 
 
 TOUCHES = {
