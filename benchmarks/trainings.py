@@ -47,6 +47,12 @@ class Training:
 
 
 TRAININGS = {
+    "nuclei": Training(
+        data=("dsb2018_fluo", "bitdepth_dapi16"),
+        kind="fluorescent nuclei",
+        steps=25_000,
+        options="--embedding-dim 2 --features 32 --window 132 --batch 4 --balance 0.5 --zoom 2 --degrade 0.1 --small 0.4",
+    ),
     "nuclei-he": Training(
         data=("dsb2018_histology_rgb",),
         kind="nuclei in stained tissue (haematoxylin and eosin)",
