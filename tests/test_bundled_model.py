@@ -54,7 +54,7 @@ WEIGHTS = {
     "axons-sem": "c6013e32f106efad",
     "cells-phase": "1c75dcec7b211f57",
     "nuclei-he": "cf4c7b16543c85bc",
-    "nuclei": "836b10c1ddace3dd",
+    "nuclei": "45b2286559023875",
     "disks-fig2b": "f745492e05884c11",
     "disks-fig3": "1c9d8999977e263a",
     "disks-fig3a": "448bb1b939c038b2",
