@@ -332,3 +332,23 @@ def test_a_training_is_a_line_and_the_end_of_it_a_point(monkeypatch, tmp_path):
     assert drawn.count("<circle") == 3 + 2 + 2 and drawn.count('fill="none"') == 1
     left, top, width, height = scripts.LEFT, scripts.TOP, scripts.WIDTH, scripts.HEIGHT
     assert f"M{left}.0 {top + 0.75 * height} L{left + width / 2} {top + 0.5 * height} L{left + width}.0" in drawn
+
+
+def test_all_bundled_models_are_scored_on_images_of_their_kind_beside_the_peers_of_these(script, tmp_path, monkeypatch):
+    accuracy, asked = script("accuracy"), []
+    monkeypatch.setattr(accuracy, "score", asked.append)
+    (tmp_path / "stardist-axons-sem" / "labels" / "val").mkdir(parents=True)
+    (tmp_path / "stardist-nuclei-he").mkdir()  # not labelled yet
+    accuracy.score_all(Namespace(data=Path("data"), runs=tmp_path, models=None, out=Path("out")))
+    found = {wish.models[0]: wish for wish in asked}
+    assert {"nuclei", "nuclei-he", "cells-phase", "axons-sem"} <= {*found} and "disks-fig3" not in found
+    assert found["nuclei"].data == [Path("data/dsb2018_fluo"), Path("data/bitdepth_dapi16")]
+    assert found["axons-sem"].runs == [tmp_path / "stardist-axons-sem"] and found["nuclei-he"].runs == []
+    assert found["nuclei-he"].out == Path("out/accuracy_nuclei_he.json")
+
+
+def test_peers_learn_from_several_splits_as_we_do(script, data):
+    runs = script("accuracy_runs")
+    assert (
+        len(runs.pairs_of([data], "train,val")) == len(runs.pairs_of([data], "train")) + len(runs.pairs_of([data], "val")) == 5
+    )
