@@ -230,7 +230,7 @@ def find_objects(
     wanted = np.asarray(ids, kind)
     given = (slice(None),) * len(shape) if window is None else window
     whole = tuple(slice(*edge.indices(n)[:2]) for edge, n in zip(given, shape, strict=True))
-    box, missing = _box_of(labels, wanted, frame, whole)
+    box, missing = _box_of(labels, wanted, frame=frame, whole=whole)
     if missing:
         raise SettingsError(f"there is no object {missing[0]} here; give a number that is there.")
     block = np.array(labels[(*frame, *box)])
@@ -238,7 +238,7 @@ def find_objects(
 
 
 def _box_of(
-    labels: ArrayLike, wanted: npt.NDArray[Any], frame: tuple[int, ...], whole: tuple[slice, ...]
+    labels: ArrayLike, wanted: npt.NDArray[Any], *, frame: tuple[int, ...], whole: tuple[slice, ...]
 ) -> tuple[tuple[slice, ...], list[int]]:
     """The smallest box of some numbers within a window of a frame, and those of them that are not there."""
     ends: list[list[int]] = [[edge.stop, edge.start] for edge in whole]

@@ -99,7 +99,7 @@ def split(
         codes = np.asarray(embedding[(slice(None), *found.frame, *found.box)], np.float64)[:, found.inside].T
         if offsets:
             codes = codes + np.pad(np.argwhere(found.inside), ((0, 0), (0, codes.shape[1] - found.inside.ndim)))
-    parts, how = _parts(found.inside, wish, codes, spacing)
+    parts, how = _parts(found.inside, wish, codes, spacing=spacing)
     return _edit(labels, found, parts, how=how, first=first)
 
 
@@ -200,7 +200,7 @@ def _middles(sides: Marks) -> npt.NDArray[Any]:
 
 
 def _parts(
-    inside: npt.NDArray[np.bool_], wish: Wish, codes: npt.NDArray[np.float64] | None, spacing: Sequence[float] | None
+    inside: npt.NDArray[np.bool_], wish: Wish, codes: npt.NDArray[np.float64] | None, *, spacing: Sequence[float] | None
 ) -> tuple[Marks, str]:
     """The part of each pixel, from 1, and what that went by."""
     if codes is not None and np.isfinite(codes).all():

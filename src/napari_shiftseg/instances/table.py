@@ -134,3 +134,21 @@ def _named(table: ObjectTable, ndim: int, seams: bool) -> ObjectTable:
         named |= {f"{end}_{name}": table[f"{end}_{axis}"] for axis, name in enumerate(names)}
     named["on_border"] = table["on_border"]
     return named | ({"on_seam": table["on_seam"]} if seams else {})
+
+
+def summed(rows: ObjectTable, number: int) -> ObjectTable:
+    """The row of several objects of a frame that become one, with this number; columns of others are those of the first."""
+    weights = rows["area"].astype(np.float64)
+    one: ObjectTable = {}
+    for name, values in rows.items():
+        kind = name.partition("_")[0]
+        if name == "index":
+            one[name] = np.array([number], values.dtype)
+        elif kind in ("area", "first", "last", "on"):
+            how = {"area": np.add, "first": np.minimum, "last": np.maximum, "on": np.logical_or}[kind]
+            one[name] = np.array([how.reduce(values)], values.dtype)
+        elif kind == "centroid":
+            one[name] = np.array([(values * weights).sum() / weights.sum()], values.dtype)
+        else:
+            one[name] = values[:1]
+    return one

@@ -25,7 +25,7 @@ from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.files import check_writable, remove_folder, replacing
 from napari_shiftseg.instances.edit import Edit, delete, find_objects, merged
 from napari_shiftseg.instances.split import split
-from napari_shiftseg.instances.table import block_table, whole_table
+from napari_shiftseg.instances.table import block_table, summed, whole_table
 from napari_shiftseg.io.constants import TABLE_ROWS
 from napari_shiftseg.io.ome_zarr import OUR_KEY
 from napari_shiftseg.io.result import StoredResult, folder_of, open_result, our_attributes, work_path
@@ -151,7 +151,7 @@ class StoredEdits:
         before = self.rows(edit.frame, sorted(touched))
         after = self._rows_after(edit, before)
         with self._alone():
-            self._write(number, edit, before, after)
+            self._write(number, edit, before, after=after)
         self._carry_out(number, edit, after, done=True)
         self.undone = 0
         self._highest = max(self._highest, *touched)
@@ -165,7 +165,9 @@ class StoredEdits:
 
     def _finish(self, number: int, edit: Edit, rows: Rows, *, done: bool) -> None:
         """Pixels, table, record, in this order; twice is as good as once."""
-        write_pixels(self.path / folder_of("labels"), edit.indices(), edit.after if done else edit.before, self.result.axes)
+        write_pixels(
+            self.path / folder_of("labels"), edit.indices(), edit.after if done else edit.before, axes=self.result.axes
+        )
         self._write_table(edit, rows)
         listed = self.edits[: number - 1] + [edit.to_dict()] * done
         attributes = our_attributes(self.path) or {}
@@ -202,7 +204,7 @@ class StoredEdits:
         except FileNotFoundError as exc:
             raise SettingsError("this edit was done before the result was saved here, and its pixels were not kept.") from exc
 
-    def _write(self, number: int, edit: Edit, before: Rows, after: Rows) -> None:
+    def _write(self, number: int, edit: Edit, before: Rows, *, after: Rows) -> None:
         folder = self.path / _FOLDER
         folder.mkdir(exist_ok=True)
         arrays = {"places": edit.places, "before": edit.before, "after": edit.after}
@@ -269,7 +271,7 @@ class StoredEdits:
         if not before or edit.kind == "delete":
             return {name: values[:0] for name, values in before.items()}
         if edit.kind == "merge":
-            return _summed(before, edit.ids[0])
+            return summed(before, edit.ids[0])
         corner = [edge.start for edge in edit.window[len(edit.frame) :]]
         sizes = [edge.stop - edge.start for edge in edit.window[len(edit.frame) :]]
         block = np.asarray(self.result.labels[edit.window]).reshape(sizes)
@@ -305,7 +307,7 @@ def has_offsets(record: Mapping[str, Any]) -> bool:
     return bool(isinstance(clustering, Mapping) and clustering.get("coordinates"))
 
 
-def write_pixels(folder: Path, indices: tuple[npt.NDArray[np.int64], ...], values: npt.NDArray[Any], axes: str) -> None:
+def write_pixels(folder: Path, indices: tuple[npt.NDArray[np.int64], ...], values: npt.NDArray[Any], *, axes: str) -> None:
     """Give pixels of a pyramid new values, in all its levels and file by file.
 
     Parameters
@@ -344,21 +346,3 @@ def _write_files(array: Any, places: Sequence[npt.NDArray[np.int64]], values: np
         block = np.array(array[window])
         block[tuple(at - a for at, a in zip(inside, first, strict=True))] = values[mine]
         array[window] = block
-
-
-def _summed(rows: Mapping[str, npt.NDArray[Any]], number: int) -> Rows:
-    """One row for several objects of a frame."""
-    weights = rows["area"].astype(np.float64)
-    one: Rows = {}
-    for name, values in rows.items():
-        kind = name.partition("_")[0]
-        if name == "index":
-            one[name] = np.array([number], values.dtype)
-        elif kind in ("area", "first", "last", "on"):
-            how = {"area": np.add, "first": np.minimum, "last": np.maximum, "on": np.logical_or}[kind]
-            one[name] = np.array([how.reduce(values)], values.dtype)
-        elif kind == "centroid":
-            one[name] = np.array([(values * weights).sum() / weights.sum()], values.dtype)
-        else:  # the place of the frame
-            one[name] = values[:1]
-    return one

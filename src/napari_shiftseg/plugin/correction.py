@@ -11,6 +11,7 @@ from qtpy.QtCore import QTimer
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances import Edit, block_table, delete, merge, object_table, split, whole_table
 from napari_shiftseg.instances.constants import TABLE_PIXELS
+from napari_shiftseg.instances.table import summed
 from napari_shiftseg.io.stored_edits import has_offsets
 from napari_shiftseg.plugin.constants import MOST_FEATURES
 from napari_shiftseg.plugin.edited import EDITED, edits_of
@@ -59,6 +60,7 @@ class Correction:
         self.subject: Any = None  # the run that the labels came from, as far as it is known
         self._before = edits_of(layer)  # of an earlier session
         self._tables: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
+        self._rows: dict[tuple[Edit, tuple[int, ...]], tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = {}
         self._highest = 0  # number that any object ever had
         self._shape = np.shape(self.sheet.array)
         self._writing = False
@@ -130,7 +132,7 @@ class Correction:
         edit.check(self._array(), undo=True)
         self._put(edit, edit.before)
         self.undone.append(self.edits.pop())
-        self._follow(edit)
+        self._follow(edit, done=False)
         return edit
 
     def redo(self) -> Edit:
@@ -191,6 +193,7 @@ class Correction:
     def _on_data(self, _: Any) -> None:
         """Other pixels have come: of another shape they have no history; else each edit is compared before it is undone."""
         self._tables.clear()
+        self._rows.clear()
         if np.shape(self.sheet.array) != self._shape:
             for kept in (self._edits, self.undone, self._painted):
                 kept.clear()
@@ -205,37 +208,44 @@ class Correction:
         self.undone.clear()
         self._follow(edit)
 
-    def _follow(self, edit: Edit) -> None:
+    def _follow(self, edit: Edit, *, done: bool = True) -> None:
         """Bring table, features, metadata and name up to date."""
-        for frame in {edit.frame} if edit.kind != "paint" else set(self._tables):
-            self._measure_again(edit, frame)
+        for frame in [edit.frame] if edit.kind != "paint" else list(self._tables):
+            if frame in self._tables:
+                self._replace_rows(edit, frame, done=done)
         self._show_features(edit)
         self._tell()
 
-    def _measure_again(self, edit: Edit, frame: tuple[int, ...]) -> None:
-        if frame not in self._tables:
-            return
-        if edit.kind == "paint" and len({*edit.ids, *edit.made}) == 0:
-            return
-        table, depth = self._tables[frame], len(frame)
-        names = "zyx"[-(len(self.sheet.axes) - depth) :]
-        touched = np.array(sorted({*edit.ids, *edit.made}), np.int64)
+    def _replace_rows(self, edit: Edit, frame: tuple[int, ...], *, done: bool) -> None:
+        """The rows of the objects of an edit: measured when it is done first, then those of before and after it."""
+        table, touched = self._tables[frame], np.array(sorted({*edit.ids, *edit.made}), np.int64)
         rows = np.isin(table["index"], touched)
-        ends = [
-            (
-                min([edge.start, *table[f"first_{name}"][rows].tolist()]),
-                max([edge.stop, *(table[f"last_{name}"][rows] + 1).tolist()]),
-            )
-            for edge, name in zip(edit.window[depth:], names, strict=True)
-        ]
-        window = tuple(slice(*pair) for pair in ends)
-        array = self.sheet.array[frame]
-        block = np.where(np.isin(array[window], touched), array[window], 0)
-        new = whole_table([block_table(block, [first for first, _ in ends], array.shape, seams=self._seams())])
-        found = np.isin(new["index"], touched)
-        joined = {name: np.concatenate([table[name][~rows], new[name][found].astype(table[name].dtype)]) for name in table}
+        if (edit, frame) not in self._rows:
+            before = {name: values[rows] for name, values in table.items()}
+            after = self._measured(edit, frame, before, touched=touched)
+            self._rows[edit, frame] = before, after
+        new = self._rows[edit, frame][int(done)]
+        joined = {name: np.concatenate([values[~rows], new[name].astype(values.dtype)]) for name, values in table.items()}
         order = np.argsort(joined["index"], kind="stable")
         self._tables[frame] = {name: values[order] for name, values in joined.items()}
+
+    def _measured(
+        self, edit: Edit, frame: tuple[int, ...], before: dict[str, np.ndarray], *, touched: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        if edit.kind == "delete":
+            return {name: values[:0] for name, values in before.items()}
+        if edit.kind == "merge":  # they may lie far apart, and pixels between them are of no concern
+            return summed(before, edit.ids[0])
+        depth = len(frame)
+        names = "zyx"[-(len(self.sheet.axes) - depth) :]
+        ends = [
+            (min([edge.start, *before[f"first_{name}"].tolist()]), max([edge.stop, *(before[f"last_{name}"] + 1).tolist()]))
+            for edge, name in zip(edit.window[depth:], names, strict=True)
+        ]
+        array = self.sheet.array[frame]
+        block = array[tuple(slice(*pair) for pair in ends)]
+        block = np.where(np.isin(block, touched), block, 0)
+        return whole_table([block_table(block, [first for first, _ in ends], array.shape, seams=self._seams())])
 
     def _shown_table(self, labels: np.ndarray) -> dict[str, np.ndarray] | None:
         """The features of the layer, where they are a table of all its objects: measuring a large image takes seconds."""
