@@ -416,3 +416,18 @@ def test_labels_tiff_refuses_what_is_no_label_image(tmp_path, labels, axes, mess
     with pytest.raises(ResultError, match=message):
         save_labels_tiff(tmp_path / "l.tif", labels, axes)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_unit_of_ngff_goes_to_ome_tiff_and_back_and_others_are_told(tmp_path):
+    """> a unit outside OME's schema is lost in silence"""
+    labels = np.ones((2, 16, 16), np.uint16)
+    steps = ["yotta", "zetta", "exa", "peta", "tera", "giga", "mega", "kilo", "hecto"]
+    steps += ["deci", "centi", "milli", "micro", "nano", "pico", "femto", "atto", "zepto", "yocto"]
+    lengths = [*(f"{step}meter" for step in steps), "meter", "angstrom", "inch", "foot", "yard", "mile", "parsec"]
+    times = [*(f"{step}second" for step in steps), "second", "minute", "hour", "day", *["second"] * 3]
+    for length, time in zip(lengths, times, strict=True):
+        save_labels_tiff(tmp_path / "l.ome.tif", labels, "tyx", (2, 0.5, 0.5), (time, length, length))
+        assert read_image(tmp_path / "l.ome.tif").units == (time, length, length)
+    save_labels_tiff(tmp_path / "l.ome.tif", labels, "tyx", (2, 0.5, 0.5), ("second", "cubit", "cubit"))
+    with tifffile.TiffFile(tmp_path / "l.ome.tif") as file:
+        assert "a step along y 0.5 cubit, along x 0.5 cubit" in file.ome_metadata

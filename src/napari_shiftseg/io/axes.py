@@ -64,6 +64,8 @@ _EXACT = {
     "Mm": "megameter", "Gm": "gigameter", "Tm": "terameter", "Pm": "petameter", "Em": "exameter", "Zm": "zettameter",
     "Ym": "yottameter", "pm": "picometer", "fm": "femtometer", "am": "attometer", "zm": "zeptometer", "ym": "yoctometer",
     "hm": "hectometer", "pc": "parsec", "Ms": "megasecond", "Gs": "gigasecond", "ps": "picosecond", "fs": "femtosecond",
+    "ks": "kilosecond", "Ts": "terasecond", "Ps": "petasecond", "Es": "exasecond", "Zs": "zettasecond", "Ys": "yottasecond",
+    "hs": "hectosecond", "ds": "decisecond", "cs": "centisecond", "as": "attosecond", "zs": "zeptosecond", "ys": "yoctosecond",
 }  # fmt: skip
 _NO_UNIT = {"", "pixel", "pixels", "px", "voxel", "voxels", "frame", "frames", "none", "null", "reference frame"}
 

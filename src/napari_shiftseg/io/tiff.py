@@ -375,8 +375,33 @@ def _channels(pixels: Any) -> tuple[str, ...]:
     return names if any(names) else ()
 
 
-# Unit names of the OME schema.
+# Unit names of the OME schema for those of OME-NGFF.
 _OME_UNITS = {
+    "yottameter": "Ym",
+    "zettameter": "Zm",
+    "exameter": "Em",
+    "petameter": "Pm",
+    "terameter": "Tm",
+    "gigameter": "Gm",
+    "hectometer": "hm",
+    "attometer": "am",
+    "zeptometer": "zm",
+    "yoctometer": "ym",
+    "yottasecond": "Ys",
+    "zettasecond": "Zs",
+    "exasecond": "Es",
+    "petasecond": "Ps",
+    "terasecond": "Ts",
+    "gigasecond": "Gs",
+    "hectosecond": "hs",
+    "attosecond": "as",
+    "zeptosecond": "zs",
+    "yoctosecond": "ys",
+    "megasecond": "Ms",
+    "kilosecond": "ks",
+    "decisecond": "ds",
+    "centisecond": "cs",
+    "femtosecond": "fs",
     "micrometer": "µm",
     "nanometer": "nm",
     "millimeter": "mm",
@@ -395,7 +420,6 @@ _OME_UNITS = {
     "parsec": "pc",
     "nanosecond": "ns",
     "picosecond": "ps",
-    "femtosecond": "fs",
     "second": "s",
     "millisecond": "ms",
     "microsecond": "µs",
@@ -403,6 +427,9 @@ _OME_UNITS = {
     "hour": "h",
     "day": "d",
 }
+
+
+_KNOWN = {None, *_OME_UNITS}
 
 
 def save_labels_tiff(
@@ -416,7 +443,7 @@ def save_labels_tiff(
 
     Up to 65535 labels become a 16-bit ImageJ TIFF. More become a 32-bit OME-TIFF, since ImageJ knows no 32-bit
     integers. What ends in ".ome.tif" is an OME-TIFF, too, and so are labels with a step that ImageJ cannot hold, such as
-    1.2e-10 meter.
+    1.2e-10 meter. A unit that OME's schema does not know stands in words in the description of an OME-TIFF.
 
     Parameters
     ----------
@@ -491,6 +518,9 @@ def _unescaped(unit: object) -> object:
 
 def _ome_calibration(axes: str, scale: Sequence[float], units: Sequence[str | None]) -> dict[str, Any]:
     metadata: dict[str, Any] = {"axes": axes.upper()}
+    foreign = [f"{axis} {step:g} {unit}" for axis, step, unit in zip(axes, scale, units, strict=True) if unit not in _KNOWN]
+    if foreign:
+        metadata["Description"] = f"OME knows no such unit: a step along {', along '.join(foreign)}."
     for axis, step, unit in zip(axes, scale, units, strict=True):
         key = "TimeIncrement" if axis == "t" else f"PhysicalSize{axis.upper()}"
         if unit in _OME_UNITS:
