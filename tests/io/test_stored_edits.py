@@ -113,8 +113,11 @@ def three_edits(store, labels, axes):
 
 def test_edits_reach_all_levels_the_table_and_the_record_and_are_undone_in_a_later_session(store):
     path, labels, axes = store
+    earlier = open_result(path).labels
+    assert np.array_equal(earlier[...], labels)
     states = three_edits(StoredEdits(path), labels, axes)
     kinds = ["merge", "split", "delete"]
+    assert np.array_equal(earlier[...], states[-1])  # also where a file holds nothing any more
     check(path, states[-1], axes, kinds)
     again = StoredEdits(path)
     for count in (2, 1, 0):
