@@ -60,11 +60,10 @@ class LikenessLine(Note):
         if verdict is not None and verdict.can_run:
             job = verdict.job
             key = (id(data), job.image.axes, job.opened.model, _looks(job.settings))
-            self._ask(
-                key, "Comparing the image with what the model knows\u2026", partial(once, _compared, job), self._on_compared
-            )
+            work = partial(once, _compared, job)
+            self._ask(key, "Comparing the image with what the model knows\u2026", work=work, answer=self._on_compared)
         elif verdict is not None and verdict.job is None and image is not None:
-            self._ask((id(data), image.axes), "", partial(once, _suggested, image), self._on_suggested)
+            self._ask((id(data), image.axes), "", work=partial(once, _suggested, image), answer=self._on_suggested)
         else:
             self.forget()
 
@@ -80,7 +79,7 @@ class LikenessLine(Note):
         if found:
             self._show(found["verdict"], found["text"], found.get("suggested", ()))
 
-    def _ask(self, key: Any, text: str, work: Any, answer: Any) -> None:
+    def _ask(self, key: Any, text: str, *, work: Any, answer: Any) -> None:
         if key == self._asked:
             return
         self.forget()

@@ -76,14 +76,14 @@ def _ranked(image: Any, settings: SegmentSettings, known_views: dict[Any, Traits
         if not _may_fit(image, known):
             continue
         if view not in views:
-            views[view] = _traits(image, name, wish, known)
+            views[view] = _traits(image, name, settings=wish, known=known)
         traits = views[view]
         if traits is not None and not unlike(known, traits):
             found.append((name, evidence(traits, known.traits)))
     return tuple(sorted(found, key=lambda one: (-one[1], one[0])))
 
 
-def _traits(image: Any, name: str, settings: SegmentSettings, known: Known) -> Traits | None:
+def _traits(image: Any, name: str, *, settings: SegmentSettings, known: Known) -> Traits | None:
     """Of an image as a model sees it; None where it has other axes or channels than the network takes."""
     try:
         job = decide(image, load_model(name), settings, refuse=False)
