@@ -122,7 +122,7 @@ def relabel(
     >>> result = segment(synthetic.disks((120, 120), 40, 10).image, "nuclei")
     >>> tuned = relabel(result, min_size=1000)
     >>> int(result.labels.max()), int(tuned.labels.max()), tuned.record["relabelled"]["changed"]
-    (9, 0, {'min_size': [36, 1000]})
+    (9, 0, {'min_size': [32, 1000]})
     """
     wish = _wished(settings, wishes)
     return drain(relabel_steps(result, wish, out, image=image, device=device, overwrite=overwrite), on_event)
