@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from filelock import FileLock, Timeout
+from numcodecs.checksum32 import CRC32C  # type: ignore[import-untyped]
 
 from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.files import check_writable, remove_folder, replacing
@@ -345,4 +347,15 @@ def _write_files(array: Any, places: Sequence[npt.NDArray[np.int64]], values: np
         window = tuple(slice(a, int(at.max()) + 1) for a, at in zip(first, inside, strict=True))
         block = np.array(array[window])
         block[tuple(at - a for at, a in zip(inside, first, strict=True))] = values[mine]
+        file = Path(array.store.root) / array.path / "c" / "/".join(str(int(number[mine[0]])) for number in numbers)
+        there = file.exists()
         array[window] = block
+        if there and not file.exists():  # zarr takes away a shard that holds background alone
+            file.write_bytes(_empty_shard(array))
+
+
+def _empty_shard(array: Any) -> bytes:
+    """A file of many chunks of which none is there: place and length of each are the largest number, with a checksum."""
+    count = prod(shard // chunk for shard, chunk in zip(array.shards, array.chunks, strict=True))
+    encoded: bytes = CRC32C(location="end").encode(b"\xff" * (16 * count))
+    return bytes(encoded)
