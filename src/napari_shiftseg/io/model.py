@@ -85,7 +85,7 @@ def load_model(name: str | Path) -> Model:
 
     >>> model = load_model("nuclei")
     >>> model.spec.period, model.record.window
-    ((8, 8), (196, 196))
+    ((8, 8), (132, 132))
     """
     path = _find(name)
     threads_work()
@@ -137,7 +137,7 @@ def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None
     >>> with TemporaryDirectory() as folder:
     ...     path = save_model(Path(folder) / "mine", load_model("nuclei"), half=True)
     ...     print(path.name, load_model(path).record.window)
-    mine.safetensors (196, 196)
+    mine.safetensors (132, 132)
     """
     if not isinstance(model, Model | UNet):
         raise ModelError(

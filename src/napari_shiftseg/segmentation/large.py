@@ -84,7 +84,7 @@ def large_steps(
         if known is not None and _moved(job, known):  # killed after the last step but one
             work.remove()
             return open_result(out), layout.plan()
-        known, blocks, writer = _open(job, work, known, {**ours, "stamp": stamp}, overwrite=overwrite)
+        known, blocks, writer = _open(job, work, known, ours={**ours, "stamp": stamp}, overwrite=overwrite)
         if job.opened.reader is not None:
             job.opened.reader.budget = layout.memory["chunks"]
         with writer:
@@ -96,7 +96,7 @@ def large_steps(
                     yield said
                 numbers = yield from pass_steps(blocks, engine, seconds)
             yield Stage(done=0, total=0, text="table and pyramid")
-            _check_image(job, work, stamp, known["image"]["pixels"])
+            _check_image(job, work, stamp=stamp, patches=known["image"]["pixels"])
             job = counted(job, gaps_found(work, layout))
             record = record_of(job, layout.plan()) | (work.read_json("smaller.json") or {})
             record["instances"] = [n.count for n in numbers]
@@ -245,7 +245,7 @@ def _moved(job: Job, known: dict[str, Any]) -> bool:
     return Path(str(job.out)).exists() and open_result(str(job.out)).record.get("run") == known["run"]
 
 
-def _check_image(job: Job, work: WorkFolder, stamp: Stamp | None, patches: str) -> None:
+def _check_image(job: Job, work: WorkFolder, *, stamp: Stamp | None, patches: str) -> None:
     """Refuse to finish if blocks were made of other pixels than the image holds now. ImageError."""
     if same_files(job, stamp):
         return
@@ -269,7 +269,7 @@ def _wished(job: Job) -> tuple[int, ...]:
 
 
 def _open(
-    job: Job, work: WorkFolder, known: dict[str, Any] | None, ours: dict[str, Any], *, overwrite: bool
+    job: Job, work: WorkFolder, known: dict[str, Any] | None, *, ours: dict[str, Any], overwrite: bool
 ) -> tuple[dict[str, Any], BlockJob, ResultWriter]:
     """The arrays of a run that goes on, or of one that begins; with what the run says of itself."""
     if known is not None:
