@@ -184,7 +184,8 @@ def until_started(steps):
 def change_order(out, **values):
     """What the workers are told, changed behind the back of the run."""
     (order,) = (work_path(out) / "workers").iterdir()
-    order.write_text(json.dumps({**json.loads(order.read_text()), **values}))
+    work, name = WorkFolder(out), f"workers/{order.name}"
+    work.write_json(name, {**work.read_json(name), **values})
 
 
 def test_an_error_of_ours_arrives_as_it_was(tmp_path, shared, model, plane):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from importlib.resources import files
 
 import numpy as np
@@ -11,7 +12,9 @@ from napari_shiftseg import SegmentSettings, load_model, read_image, save_model,
 from napari_shiftseg.cli import main
 from napari_shiftseg.io import Image, read_record
 from napari_shiftseg.network import Known, Model, ModelRecord, UNet
-from napari_shiftseg.segmentation import likeness, suggestion
+from napari_shiftseg.segmentation import likeness
+
+MODULE = import_module(likeness.__module__)
 
 SAMPLE = files("napari_shiftseg") / "samples" / "nuclei.tif"
 
@@ -29,12 +32,12 @@ def bundle(tmp_path, monkeypatch):
             net = UNet(spec).eval()
             record = ModelRecord(window=(12,) * known.ndim, known=known)
             names.append(str(save_model(tmp_path / name, Model(spec=net.spec, module=net, record=record))))
-        monkeypatch.setattr(suggestion, "bundled_models", lambda: tuple(names))
-        suggestion._cards.cache_clear()
+        monkeypatch.setattr(MODULE, "bundled_models", lambda: tuple(names))
+        MODULE._cards.cache_clear()
         return dict(zip(knowledge, names, strict=True))
 
     yield make
-    suggestion._cards.cache_clear()
+    MODULE._cards.cache_clear()
 
 
 def knows(low, high, *, ndim=2, channels=1, **options):

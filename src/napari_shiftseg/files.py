@@ -1,11 +1,13 @@
 """Files that this package writes: completely or not at all, and never over an input or over what is no file of that kind.
 
-What has to outlive a power cut is synced: a file before it takes its place, and then the folder that names it.
+What has to outlive a power cut is synced: a file before it takes its place, and then the folder that names it. A `Stamp` is
+what the files of an image look like from outside, so that pixels need reading again only where that changed.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -16,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from napari_shiftseg.errors import ResultError, ShiftsegError
 
@@ -294,3 +296,73 @@ def _kind(path: Path) -> int | None:
         return None
     except OSError as exc:
         raise ResultError(f"{path} cannot be looked at ({exc.strerror}); choose another place.") from exc
+
+
+class Stamp(NamedTuple):
+    """Hashes of what the system says of the files of an image."""
+
+    written: str  # names, sizes, numbers and times of writing
+    touched: str  # times of the last change of an entry, which other rights set as well, and which nobody can set back
+
+
+def stamp_of(data: Any) -> Stamp | None:
+    """What the files look like that the values of an array are read from.
+
+    None for values in memory, for those that are computed, and for sources that nothing is known of. `data`: of an image that
+    was opened, or views of it.
+    """
+    places = files_of(data)
+    if places is None:
+        return None
+    written, touched = (hashlib.blake2b(digest_size=16) for _ in range(2))
+    for place in places:
+        for name, seen in sorted(_entries(place), key=lambda entry: entry[0]):
+            written.update(f"{name!r} {seen.st_size} {seen.st_mtime_ns} {seen.st_ino}\n".encode())
+            touched.update(f"{seen.st_ctime_ns}\n".encode())
+    return Stamp(written.hexdigest(), touched.hexdigest())
+
+
+def files_of(data: Any) -> tuple[Path, ...] | None:
+    """Files and folders that the values of an array are read from; None where that is not known, or in memory."""
+    found: Any = data
+    while getattr(found, "source", None) is not None:
+        found = found.source
+    if hasattr(found, "base"):  # an array of numpy, which this room does not know
+        return _mapped(found)
+    store: Any = getattr(found, "store", None)  # of a zarr array
+    if store is None:
+        return None
+    if isinstance(getattr(store, "root", None), Path):
+        return (store.root / found.path,)
+    if isinstance(getattr(store, "path", None), Path):  # one file, such as a zip
+        return (store.path,)
+    series = getattr(store, "_data", None)  # of tifffile, which has no other name for it
+    if series:
+        pages = [page for page in series[0].pages if page is not None]
+        return tuple(sorted({Path(page.parent.filehandle.path) for page in pages})) or None
+    return None
+
+
+def _mapped(array: Any) -> tuple[Path, ...] | None:
+    base: Any = array
+    while base is not None:
+        if getattr(base, "filename", None) is not None:  # a memory map
+            return (Path(base.filename),)
+        base = getattr(base, "base", None)
+    return None
+
+
+def _entries(place: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """All files at a place, or below it."""
+    try:
+        if not place.is_dir():
+            yield place.name, place.stat()
+            return
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    yield from ((f"{entry.name}/{name}", seen) for name, seen in _entries(Path(entry.path)))
+                else:
+                    yield entry.name, entry.stat()
+    except OSError:  # what is gone is another image than what was there
+        return

@@ -41,8 +41,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("threads", "when", "said"),
     [
-        (2, "after a pass", "this process was forked .* 2 threads.* get_context"),
-        (2, "loaded there", "this process was forked .* 2 threads.* get_context"),
+        (2, "after a pass", "this process was forked .* 2 threads.*get_context"),
+        (2, "loaded there", "this process was forked .* 2 threads.*get_context"),
         (1, "after a pass", "done"),
     ],
 )

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("napari")
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 from napari.layers import Image as ImageLayer
@@ -65,7 +66,7 @@ def test_another_model_or_image_is_compared_anew_and_nothing_else_is(open_widget
     viewer.layers[0].data = squares(1)
     assert len(asked) == 1 and "Comparing" in widget.form.likeness.text()
     monkeypatch.undo()
-    monkeypatch.setattr("napari_shiftseg.segmentation.suggestion._ranked", lambda *_: ())
+    monkeypatch.setattr(import_module("napari_shiftseg.segmentation.likeness"), "_ranked", lambda *_: ())
     widget.form.model.choose_file(knowing("picky", background=0.001))
     text = said(widget, qtbot, "unlike")
     assert "Unlike what picky knows, squares: it has no dark background" in text and DOTS["warn"] in text
@@ -134,7 +135,9 @@ def test_the_line_under_the_model_says_what_it_knows(open_widget, qtbot, knowing
 
 def test_one_click_takes_the_model_that_knows_the_image_and_nothing_else_does(open_widget, qtbot, knowing, monkeypatch):
     suggested = ["nuclei"]
-    monkeypatch.setattr("napari_shiftseg.segmentation.suggestion._ranked", lambda *_: tuple((name, 0.0) for name in suggested))
+    monkeypatch.setattr(
+        import_module("napari_shiftseg.segmentation.likeness"), "_ranked", lambda *_: tuple((name, 0.0) for name in suggested)
+    )
     _, widget = open_widget(ImageLayer(squares()), model=knowing(background=0.001))
     text = said(widget, qtbot, "unlike")
     button = widget.form.likeness.use

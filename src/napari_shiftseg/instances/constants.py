@@ -116,6 +116,9 @@ LEAST_WIDTH: Final = 0.5
 MOST_KERNELS: Final = 4000
 VOTE_STEPS: Final = 12
 
+# In place of a mode, of votes whose mode their cell does not decide.
+ASKED: Final = -2
+
 # -- pieces, islands and the rest -------------------------------------------------------------------------------------
 
 # Steps from pixel to pixel by which instances grow into what is undecided: the borders where codes mix are so wide.

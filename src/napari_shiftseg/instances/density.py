@@ -28,7 +28,7 @@ from napari_shiftseg.instances.constants import (
     TREE_DIMENSIONS,
     TREE_ROWS,
 )
-from napari_shiftseg.instances.neighbours import Cells, blocks, has_trees
+from napari_shiftseg.instances.neighbours import Cells, Grid, blocks, has_trees, smoothed
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -189,39 +189,6 @@ def _mix(keys: IntArray, seed: int) -> npt.NDArray[np.uint64]:
     return mixed
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Grid:
-    """Density on a grid."""
-
-    density: Tensor  # of each node, float32
-    corner: Tensor  # (E,) float64, position of the first node
-    edge: float  # distance of two nodes
-
-    def peaks(self) -> Tensor:
-        """(S, E) positions near nodes that no neighbour exceeds, diagonals included: tops of parabolas through them."""
-        top = self.density
-        for axis in range(top.ndim):
-            top = _highest(top, axis)
-        # a mode of points has at least the density of one of them
-        nodes = torch.nonzero((self.density == top) & (self.density > 0.5))
-        return (nodes + self._offsets(nodes)) * self.edge + self.corner
-
-    def _offsets(self, nodes: Tensor) -> Tensor:
-        """(S, E) float64, where along each axis a parabola through the logarithms of three nodes is highest, in nodes."""
-        last = nodes.new_tensor(self.density.shape) - 1
-        offsets = torch.zeros_like(nodes, dtype=torch.float64)
-        for axis in range(nodes.shape[1]):
-            step = torch.zeros_like(nodes)
-            step[:, axis] = 1
-            before, here, after = (
-                # nodes of few points would bend the parabola without end
-                self.density[tuple(at.T)].double().clamp_min(1e-3).log()
-                for at in ((nodes - step).clamp_min(0), nodes, torch.minimum(nodes + step, last))
-            )
-            offsets[:, axis] = ((before - after) / 2 / (before - 2 * here + after).clamp_max(-1e-9)).clamp(-0.5, 0.5)
-        return offsets
-
-
 def grid_of(cells: Cells) -> Grid | None:
     """The density of all cells, or None if its grid would have too many dimensions or nodes."""
     means, edge, dim = cells.means, cells.edge, cells.means.shape[1]
@@ -249,27 +216,3 @@ def grid_of(cells: Cells) -> Grid | None:
         blurred = smoothed(blurred, axis, width, reach=margin)
     blurred *= ((2 * pi) ** 0.5 / edge) ** dim
     return Grid(density=blurred, corner=low.double() * edge, edge=edge)
-
-
-def smoothed(values: Tensor, axis: int, width: float, *, reach: int) -> Tensor:
-    """Values under a Gaussian along an axis, 0 around them."""
-    weights = torch.exp(-0.5 * (torch.arange(reach + 1) / width) ** 2)
-    weights /= weights[0] + 2 * weights[1:].sum()
-    size = values.shape[axis]
-    out = values * weights[0].item()
-    # sums of slices give the same bits on any number of threads
-    for by in range(1, min(reach, size - 1) + 1):
-        weight = weights[by].item()
-        out.narrow(axis, by, size - by).add_(values.narrow(axis, 0, size - by), alpha=weight)
-        out.narrow(axis, 0, size - by).add_(values.narrow(axis, by, size - by), alpha=weight)
-    return out
-
-
-def _highest(values: Tensor, axis: int) -> Tensor:
-    """The greatest of each value and its two neighbours along an axis."""
-    size = values.shape[axis] - 1
-    before, after = values.narrow(axis, 0, size), values.narrow(axis, 1, size)
-    out = values.clone()
-    for part, other in ((out.narrow(axis, 1, size), before), (out.narrow(axis, 0, size), after)):
-        torch.maximum(part, other, out=part)
-    return out

@@ -1,4 +1,4 @@
-"""Points, the small cells that stand for them, and the modes nearest to them; lengths are in bandwidths.
+"""Points, the small cells that stand for them, densities on a grid, and the modes nearest to them; lengths are in bandwidths.
 
 Neighbours are found by a tree in main memory, by all distances on a GPU.
 """
@@ -174,3 +174,60 @@ def nearest_mode(points: Tensor, bandwidth: float, cells: Cells, *, modes: Tenso
 def _asked(points: Tensor, bandwidth: float, modes: Tensor, *, radius: float) -> Tensor:
     _, found = nearest(points.double() / bandwidth, modes, 1, bound=radius)
     return torch.where(found[:, 0] < len(modes), found[:, 0], -1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Grid:
+    """Density on a grid."""
+
+    density: Tensor  # of each node, float32
+    corner: Tensor  # (E,) float64, position of the first node
+    edge: float  # distance of two nodes
+
+    def peaks(self) -> Tensor:
+        """(S, E) positions near nodes that no neighbour exceeds, diagonals included: tops of parabolas through them."""
+        top = self.density
+        for axis in range(top.ndim):
+            top = _highest(top, axis)
+        # a mode of points has at least the density of one of them
+        nodes = torch.nonzero((self.density == top) & (self.density > 0.5))
+        return (nodes + self._offsets(nodes)) * self.edge + self.corner
+
+    def _offsets(self, nodes: Tensor) -> Tensor:
+        """(S, E) float64, where along each axis a parabola through the logarithms of three nodes is highest, in nodes."""
+        last = nodes.new_tensor(self.density.shape) - 1
+        offsets = torch.zeros_like(nodes, dtype=torch.float64)
+        for axis in range(nodes.shape[1]):
+            step = torch.zeros_like(nodes)
+            step[:, axis] = 1
+            before, here, after = (
+                # nodes of few points would bend the parabola without end
+                self.density[tuple(at.T)].double().clamp_min(1e-3).log()
+                for at in ((nodes - step).clamp_min(0), nodes, torch.minimum(nodes + step, last))
+            )
+            offsets[:, axis] = ((before - after) / 2 / (before - 2 * here + after).clamp_max(-1e-9)).clamp(-0.5, 0.5)
+        return offsets
+
+
+def smoothed(values: Tensor, axis: int, width: float, *, reach: int) -> Tensor:
+    """Values under a Gaussian along an axis, 0 around them."""
+    weights = torch.exp(-0.5 * (torch.arange(reach + 1) / width) ** 2)
+    weights /= weights[0] + 2 * weights[1:].sum()
+    size = values.shape[axis]
+    out = values * weights[0].item()
+    # sums of slices give the same bits on any number of threads
+    for by in range(1, min(reach, size - 1) + 1):
+        weight = weights[by].item()
+        out.narrow(axis, by, size - by).add_(values.narrow(axis, 0, size - by), alpha=weight)
+        out.narrow(axis, 0, size - by).add_(values.narrow(axis, by, size - by), alpha=weight)
+    return out
+
+
+def _highest(values: Tensor, axis: int) -> Tensor:
+    """The greatest of each value and its two neighbours along an axis."""
+    size = values.shape[axis] - 1
+    before, after = values.narrow(axis, 0, size), values.narrow(axis, 1, size)
+    out = values.clone()
+    for part, other in ((out.narrow(axis, 1, size), before), (out.narrow(axis, 0, size), after)):
+        torch.maximum(part, other, out=part)
+    return out

@@ -23,6 +23,7 @@ from skimage.measure import label as connected
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances.constants import (
     ALIKE,
+    ASKED,
     CANDIDATES,
     FAINT,
     LEAST_MASS,
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-
-_ASKED = -2  # of votes whose mode their cell does not decide
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,9 +139,9 @@ def _nearest(votes: Votes, modes: FloatArray, widths: FloatArray) -> IntArray:
     alone = can.sum(axis=1) == 1
     first = near[np.arange(len(near)), can.argmax(axis=1)]
     sure = alone & must[np.arange(len(near)), can.argmax(axis=1)]
-    decided = np.where(sure, first, np.where(can.any(axis=1), _ASKED, -1))
+    decided = np.where(sure, first, np.where(can.any(axis=1), ASKED, -1))
     found: IntArray = decided[index]
-    asked = np.flatnonzero(found == _ASKED)
+    asked = np.flatnonzero(found == ASKED)
     order = np.argsort(~can, axis=1, kind="stable")
     candidates = np.take_along_axis(np.where(can, near, len(modes)), order, axis=1)
     found[asked] = _likeliest(votes, asked, candidates[index[asked]], modes=modes, widths=widths)

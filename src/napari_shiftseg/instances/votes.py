@@ -26,8 +26,7 @@ from napari_shiftseg.instances.constants import (
     TREE_DIMENSIONS,
     VOTE_STEPS,
 )
-from napari_shiftseg.instances.density import Grid, smoothed
-from napari_shiftseg.instances.neighbours import blocks, cells_of
+from napari_shiftseg.instances.neighbours import Grid, blocks, cells_of, smoothed
 
 FloatArray = npt.NDArray[np.float64]
 

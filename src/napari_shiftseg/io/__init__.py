@@ -20,7 +20,6 @@ from napari_shiftseg.io.model import (
 from napari_shiftseg.io.pyramid import BlockPyramid, Overview, chunk_edges
 from napari_shiftseg.io.result import ResultWriter, StoredResult, check_store, open_result, save_result, work_path
 from napari_shiftseg.io.rois import save_rois
-from napari_shiftseg.io.stamp import Stamp, stamp_of
 from napari_shiftseg.io.stored_edits import StoredEdits
 from napari_shiftseg.io.tables import check_table_format, save_table
 from napari_shiftseg.io.tiff import save_labels_tiff
@@ -36,7 +35,6 @@ __all__ = [
     "Labels",
     "Overview",
     "ResultWriter",
-    "Stamp",
     "StoredEdits",
     "StoredResult",
     "View",
@@ -64,7 +62,6 @@ __all__ = [
     "save_result",
     "save_rois",
     "save_table",
-    "stamp_of",
     "to_json",
     "to_plain",
     "work_path",

@@ -4,14 +4,13 @@ from napari_shiftseg.segmentation.decision import decide, pixel_digest, plan_ima
 from napari_shiftseg.segmentation.job import Job, open_job
 from napari_shiftseg.segmentation.large import kept_of
 from napari_shiftseg.segmentation.learned import learned_steps
-from napari_shiftseg.segmentation.likeness import likeness, look
+from napari_shiftseg.segmentation.likeness import likeness, look, suggest_models
 from napari_shiftseg.segmentation.measuring import measure_steps
 from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
 from napari_shiftseg.segmentation.preview import Preview, view_steps
 from napari_shiftseg.segmentation.relabelling import RelabelSettings, relabel, relabel_steps
 from napari_shiftseg.segmentation.run import Segmentation, run_steps, segment, segment_steps
 from napari_shiftseg.segmentation.settings import SegmentSettings
-from napari_shiftseg.segmentation.suggestion import suggest_models
 from napari_shiftseg.segmentation.tunable import Tunable, tunable
 
 __all__ = [

@@ -116,7 +116,9 @@ def decide(
         size = size_of(picture, chosen, settings)
     if settings.augment:
         check_turning(chosen.outputs, chosen.lattice.ndim)
-    lattice = sized_lattice(chosen, size, augment=settings.augment)
+    lattice = chosen.lattice
+    if size is not None or settings.augment:
+        lattice = sized_lattice(chosen, size, augment=settings.augment)
     plan = plan_image(lattice, inputs.frames[0].view.shape[1:], settings, device=where, trained=record)
     # few bits round otherwise in blocks of another size; whoever wants a stream, or tiles off the period, wants just that
     fixed = settings.deterministic or (precision.reduced and settings.method != "stream" and plan.on_lattice)

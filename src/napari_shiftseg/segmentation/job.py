@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from napari_shiftseg.errors import ImageError, ModelError, SettingsError
+from napari_shiftseg.files import Stamp
 from napari_shiftseg.geometry import Judgement, Output, StreamPlan, TilePlan, Violation, plan_again, plan_stream
 from napari_shiftseg.instances import LabelSettings
-from napari_shiftseg.io import ChunkReader, Frame, Image, Stamp, chunks_of, from_plain, load_model, read_image, to_plain
+from napari_shiftseg.io import ChunkReader, Frame, Image, chunks_of, from_plain, load_model, read_image, to_plain
 from napari_shiftseg.machine import byte_text
 from napari_shiftseg.network import Device, Limits, Model
 from napari_shiftseg.segmentation.constants import JOB_VERSION, LOOK_BUDGET

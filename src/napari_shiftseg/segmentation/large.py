@@ -20,18 +20,17 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.events import Estimate, Event, Stage
+from napari_shiftseg.files import Stamp, stamp_of
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import Numbers, whole_table
 from napari_shiftseg.io import (
     BlockPyramid,
     ResultWriter,
-    Stamp,
     StoredResult,
     WorkFolder,
     described_outputs,
     open_result,
     save_model,
-    stamp_of,
     to_plain,
     work_path,
 )

@@ -1,33 +1,45 @@
-"""Whether an image, and what was found in it, is like what its model knows: the windows that are looked at, and the remedy."""
+"""Whether an image, and what was found in it, is like what its model knows: the windows that are looked at, and the remedy.
+
+The same windows tell which of the bundled models knows an image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, evidence
-from napari_shiftseg.analysis.traits import FoundWindow, found_traits
+from napari_shiftseg.analysis.constants import SAMPLE_EDGE
+from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, evidence, ground_of
+from napari_shiftseg.analysis.traits import FoundWindow, found_traits, image_traits, sample_windows
+from napari_shiftseg.errors import ShiftsegError
+from napari_shiftseg.files import stamp_of
 from napari_shiftseg.geometry import Output
-from napari_shiftseg.io import Image, load_model, read_image, stamp_of
-from napari_shiftseg.network import Known, Model
-from napari_shiftseg.segmentation.constants import FOUND_EDGE, SCALES
+from napari_shiftseg.io import Image, bundled_models, load_model, read_image, read_record
+from napari_shiftseg.network import Known, Model, Normalisation
+from napari_shiftseg.network.scaled import scaled_pixels
+from napari_shiftseg.segmentation.constants import FOUND_EDGE, FRAMES, SCALES
 from napari_shiftseg.segmentation.decision import decide
 from napari_shiftseg.segmentation.intensity import scale_frames
 from napari_shiftseg.segmentation.job import Job
-from napari_shiftseg.segmentation.seen import Windows, medians, parts_of, picked, sampled, seen, traits_of, unlike
 from napari_shiftseg.segmentation.settings import SegmentSettings
-from napari_shiftseg.segmentation.suggestion import others_that_know, suggest_models
+
+Windows = Sequence[npt.NDArray[np.floating]]
+Traits = tuple[Mapping[str, float], ...]
+"""Of an image, per channel."""
 
 _OTHERWISE = "Use a model of such images, or train one on a few of them (shiftseg train)"
 _REMEDIES = {
     "channels": "Choose the channels that the model knows",
     "dimensions": "Its planes are segmented one by one; use a 3D model for objects that reach through several",
 }
+# Of the settings, those that change what the network sees in the same way for all models.
+_INTENSITIES = ("percentiles", "limits", "limits_per", "invert", "no_data")
 
 
 def look(job: Job, *, likeness: bool = True) -> Job:
@@ -214,3 +226,173 @@ def _found(job: Job, known: Known, labels: Any, *, foreground: Any, embedding: A
     if not most:
         return (Difference(trait="objects", text="no object was found"),)
     return differences(medians(rows), known.found)
+
+
+# -- which model knows an image ------------------------------------------------------------------------------------------
+
+
+def suggest_models(image: Any, settings: SegmentSettings | None = None) -> tuple[str, ...]:
+    """The bundled models that know images like this one, the one that knows them best first; no network runs.
+
+    A model is named if it takes as many channels and axes as the image has and the image is like those that it was trained on
+    (`likeness`). Which of several knows it best is decided by how often the traits of their training images are those of this
+    one. Models that only demonstrate something are never named.
+
+    Parameters
+    ----------
+    image : path, Image or array
+        As in `segment`.
+    settings : SegmentSettings, optional
+        Of its wishes, those on intensities count.
+
+    Returns
+    -------
+    tuple of str
+        Names for `load_model`; empty where no bundled model knows such images.
+
+    Raises
+    ------
+    ImageError
+        If a file cannot be read.
+
+    >>> from importlib.resources import files
+    >>> suggest_models(files("napari_shiftseg") / "samples" / "nuclei.tif")[0]
+    'nuclei'
+    """
+    picture = read_image(image) if isinstance(image, str | Path) else image
+    return tuple(name for name, _ in _ranked(picture, settings or SegmentSettings(), {}))
+
+
+def others_that_know(job: Job, traits: Traits) -> tuple[tuple[str, float], ...]:
+    """The bundled models but that of a job which know its image, as `suggest_models` orders them, each with its `evidence`.
+
+    `traits`: of the image, as the network of the job sees it.
+    """
+    view = _view(job.opened.model.lattice.ndim, len(traits), job.opened.model.record)
+    same = job.plan.lattice.scaling is None and job.channels is None
+    found = _ranked(job.opened.image, job.settings, {view: traits} if same else {})
+    return tuple(one for one in found if one[0] != job.model.source)
+
+
+def _ranked(image: Any, settings: SegmentSettings, known_views: dict[Any, Traits]) -> tuple[tuple[str, float], ...]:
+    """Names of the models that know an image, with their evidence; the traits of a view are taken once for all that have it."""
+    wish = SegmentSettings(
+        **{name: getattr(settings, name) for name in _INTENSITIES}, device="cpu", out_of_core=False, allow_noncompliant=True
+    )
+    views: dict[Any, Traits | None] = {**known_views}
+    found = []
+    for name, known, view in _cards():
+        if not _may_fit(image, known):
+            continue
+        if view not in views:
+            views[view] = _traits(image, name, settings=wish, known=known)
+        traits = views[view]
+        if traits is not None and not unlike(known, traits):
+            found.append((name, evidence(traits, known.traits)))
+    return tuple(sorted(found, key=lambda one: (-one[1], one[0])))
+
+
+def _traits(image: Any, name: str, *, settings: SegmentSettings, known: Known) -> Traits | None:
+    """Of an image as a model sees it; None where it has other axes or channels than the network takes."""
+    try:
+        job = decide(image, load_model(name), settings, refuse=False)
+        if not _may_fit(job.opened.image, known):  # an array, whose axes nobody knew before
+            return None
+        inputs = job.opened
+        job = replace(job, intensity=scale_frames(inputs.model.record, inputs.frames, job.settings))
+        return traits_of(sampled(job))
+    except ShiftsegError:
+        return None
+
+
+def _may_fit(image: Any, known: Known) -> bool:
+    """Whether the axes of an image are those of a model; of an array they are not known yet."""
+    sizes = getattr(image, "sizes", None)
+    if sizes is None:
+        return True
+    volume = sizes.get("z", 1) > 1
+    return bool(volume == (known.ndim == 3) and sizes.get("c", 1) == known.channels)
+
+
+def _view(ndim: int, channels: int, record: Any) -> tuple[int, int, Normalisation]:
+    """Models of one view see the same pixels."""
+    return ndim, channels, Normalisation() if record is None else record.normalisation
+
+
+@cache
+def _cards() -> tuple[tuple[str, Known, tuple[int, int, Normalisation]], ...]:
+    """Name, knowledge and view of the bundled models that are meant for images of users."""
+    return tuple(_read_cards())
+
+
+def _read_cards() -> Iterator[tuple[str, Known, tuple[int, int, Normalisation]]]:
+    for name in bundled_models():
+        record = read_record(name)
+        if record is not None and record.known is not None and not record.known.demonstration and record.known.traits:
+            yield name, record.known, _view(record.known.ndim, record.known.channels, record)
+
+
+# -- what a network sees of an image ---------------------------------------------------------------------------------------
+
+
+def sampled(job: Job) -> list[Windows]:
+    """Windows (C, *shape) of the frames that are looked at, as the network sees them; `job`: opened and looked at."""
+    return [_windows(job, number) for number in picked(len(job.opened.frames))]
+
+
+def traits_of(frames: Sequence[Windows]) -> Traits:
+    """Medians over the frames."""
+    return tuple(
+        medians([image_traits([window[channel] for window in windows]) for windows in frames])
+        for channel in range(len(frames[0][0]))
+    )
+
+
+def medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of each number, over the rows that have it."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: float(np.median([row[name] for row in rows if name in row])) for name in names}
+
+
+def unlike(known: Known, traits: Traits) -> tuple[Difference, ...]:
+    """All traits of the image that are not known, of all channels."""
+    found: list[Difference] = []
+    for channel, (own, ranges) in enumerate(zip(traits, known.traits, strict=False)):
+        where = f"in channel {channel} " if known.channels > 1 else ""
+        told = differences(own, ranges, where)
+        ground = ground_of(own)
+        if told and known.polarity and ground and ground != known.polarity and known.channels == 1:
+            words = "dark objects on a bright background" if ground == "dark" else "bright objects on a dark background"
+            found.append(Difference(trait="polarity", text=words))
+        found.extend(told)
+    return tuple(sorted(found, key=lambda one: (one.trait != "polarity", -one.excess)))
+
+
+def picked(frames: int) -> list[int]:
+    """Frames at even distances, none of them at an end of a longer series, where stacks are empty."""
+    count = min(FRAMES, frames)
+    return [int((number + 0.5) / count * frames) for number in range(count)]
+
+
+def _windows(job: Job, frame: int) -> list[npt.NDArray[np.float32]]:
+    """Windows (C, *shape) of a frame as the network sees them."""
+    shape = job.opened.frames[frame].view.shape[1:]
+    return [seen(job, frame, part) for part in parts_of(job, shape, SAMPLE_EDGE[len(shape)])]
+
+
+def parts_of(job: Job, shape: Sequence[int], edge: int, *, most: int = 0) -> list[tuple[slice, ...]]:
+    """As `sample_windows`, of so many pixels of the network; each begins with one."""
+    scaling = job.plan.lattice.scaling
+    if scaling is None:
+        return sample_windows(shape, edge, most)
+    return [
+        tuple(slice(p.start // axis.per * axis.per, p.stop) for p, axis in zip(part, scaling.axes, strict=True))
+        for part in sample_windows(shape, int(edge / min(scaling.scale)), most)
+    ]
+
+
+def seen(job: Job, frame: int, part: tuple[slice, ...]) -> npt.NDArray[np.float32]:
+    """A window (C, *shape) of a frame as the network sees it."""
+    pixels = job.limits(frame).apply(np.asarray(job.opened.frames[frame].view[(slice(None), *part)]))
+    scaling = job.plan.lattice.scaling
+    return pixels if scaling is None else scaled_pixels(pixels, scaling)

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from napari_shiftseg.files import remove_folder
-from napari_shiftseg.io import Stamp, WorkFolder, stamp_of
+from napari_shiftseg.files import Stamp, remove_folder, stamp_of
+from napari_shiftseg.io import WorkFolder
 from napari_shiftseg.segmentation.blockwise import FOLDERS, NUMBERS, expect_blocks, part_file, read_region
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.events import Event, Stage, drain
-from napari_shiftseg.files import Found, check_room, check_same, check_targets
+from napari_shiftseg.files import Found, Stamp, check_room, check_same, check_targets, files_of, stamp_of
 from napari_shiftseg.geometry import BlockGrid, Output, TilePlan, value_count
-from napari_shiftseg.io import Image, Stamp, StoredResult, check_store, save_result, stamp_of, work_path
+from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
 from napari_shiftseg.network import Model, Prediction
 from napari_shiftseg.segmentation.decision import chunk_budget, decide, pixel_digest
 from napari_shiftseg.segmentation.job import Job, kept_outputs, record_of, translation_of
@@ -276,6 +276,8 @@ def _check_written(image: Image, stamp: Stamp | None) -> None:
     """Refuse an image whose files were written since. ImageError."""
     now = stamp and stamp_of(image.data)
     if now and stamp and now.written != stamp.written:
+        if not all(place.exists() for place in files_of(image.data) or ()):
+            raise ImageError(f"{image.source} is gone since its segmentation began; give the image back and run again.")
         raise _two_images(image)
 
 
