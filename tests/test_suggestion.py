@@ -133,3 +133,12 @@ def test_a_record_is_read_without_weights(tmp_path, monkeypatch):
     record = load_model("nuclei").record
     monkeypatch.setattr(UNet, "__init__", lambda *_, **__: 1 / 0)
     assert read_record("nuclei") == record
+
+
+def test_a_colour_image_of_which_one_channel_was_chosen_is_given_to_the_model_of_all_its_channels(bundle):
+    """Though that channel, upside down, is what the chosen model knows well, and the other model knows much else."""
+    paths = bundle(dark=knows(0.15, 0.25), colours=knows(-1, 2, channels=3))
+    image = Image.from_array(np.stack([1 - flat(0.2)] * 3), axes="cyx")
+    for channel in range(3):
+        told = likeness(image, paths["dark"], SegmentSettings(channels=(channel,)))
+        assert told.suggested == (paths["colours"],), told.remedy

@@ -101,7 +101,7 @@ def compare_image(job: Job) -> Likeness:
     others = others_that_know(job, traits) if told else ()
     alike = {one.trait for one in told} <= {*_REMEDIES}  # no change of the pixels is called for
     changed, sure = ("", -np.inf) if alike or not told else _changed(known, windows, resize=job.size is None)
-    if changed and others and sure > others[0][1]:
+    if changed and others and sure > others[0][1] and job.channels is None:  # a model of all channels sees more than a part
         others = ()
     names = tuple(name for name, _ in others)
     remedy = _remedy(told, changed, names)
