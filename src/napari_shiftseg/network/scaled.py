@@ -19,26 +19,23 @@ from torch import Tensor, nn
 
 from napari_shiftseg.geometry import AxisScaling, Lattice, Output, Scaling, Window
 from napari_shiftseg.geometry.scaling import Taps
+from napari_shiftseg.network.between import Between
 
 Weights = tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]
 """Per tap the position that each value takes of an axis, and its weight."""
 
 
-class ScaledNet(nn.Module):
+class ScaledNet(Between):
     """A network in the form in which it runs, between two steps of resampling.
 
     Parameters
     ----------
-    net : Module
-        (B, C, *in), window -> (B, channels, *window), with a `layout`.
-    enter : callable
-        As `unet.entered`: pixels in the number format of the network.
+    net, enter
+        As of `Between`.
     scaling : Scaling
     outputs : mapping of str to Output or None
         What its channels say; None where nothing says it, and all are taken as they are.
     """
-
-    layout = torch.contiguous_format
 
     def __init__(
         self,
@@ -47,10 +44,8 @@ class ScaledNet(nn.Module):
         scaling: Scaling,
         outputs: Mapping[str, Output] | None,
     ) -> None:
-        super().__init__()
-        # the first parameter says which number format is wanted: pixels are resampled in full precision
-        self.number = nn.Parameter(torch.zeros(1, device="cpu"), requires_grad=False)
-        self.net, self.scaling, self._enter = net, scaling, enter
+        super().__init__(net, enter)
+        self.scaling = scaling
         self._units = _units(outputs, scaling)
 
     @property
@@ -60,15 +55,12 @@ class ScaledNet(nn.Module):
 
     def forward(self, x: Tensor, keep: Window) -> Tensor:
         """Window `keep` of the output, (B, channels, *keep) float32, of pixels (B, C, *in)."""
-        inner = []
+        needed = []
         for number, (axis, part) in enumerate(zip(self.scaling.axes, keep, strict=True)):
             first, count = axis.read(x.shape[2 + number] - 2 * axis.around)
             x = resampled(x, 2 + number, _shrinking(axis, first, count))
-            inner.append(_needed(axis, part, first))
-        net: nn.Module = self.net
-        pixels = self._enter(net, x).contiguous(memory_format=net.layout)  # type: ignore[arg-type]
-        y = net(pixels, tuple(inner)).float()
-        return self._grown(y, keep)
+            needed.append(_needed(axis, part, first))
+        return self._grown(self.inner(x, tuple(needed)), keep)
 
     def _grown(self, y: Tensor, keep: Window) -> Tensor:
         """The output at the image's own pixels.

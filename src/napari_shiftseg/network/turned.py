@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry import Lattice, Output, Turn, Turning, Window
+from napari_shiftseg.network.between import Between
 
 
-class TurnedNet(nn.Module):
+class TurnedNet(Between):
     """A network in the form in which it runs, on all turns of an image.
 
     Logits of probabilities are averaged, and of bandwidths what their activation makes them of: of an "exp" the logarithm.
@@ -23,16 +24,12 @@ class TurnedNet(nn.Module):
 
     Parameters
     ----------
-    net : Module
-        (B, C, *in), window -> (B, channels, *window), with a `layout`.
-    enter : callable
-        As `unet.entered`: pixels in the number format of the network.
+    net, enter
+        As of `Between`.
     turning : Turning
     outputs : mapping of str to Output or None
         What its channels say; None averages all as they are.
     """
-
-    layout = torch.contiguous_format
 
     def __init__(
         self,
@@ -41,10 +38,8 @@ class TurnedNet(nn.Module):
         turning: Turning,
         outputs: Mapping[str, Output] | None,
     ) -> None:
-        super().__init__()
-        # the first parameter says which number format is wanted: sums are made in full precision
-        self.number = nn.Parameter(torch.zeros(1, device="cpu"), requires_grad=False)
-        self.net, self.turning, self._enter = net, turning, enter
+        super().__init__(net, enter)
+        self.turning = turning
         ndim = turning.inner.ndim
         self._vectors, self._others = [], []
         for output in (outputs or {}).values():
@@ -80,9 +75,7 @@ class TurnedNet(nn.Module):
         """What the network says of a turned image, at the image's own pixels."""
         backwards = [2 + place for place, flipped in enumerate(turn.flipped) if flipped]
         turned = x.permute(0, 1, *(2 + axis for axis in turn.axes)).flip(backwards)
-        net: nn.Module = self.net
-        pixels = self._enter(net, turned).contiguous(memory_format=net.layout)  # type: ignore[arg-type]
-        y: Tensor = net(pixels, self.turning.window(turn, x.shape[2:], keep)).float()
+        y = self.inner(turned, self.turning.window(turn, x.shape[2:], keep))
         ndim = len(turn.axes)
         y = y.flip(backwards).permute(0, 1, *(2 + turn.place(axis) for axis in range(ndim)))
         for first in self._vectors:
