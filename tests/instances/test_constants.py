@@ -72,6 +72,7 @@ NUMBERS = {
     "ASKED": -2,
     "WINDOW_BYTES": (41_943_040, 100, 45),
     "MOST_INSTANCES": 4_294_967_295,
+    "MOST_NAMED": 6,
     "TABLE_PIXELS": 4_194_304,
     "PART_PIXELS": 4_194_304,
     "AHEAD": ((0, 1), (1, 0), (0, -1), (-1, 0)),

@@ -42,6 +42,19 @@ NUMBERS = {
     "SIZE_BINS": 60,
     "TUNE_PAUSE": 150,
     "CLICK": 4,
+    "LOOKED_UP": 16777216,
+    "PIXELS_AT_ONCE": 4194304,
+    "BACKGROUND": 0,
+    "OTHERS": 1,
+    "FIRST": 2,
+    "OBJECT_PLOT": 210,
+    "OBJECT_LEFT": 48,
+    "OBJECT_BOTTOM": 34,
+    "OBJECT_TOP": 8,
+    "OBJECT_BINS": 40,
+    "MOST_LISTED": 500,
+    "DIMMED": 0.2,
+    "UNKNOWN_COLOUR": (0.5, 0.5, 0.5, 1.0),
 }
 # Called by Qt or by a job's end, which give what they give by place, and by scripts of users.
 CALLED_BACK = {"_on_moved", "_on_end", "layer_tuples"}

@@ -144,6 +144,8 @@ STRIP: Final = 1 << 17
 FACE_PIXELS: Final = 1 << 25
 # Of the number of a fragment in its block, whose codes are int32.
 FRAGMENT_BITS: Final = 32
+# Objects of an edit that are named in a line; of more it says how many.
+MOST_NAMED: Final = 6
 # What 32-bit labels can count.
 MOST_INSTANCES: Final = 2**32 - 1
 # Pixels of a table of objects that are looked at at once; each takes about 60 bytes on the way.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, SettingsError
-from napari_shiftseg.instances.constants import TABLE_PIXELS
+from napari_shiftseg.instances.constants import MOST_NAMED, TABLE_PIXELS
 from napari_shiftseg.views import ArrayLike
 
 Kind: TypeAlias = Literal["merge", "split", "delete", "paint"]
@@ -97,6 +97,8 @@ class Edit:
         where = f" in frame {', '.join(map(str, self.frame))}" if self.frame else ""
         if self.kind == "paint":
             return f"painted {len(self.places)} pixels{end}{where}"
+        if len(self.ids) > MOST_NAMED:
+            numbers = f"{len(self.ids)} objects"
         return f"{_WORDS[self.kind]} {numbers}{end}{where}" + (f", by {self.how}" if self.how else "")
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,16 +178,29 @@ def merged(found: Found, into: int) -> Edit:
     return replace(edit, ids=(into, *found.ids))
 
 
-def delete(labels: ArrayLike, number: int, *, frame: Sequence[int] = (), window: Sequence[slice] | None = None) -> Edit:
-    """An object becomes background; parameters, result and errors are those of `merge`.
+def delete(
+    labels: ArrayLike, ids: int | Sequence[int], *, frame: Sequence[int] = (), window: Sequence[slice] | None = None
+) -> Edit:
+    """An object, or several in one step, become background; other parameters, result and errors are those of `merge`.
 
-    >>> labels = np.array([[1, 1, 2]])
+    >>> labels = np.array([[1, 1, 2, 3]])
     >>> delete(labels, 1).apply(labels)
     >>> labels.tolist()
-    [[0, 0, 2]]
+    [[0, 0, 2, 3]]
+    >>> delete(labels, (2, 3)).apply(labels)
+    >>> labels.tolist()
+    [[0, 0, 0, 0]]
     """
-    found = find_objects(labels, (int(number),), frame=frame, window=window)
+    found = find_objects(labels, numbers_of(ids), frame=frame, window=window)
     return found.edit("delete", found.inside, np.asarray(0), made=())
+
+
+def numbers_of(ids: int | Sequence[int]) -> tuple[int, ...]:
+    """One number or several, each once, in their order; SettingsError for none."""
+    numbers = (int(ids),) if isinstance(ids, int | np.integer) else tuple(dict.fromkeys(int(number) for number in ids))
+    if not numbers:
+        raise SettingsError("no object was named; give one number or more.")
+    return numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -244,9 +259,7 @@ def _box_of(
     ends: list[list[int]] = [[edge.stop, edge.start] for edge in whole]
     seen: set[int] = set()
     for part, slab in _slabs(labels, frame, whole):
-        inside = slab == wanted[0]
-        for number in wanted[1:]:
-            inside |= slab == number
+        inside = np.isin(slab, wanted) if len(wanted) > 1 else slab == wanted[0]
         if not inside.any():
             continue
         seen.update(np.unique(slab[inside]).tolist())

@@ -25,7 +25,7 @@ from numcodecs.checksum32 import CRC32C  # type: ignore[import-untyped]
 
 from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.files import check_writable, remove_folder, replacing
-from napari_shiftseg.instances.edit import Edit, delete, find_objects, merged
+from napari_shiftseg.instances.edit import Edit, delete, find_objects, merged, numbers_of
 from napari_shiftseg.instances.split import split
 from napari_shiftseg.instances.table import block_table, summed, whole_table
 from napari_shiftseg.io.constants import TABLE_ROWS
@@ -108,9 +108,9 @@ class StoredEdits:
         found = find_objects(self.result.labels, ids[1:], frame=frame, window=self._window(ids[1:], frame))
         return self._do(merged(found, ids[0]))
 
-    def delete(self, number: int, frame: Sequence[int] = ()) -> Edit:
-        """An object of a frame becomes background; errors as of `instances.delete`."""
-        return self._do(delete(self.result.labels, number, frame=frame, window=self._window((int(number),), frame)))
+    def delete(self, ids: int | Sequence[int], frame: Sequence[int] = ()) -> Edit:
+        """An object of a frame, or several in one step, become background; errors as of `instances.delete`."""
+        return self._do(delete(self.result.labels, ids, frame=frame, window=self._window(numbers_of(ids), frame)))
 
     def split(self, number: int, frame: Sequence[int] = (), embedding: Any = None, **wish: Any) -> Edit:
         """An object of a frame becomes several; `wish`, and errors, as of `instances.split`."""

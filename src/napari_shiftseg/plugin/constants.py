@@ -74,3 +74,26 @@ TUNE_PAUSE: Final = 150
 
 # Screen pixels that the mouse may move between press and release of a click; farther is a drag, which moves the camera.
 CLICK: Final = 4
+
+# -- measuring --------------------------------------------------------------------------------------------------------
+
+# Numbers of objects up to which a table says the colour of each; it takes up to four bytes for each of them.
+LOOKED_UP: Final = 1 << 24
+# Pixels whose colours are looked up at once: 32 MB of indices.
+PIXELS_AT_ONCE: Final = 1 << 22
+# Places in a table of colours: of the background, of objects without a colour of their own, and of the first with one.
+BACKGROUND: Final = 0
+OTHERS: Final = 1
+FIRST: Final = 2
+# Of the plot of objects: its height and margins, pixels, and the bars of a histogram.
+OBJECT_PLOT: Final = 210
+OBJECT_LEFT: Final = 48
+OBJECT_BOTTOM: Final = 34
+OBJECT_TOP: Final = 8
+OBJECT_BINS: Final = 40
+# Objects that are listed; more are counted.
+MOST_LISTED: Final = 500
+# Of the opacity of an object, what is left beside those that are highlighted.
+DIMMED: Final = 0.2
+# Colour of an object that has no value.
+UNKNOWN_COLOUR: Final = (0.5, 0.5, 0.5, 1.0)

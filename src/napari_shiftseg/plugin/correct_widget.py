@@ -218,7 +218,9 @@ class CorrectWidget(QWidget):
             self._begin(end.value.correction_of(self.layer))
             self._tell("", "")
         elif store:
-            self._start(partial(once, _opened, store), partial(self._on_opened, self.layer), "Opening the result\u2026")
+            self._start(
+                partial(once, _opened, self.layer, store), partial(self._on_opened, self.layer), "Opening the result\u2026"
+            )
         else:
             self._tell("warn", "These labels are not in memory and lie in no result of this plugin, so they cannot be edited.")
         self._show()
@@ -227,10 +229,11 @@ class CorrectWidget(QWidget):
         if end.state != "done":
             self._tell("warn", sentence(end.value) if end.state == "error" else "")
             return
-        from napari_shiftseg.plugin.store_correction import StoreCorrection
+        from napari_shiftseg.plugin.store_correction import store_correction_of
 
-        self._begin(StoreCorrection(layer, end.value))
-        self._tell("", f"Edits are written into {end.value.path.name} at once; Undo takes them back, in a later session, too.")
+        self._begin(store_correction_of(layer, end.value))
+        name = self.correction.stored.path.name
+        self._tell("", f"Edits are written into {name} at once; Undo takes them back, in a later session, too.")
         self._show()
 
     def _begin(self, correction: Any) -> None:
@@ -325,10 +328,13 @@ class CorrectWidget(QWidget):
             self._tell("fail", sentence(exc))
 
 
-def _opened(store: str) -> Any:
+def _opened(layer: Labels, store: str) -> Any:
+    """The store of a layer, which may be open for edits already."""
     from napari_shiftseg.io import StoredEdits
+    from napari_shiftseg.plugin.store_correction import store_correction_of
 
-    return StoredEdits(store)
+    known = store_correction_of(layer)
+    return StoredEdits(store) if known is None else known.stored
 
 
 def _let_go(widget: CorrectWidget) -> None:

@@ -16,6 +16,7 @@ from napari_shiftseg.io.stored_edits import has_offsets
 from napari_shiftseg.plugin.constants import MOST_FEATURES
 from napari_shiftseg.plugin.edited import EDITED, edits_of
 from napari_shiftseg.plugin.layers import KEY
+from napari_shiftseg.plugin.object_rows import measured_columns
 from napari_shiftseg.plugin.replacement import forget_strokes
 from napari_shiftseg.plugin.sheet import Sheet
 from napari_shiftseg.plugin.signature import ACCEPTED
@@ -111,9 +112,14 @@ class Correction:
         """Make objects of a frame one, with the number of the first."""
         return self._do(merge(self._array(), ids, frame=frame))
 
-    def delete(self, number: int, frame: tuple[int, ...]) -> Edit:
-        """Make an object of a frame background."""
-        return self._do(delete(self._array(), number, frame=frame))
+    def delete(self, ids: int | Sequence[int], frame: tuple[int, ...]) -> Edit:
+        """Make an object of a frame, or several in one step, background."""
+        return self._do(delete(self._array(), ids, frame=frame))
+
+    def perform(self, edit: Edit) -> Edit:
+        """Do an edit that was made elsewhere, such as in a thread; SettingsError where its pixels were changed since."""
+        edit.check(self._array())
+        return self._do(edit)
 
     def split(self, number: int, frame: tuple[int, ...], embedding: Any = None, **wish: Any) -> Edit:
         """Split an object of a frame; `wish` as of `instances.split`."""
@@ -249,11 +255,15 @@ class Correction:
 
     def _shown_table(self, labels: np.ndarray) -> dict[str, np.ndarray] | None:
         """The features of the layer, where they are a table of all its objects: measuring a large image takes seconds."""
-        shown = self.layer.features
+        shown = _in_pixels(self.layer.features)
         names = ["index", *block_names(labels.ndim), *(["on_seam"] if self._seams() is not None else [])]
-        if not set(names) <= set(shown.columns) or not _fit(shown, labels):
+        if (
+            not set(names) <= set(shown)
+            or not all(shown[name].dtype.kind in "biuf" for name in names)
+            or not _fit(shown, labels)
+        ):
             return None
-        return {name: shown[name].to_numpy() for name in names}
+        return {name: shown[name] for name in names}
 
     def _show_features(self, edit: Edit) -> None:
         """Rows of what changed; other columns of these rows are not known any more."""
@@ -262,12 +272,7 @@ class Correction:
         shown, table = self.layer.features, self.table(())
         if len(table["index"]) > MOST_FEATURES or (len(shown.columns) and "index" not in shown.columns):
             return
-        if len(shown.columns):
-            touched = np.array(sorted({*edit.ids, *edit.made}))
-            table = _with_rows(
-                shown, {name: values[np.isin(table["index"], touched)] for name, values in table.items()}, touched
-            )
-        self.layer.features = table
+        self.layer.features = edited_rows(shown, table, edit) if len(shown.columns) else table
 
     def _tell(self) -> None:
         tell_edits(self.layer, [*self._before, *(edit.to_dict() for edit in self._edits)])
@@ -303,6 +308,21 @@ def block_names(ndim: int) -> list[str]:
     return ["area", *(f"{what}_{axis}" for what in ("centroid", "first", "last") for axis in axes), "on_border"]
 
 
+def edited_rows(shown: Any, table: dict[str, np.ndarray], edit: Edit) -> dict[str, np.ndarray]:
+    """Features after an edit, with the rows that `object_table` has of its objects now."""
+    touched = np.array(sorted({*edit.ids, *edit.made}))
+    rows = {name: values[np.isin(table["index"], touched)] for name, values in table.items()}
+    if measured_columns(shown.columns):  # the area is in a unit then; who has measured it does so again
+        rows |= {"num_pixels": rows.pop("area"), "label": rows["index"]}
+    return _with_rows(shown, rows, touched)
+
+
+def _in_pixels(shown: Any) -> dict[str, np.ndarray]:
+    """Features with the number of pixels as the area, as `object_table` has it; an area that was measured is in a unit."""
+    columns = {str(name): shown[name].to_numpy() for name in shown.columns}
+    return columns | ({"area": columns["num_pixels"]} if measured_columns(columns) and "num_pixels" in columns else {})
+
+
 def _with_rows(shown: Any, rows: dict[str, np.ndarray], touched: np.ndarray) -> dict[str, np.ndarray]:
     """A table of features with other rows for some objects; what only others know of these is empty."""
     kept = ~np.isin(shown["index"].to_numpy(), touched)
@@ -315,7 +335,7 @@ def _with_rows(shown: Any, rows: dict[str, np.ndarray], touched: np.ndarray) -> 
     return {name: values[order] for name, values in joined.items()}
 
 
-def _fit(shown: Any, labels: np.ndarray) -> bool:
+def _fit(shown: dict[str, np.ndarray], labels: np.ndarray) -> bool:
     """Whether features have the numbers and the areas of the objects that there are."""
     highest = int(labels.max(initial=0))
     if labels.min(initial=0) < 0 or highest > labels.size:

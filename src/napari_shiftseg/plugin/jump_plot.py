@@ -79,7 +79,7 @@ class JumpPlot(QWidget):
         base = PLOT_TOP + PLOT_ROW * len(KINDS)
         painter.setPen(QPen(ink, 1))
         painter.drawLine(QPointF(PLOT_SIDE, base), QPointF(width - PLOT_SIDE, base))
-        for value in _ticks(low, high):
+        for value in ticks(low, high):
             painter.drawLine(QPointF(place(value), base), QPointF(place(value), base + 4))
             painter.drawText(QRectF(place(value) - 30, base + 5, 60, 14), Qt.AlignmentFlag.AlignHCenter, f"{value:g}")
         painter.drawText(
@@ -110,7 +110,7 @@ def _font(points: int) -> QFont:
     return font
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers, about four."""
     step = 10.0 ** np.floor(np.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 5)

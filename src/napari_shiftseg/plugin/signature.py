@@ -102,6 +102,15 @@ def is_untouched(layer: Layer, digest: str | None = None) -> bool:
     return same_metadata and _same_place(layer, left) and _same_features(layer, left) and _same_pixels(layer, left, digest)
 
 
+def put_features(layer: Layer, features: Any) -> None:
+    """Give a layer other features; one that the user has not touched counts as untouched afterwards, too."""
+    left = _SIGNED.get(layer)
+    ours = left is not None and _same_features(layer, left)
+    layer.features = features
+    if left is not None and ours:
+        left.features = layer.features.copy()
+
+
 def is_moved(layer: Layer) -> bool:
     """Whether a layer of this plugin lies elsewhere than it was put."""
     return not _same_place(layer, _SIGNED[layer])

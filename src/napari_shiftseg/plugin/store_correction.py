@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Labels
@@ -9,9 +10,22 @@ from napari.layers import Labels
 from napari_shiftseg.instances import Edit
 from napari_shiftseg.io import StoredEdits
 from napari_shiftseg.plugin.constants import MOST_FEATURES
-from napari_shiftseg.plugin.correction import accept_layer, tell_edits
+from napari_shiftseg.plugin.correction import accept_layer, edited_rows, tell_edits
+from napari_shiftseg.plugin.edited import tell_followers
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.sheet import Sheet
+
+_KNOWN: WeakKeyDictionary[Labels, "StoreCorrection"] = WeakKeyDictionary()
+
+
+def store_correction_of(layer: Labels, stored: StoredEdits | None = None) -> "StoreCorrection | None":
+    """The correction of a layer; begun with a store where there is none, None where none is given either.
+
+    A store has one history, so whoever edits the layer does it by the same one.
+    """
+    if layer not in _KNOWN and stored is not None:
+        _KNOWN[layer] = StoreCorrection(layer, stored)
+    return _KNOWN.get(layer)
 
 
 class StoreCorrection:
@@ -69,9 +83,9 @@ class StoreCorrection:
         """Make objects of a frame one, with the number of the first."""
         return self.stored.merge(ids, frame)
 
-    def delete(self, number: int, frame: tuple[int, ...]) -> Edit:
-        """Make an object of a frame background."""
-        return self.stored.delete(number, frame)
+    def delete(self, ids: int | Sequence[int], frame: tuple[int, ...]) -> Edit:
+        """Make an object of a frame, or several in one step, background."""
+        return self.stored.delete(ids, frame)
 
     def split(self, number: int, frame: tuple[int, ...], embedding: Any = None, **wish: Any) -> Edit:
         """Split an object of a frame; by the embedding in the store, where it has one and no other is given."""
@@ -87,6 +101,7 @@ class StoreCorrection:
 
     def after(self, edit: Edit) -> None:
         """Show what has been written; called in the main thread."""
+        tell_followers(self.layer, edit)
         # napari 0.9 keeps a copy of the coarsest level of a plane; data that are set anew would be drawn coarse at first
         forget = getattr(self.layer, "_reset_thumbnail_level_data", None)
         if forget is not None:
@@ -95,8 +110,16 @@ class StoreCorrection:
         if not self.sheet.looped:
             rows = self.stored.rows()
             if rows and len(rows["index"]) <= MOST_FEATURES:
-                self.layer.features = rows
+                self._show_rows(rows, edit)
         record = self.stored.result.record
         tell_edits(self.layer, self.stored.edits, record=record)
         if self.changed is not None:
             self.changed()
+
+    def _show_rows(self, rows: dict[str, np.ndarray], edit: Edit) -> None:
+        """The table of the store as features; where others have columns there, they keep them but for what was edited."""
+        shown = self.layer.features
+        if set(shown.columns) <= set(rows):
+            self.layer.features = rows
+        elif "index" in shown.columns:
+            self.layer.features = edited_rows(shown, rows, edit)

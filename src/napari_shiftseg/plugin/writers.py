@@ -1,5 +1,6 @@
 """File > Save of a labels layer, in the formats of `shiftseg export`."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -7,12 +8,17 @@ import numpy as np
 
 from napari_shiftseg.io import Image, export_labels
 from napari_shiftseg.io.axes import axis_letter, guess_axes, name_axes
-from napari_shiftseg.io.labels import labels_of
+from napari_shiftseg.io.labels import Labels, labels_of
 from napari_shiftseg.plugin.signature import KEY
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write a labels layer; the end of the path says the format, and napari has asked whether a file is to be replaced."""
+    return [str(export_labels(path, labels_of_layer(data, meta), overwrite=True))]
+
+
+def labels_of_layer(data: Any, meta: dict[str, Any]) -> Labels:
+    """A labels layer, as `as_layer_data_tuple` gives it, as labels with steps, units and record; nothing is read."""
     data = data[0] if meta.get("multiscale") else data
     known = (meta.get("metadata") or {}).get(KEY) or {}
     axes = known.get("axes", "")
@@ -27,11 +33,12 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     )
     labels = labels_of(replace(image, translation=tuple(map(float, _of(axes, meta.get("translate"), 0.0)))))
     if "plan" in known:  # of a stack whose planes were segmented one by one, each has objects of its own
-        labels = replace(labels, ndim=known["plan"].lattice.ndim)
+        plan = known["plan"]
+        labels = replace(labels, ndim=len(plan["result_shape"] if isinstance(plan, Mapping) else plan.result_shape))
     if "record" in known:  # what they were made from, and what was corrected in them
         edits = {"edits": known["edits"]} if known.get("edits") else {}
         labels = replace(labels, record={**known["record"], **edits})
-    return [str(export_labels(path, labels, overwrite=True))]
+    return labels
 
 
 def axes_of(layer: Any) -> str:

@@ -1,0 +1,310 @@
+"""Objects are measured into the features of their layer, and what is known of them follows every edit."""
+
+import csv
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+
+from measuring import Desk, noise, squares
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+
+from napari_shiftseg import measure
+from napari_shiftseg.plugin.correction import correction_of
+from napari_shiftseg.plugin.measured import measured_of
+from napari_shiftseg.plugin.object_rows import BESIDE, joined, measured_columns, replaced, rows_of_table
+
+
+@pytest.fixture
+def desk(qtbot):
+    return lambda *layers: Desk(qtbot, *layers)
+
+
+def same(features, table, names=None):
+    for name in names or table:
+        shown, true = features[name].to_numpy(), table[name]
+        if true.dtype.kind in "f":
+            np.testing.assert_allclose(shown.astype(float), true, rtol=1e-9, atol=1e-9, err_msg=name)
+        else:
+            assert shown.tolist() == true.tolist(), name
+
+
+CASES = {
+    "plane": (squares(), ("y", "x"), (0.5, 0.5), None),
+    "volume": (np.stack([squares()] * 3), ("z", "y", "x"), (2, 0.5, 0.5), None),
+    "series": (np.stack([squares(), squares() * 2]), ("t", "y", "x"), (60, 0.5, 0.5), 2),
+    "series of volumes": (np.stack([np.stack([squares()] * 3)] * 2), ("t", "z", "y", "x"), (60, 2, 0.5, 0.5), 3),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_features_are_what_measure_gives_with_units_and_intensities(desk, case):
+    labels, axes, scale, ndim = CASES[case]
+    units = tuple("s" if axis == "t" else "um" for axis in axes)
+    place = {"scale": scale, "units": units, "axis_labels": axes}
+    layer, image = Labels(labels, **place), Image(noise(labels.shape), name="red", **place)
+    bench = desk(image, layer)
+    assert bench.form.ticked() == [image.unique_id]
+    features = bench.measure()
+    names = tuple("second" if axis == "t" else "micrometer" for axis in axes)
+    true = measure(labels, image.data, axes="".join(axes), ndim=ndim, spacing=scale, units=names)
+    same(features, true)
+    assert features["unit"].iloc[0] == "micrometer" and ("index" in features) == (ndim is None)
+    assert f"{len(true['label'])} objects" in bench.form.status.text()
+
+
+def test_several_images_have_columns_by_their_names_and_channels(desk):
+    labels = squares()
+    two = noise((2, 40, 60), 1)
+    layers = [Image(two, name="two", axis_labels=("c", "y", "x")), Image(noise((40, 60)), name="one"), Labels(labels)]
+    bench = desk(*layers)
+    for at in range(bench.form.images.count()):
+        bench.form.images.item(at).setCheckState(bench.form.images.item(at).checkState().Checked)
+    features = bench.measure()
+    for name, values in {"two-0": two[0], "two-1": two[1], "one": layers[1].data}.items():
+        true = measure(labels, values)
+        same(features.rename(columns={f"max_intensity-{name}": "max_intensity"}), true, ["max_intensity"])
+
+
+@pytest.mark.parametrize("verb", ["merge", "split", "delete", "delete many", "paint", "fill", "erase"])
+@pytest.mark.parametrize("case", ["plane", "volume", "series"])
+def test_rows_follow_every_edit_its_undo_and_its_redo(desk, case, verb):
+    labels, axes, scale, ndim = CASES[case]
+    labels = labels.copy()
+    place = {"scale": scale, "axis_labels": axes}
+    layer, image = Labels(labels, **place), Image(noise(labels.shape), **place)
+    bench = desk(image, layer)
+    bench.measure()
+    correction = correction_of(layer)
+    frame = (1,) if case == "series" else ()
+    numbers = [number for number in np.unique(labels[frame]).tolist() if number]
+    point = {"plane": (), "volume": (1,), "series": (1,)}[case]
+    if point:
+        bench.viewer.dims.set_point(0, point[0] * scale[0])
+
+    def true():
+        same(layer.features, measure(layer.data, image.data, axes="".join(axes), ndim=ndim, spacing=scale))
+
+    true()
+    if verb == "merge":
+        correction.merge((numbers[0], numbers[4]), frame)
+    elif verb == "split":
+        seeds = [(4.0, 23.0), (5.0, 30.0)] if case != "volume" else [(1.0, 4.0, 23.0), (1.0, 5.0, 30.0)]
+        correction.split(numbers[1], frame, seeds=seeds)
+    elif verb == "delete":
+        correction.delete(numbers[2], frame)
+    elif verb == "delete many":
+        correction.delete(numbers[:4], frame)
+    else:
+        layer.selected_label = {"paint": 99, "fill": 99, "erase": 0}[verb]
+        getattr(layer, "fill" if verb == "fill" else "paint")((*point, 4, 5), layer.selected_label)
+    bench.wait()
+    true()
+    after = layer.data.copy()
+    correction.undo()
+    bench.wait()
+    assert np.array_equal(layer.data, labels) or verb
+    true()
+    correction.redo()
+    bench.wait()
+    assert np.array_equal(layer.data, after)
+    true()
+
+
+def test_napari_s_own_undo_is_followed(desk):
+    layer = Labels(squares())
+    bench = desk(layer)
+    bench.measure()
+    layer.paint((4, 5), 99)
+    bench.wait()
+    assert 99 in layer.features["label"].tolist()
+    for step in (layer.undo, layer.redo, layer.undo):
+        step()
+        bench.wait()
+        same(layer.features, measure(layer.data))
+
+
+def test_edits_while_the_whole_is_measured_are_measured_again(desk):
+    layer = Labels(squares())
+    bench = desk(layer)
+    bench.form.measure.click()
+    layer.fill((4, 5), 77)
+    layer.paint((30, 50), 78)
+    bench.wait()
+    same(layer.features, measure(layer.data))
+
+
+def test_labels_that_are_replaced_lose_what_was_measured_of_the_old_ones(desk):
+    layer = Labels(squares(), features={"index": [1, 4], "mine": ["a", "b"]})
+    bench = desk(layer)
+    bench.measure()
+    layer.data = squares()[::-1].copy()
+    bench.wait()
+    assert not measured_columns(layer.features.columns) and layer.features["mine"].dropna().tolist() == ["a", "b"]
+    assert "replaced" in bench.form.about.text() and not bench.form.save.isEnabled()
+    bench.measure()
+    same(layer.features, measure(layer.data))
+
+
+def test_columns_of_the_user_stay_also_where_they_have_names_of_ours(desk):
+    mine = {"index": [4, 10, 77], "area": [0.5, 1.5, 2.5], "kind": ["a", "b", "c"]}
+    layer = Labels(squares(), features=mine)
+    bench = desk(layer)
+    for _ in range(2):  # measured again as well
+        features = bench.measure()
+        shown = features[features["index"].isin(mine["index"])]
+        assert shown["area"].tolist() == mine["area"] and shown["kind"].tolist() == mine["kind"]
+        true = measure(layer.data)
+        there = features[features["label"].notna()]
+        same(there.rename(columns={"area": "old"}).rename(columns={f"area{BESIDE}": "area"}), true, ["label", "area", "extent"])
+    layer.fill((4, 40), 7)  # what was touched has no other column; nobody else's row is
+    bench.wait()
+    assert layer.features["kind"].dropna().tolist() == mine["kind"]
+
+
+def test_a_table_of_a_user_that_cannot_be_joined_stays_as_it_is(desk):
+    labels = np.stack([squares(), squares()])
+    layer = Labels(labels, axis_labels=("t", "y", "x"), features={"index": [1, 4], "mine": [5, 6]})
+    bench = desk(layer)
+    before = layer.features.copy()
+    bench.measure()
+    assert layer.features.equals(before) and len(bench.widget.measured.rows) == 12
+    assert "table of its own" in bench.form.about.text()
+    layer.fill((0, 4, 5), 0)
+    bench.wait()
+    assert layer.features.equals(before) and len(bench.widget.measured.rows) == 11
+
+
+def test_planes_of_a_stack_can_have_objects_of_their_own(desk):
+    labels = np.stack([squares(), squares()[::-1], np.zeros((40, 60), np.int32)])
+    layer = Labels(labels, axis_labels=("z", "y", "x"))
+    bench = desk(layer)
+    bench.form.planes.setChecked(True)
+    features = bench.measure()
+    same(features, measure(labels, axes="zyx", ndim=2))
+    bench.select(1)
+    assert len(bench.widget.selected) == 2
+    bench.widget.delete()
+    bench.wait()
+    same(layer.features, measure(layer.data, axes="zyx", ndim=2))
+    assert 1 not in layer.data
+    bench.widget.undo()
+    bench.wait()
+    bench.widget.undo()
+    bench.wait()
+    assert np.array_equal(layer.data, labels)
+    same(layer.features, measure(labels, axes="zyx", ndim=2))
+
+
+def test_the_status_line_speaks_of_the_object_of_the_frame_that_is_shown(desk):
+    labels = np.stack([squares(), squares()])
+    labels[1, 2:8, 3:12] = 0
+    labels[1, 2:4, 3:5] = 1
+    layer = Labels(labels, axis_labels=("t", "y", "x"))
+    bench = desk(layer)
+    bench.measure()
+    for at, pixels in ((0, 54), (1, 4)):
+        bench.viewer.dims.set_point(0, at)
+        assert f"num_pixels: {pixels}" in " ".join(layer._get_properties((at, 2, 3), dims_displayed=[1, 2], world=True))
+
+
+def test_cancel_leaves_features_as_they_were(desk, monkeypatch):
+    layer = Labels(squares(), features={"index": [1], "mine": [2]})
+    bench = desk(layer)
+    before = layer.features.copy()
+    bench.form.measure.click()
+    bench.form.cancel.click()
+    bench.wait()
+    assert layer.features.equals(before) and "Cancelled" in bench.form.status.text()
+    bench.measure()
+    assert measured_columns(layer.features.columns)
+
+
+@pytest.mark.parametrize("end", [".csv", ".parquet"])
+def test_the_table_that_is_saved_is_that_of_the_command(desk, tmp_path, end):
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+    import tifffile
+
+    from napari_shiftseg.cli import main
+
+    labels, image = squares(), noise((40, 60))
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    tifffile.imwrite(tmp_path / "image.tif", image)
+    bench = desk(Image(image), Labels(labels, features={"index": [4, 999], "mine": ["x", "y"]}))
+    bench.measure()
+    bench.layer.paint((30, 50), 99)
+    bench.layer.undo()
+    bench.wait()
+    bench.widget.save(tmp_path / f"panel{end}")
+    bench.wait()
+    assert "Written" in bench.form.status.text()
+    main(
+        ["measure", str(tmp_path / "labels.tif"), "--image", str(tmp_path / "image.tif"), "--out", str(tmp_path / f"cli{end}")]
+    )
+    read = pd.read_csv if end == ".csv" else pd.read_parquet
+    mine, theirs = read(tmp_path / f"panel{end}"), read(tmp_path / f"cli{end}")
+    assert [*mine] == [*theirs, "mine"] and mine["mine"].fillna("").tolist() == ["", "x", "", "", "", ""]
+    pd.testing.assert_frame_equal(mine[[*theirs]], theirs, check_exact=False, rtol=1e-12)
+    bench.select(4, 7)
+    bench.widget.save(tmp_path / "some.csv", selected=True)
+    bench.wait()
+    assert [row["label"] for row in csv.DictReader((tmp_path / "some.csv").read_text().splitlines())] == ["4", "7"]
+
+
+def test_parquet_without_pyarrow_says_what_to_install(desk, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    bench = desk(Labels(squares()))
+    bench.measure()
+    bench.widget.save(tmp_path / "a.parquet")
+    bench.wait()
+    assert "napari-shiftseg[export]" in bench.form.status.text() and not (tmp_path / "a.parquet").exists()
+
+
+def test_measuring_a_result_does_not_make_it_the_user_s(qtbot, put_result, desk):
+    from napari_shiftseg.plugin.signature import is_untouched
+
+    viewer = ViewerModel()
+    put_result(viewer)
+    layer = viewer.layers["cells instances"]
+    bench = Desk(qtbot, *viewer.layers)
+    bench.form.layers.value = layer
+    bench.wait()
+    assert is_untouched(layer) and bench.form.ticked() == [viewer.layers["cells"].unique_id]
+    bench.measure()
+    assert is_untouched(layer) and {"on_seam", "num_pixels", "mean_intensity"} <= set(layer.features.columns)
+    layer.features = {**layer.features, "mine": layer.features["area"]}
+    assert not is_untouched(layer)
+    bench.measure()
+    assert not is_untouched(layer)
+
+
+def test_joined_and_replaced_keep_numbers_whole():
+    import pandas as pd
+
+    table = measure(squares())
+    made = joined(pd.DataFrame({"index": [100], "mine": [True]}), table, looped=False)
+    assert made["num_pixels"].dtype.kind == "f" and made["index"].tolist() == [*table["label"].tolist(), 100]
+    sheet = SimpleNamespace(axes="yx", looped=0)
+    none = (np.zeros((1, 0), np.int64), np.array([1]))
+    left = replaced(
+        pd.DataFrame(joined(pd.DataFrame(), table, looped=False)),
+        rows_of_table({n: v[:0] for n, v in table.items()}, sheet),
+        none,
+    )
+    assert left["num_pixels"].dtype == table["num_pixels"].dtype and left["label"].tolist() == table["label"].tolist()[1:]
+
+
+def test_the_measured_state_does_not_keep_a_layer_alive():
+    import gc
+    import weakref
+
+    layer = Labels(squares())
+    measured_of(layer)
+    held = weakref.ref(layer)
+    del layer
+    gc.collect()
+    assert held() is None

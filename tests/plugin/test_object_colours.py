@@ -1,0 +1,201 @@
+"""Labels are coloured by a column, highlighted and hidden, whatever their numbers are; the user's colours come back."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+
+from measuring import Desk, squares
+from napari.layers import Labels
+from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap, ensure_colormap
+
+from napari_shiftseg.plugin.correction import correction_of
+from napari_shiftseg.plugin.measure_form import NO_COLUMN
+from napari_shiftseg.plugin.object_colormap import ObjectColormap
+from napari_shiftseg.plugin.object_colours import ALL, HIGHLIGHTED, ONLY, colours_of
+
+
+@pytest.fixture
+def desk(qtbot):
+    return lambda *layers: Desk(qtbot, *layers)
+
+
+def drawn(layer):
+    """The colours that go to the screen, from what napari sends to the graphics card."""
+    sent, colormap = layer._slice.image.view, layer.colormap
+    if sent.dtype.itemsize <= 2 and layer._slice.image.raw.dtype.itemsize <= 2:
+        table = colormap._get_mapping_from_cache(layer._slice.image.raw.dtype).reshape(-1, 4)
+        return table[sent]
+    table = colormap._values_mapping_to_minimum_values_set()[1]
+    return np.array([table[int(place)] for place in sent.ravel()]).reshape(*sent.shape, 4)
+
+
+def expected(layer, column, name="viridis", limits=None, frame=None):
+    """What the colours should be, pixel by pixel."""
+    features = layer.features if frame is None else layer.features[layer.features["t"] == frame]
+    values = dict(zip(features["label"], features[column].astype(float), strict=True))
+    low, high = limits or (float(layer.features[column].min()), float(layer.features[column].max()))
+    made = np.zeros((*layer._slice.image.raw.shape, 4))
+    for number in np.unique(layer._slice.image.raw):
+        if number:
+            share = np.clip((values[number] - low) / (high - low), 0, 1)
+            made[layer._slice.image.raw == number] = ensure_colormap(name).map(np.array([share]))[0]
+    return made
+
+
+KINDS = {"int8": 1, "uint16": 1, "int32": 1, "int32 large": 2**31 - 20, "uint32 large": 2**32 - 20, "int64 large": 2**40}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_objects_have_the_colours_of_their_values(desk, kind):
+    layer = Labels(squares(kind=kind.split()[0], first=KINDS[kind]))
+    theirs = layer.colormap
+    bench = desk(layer)
+    bench.measure()
+    bench.form.column.setCurrentText("area")
+    bench.wait()
+    np.testing.assert_allclose(drawn(layer), expected(layer, "area"), atol=1e-6)
+    bench.form.low.setText("60")
+    bench.form.high.setText("70")
+    bench.form.high.editingFinished.emit()
+    bench.form.colours.setCurrentText("magma")
+    bench.wait()
+    np.testing.assert_allclose(drawn(layer), expected(layer, "area", "magma", (60, 70)), atol=1e-6)
+    bench.form.whole.click()
+    bench.wait()
+    np.testing.assert_allclose(drawn(layer), expected(layer, "area", "magma"), atol=1e-6)
+    bench.form.back.click()
+    bench.wait()
+    assert layer.colormap is theirs and bench.form.column.currentText() == NO_COLUMN
+
+
+@pytest.mark.parametrize("verb", ["split", "merge", "delete", "undo", "paint", "fill"])
+def test_colours_follow_edits(desk, verb):
+    layer = Labels(squares())
+    bench = desk(layer)
+    bench.measure()
+    bench.form.column.setCurrentText("area")
+    bench.wait()
+    correction = correction_of(layer)
+    if verb == "split":
+        correction.split(4, (), seeds=[(4.0, 23.0), (5.0, 30.0)])
+    elif verb == "merge":
+        correction.merge((1, 16), ())
+    elif verb in ("delete", "undo"):
+        correction.delete(1, ())
+        bench.wait()
+        if verb == "undo":
+            correction.undo()
+    else:
+        layer.selected_label = 999
+        getattr(layer, verb)((4, 5), 999)
+    bench.wait()
+    np.testing.assert_allclose(drawn(layer), expected(layer, "area"), atol=1e-6)
+
+
+def test_each_frame_has_the_colours_of_its_own_objects(desk):
+    labels = np.stack([squares(), squares()[:, ::-1]])
+    labels[1][labels[1] == 4] = 1
+    layer = Labels(labels, axis_labels=("t", "y", "x"))
+    bench = desk(layer)
+    bench.measure()
+    bench.form.column.setCurrentText("area")
+    bench.wait()
+    for frame in (0, 1, 0):
+        bench.viewer.dims.set_point(0, frame)
+        np.testing.assert_allclose(drawn(layer), expected(layer, "area", frame=frame), atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "first"), [("cyclic", 1), ("cyclic", 100_000), ("direct", 1)])
+def test_selected_objects_are_highlighted_or_alone_in_the_user_s_own_colours(desk, kind, first):
+    layer = Labels(squares(first=first))
+    numbers = np.unique(layer.data)[1:].tolist()
+    if kind == "direct":
+        layer.colormap = DirectLabelColormap(color_dict={None: "red", 0: "transparent", numbers[0]: "blue"})
+    theirs = layer.colormap
+    colours = {
+        number: np.array(theirs.map(np.array([number]))[0] if kind == "cyclic" else theirs.map(number)) for number in numbers
+    }
+    bench = desk(layer)
+    bench.measure()
+    bench.select(*numbers[:2])
+    for show, left in ((HIGHLIGHTED, 0.2), (ONLY, 0.0)):
+        bench.form.show_.setCurrentText(show)
+        bench.wait()
+        for number in numbers:
+            opacity = 1 if number in numbers[:2] else left
+            shown = drawn(layer)[layer.data == number][0]
+            np.testing.assert_allclose(shown, [*colours[number][:3], colours[number][3] * opacity], atol=1e-6)
+    bench.select(numbers[5])
+    bench.wait()
+    assert drawn(layer)[layer.data == numbers[5]][0][3] == 1 and drawn(layer)[layer.data == numbers[0]][0][3] == 0
+    bench.form.show_.setCurrentText(ALL)
+    bench.wait()
+    assert layer.colormap is theirs
+
+
+def test_colours_that_the_user_chooses_meanwhile_are_his(desk):
+    layer = Labels(squares())
+    bench = desk(layer)
+    bench.measure()
+    bench.form.column.setCurrentText("area")
+    bench.wait()
+    layer.new_colormap(3)  # napari's button
+    mine = layer.colormap
+    assert isinstance(mine, CyclicLabelColormap) and bench.form.column.currentText() == NO_COLUMN
+    bench.form.column.setCurrentText("extent")
+    bench.wait()
+    bench.form.back.click()
+    bench.wait()
+    assert layer.colormap is mine
+    assert not colours_of(layer).on
+
+
+def test_a_column_that_is_gone_gives_the_colours_back(desk):
+    layer = Labels(squares())
+    theirs = layer.colormap
+    bench = desk(layer)
+    bench.measure()
+    bench.form.column.setCurrentText("area")
+    bench.wait()
+    layer.features = {"index": [1, 4], "mine": [1.0, np.nan]}
+    bench.wait()
+    assert layer.colormap is theirs
+    bench.form.column.setCurrentText("mine")
+    bench.wait()
+    shown = drawn(layer)
+    assert not np.allclose(shown[layer.data == 1][0], shown[layer.data == 4][0])
+    np.testing.assert_allclose(shown[layer.data == 4][0], (0.5, 0.5, 0.5, 1))  # no value
+    np.testing.assert_allclose(shown[layer.data == 7][0], (0.5, 0.5, 0.5, 1))  # no row
+
+
+def test_only_the_selected_label_can_be_shown_as_in_napari(desk):
+    layer = Labels(squares())
+    bench = desk(layer)
+    bench.measure()
+    bench.form.column.setCurrentText("area")
+    bench.wait()
+    layer.selected_label, layer.show_selected_label = 7, True
+    sent = layer._slice.image.view
+    assert np.array_equal(sent != 0, layer.data == 7)
+    bench.form.back.click()
+    bench.wait()
+    assert np.array_equal(
+        np.asarray(layer._slice.image.view) == layer.colormap._selection_as_minimum_dtype(np.dtype("i4")), layer.data == 7
+    )
+
+
+def test_numbers_find_their_places_whatever_they_are():
+    rng = np.random.default_rng(0)
+    for kind, most in (("i4", 300), ("i4", 2**31 - 1), ("u4", 2**32 - 1), ("i8", 2**62), ("u8", 2**62)):
+        numbers = np.unique(rng.integers(1, most, 200))
+        colormap = ObjectColormap.of(numbers[::2])
+        colormap.paint(numbers[::2], np.tile(np.arange(len(numbers[::2]))[:, None] / 1000, (1, 4)), (9, 9, 9, 9))
+        assert colormap.add(numbers[1::2]) in (True, False)
+        colormap.paint(numbers, np.arange(len(numbers))[:, None] / 1000 * np.ones(4), (9, 9, 9, 9))
+        asked = np.concatenate([numbers, [0, 2**31 - 5]]).astype(kind)
+        found = colormap.map(asked)[:, 0]
+        known = np.isin(asked.astype(np.int64), numbers)
+        np.testing.assert_allclose(found[: len(numbers)], np.arange(len(numbers)) / 1000, atol=1e-6)
+        assert found[len(numbers)] == 0 and (known[-1] or found[-1] == 9)
+    assert ObjectColormap.of(np.array([3])).map(np.array([-5, 5]))[:, 0].tolist() == [0.5, 0.5]
