@@ -217,9 +217,8 @@ class Measured:
         frames = np.array([frame for frame, _ in pairs], np.int64).reshape(len(pairs), self.sheet.looped)
         numbers = np.array([number for _, number in pairs], np.int64)
         if self.kept is not None:
-            import pandas as pd  # napari's features are one of its tables
-
-            self.kept = replaced(pd.DataFrame(self.kept), rows, (frames, numbers))
+            frame = type(self.layer.features)  # the kind of table that napari has
+            self.kept = replaced(frame(self.kept), rows, (frames, numbers))
             self._rows = None
             self._tell()
             return True
