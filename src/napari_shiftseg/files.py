@@ -64,7 +64,8 @@ def check_targets(
     ------
     ResultError
     """
-    single, folders, sources = (list(map(Path, paths)) for paths in (files, stores, inputs))
+    single, folders = ([path_of(path, "the place of a result", ResultError) for path in paths] for paths in (files, stores))
+    sources = [path_of(path, "an input", ResultError) for path in inputs]
     targets = [*single, *folders]
     for number, path in enumerate(targets):
         for source in sources:
@@ -92,7 +93,10 @@ def path_of(path: object, what: str, error: type[ShiftsegError]) -> Path:
     """A path as `Path`; `error` if something else was given."""
     if not isinstance(path, str | os.PathLike):
         raise error(f"a {type(path).__name__} was given as {what}; give its path.")
-    return Path(os.fsdecode(path))
+    found = Path(os.fsdecode(path))
+    if "\0" in str(found):  # which Python refuses with an error of its own at each place
+        raise error(f"{str(found)!r} was given as {what}; no file has a NUL in its name.")
+    return found
 
 
 def check_readable(path: Path, what: str, error: type[ShiftsegError]) -> None:
@@ -327,6 +331,8 @@ def files_of(data: Any) -> tuple[Path, ...] | None:
     found: Any = data
     while getattr(found, "source", None) is not None:
         found = found.source
+    if isinstance(getattr(found, "path", None), Path):  # pixels that lie in a file as in memory
+        return (found.path,)
     if hasattr(found, "base"):  # an array of numpy, which this room does not know
         return _mapped(found)
     store: Any = getattr(found, "store", None)  # of a zarr array

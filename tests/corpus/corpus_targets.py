@@ -92,9 +92,9 @@ def _pairs() -> Iterator[Case]:
     yield case("a result in itself", lambda folder: run("--out", "image.zarr/r.zarr", "--out-of-core", image="image.zarr"))
     yield case("out of core over its image", lambda folder: run("--out", "image.zarr", "--overwrite", "--out-of-core", image="image.zarr"))
     yield case("out of core of a format of nobody", lambda folder: run("--out", "r.zarr", "--out-of-core", "--dtype", "float16"))
-    yield case("many images to a file", lambda folder: run("other.npy", "--out", "image.zarr/zarr.json"))
-    yield case("many images to a dot", lambda folder: run("other.npy", "--labels-tiff", "."), codes=GOOD, new=("base.tif", "other.tif"))
-    yield case("one of two images is none", lambda folder: run(MODEL, "--labels-tiff", "m"), codes=BAD, new=("m",))
+    yield case("many images to a file", lambda folder: ["segment", IMAGE, "other.npy", "--model", MODEL, "--out", "image.zarr/zarr.json"])
+    yield case("many images to a dot", lambda folder: ["segment", IMAGE, "other.npy", "--model", MODEL, "--labels-tiff", "."], codes=GOOD, new=("base.tif", "other.tif"))
+    yield case("one of two images is none", lambda folder: ["segment", IMAGE, MODEL, "--model", MODEL, "--labels-tiff", "m"], codes=BAD, new=("m",))
 
 
 def _commands() -> Iterator[Case]:

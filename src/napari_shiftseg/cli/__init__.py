@@ -7,12 +7,14 @@ A new command is a line in `COMMANDS` and a module of its name with `EXAMPLE`, `
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import signal
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -83,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 success, 2 bad usage or input, 3 a rule is broken, 4 no memory, 70 a mistake of ours, 130 interrupted, 143 terminated.
     """
+    if argv is None:
+        _quiet()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     try:
@@ -98,6 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except BaseException as exc:  # noqa: BLE001  # a library written in Rust panics with an error that is no Exception
         return report(exc, name)
+
+
+def _quiet() -> None:
+    """What libraries warn of or log is not for those who run a command: what matters of it stands in notes and errors."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 @contextmanager

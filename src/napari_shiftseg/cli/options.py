@@ -104,7 +104,7 @@ def byte_count(text: str) -> int:
         count = float(found[1]) * UNITS[found[2]] if found else 0
     except (KeyError, ValueError):
         count = 0
-    if count < 1:
+    if not 1 <= count < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory; give one such as 2GB or 512MiB")
     return int(count)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.files import check_readable, path_of
 from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
+from napari_shiftseg.io.constants import EAGER_BYTES
+from napari_shiftseg.io.raw_file import RawFile
 from napari_shiftseg.views import ArrayLike, Pick, View, as_array
 
 
@@ -327,9 +330,22 @@ def read_image(path: str | Path, *, scene: int | None = None, axes: str | None =
     ('yx', (520, 696), (1, 520, 696))
     """
     path = path_of(path, "an image", ImageError)
-    with _damage(path):
+    with _damage(path), _warned() as said:
         image = replace(_read(path, scene), scene=scene)
-        return image if axes is None else image.called(axes)
+        image = image if axes is None else image.called(axes)
+    notes = [image.note, *(f"What reads the file says: {text}." for text in said[:1])]
+    return replace(image, note=" ".join(filter(None, notes)))
+
+
+@contextmanager
+def _warned() -> Iterator[list[str]]:
+    """What libraries warn of meanwhile, which would stand beside our own sentences on stderr."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        for kind in (UserWarning, RuntimeWarning):
+            warnings.simplefilter("always", kind)
+        yield said
+    said += [" ".join(str(one.message).split()).rstrip(".") for one in caught]
 
 
 @contextmanager
@@ -413,8 +429,16 @@ def _unread(path: Path, start: bytes) -> str:
 
 
 def _read_npy(path: Path) -> Image:
-    data = np.load(path, mmap_mode="r", allow_pickle=False)
-    return _from_file(data, path)
+    """Pixels in memory where they are few, as those of a TIFF; else as they lie in the file."""
+    laid = np.load(path, mmap_mode="r", allow_pickle=False)  # which reads the header; what lies behind it is not touched
+    turned = laid.flags.f_contiguous and not laid.flags.c_contiguous
+    shape = laid.shape[::-1] if turned else laid.shape
+    if laid.dtype.hasobject or not laid.size:
+        return _from_file(laid, path)
+    data: ArrayLike = RawFile(path, dtype=laid.dtype, offset=int(laid.offset), shape=shape)
+    if turned:
+        data = View.whole(data, range(laid.ndim)[::-1], name=path.name)
+    return _from_file(data[...] if laid.nbytes <= EAGER_BYTES else data, path)
 
 
 def _from_samples(data: npt.NDArray[Any], path: Path) -> Image:
@@ -429,6 +453,6 @@ def _from_samples(data: npt.NDArray[Any], path: Path) -> Image:
     return _from_file(data, path, axes="yxc"[: data.ndim], note=note)
 
 
-def _from_file(data: npt.NDArray[Any], path: Path, *, axes: str | None = None, note: str = "") -> Image:
+def _from_file(data: ArrayLike, path: Path, *, axes: str | None = None, note: str = "") -> Image:
     image = Image.from_array(data, axes=axes, name=path.stem)
     return replace(image, source=str(path), note=note or image.note)

@@ -118,7 +118,7 @@ def _of_result(path: Path) -> Labels:
     known = len(plan["image_shape"]) if isinstance(plan, Mapping) and "image_shape" in plan else 0
     image = read_image(path) if result.image is not None else None
     return Labels(
-        data=result.labels,
+        data=View.whole(result.labels, name=path.name),  # which says of a damaged chunk where it is
         axes=result.axes,
         scale=result.scale,
         units=result.units,
@@ -138,7 +138,7 @@ def _picked(image: Image, axes: str) -> ArrayLike:
     """Pixels with these axes, in this order; others have one position, and what is not there has one, too."""
     picks = [range(size) if axis in axes else 0 for axis, size in image.sizes.items()]
     order = [image.axes.index(axis) if axis in image.axes else None for axis in axes]
-    if all(isinstance(pick, range) for pick in picks) and order == list(range(len(image.axes))):
+    if isinstance(image.data, np.ndarray) and all(isinstance(pick, range) for pick in picks) and order == [*range(len(picks))]:
         return image.data
     view = View(image.data, picks, order, name=image.name)
     return view[...] if isinstance(image.data, np.ndarray) and not isinstance(image.data, np.memmap) else view

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.io.axes import guess_axes, name_axes, named_axes, steps_of, unit_name
 from napari_shiftseg.io.image import Image, native
-from napari_shiftseg.io.store import ReadStore, ReadZip
+from napari_shiftseg.io.store import ReadStore, ReadZip, missing_chunks
 from napari_shiftseg.views import ArrayLike, View
 
 OUR_KEY = "napari-shiftseg"
@@ -182,7 +182,7 @@ def _image(
         units=tuple(entry.units[axis] for axis in kept),
         name=name,
         source=str(path),
-        note=" ".join(part for part in (note, assumed, *entry.notes, changed) if part),
+        note=" ".join(part for part in (note, assumed, *entry.notes, changed, missing_chunks(array)) if part),
         translation=translation if any(translation) else (),
         channels=channels,
         assumed=assumed,

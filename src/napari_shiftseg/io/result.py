@@ -215,7 +215,9 @@ def open_result(path: str | Path) -> StoredResult:
     except (ResultError, MemoryError):
         raise
     except Exception as exc:  # a damaged store raises anything
-        what = str(exc) if isinstance(exc, ImageError | OSError) else f"{type(exc).__name__}: {exc}"
+        what = str(exc) if isinstance(exc, ImageError) else f"{type(exc).__name__}: {exc}"
+        if isinstance(exc, OSError) and exc.strerror:  # without the system's number
+            what = f"{exc.strerror}: {exc.filename}"
         raise ResultError(f"{path} is not complete ({' '.join(what.split())[:300]}); run the segmentation again.") from exc
 
 

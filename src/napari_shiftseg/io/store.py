@@ -21,7 +21,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, ZipStore
 
 from napari_shiftseg.errors import ImageError, OutOfMemoryError
-from napari_shiftseg.io.constants import CHUNK_SPARE, MOST_LISTED
+from napari_shiftseg.io.constants import CHUNK_SPARE, LARGEST_METADATA, MOST_LISTED
 from napari_shiftseg.machine import free_memory
 
 # What turns bytes into numbers and nothing else; codecs of `imagecodecs` decode pictures.
@@ -34,19 +34,22 @@ _NAMES = frozenset(("bool", "float16", "float32", "float64", "complex64", "compl
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 )
 _METADATA = ("zarr.json", ".zarray", ".zmetadata")
+_DESCRIPTIONS = (*_METADATA, ".zgroup", ".zattrs")
 
 
 class _Checked:
     """What both kinds of stores do with what they read."""
 
-    def check_metadata(self, key: str, data: bytes) -> None:
-        """Refuse metadata of arrays that are not of numbers, or of chunks larger than the memory."""
+    def check_metadata(self, key: str, data: bytes) -> list[Mapping[str, Any]]:
+        """Refuse metadata of arrays that are not of numbers, or of chunks larger than the memory; else what they describe."""
         try:
             found = json.loads(data)
         except (ValueError, RecursionError) as exc:
             raise ImageError(f"{key} of the store is no JSON ({exc}); the metadata are broken.") from exc
-        for one in _arrays_of(found, key):
+        described = list(_arrays_of(found, key))
+        for one in described:
             _check_array(one, key)
+        return described
 
 
 class ReadStore(_Checked, LocalStore):
@@ -79,8 +82,10 @@ class ReadStore(_Checked, LocalStore):
                 self._check_missing(key, array)
             return
         if not stat.S_ISREG(seen.st_mode):
-            if stat.S_ISDIR(seen.st_mode):
+            if stat.S_ISDIR(seen.st_mode) and array is None:
                 return
+            if stat.S_ISDIR(seen.st_mode):  # which zarr takes for a chunk that is not there
+                raise ImageError(f"{path} is a folder where a chunk was; the store is damaged.")
             raise ImageError(f"{path} is a device, a pipe or a socket; a store holds files.")
         if array is not None:
             self._known(array)
@@ -88,8 +93,8 @@ class ReadStore(_Checked, LocalStore):
                 raise ImageError(
                     f"{path} has {seen.st_size} bytes, more than a chunk of its array can take; the store is damaged."
                 )
-        elif seen.st_size > free_memory():
-            raise OutOfMemoryError(f"{path} has {seen.st_size / 1e9:.3g} GB, and {free_memory() / 1e9:.3g} GB are free.")
+        elif seen.st_size > LARGEST_METADATA:
+            raise ImageError(f"{path} has {seen.st_size} bytes, more than a description takes; the store is damaged.")
 
     def _check_missing(self, key: str, array: str) -> None:
         """A chunk that is not there holds the fill value, unless it was there or the array itself has gone."""
@@ -109,6 +114,10 @@ class ReadStore(_Checked, LocalStore):
                 return folder
         return None
 
+    def chunks_there(self, array: str) -> frozenset[str] | None:
+        """Keys of the chunks of an array; None where there are too many to list."""
+        return self._known(array)
+
     def _known(self, array: str) -> frozenset[str] | None:
         """Keys of the chunks that an array had when it was first read; None where there are too many to list."""
         if array not in self._there:
@@ -123,14 +132,55 @@ class ReadStore(_Checked, LocalStore):
 
 
 class ReadZip(_Checked, ZipStore):
-    """A zip file of a store that is read."""
+    """A zip file of a store that is read; what unpacks to more than a chunk or a description takes is refused."""
+
+    _most = 0  # bytes of a chunk of all arrays that were described
+
+    def _check_size(self, key: str) -> None:
+        if not self._is_open:
+            self._sync_open()
+        info = self._zf.NameToInfo.get(key)
+        if info is not None and info.file_size > (LARGEST_METADATA if key.endswith(_DESCRIPTIONS) else self._most):
+            raise ImageError(f"{key} of {self.path.name} unpacks to {info.file_size} bytes, which is too much; it is damaged.")
+
+    def chunks_there(self, array: str) -> frozenset[str]:
+        """Keys of the chunks of an array."""
+        inside = f"{array}/" if array else ""
+        return frozenset(n for n in self._zf.NameToInfo if n.startswith(inside) and not n.endswith(("/", *_DESCRIPTIONS)))
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """As of `ZipStore`; ImageError for what is no array of numbers."""
+        self._check_size(key)
         found = await super().get(key, prototype, byte_range)
         if byte_range is None and found is not None and key.endswith(_METADATA):
-            self.check_metadata(key, found.to_bytes())
+            for one in self.check_metadata(key, found.to_bytes()):
+                self._most = max(self._most, 2 * prod(_chunk_shape(one)) * _itemsize(one) + CHUNK_SPARE)
         return found
+
+
+def missing_chunks(array: Any) -> str:
+    """A sentence on chunks that a store does not hold, in whose place the fill value stands; "" where all are there.
+
+    Writers leave out what holds nothing else, and copies lose what does. Not known of stores of others and of too many files.
+    """
+    store = array.store
+    names = store.chunks_there(array.path) if isinstance(store, ReadStore | ReadZip) else None
+    if names is None or not array.ndim:
+        return ""
+    grid = [-(-size // edge) for size, edge in zip(array.shape, array.shards or array.chunks, strict=True)]
+    places = [_place(name.removeprefix(f"{array.path}/" if array.path else "")) for name in names]
+    there = {place for place in places if len(place) == len(grid) and all(at < n for at, n in zip(place, grid, strict=True))}
+    total, gone = prod(grid), prod(grid) - len(there)
+    if not gone:
+        return ""
+    verb = "is" if gone == 1 else "are"
+    return f"{gone} of {total} chunks {verb} not in the store; its fill value, {array.fill_value}, stands in their place."
+
+
+def _place(name: str) -> tuple[int, ...]:
+    """Number of a chunk along each axis; () where its name says none."""
+    parts = re.split("[./]", name.removeprefix("c/"))
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
 
 
 def _files(folder: Path) -> Iterator[str]:

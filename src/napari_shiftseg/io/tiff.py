@@ -33,6 +33,7 @@ from napari_shiftseg.io.constants import (
     PLANE_BYTES,
 )
 from napari_shiftseg.io.image import Image, native
+from napari_shiftseg.io.raw_file import RawFile
 from napari_shiftseg.views import ArrayLike, View
 
 # The OME schema's own units, where an attribute names none.
@@ -212,12 +213,12 @@ def _chain_breaks(file: tifffile.TiffFile) -> bool:
 
 
 def _open(file: tifffile.TiffFile, path: Path, series: tifffile.TiffPageSeries, *, number: int, eager: bool) -> ArrayLike:
-    """Pixels of the series: in memory when it is small, mapped or chunked on disk when it is large."""
+    """Pixels of the series: in memory when it is small, as they lie on the disk when it is large."""
     if eager:
         return np.asarray(series.asarray(level=0))
     if series.dataoffset is not None and series.keyframe.is_memmappable:
         dtype = np.dtype(file.byteorder + np.dtype(series.dtype).str[1:])
-        return np.memmap(path, dtype=dtype, mode="r", offset=series.dataoffset, shape=series.shape)
+        return RawFile(path, dtype=dtype, offset=int(series.dataoffset), shape=series.shape)
     import zarr
 
     # Opened anew, so that the store and not the caller's `with` owns the open file.
@@ -236,7 +237,7 @@ def _select(data: ArrayLike, letters: tuple[str | None, ...], *, drop_last_chann
         channel = letters.index("c")
         picks[channel] = range(data.shape[channel] - 1) if data.shape[channel] > 2 else 0
     view = View(data, picks, [axis for axis, pick in enumerate(picks) if not isinstance(pick, int)], name=name)
-    return view[...] if isinstance(data, np.ndarray) and not isinstance(data, np.memmap) else view
+    return view[...] if isinstance(data, np.ndarray) else view
 
 
 def _pixels(file: tifffile.TiffFile, number: int, page: Any, *, path: Path) -> _Pixels:

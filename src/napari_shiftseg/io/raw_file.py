@@ -1,0 +1,80 @@
+"""`RawFile`: pixels that lie in a file as they are in memory, read where they are asked for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_shiftseg.errors import ImageError
+from napari_shiftseg.views import LazyArray
+
+
+class RawFile(LazyArray):
+    """An array whose values lie one after the other in a file.
+
+    It is read and not mapped: of a mapped file that is cut short meanwhile, or of a disk that goes away, the system ends the
+    process without a word.
+
+    Parameters
+    ----------
+    path : Path
+    dtype : dtype
+        In the byte order of the file.
+    offset : int
+        Bytes before the first value.
+    shape : tuple of int
+        The last axis is the one along which neighbours lie in the file.
+    """
+
+    def __init__(self, path: Path, *, dtype: npt.DTypeLike, offset: int, shape: Sequence[int]) -> None:
+        self.path, self._dtype, self._offset, self._shape = path, np.dtype(dtype), offset, tuple(map(int, shape))
+        if path.stat().st_size < offset + self.nbytes:
+            raise self._short()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of one value."""
+        return self._dtype
+
+    def _read(self, ranges: Sequence[range]) -> npt.NDArray[Any]:
+        out = np.empty(tuple(map(len, ranges)), self._dtype)
+        # as many of the last axes as are read whole make one piece with the axis before them
+        axis = len(ranges) - 1
+        while axis > 0 and ranges[axis] == range(self._shape[axis]):
+            axis -= 1
+        row = self._shape[axis + 1 :]
+        with self.path.open("rb") as file:
+            for place in itertools.product(*(range(len(r)) for r in ranges[:axis])):
+                at = [r[k] for r, k in zip(ranges[:axis], place, strict=True)]
+                out[place] = self._along(file, at, ranges[axis] if ranges else range(1), row).reshape(out[place].shape)
+        return out
+
+    def _along(self, file: BinaryIO, at: Sequence[int], along: range, row: Sequence[int]) -> npt.NDArray[Any]:
+        """Positions of one axis at a place of those before it, with all of those behind it."""
+        number = 0
+        for position, size in zip((*at, along[0]), self._shape, strict=False):
+            number = number * size + position
+        file.seek(self._offset + number * prod(row) * self._dtype.itemsize)
+        count = (along[-1] - along[0] + 1) * prod(row)
+        data = file.read(count * self._dtype.itemsize)
+        if len(data) < count * self._dtype.itemsize:
+            raise self._short()
+        return np.frombuffer(data, self._dtype).reshape(-1, *row)[:: along.step]
+
+    def _short(self) -> ImageError:
+        there = self.path.stat().st_size
+        return ImageError(
+            f"{self.path.name} was cut short: its pixels end at byte {self._offset + self.nbytes} and the file at {there}; "
+            "get the whole file."
+        )
