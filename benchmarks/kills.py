@@ -77,10 +77,10 @@ def kill_runs(image: Path, out: Path, kills: int, alone: float, chance: random.R
     return killed
 
 
-def kill_workers(image: Path, out: Path, kills: int, alone: float, chance: random.Random) -> int:
+def kill_workers(image: Path, out: Path, kills: int, alone: float, chance: random.Random, *, model: str = "nuclei") -> int:
     """Run with two workers, and kill one of them now and then."""
     killed, following = 0, float("inf")
-    for event in segment_steps(image, "nuclei", replace(SETTINGS, workers=2), out):
+    for event in segment_steps(image, model, replace(SETTINGS, workers=2), out):
         now = time.perf_counter()
         if following == float("inf") and isinstance(event, BlockDone):
             following = now  # they work

@@ -4,10 +4,10 @@
     python tests/corpus/corpus.py --share 10            # every tenth
     python tests/corpus/corpus.py --only images/cut     # those whose names hold that, with what they say
 
-A case is clean if its exit code is one of the documented ones that it may have, a failure says one line on stderr and nothing of
-a library, there is no traceback, nothing is left behind, no file that was there has changed, nothing that a file brings was
-executed, it took at most 10 s of a processor and 1 GiB, and a success has the labels that are known to be right. All is imported
-once, and each case is a fork of that; `--real N` runs every Nth as a process of its own as well.
+A case is clean if its exit code is one of the documented ones that it may have, a failure says one line on stderr and nothing
+of a library, there is no traceback, nothing is left behind, no file that was there has changed, nothing that a file brings was
+executed, it took at most 10 s of a processor and 1 GiB, and a success has the labels that are known to be right. All is
+imported once, and each case is a fork of that; `--real N` runs every Nth as a process of its own as well.
 """
 
 from __future__ import annotations
@@ -62,8 +62,12 @@ def warm() -> None:
     import torch
 
     torch.set_num_threads(1)
-    modules = "cli cli.segment cli.seams cli.measure cli.export cli.evaluate cli.train cli.relabel cli.verify cli.probe cli.synth"
-    more = "segmentation io network instances analysis evaluation picture io.tiff io.ome_zarr io.result io.rois segmentation.run"
+    modules = (
+        "cli cli.segment cli.seams cli.measure cli.export cli.evaluate cli.train cli.relabel cli.verify cli.probe cli.synth"
+    )
+    more = (
+        "segmentation io network instances analysis evaluation picture io.tiff io.ome_zarr io.result io.rois segmentation.run"
+    )
     for name in f"{modules} {more}".split():
         import_module(f"napari_shiftseg.{name}")
     for name in ("tifffile", "zarr", "imagecodecs", "skimage.measure", "scipy.ndimage", "hypothesis"):
@@ -87,7 +91,9 @@ def run(cases: list[Case], *, at_once: int, real: int, tell: bool) -> list[Verdi
                 verdict = replace(verdict, faults=(*verdict.faults, *other.faults, *differs))
             if tell or not verdict.clean:
                 text = f"{verdict.said.strip()} [{verdict.seconds:.1f} s, {verdict.peak >> 20} MiB]"
-                print(f"{verdict.kind}/{verdict.name}: {verdict.code} {'; '.join(verdict.faults) or 'clean'} | {text}", flush=True)
+                print(
+                    f"{verdict.kind}/{verdict.name}: {verdict.code} {'; '.join(verdict.faults) or 'clean'} | {text}", flush=True
+                )
             return verdict
 
         with ThreadPoolExecutor(at_once) as pool:
@@ -100,13 +106,15 @@ def rows(verdicts: list[Verdict]) -> list[dict[str, Any]]:
     for kind in KINDS:
         of = [verdict for verdict in verdicts if verdict.kind == kind]
         codes = Counter(verdict.code for verdict in of)
-        made.append({
-            "kind": kind,
-            "tried": len(of),
-            "clean": sum(verdict.clean for verdict in of),
-            "refused": sum(count for code, count in codes.items() if code != 0),
-            "seconds": round(max((verdict.seconds for verdict in of), default=0), 1),
-        })  # fmt: skip
+        made.append(
+            {
+                "kind": kind,
+                "tried": len(of),
+                "clean": sum(verdict.clean for verdict in of),
+                "refused": sum(count for code, count in codes.items() if code != 0),
+                "seconds": round(max((verdict.seconds for verdict in of), default=0), 1),
+            }
+        )
     return made
 
 

@@ -12,7 +12,24 @@ from typing import Any
 import numpy as np
 from case import BAD, EITHER, GOOD, IMAGE, LABELS, MODEL, Case, named
 
-TRAIN = ["train", "data", "--levels", "1", "--convs", "1", "--features", "2", "--steps", "2", "--batch", "1", "--device", "cpu", "--out", "new.safetensors"]
+TRAIN = [
+    "train",
+    "data",
+    "--levels",
+    "1",
+    "--convs",
+    "1",
+    "--features",
+    "2",
+    "--steps",
+    "2",
+    "--batch",
+    "1",
+    "--device",
+    "cpu",
+    "--out",
+    "new.safetensors",
+]
 EVALUATE = ["evaluate", "data", "--model", MODEL, "--device", "cpu"]
 
 
@@ -36,7 +53,9 @@ def both(name: str, change: Callable[[Path], object], *more: str, **values: Any)
         return make
 
     for command in (TRAIN, EVALUATE):
-        yield Case(**{"kind": "data", "name": f"{command[0]}: {name}", "make": made(command), "new": ("new.safetensors",), **values})
+        yield Case(
+            **{"kind": "data", "name": f"{command[0]}: {name}", "make": made(command), "new": ("new.safetensors",), **values}
+        )
 
 
 def _tables() -> Iterator[Case]:
@@ -45,18 +64,37 @@ def _tables() -> Iterator[Case]:
 
     text = "id,split,note\na,train,ü\nb,val,y\n"
     for name, data in {
-        "latin-1": text.encode("latin-1"), "UTF-8": text.encode(), "UTF-16": text.encode("utf-16"), "a BOM": text.encode("utf-8-sig"),
-        "semicolons": text.replace(",", ";").encode(), "tabs": text.replace(",", "\t").encode(), "lines of Windows": text.replace("\n", "\r\n").encode(),
-        "lines of old Macs": text.replace("\n", "\r").encode(), "spaces around": text.replace(",", " , ").encode(), "quotes": text.replace("a,", '"a",').encode(),
-    }.items():  # fmt: skip
+        "latin-1": text.encode("latin-1"),
+        "UTF-8": text.encode(),
+        "UTF-16": text.encode("utf-16"),
+        "a BOM": text.encode("utf-8-sig"),
+        "semicolons": text.replace(",", ";").encode(),
+        "tabs": text.replace(",", "\t").encode(),
+        "lines of Windows": text.replace("\n", "\r\n").encode(),
+        "lines of old Macs": text.replace("\n", "\r").encode(),
+        "spaces around": text.replace(",", " , ").encode(),
+        "quotes": text.replace("a,", '"a",').encode(),
+    }.items():
         odd = name in ("lines of old Macs", "spaces around")
         yield from both(f"table in {name}", table(data), "--split", "train", codes=EITHER if odd else GOOD)
     for name, data in {
-        "empty": b"", "a head alone": b"id,split\n", "no id": b"name,split\na,train\n", "no split": b"id\na\n", "a row too short": b"id,split\na\n",
-        "a row too long": b"id,split\na,train,x,y,z\n", "an id of nobody": b"id,split\nc,train\n", "an id twice": b"id,split\na,train\na,train\n",
-        "an id that leads out": b"id,split\n../../x,train\n", "binary": bytes(range(256)) * 4, "NUL": b"id,split\na\0,train\n", "a field of 1 MB": b"id,split\na," + b"x" * 1_000_000 + b"\n",
-        "an open quote": b'id,split\n"a,train\n', "control characters": b"id,split\n\x1b[31ma,train\n", "zeros": bytes(1000), "UTF-32": text.encode("utf-32"),
-    }.items():  # fmt: skip
+        "empty": b"",
+        "a head alone": b"id,split\n",
+        "no id": b"name,split\na,train\n",
+        "no split": b"id\na\n",
+        "a row too short": b"id,split\na\n",
+        "a row too long": b"id,split\na,train,x,y,z\n",
+        "an id of nobody": b"id,split\nc,train\n",
+        "an id twice": b"id,split\na,train\na,train\n",
+        "an id that leads out": b"id,split\n../../x,train\n",
+        "binary": bytes(range(256)) * 4,
+        "NUL": b"id,split\na\0,train\n",
+        "a field of 1 MB": b"id,split\na," + b"x" * 1_000_000 + b"\n",
+        "an open quote": b'id,split\n"a,train\n',
+        "control characters": b"id,split\n\x1b[31ma,train\n",
+        "zeros": bytes(1000),
+        "UTF-32": text.encode("utf-32"),
+    }.items():
         twice = name in ("an id twice", "an open quote", "a field of 1 MB", "a row too long")
         yield from both(f"table that is {name}", table(data), "--split", "train", codes=EITHER if twice else BAD)
     yield from both("table that is a folder", lambda path: (path / "meta.csv").mkdir(), codes=EITHER)
@@ -75,19 +113,35 @@ def _masks() -> Iterator[Case]:
         return act
 
     for name, change in {
-        "floats": lambda m: m.astype("f4"), "complex": lambda m: m.astype("c8"), "another shape": lambda m: m[:-1], "turned": lambda m: m.T.copy(),
-        "three channels": lambda m: np.stack([m] * 3, -1), "no pixels": lambda m: m[:0], "objects": lambda m: m.astype(object), "words": lambda m: m.astype("U3"),
-    }.items():  # fmt: skip
+        "floats": lambda m: m.astype("f4"),
+        "complex": lambda m: m.astype("c8"),
+        "another shape": lambda m: m[:-1],
+        "turned": lambda m: m.T.copy(),
+        "three channels": lambda m: np.stack([m] * 3, -1),
+        "no pixels": lambda m: m[:0],
+        "objects": lambda m: m.astype(object),
+        "words": lambda m: m.astype("U3"),
+    }.items():
         yield from both(f"masks of {name}", mask(change), codes=BAD)
     for name, change in {
-        "negative numbers": lambda m: -m.astype("i4"), "nothing": np.zeros_like, "one object": np.ones_like, "numbers of 2^32": lambda m: m.astype("u8") * 2**32,
-        "numbers of 2^63": lambda m: m.astype("u8") + 2**63 * (m > 0).astype("u8"), "bool": lambda m: m > 0, "a number a pixel": lambda m: np.arange(m.size).reshape(m.shape),
-    }.items():  # fmt: skip
+        "negative numbers": lambda m: -m.astype("i4"),
+        "nothing": np.zeros_like,
+        "one object": np.ones_like,
+        "numbers of 2^32": lambda m: m.astype("u8") * 2**32,
+        "numbers of 2^63": lambda m: m.astype("u8") + 2**63 * (m > 0).astype("u8"),
+        "bool": lambda m: m > 0,
+        "a number a pixel": lambda m: np.arange(m.size).reshape(m.shape),
+    }.items():
         yield from both(f"masks of {name}", mask(change), codes=EITHER)
     for name, change in {
-        "NaN": lambda m: np.full(m.shape, np.nan), "complex": lambda m: m.astype("c8"), "two channels": lambda m: np.stack([m, m]), "three pixels": lambda m: m[:1, :3],
-        "no pixels": lambda m: m[:0], "some NaN": lambda m: np.where(m == 3, np.nan, m), "a constant": np.zeros_like,
-    }.items():  # fmt: skip
+        "NaN": lambda m: np.full(m.shape, np.nan),
+        "complex": lambda m: m.astype("c8"),
+        "two channels": lambda m: np.stack([m, m]),
+        "three pixels": lambda m: m[:1, :3],
+        "no pixels": lambda m: m[:0],
+        "some NaN": lambda m: np.where(m == 3, np.nan, m),
+        "a constant": np.zeros_like,
+    }.items():
         yield from both(f"images of {name}", mask(change, "images"), codes=EITHER)
 
 
@@ -106,7 +160,10 @@ def _folders() -> Iterator[Case]:
         "a mask that is a folder": lambda path: ((path / "masks/a.npy").unlink(), (path / "masks/a.npy").mkdir()),
         "masks that are a file": lambda path: (shutil.rmtree(path / "masks"), (path / "masks").write_text("x")),
         "images that link to themselves": lambda path: (shutil.rmtree(path / "images"), (path / "images").symlink_to("images")),
-        "a mask that links to nothing": lambda path: ((path / "masks/a.npy").unlink(), (path / "masks/a.npy").symlink_to("gone")),
+        "a mask that links to nothing": lambda path: (
+            (path / "masks/a.npy").unlink(),
+            (path / "masks/a.npy").symlink_to("gone"),
+        ),
     }
     for name, act in acts.items():
         yield from both(name, act, codes=EITHER if name == "an image that is gone" else BAD)

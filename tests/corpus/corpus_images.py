@@ -200,7 +200,7 @@ def _set_tag(data: bytearray, tag: int, value: int | None) -> None:
     (count,) = struct.unpack_from("<H", data, at)
     for k in range(count):
         place = at + 2 + 12 * k
-        code, kind, number = struct.unpack_from("<HHI", data, place)
+        code, _, number = struct.unpack_from("<HHI", data, place)
         if code == tag:
             if value is None:
                 struct.pack_into("<H", data, place, 65123)
@@ -288,13 +288,13 @@ def _ome() -> Iterator[Case]:
         "a long name": ('<Image ID="Image:0"', f'<Image ID="Image:0" Name="{"n" * 100000}"'),
         "laughs": (
             "<OME ",
-            '<!DOCTYPE l [<!ENTITY a "haha">' + "".join(
-                f'<!ENTITY {chr(98 + k)} "{f"&{chr(97 + k)};" * 10}">' for k in range(9)
-            ) + ']><OME Creator="&j;" ',
+            '<!DOCTYPE l [<!ENTITY a "haha">'
+            + "".join(f'<!ENTITY {chr(98 + k)} "{f"&{chr(97 + k)};" * 10}">' for k in range(9))
+            + ']><OME Creator="&j;" ',
         ),
         "a file of the system": ("<OME ", '<!DOCTYPE l [<!ENTITY a SYSTEM "file:///etc/passwd">]><OME Creator="&a;" '),
         "a set": ("<Image ", '<BinaryOnly MetadataFile="gone.companion.ome" UUID="urn:uuid:1"/><Image '),
-    }  # fmt: skip
+    }
     for name, (old, new) in changes.items():
 
         def write(folder: Path, image: np.ndarray, _: random.Random, old=old, new=new) -> str:
@@ -359,11 +359,14 @@ def _png() -> Iterator[Case]:
         "no alpha at all": lambda image: np.stack([image * LEVELS, np.zeros_like(image)], -1),
     }
     for name, change in forms.items():
-        yield whole(f"png of {name}", lambda folder, image, _, change=change: _put(folder, "image.png", _png_bytes(change(image))))
+        yield whole(
+            f"png of {name}", lambda folder, image, _, change=change: _put(folder, "image.png", _png_bytes(change(image)))
+        )
     for name in ("colours", "colours and alpha"):
         count = 3 + ("alpha" in name)
         yield case(
-            f"png of {name}", lambda folder, image, _, count=count: _put(folder, "image.png", _png_bytes(np.stack([image] * count, -1)))
+            f"png of {name}",
+            lambda folder, image, _, count=count: _put(folder, "image.png", _png_bytes(np.stack([image] * count, -1))),
         )
     for share in (0.001, 0.1, 0.5, 0.9, 0.98):
         yield case(
@@ -380,8 +383,12 @@ def _png() -> Iterator[Case]:
             check=equal_labels,
         )
     for name, (wide, high) in {
-        "a billion": (10**9, 10**9), "nought": (0, 0), "half": (80, 48), "twice": (80, 192), "a wide line": (2**31 - 1, 1)
-    }.items():  # fmt: skip
+        "a billion": (10**9, 10**9),
+        "nought": (0, 0),
+        "half": (80, 48),
+        "twice": (80, 192),
+        "a wide line": (2**31 - 1, 1),
+    }.items():
 
         def size(folder: Path, image: np.ndarray, _: random.Random, wide=wide, high=high) -> str:
             data = bytearray(_png_bytes(image * LEVELS))
@@ -390,9 +397,16 @@ def _png() -> Iterator[Case]:
             return _put(folder, "image.png", bytes(data))
 
         yield case(f"png that says {name}", size, codes=EITHER if name == "half" else BAD)
-    yield whole("png with more behind", lambda folder, image, _: _put(folder, "image.png", _png_bytes(image * LEVELS) + b"x" * 999))
+    yield whole(
+        "png with more behind", lambda folder, image, _: _put(folder, "image.png", _png_bytes(image * LEVELS) + b"x" * 999)
+    )
     yield case("png of a head alone", _bytes("image.png", b"\x89PNG\r\n\x1a\n"))
-    yield case("png called tif", lambda folder, image, _: _put(folder, "image.tif", _png_bytes(image * LEVELS)), codes=GOOD, check=equal_labels)
+    yield case(
+        "png called tif",
+        lambda folder, image, _: _put(folder, "image.tif", _png_bytes(image * LEVELS)),
+        codes=GOOD,
+        check=equal_labels,
+    )
 
 
 def _jpeg() -> Iterator[Case]:
@@ -406,7 +420,9 @@ def _jpeg() -> Iterator[Case]:
     yield case("jpeg of colours", lambda folder, image, _: _put(folder, "image.jpg", data(image, 3)))
     yield case("jpeg of four colours", lambda folder, image, _: _put(folder, "image.jpg", data(image, 4)))
     for share in (0.005, 0.05, 0.2, 0.5, 0.8, 0.97, 0.999):
-        yield case(f"cut jpeg at {share}", lambda folder, image, _, share=share: _put(folder, "image.jpg", _cut(data(image), share)))
+        yield case(
+            f"cut jpeg at {share}", lambda folder, image, _, share=share: _put(folder, "image.jpg", _cut(data(image), share))
+        )
         yield case(
             f"jpeg cut at {share} with an end",
             lambda folder, image, _, share=share: _put(folder, "image.jpg", _cut(data(image), share) + b"\xff\xd9"),
@@ -415,7 +431,9 @@ def _jpeg() -> Iterator[Case]:
         )
     for number in range(8):
         yield case(
-            f"flipped jpeg {number}", lambda folder, image, chance: _put(folder, "image.jpg", _flipped(data(image), chance, 4)), codes=EITHER
+            f"flipped jpeg {number}",
+            lambda folder, image, chance: _put(folder, "image.jpg", _flipped(data(image), chance, 4)),
+            codes=EITHER,
         )
     yield case("jpeg of a head alone", _bytes("image.jpg", b"\xff\xd8\xff"))
 
@@ -469,7 +487,9 @@ def _npy() -> Iterator[Case]:
             f"cut npy at {share}",
             lambda folder, image, _, share=share: _put(folder, "image.npy", _cut((folder / IMAGE).read_bytes(), share)),
         )
-    yield whole("npy with more behind", lambda folder, image, _: _put(folder, "image.npy", (folder / IMAGE).read_bytes() + b"x" * 99))
+    yield whole(
+        "npy with more behind", lambda folder, image, _: _put(folder, "image.npy", (folder / IMAGE).read_bytes() + b"x" * 99)
+    )
     yield whole("npy in the order of Fortran", _npy_of(np.asfortranarray))
     yield case("npy of version 9", _bytes("image.npy", _npy_bytes("{}", version=b"\x09\x00")))
     yield case("npy of a pickle that acts", _pickled)
@@ -507,7 +527,11 @@ def _values() -> Iterator[Case]:
         yield case(f"some {name}", _npy_of(some(value)), codes=EITHER)
         yield case(f"all times {name}", _npy_of(lambda image, value=value: image * value), codes=EITHER)
     for name, code in (("u1", 255), ("u8", 2**64 - 1), ("i8", -(2**63)), ("u4", 2**32 - 1)):
-        yield case(f"constant end of {name}", _npy_of(lambda image, name=name, code=code: np.full(image.shape, code, name)), codes=EITHER)
+        yield case(
+            f"constant end of {name}",
+            _npy_of(lambda image, name=name, code=code: np.full(image.shape, code, name)),
+            codes=EITHER,
+        )
     yield case("constant", _npy_of(np.zeros_like), codes=EITHER)
     yield case("NaN beyond 4 million pixels", _npy_of(_late_nan), codes=EITHER, check=says("NaN"))
 
@@ -519,12 +543,34 @@ def _late_nan(image: np.ndarray) -> np.ndarray:
 
 
 def _shapes() -> Iterator[Case]:
-    for shape in ((1, 1), (1, 80), (96, 1), (2, 2), (3, 3), (1, 1, 1), (0, 5), (5, 0), (), (7,), (1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2), (1, 4000)):
-        yield case(f"shape {'x'.join(map(str, shape)) or 'none'}", _npy_of(lambda image, shape=shape: np.ones(shape, "u1")), codes=EITHER)
+    for shape in (
+        (1, 1),
+        (1, 80),
+        (96, 1),
+        (2, 2),
+        (3, 3),
+        (1, 1, 1),
+        (0, 5),
+        (5, 0),
+        (),
+        (7,),
+        (1, 1, 1, 1, 1),
+        (2, 2, 2, 2, 2, 2),
+        (1, 4000),
+    ):
+        yield case(
+            f"shape {'x'.join(map(str, shape)) or 'none'}",
+            _npy_of(lambda image, shape=shape: np.ones(shape, "u1")),
+            codes=EITHER,
+        )
     for axes, shape in (("tyx", (2, 96, 80)), ("zyx", (2, 96, 80)), ("cyx", (1, 96, 80))):
         yield case(
             f"axes {axes}",
-            lambda folder, image, _, axes=axes, shape=shape: (_npy_of(lambda a: np.broadcast_to(a, shape).copy())(folder, image, _), "--axes", axes),
+            lambda folder, image, _, axes=axes, shape=shape: (
+                _npy_of(lambda a: np.broadcast_to(a, shape).copy())(folder, image, _),
+                "--axes",
+                axes,
+            ),
             codes=GOOD,
             check=_all_planes,
         )
@@ -577,16 +623,29 @@ def _places() -> Iterator[Case]:
     yield case("an address", lambda *_: "http://127.0.0.1:9/image.zarr")
     yield case("an address of a file", lambda folder, *_: f"file://{folder}/{IMAGE}", codes=BAD)
     for name, data in {
-        "empty": b"", "text": b"hello\n", "binary": bytes(range(256)) * 9, "zip": b"PK\x03\x04" + b"x" * 99, "gzip": b"\x1f\x8b" + b"x" * 99,
-        "pdf": b"%PDF-1.4\n", "html": b"<!DOCTYPE html><html>", "json": b"{}",
-    }.items():  # fmt: skip
+        "empty": b"",
+        "text": b"hello\n",
+        "binary": bytes(range(256)) * 9,
+        "zip": b"PK\x03\x04" + b"x" * 99,
+        "gzip": b"\x1f\x8b" + b"x" * 99,
+        "pdf": b"%PDF-1.4\n",
+        "html": b"<!DOCTYPE html><html>",
+        "json": b"{}",
+    }.items():
         for suffix in ("tif", "czi", "nd2"):
             yield case(f"{name} called {suffix}", _bytes(f"image.{suffix}", data))
-    for name in ("im\nage.npy", "im\x1b[31mage.npy", "im age.npy", "im;age.npy", "ima\u202ege.npy", "--image.npy", "im\udcffage.npy"):
+    for name in (
+        "im\nage.npy",
+        "im\x1b[31mage.npy",
+        "im age.npy",
+        "im;age.npy",
+        "ima\u202ege.npy",
+        "--image.npy",
+        "im\udcffage.npy",
+    ):
         label = name.encode("unicode_escape", "surrogatepass").decode()
-        yield whole(
-            f"image named {label}", lambda folder, image, _, name=name: (np.save(folder / name, image), f"./{name}")[1]
-        )
+        yield whole(f"image named {label}", lambda folder, image, _, name=name: (np.save(folder / name, image), f"./{name}")[1])
         yield case(
-            f"broken image named {label}", lambda folder, image, _, name=name: ((folder / name).write_bytes(b"x"), f"./{name}")[1]
+            f"broken image named {label}",
+            lambda folder, image, _, name=name: ((folder / name).write_bytes(b"x"), f"./{name}")[1],
         )

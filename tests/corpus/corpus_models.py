@@ -14,19 +14,56 @@ from case import BAD, EITHER, GOOD, IMAGE, MODEL, Case, equal_labels, named
 
 LONG = 10**9
 SPEC: dict[str, tuple[Any, ...]] = {
-    "ndim": (0, 4, LONG, "two", None, 2.5), "levels": (-1, 60, LONG, "x", None, [1]), "pool": (0, 1, LONG, [[2]], "x", [[LONG, LONG]]),
-    "convs": (0, LONG, None, "x"), "kernel": (0, 2, LONG, [3], "x"), "in_channels": (0, -1, LONG, "x"), "features": (0, LONG, 10**30),
-    "growth": (0, LONG, 0.5), "embedding_dim": (0, LONG, -3), "foreground": (None, "x", 7), "coordinates": (None, "x"),
-    "upsampling": ("best", None, 3), "padding": ("same", None, []), "batch_norm": (None, "x"), "decoder_convs": (0, LONG, "x"),
-    "head_kernel": (0, 2, LONG, "x"), "seeds": ("x", None),
-}  # fmt: skip
+    "ndim": (0, 4, LONG, "two", None, 2.5),
+    "levels": (-1, 60, LONG, "x", None, [1]),
+    "pool": (0, 1, LONG, [[2]], "x", [[LONG, LONG]]),
+    "convs": (0, LONG, None, "x"),
+    "kernel": (0, 2, LONG, [3], "x"),
+    "in_channels": (0, -1, LONG, "x"),
+    "features": (0, LONG, 10**30),
+    "growth": (0, LONG, 0.5),
+    "embedding_dim": (0, LONG, -3),
+    "foreground": (None, "x", 7),
+    "coordinates": (None, "x"),
+    "upsampling": ("best", None, 3),
+    "padding": ("same", None, []),
+    "batch_norm": (None, "x"),
+    "decoder_convs": (0, LONG, "x"),
+    "head_kernel": (0, 2, LONG, "x"),
+    "seeds": ("x", None),
+}
 RECORD: dict[str, tuple[Any, ...]] = {
-    "window": ([0, 0], [LONG, LONG], [-1, -1], [6], "x", None, [6.5, 6]), "neighbours": ("x", None), "steps": (-1, 10**30, "x"), "batch": ("x", -1),
-    "seed": ("x", 10**30), "data": (7, None, "\x1b[31m"), "losses": ([], "x", {"a": "b"}), "settings": ([], "x"),
-    "normalisation": (None, [], {"low": 50, "high": 1}, {"low": -1, "high": 200}, {"low": "x"}, {"low": float("nan"), "high": 1}),
-    "clustering": (None, [], {"bandwidth": 0}, {"bandwidth": 1e-300}, {"bandwidth": float("nan")}, {"bandwidth": -1}, {"min_size": -5}, {"threshold": 7}, {"quux": 1}),
-    "note": (7, "\x1b[2J\x07"), "inner": ("x", [LONG, LONG]), "known": ("x", [], {"a": 1}, 7),
-}  # fmt: skip
+    "window": ([0, 0], [LONG, LONG], [-1, -1], [6], "x", None, [6.5, 6]),
+    "neighbours": ("x", None),
+    "steps": (-1, 10**30, "x"),
+    "batch": ("x", -1),
+    "seed": ("x", 10**30),
+    "data": (7, None, "\x1b[31m"),
+    "losses": ([], "x", {"a": "b"}),
+    "settings": ([], "x"),
+    "normalisation": (
+        None,
+        [],
+        {"low": 50, "high": 1},
+        {"low": -1, "high": 200},
+        {"low": "x"},
+        {"low": float("nan"), "high": 1},
+    ),
+    "clustering": (
+        None,
+        [],
+        {"bandwidth": 0},
+        {"bandwidth": 1e-300},
+        {"bandwidth": float("nan")},
+        {"bandwidth": -1},
+        {"min_size": -5},
+        {"threshold": 7},
+        {"quux": 1},
+    ),
+    "note": (7, "\x1b[2J\x07"),
+    "inner": ("x", [LONG, LONG]),
+    "known": ("x", [], {"a": 1}, 7),
+}
 
 
 def cases() -> list[Case]:
@@ -107,8 +144,19 @@ def _described() -> Iterator[Case]:
                     inner[key] = value
                     header["__metadata__"][what] = json.dumps(inner)
 
-                yield case(f"{what} with {key} {number} {str(value)[:20].encode('unicode_escape').decode()}", rewritten(act), codes=EITHER)
-        for name, text in {"no JSON": "{", "a list": "[]", "a number": "7", "nothing": None, "deep": "[" * 50_000, "unknown words": '{"quux": 1}'}.items():
+                yield case(
+                    f"{what} with {key} {number} {str(value)[:20].encode('unicode_escape').decode()}",
+                    rewritten(act),
+                    codes=EITHER,
+                )
+        for name, text in {
+            "no JSON": "{",
+            "a list": "[]",
+            "a number": "7",
+            "nothing": None,
+            "deep": "[" * 50_000,
+            "unknown words": '{"quux": 1}',
+        }.items():
 
             def whole(header: dict[str, Any], what=what, text=text) -> None:
                 if text is None:
@@ -133,7 +181,11 @@ def _tensors() -> Iterator[Case]:
     yield case("a tensor that ends before it begins", on("head.weight", data_offsets=[3492, 3456]), codes=BAD)
     yield case("a tensor of a billion", on("head.weight", shape=[LONG, LONG]), codes=BAD)
     yield case("two tensors in one place", on("head.weight", data_offsets=[0, 36]), codes=BAD)
-    yield case("a tensor more", rewritten(lambda header: header.update({"more": {"dtype": "F32", "shape": [0], "data_offsets": [3792, 3792]}})), codes=EITHER)
+    yield case(
+        "a tensor more",
+        rewritten(lambda header: header.update({"more": {"dtype": "F32", "shape": [0], "data_offsets": [3792, 3792]}})),
+        codes=EITHER,
+    )
     for name, value in {"NaN": float("nan"), "infinity": float("inf"), "1e38": 1e38, "0": 0.0}.items():
 
         def fill(path: Path, _: random.Random, value=value) -> None:
@@ -145,7 +197,7 @@ def _tensors() -> Iterator[Case]:
 
 def _others() -> Iterator[Case]:
     def pickled(path: Path, _: random.Random) -> str:
-        import pickle  # noqa: S403
+        import pickle
 
         class Acts:
             def __reduce__(self) -> tuple[Any, ...]:
@@ -165,6 +217,18 @@ def _others() -> Iterator[Case]:
     yield case("the image", lambda *_: IMAGE)
     yield case("a folder", lambda path, _: (path.with_name("m").mkdir(), "m")[1])
     yield case("a pipe", lambda path, _: (os.mkfifo(path.with_name("m")), "m")[1])
-    for name in ("", ".", "nothing", "nuclei2", "nuclei.safetensors", "/dev/zero", "/dev/null", "a\0b", "\x1b[31m", "m" * 5000, "https://127.0.0.1:9/m.safetensors"):
+    for name in (
+        "",
+        ".",
+        "nothing",
+        "nuclei2",
+        "nuclei.safetensors",
+        "/dev/zero",
+        "/dev/null",
+        "a\0b",
+        "\x1b[31m",
+        "m" * 5000,
+        "https://127.0.0.1:9/m.safetensors",
+    ):
         yield case(f"named {name[:20].encode('unicode_escape').decode()}", lambda *_, name=name: name)
     yield case("as it is", lambda *_: None, codes=GOOD, check=equal_labels)

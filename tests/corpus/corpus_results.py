@@ -17,9 +17,13 @@ from corpus_stores import GONE, HOSTILE, entry, write
 NAME = "r.ome.zarr"
 AT = ("attributes", "napari-shiftseg")
 COMMANDS: dict[str, list[str]] = {
-    "seams": ["seams", NAME], "measure": ["measure", NAME, "--out", "t.csv"], "relabel": ["relabel", NAME, "--labels-tiff", "found.tif", "--threshold", "0.4"],
-    "export": ["export", NAME, "x.tif"], "again": ["segment", "--from", NAME, "--labels-tiff", "found.tif"], "segment": ["segment", NAME, "--model", MODEL, "--labels-tiff", "found.tif"],
-}  # fmt: skip
+    "seams": ["seams", NAME],
+    "measure": ["measure", NAME, "--out", "t.csv"],
+    "relabel": ["relabel", NAME, "--labels-tiff", "found.tif", "--threshold", "0.4"],
+    "export": ["export", NAME, "x.tif"],
+    "again": ["segment", "--from", NAME, "--labels-tiff", "found.tif"],
+    "segment": ["segment", NAME, "--model", MODEL, "--labels-tiff", "found.tif"],
+}
 NEW = ("t.csv", "found.tif", "x.tif")
 
 
@@ -56,12 +60,26 @@ def _whole() -> Iterator[Case]:
 
 def _entries() -> Iterator[Case]:
     inner: dict[str, tuple[Any, ...]] = {
-        "what is ours": (), "the store's version": ("store",), "the image": ("image",), "outputs": ("outputs",), "the record": ("record",),
-        "the run": ("record", "run"), "the model": ("record", "model"), "the spec": ("record", "model", "spec"), "the plan": ("record", "plan"),
-        "the period": ("record", "plan", "period"), "seams": ("record", "plan", "seams"), "the shape": ("record", "plan", "image_shape"),
-        "the clustering": ("record", "clustering"), "the bandwidth": ("record", "clustering", "bandwidth"), "limits": ("record", "limits"),
-        "the job": ("record", "job"), "axes": ("record", "image", "axes"), "pixels": ("record", "image", "pixels"), "the status": ("record", "status"),
-    }  # fmt: skip
+        "what is ours": (),
+        "the store's version": ("store",),
+        "the image": ("image",),
+        "outputs": ("outputs",),
+        "the record": ("record",),
+        "the run": ("record", "run"),
+        "the model": ("record", "model"),
+        "the spec": ("record", "model", "spec"),
+        "the plan": ("record", "plan"),
+        "the period": ("record", "plan", "period"),
+        "seams": ("record", "plan", "seams"),
+        "the shape": ("record", "plan", "image_shape"),
+        "the clustering": ("record", "clustering"),
+        "the bandwidth": ("record", "clustering", "bandwidth"),
+        "limits": ("record", "limits"),
+        "the job": ("record", "job"),
+        "axes": ("record", "image", "axes"),
+        "pixels": ("record", "image", "pixels"),
+        "the status": ("record", "status"),
+    }
     for what, keys in inner.items():
         for name, value in {**HOSTILE, "nothing": GONE, "control characters": "\x1b[31m\x07"}.items():
             if len(what + name) % 2 == 0 or what in ("the record", "the job", "the period"):
@@ -72,12 +90,35 @@ def _entries() -> Iterator[Case]:
 
 
 def _arrays() -> Iterator[Case]:
-    for part in ("labels", "labels/instances", "labels/instances/0", "embedding", "embedding/0", "foreground", "0", "0/c", "labels/instances/0/c"):
+    for part in (
+        "labels",
+        "labels/instances",
+        "labels/instances/0",
+        "embedding",
+        "embedding/0",
+        "foreground",
+        "0",
+        "0/c",
+        "labels/instances/0/c",
+    ):
         for command in commands():
             if sum(map(ord, part + command)) % 2:
                 yield case(f"without {part}", lambda path, _, part=part: shutil.rmtree(path / part), command)
-    for part in ("zarr.json", "labels/zarr.json", "labels/instances/zarr.json", "labels/instances/0/zarr.json", "embedding/0/zarr.json"):
-        for name, data in {"empty": b"", "no JSON": b"{", "a list": b"[]", "binary": bytes(range(256)), "null": b"null", "deep": b"[" * 100000}.items():
+    for part in (
+        "zarr.json",
+        "labels/zarr.json",
+        "labels/instances/zarr.json",
+        "labels/instances/0/zarr.json",
+        "embedding/0/zarr.json",
+    ):
+        for name, data in {
+            "empty": b"",
+            "no JSON": b"{",
+            "a list": b"[]",
+            "binary": bytes(range(256)),
+            "null": b"null",
+            "deep": b"[" * 100000,
+        }.items():
             yield case(f"{part} that is {name}", write(part, data), codes=EITHER)
 
     def chunk(path: Path, change: Callable[[bytes], bytes], part: str) -> None:
@@ -86,11 +127,20 @@ def _arrays() -> Iterator[Case]:
                 file.write_bytes(change(file.read_bytes()))
 
     for part in ("labels/instances/0", "embedding/0", "foreground/0", "0"):
-        for name, change in {"half": lambda data: data[: len(data) // 2], "empty": lambda data: b"", "garbage": lambda data: bytes(range(256)) * 4}.items():
+        for name, change in {
+            "half": lambda data: data[: len(data) // 2],
+            "empty": lambda data: b"",
+            "garbage": lambda data: bytes(range(256)) * 4,
+        }.items():
             for command in ("seams", "relabel", "measure"):
                 if (command, part) in (("measure", "embedding/0"), ("measure", "foreground/0")):
                     continue
-                yield case(f"{name} chunks of {part}", lambda path, _, part=part, change=change: chunk(path, change, part), command, codes=EITHER)
+                yield case(
+                    f"{name} chunks of {part}",
+                    lambda path, _, part=part, change=change: chunk(path, change, part),
+                    command,
+                    codes=EITHER,
+                )
 
     def other(kind: str, shape: tuple[int, ...] | None = None) -> Callable[[Path, random.Random], None]:
         def act(path: Path, _: random.Random) -> None:
@@ -101,7 +151,16 @@ def _arrays() -> Iterator[Case]:
                 place = path / "labels/instances/0"
                 shutil.rmtree(place)
                 place.mkdir()
-                document = {"zarr_format": 2, "shape": [96, 80], "chunks": [96, 80], "dtype": "|O", "compressor": None, "fill_value": 0, "order": "C", "filters": [{"id": "pickle"}]}
+                document = {
+                    "zarr_format": 2,
+                    "shape": [96, 80],
+                    "chunks": [96, 80],
+                    "dtype": "|O",
+                    "compressor": None,
+                    "fill_value": 0,
+                    "order": "C",
+                    "filters": [{"id": "pickle"}],
+                }
                 (place / ".zarray").write_text(json.dumps(document))
                 from corpus_stores import _act
 
@@ -127,10 +186,24 @@ def _records() -> Iterator[Case]:
 
         return act
 
-    for name, text in {"empty": "", "no JSON": "{", "a list": "[]", "null": "null", "many": '{"images": [1, 2]}', "no job": '{"a": 1}', "deep": "[" * 100000,
-                       "a job of words": '{"job": "x", "image": {"pixels": 1}}', "an empty job": '{"job": {}, "image": {"pixels": "a"}}'}.items():  # fmt: skip
+    for name, text in {
+        "empty": "",
+        "no JSON": "{",
+        "a list": "[]",
+        "null": "null",
+        "many": '{"images": [1, 2]}',
+        "no job": '{"a": 1}',
+        "deep": "[" * 100000,
+        "a job of words": '{"job": "x", "image": {"pixels": 1}}',
+        "an empty job": '{"job": {}, "image": {"pixels": "a"}}',
+    }.items():
         yield Case(
-            kind="results", name=f"a record that is {name}", codes=BAD,
-            make=lambda folder, _, text=text: ((folder / "r.json").write_text(text), ["segment", IMAGE, "--from", "r.json", "--labels-tiff", "found.tif"])[1],
-        )  # fmt: skip
+            kind="results",
+            name=f"a record that is {name}",
+            codes=BAD,
+            make=lambda folder, _, text=text: (
+                (folder / "r.json").write_text(text),
+                ["segment", IMAGE, "--from", "r.json", "--labels-tiff", "found.tif"],
+            )[1],
+        )
         yield case(f"a file that is {name}", file(text), codes=BAD)

@@ -17,11 +17,29 @@ from case import BAD, EITHER, GOOD, IMAGE, Case, equal_labels, equal_or_said, na
 NAME = "image.zarr"
 LONG = 10**9
 HOSTILE: dict[str, Any] = {
-    "null": None, "-1": -1, "a billion": LONG, "10^30": 10**30, "words": "x", "an empty list": [], "an empty table": {}, "true": True,
-    "a list of lists": [[[]]], "0.5": 0.5,
-}  # fmt: skip
+    "null": None,
+    "-1": -1,
+    "a billion": LONG,
+    "10^30": 10**30,
+    "words": "x",
+    "an empty list": [],
+    "an empty table": {},
+    "true": True,
+    "a list of lists": [[[]]],
+    "0.5": 0.5,
+}
 GONE = object()
-V3 = ("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs", "attributes")
+V3 = (
+    "zarr_format",
+    "node_type",
+    "shape",
+    "data_type",
+    "chunk_grid",
+    "chunk_key_encoding",
+    "fill_value",
+    "codecs",
+    "attributes",
+)
 V2 = ("zarr_format", "shape", "chunks", "dtype", "compressor", "fill_value", "order", "filters", "dimension_separator")
 
 
@@ -31,7 +49,9 @@ def cases() -> list[Case]:
     return named("stores", ((case.name, case) for kind in kinds for case in kind()))
 
 
-def case(name: str, change: Callable[[Path, random.Random], object], *, version: int = 3, ome: bool = False, **values: Any) -> Case:
+def case(
+    name: str, change: Callable[[Path, random.Random], object], *, version: int = 3, ome: bool = False, **values: Any
+) -> Case:
     """A store that is segmented after it was changed."""
 
     def make(folder: Path, chance: random.Random) -> list[str]:
@@ -50,7 +70,10 @@ def store(path: Path, pixels: np.ndarray, *, version: int = 3, ome: bool = False
     if ome:
         group = zarr.open_group(str(path), mode="w", zarr_format=version)
         scales = {
-            "axes": [{"name": "y", "type": "space", "unit": "micrometer"}, {"name": "x", "type": "space", "unit": "micrometer"}],
+            "axes": [
+                {"name": "y", "type": "space", "unit": "micrometer"},
+                {"name": "x", "type": "space", "unit": "micrometer"},
+            ],
             "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [0.5, 0.5]}]}],
             "name": "image",
         }
@@ -58,9 +81,7 @@ def store(path: Path, pixels: np.ndarray, *, version: int = 3, ome: bool = False
             group.attrs.update({"ome": {"version": "0.5", "multiscales": [scales]}})
         else:
             group.attrs.update({"multiscales": [{**scales, "version": "0.4"}]})
-    zarr.create_array(
-        str(place), data=pixels, **{"chunks": (32, 32), "zarr_format": version, "overwrite": True, **values}
-    )
+    zarr.create_array(str(place), data=pixels, **{"chunks": (32, 32), "zarr_format": version, "overwrite": True, **values})
 
 
 def entry(file: str, keys: tuple[Any, ...], value: Any) -> Callable[[Path, random.Random], None]:
@@ -102,24 +123,33 @@ def _forms() -> Iterator[Case]:
 
     for version in (2, 3):
         for name, values in {
-            "u1": {}, "big-endian i4": {"dtype": ">i4"}, "f8": {"dtype": "f8"}, "odd chunks": {"chunks": (7, 13)},
-            "one chunk": {"chunks": (96, 80)}, "no compressor": {"compressors": None},
+            "u1": {},
+            "big-endian i4": {"dtype": ">i4"},
+            "f8": {"dtype": "f8"},
+            "odd chunks": {"chunks": (7, 13)},
+            "one chunk": {"chunks": (96, 80)},
+            "no compressor": {"compressors": None},
             "chunks larger than it": {"chunks": (500, 500)},
-        }.items():  # fmt: skip
+        }.items():
             yield case(f"v{version} of {name}", made(version=version, **values), codes=GOOD, check=equal_labels)
         yield case(f"OME v{version}", lambda *_: None, version=version, ome=True, codes=GOOD, check=equal_labels)
     yield case("v3 of shards", made(chunks=(16, 16), shards=(48, 32)), codes=GOOD, check=equal_labels)
     for kind in ("c8", "O", "S4", "U4", "M8[s]", "V3"):
 
         def odd(path: Path, _: random.Random, kind=kind) -> None:
-            import zarr
 
             shutil.rmtree(path)
             path.mkdir()
             document = {
-                "zarr_format": 2, "shape": [96, 80], "chunks": [32, 32], "dtype": np.dtype(kind).str, "compressor": None,
-                "fill_value": None, "order": "C", "filters": [{"id": "pickle"}] if kind == "O" else None,
-            }  # fmt: skip
+                "zarr_format": 2,
+                "shape": [96, 80],
+                "chunks": [32, 32],
+                "dtype": np.dtype(kind).str,
+                "compressor": None,
+                "fill_value": None,
+                "order": "C",
+                "filters": [{"id": "pickle"}] if kind == "O" else None,
+            }
             (path / ".zarray").write_text(json.dumps(document))
             (path / "0.0").write_bytes(_act() if kind == "O" else b"\0" * 32 * 32 * np.dtype(kind).itemsize)
 
@@ -127,7 +157,7 @@ def _forms() -> Iterator[Case]:
 
 
 def _act() -> bytes:
-    import pickle  # noqa: S403  # what the command must not read
+    import pickle  # what the command must not read
 
     class Acts:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -152,14 +182,38 @@ def _entries() -> Iterator[Case]:
                     check=equal_labels if harmless and key not in ("codecs", "filters", "compressor") else _not_accepted(value),
                 )
         for name, data in {
-            "empty": b"", "no JSON": b"{", "a list": b"[]", "a number": b"7", "deep": b"[" * 100_000, "binary": bytes(range(256)),
-            "a BOM": b"\xef\xbb\xbf{}", "UTF-16": "{}".encode("utf-16"), "NaN": b'{"zarr_format": NaN}', "null": b"null",
-        }.items():  # fmt: skip
+            "empty": b"",
+            "no JSON": b"{",
+            "a list": b"[]",
+            "a number": b"7",
+            "deep": b"[" * 100_000,
+            "binary": bytes(range(256)),
+            "a BOM": b"\xef\xbb\xbf{}",
+            "UTF-16": "{}".encode("utf-16"),
+            "NaN": b'{"zarr_format": NaN}',
+            "null": b"null",
+        }.items():
             yield case(f"v{version} of a description that is {name}", write(file, data), version=version)
-    for name, value in {"0": [0, 0], "-1": [-1, -1], "a billion": [LONG, LONG], "one": [32], "three": [32, 32, 32], "words": ["a", "b"]}.items():
-        yield case(f"v3 of chunks of {name}", entry("zarr.json", ("chunk_grid", "configuration", "chunk_shape"), value), codes=BAD)
+    for name, value in {
+        "0": [0, 0],
+        "-1": [-1, -1],
+        "a billion": [LONG, LONG],
+        "one": [32],
+        "three": [32, 32, 32],
+        "words": ["a", "b"],
+    }.items():
+        yield case(
+            f"v3 of chunks of {name}", entry("zarr.json", ("chunk_grid", "configuration", "chunk_shape"), value), codes=BAD
+        )
         yield case(f"v2 of chunks of {name}", entry(".zarray", ("chunks",), value), version=2, codes=BAD)
-    for name, value in {"0": [0, 0], "a billion": [LONG, LONG], "one": [96], "three": [96, 80, 2], "many": [1] * 40, "10^30": [10**30, 80]}.items():
+    for name, value in {
+        "0": [0, 0],
+        "a billion": [LONG, LONG],
+        "one": [96],
+        "three": [96, 80, 2],
+        "many": [1] * 40,
+        "10^30": [10**30, 80],
+    }.items():
         yield case(f"v3 of shape {name}", entry("zarr.json", ("shape",), value), codes=BAD)
         yield case(f"v2 of shape {name}", entry(".zarray", ("shape",), value), version=2, codes=BAD)
 
@@ -185,22 +239,45 @@ def _codecs() -> Iterator[Case]:
     }.items():
         yield case(f"v3 of codecs of {name}", entry("zarr.json", ("codecs",), codecs))
     for name, filters in {
-        "pickle": [{"id": "pickle"}], "json2": [{"id": "json2"}], "msgpack2": [{"id": "msgpack2"}], "vlen-bytes": [{"id": "vlen-bytes"}],
-        "nobody": [{"id": "nobody"}], "delta": [{"id": "delta", "dtype": "<f8"}], "words": ["delta"], "categorize": [{"id": "categorize"}],
-    }.items():  # fmt: skip
-        yield case(f"v2 of a filter of {name}", entry(".zarray", ("filters",), filters), version=2, codes=EITHER if name == "delta" else BAD)
-        yield case(f"v2 of a compressor of {name}", entry(".zarray", ("compressor",), filters[0]), version=2, codes=EITHER if name == "delta" else BAD)
+        "pickle": [{"id": "pickle"}],
+        "json2": [{"id": "json2"}],
+        "msgpack2": [{"id": "msgpack2"}],
+        "vlen-bytes": [{"id": "vlen-bytes"}],
+        "nobody": [{"id": "nobody"}],
+        "delta": [{"id": "delta", "dtype": "<f8"}],
+        "words": ["delta"],
+        "categorize": [{"id": "categorize"}],
+    }.items():
+        yield case(
+            f"v2 of a filter of {name}",
+            entry(".zarray", ("filters",), filters),
+            version=2,
+            codes=EITHER if name == "delta" else BAD,
+        )
+        yield case(
+            f"v2 of a compressor of {name}",
+            entry(".zarray", ("compressor",), filters[0]),
+            version=2,
+            codes=EITHER if name == "delta" else BAD,
+        )
 
 
 def _ome() -> Iterator[Case]:
     at3, at2 = ("attributes", "ome", "multiscales"), ("multiscales",)
     inner: dict[str, tuple[Any, ...]] = {
-        "multiscales": (), "a multiscale": (0,), "axes": (0, "axes"), "an axis": (0, "axes", 0), "the name of an axis": (0, "axes", 0, "name"),
-        "the unit of an axis": (0, "axes", 0, "unit"), "datasets": (0, "datasets"), "a dataset": (0, "datasets", 0),
-        "a path": (0, "datasets", 0, "path"), "transformations": (0, "datasets", 0, "coordinateTransformations"),
+        "multiscales": (),
+        "a multiscale": (0,),
+        "axes": (0, "axes"),
+        "an axis": (0, "axes", 0),
+        "the name of an axis": (0, "axes", 0, "name"),
+        "the unit of an axis": (0, "axes", 0, "unit"),
+        "datasets": (0, "datasets"),
+        "a dataset": (0, "datasets", 0),
+        "a path": (0, "datasets", 0, "path"),
+        "transformations": (0, "datasets", 0, "coordinateTransformations"),
         "a scale": (0, "datasets", 0, "coordinateTransformations", 0, "scale"),
         "a step": (0, "datasets", 0, "coordinateTransformations", 0, "scale", 0),
-    }  # fmt: skip
+    }
     more = {"control characters": "\x1b[31m\x07", "a path out": "../../../../../etc/passwd", "a long word": "m" * 100_000}
     for what, keys in inner.items():
         for name, value in {**HOSTILE, **more, "nothing": GONE}.items():
@@ -209,9 +286,13 @@ def _ome() -> Iterator[Case]:
             version = 3 if hash_of(what + name) % 2 else 2
             file, at = ("zarr.json", at3) if version == 3 else (".zattrs", at2)
             yield case(
-                f"OME v{version} with {what} {name}", entry(file, (*at, *keys), value), version=version, ome=True, codes=EITHER,
+                f"OME v{version} with {what} {name}",
+                entry(file, (*at, *keys), value),
+                version=version,
+                ome=True,
+                codes=EITHER,
                 check=equal_labels,
-            )  # fmt: skip
+            )
 
 
 def hash_of(text: str) -> int:
@@ -266,7 +347,9 @@ def _chunks() -> Iterator[Case]:
     said = {"codes": EITHER, "check": equal_or_said("not in the store")}
     yield case("v3 with all chunks gone", lambda path, _: shutil.rmtree(path / "c"), **said)
     yield case("v3 with a row of chunks gone", lambda path, _: shutil.rmtree(path / "c/1"), **said)
-    yield case("v3 with chunks that nobody wants", on(lambda path: path.write_bytes(b"x"), "c/0/77"), codes=GOOD, check=equal_labels)
+    yield case(
+        "v3 with chunks that nobody wants", on(lambda path: path.write_bytes(b"x"), "c/0/77"), codes=GOOD, check=equal_labels
+    )
     for number in range(6):
 
         def flip(path: Path, chance: random.Random) -> None:
@@ -282,7 +365,9 @@ def _chunks() -> Iterator[Case]:
 
 
 def _archives() -> Iterator[Case]:
-    def zipped(change: Callable[[Path], object] | None = None, *, name: str = "image.zarr.zip", inner: str = "") -> Callable[..., str]:
+    def zipped(
+        change: Callable[[Path], object] | None = None, *, name: str = "image.zarr.zip", inner: str = ""
+    ) -> Callable[..., str]:
         def act(path: Path, _: random.Random) -> str:
             place = path.with_name(name)
             with zipfile.ZipFile(place, "w") as archive:
@@ -301,7 +386,9 @@ def _archives() -> Iterator[Case]:
     yield case("zip of a folder", zipped(inner="image.zarr/"), codes=EITHER, check=equal_labels)
     yield case("zip that leads out", zipped(inner="../"), codes=EITHER)
     for share in (0.1, 0.5, 0.95):
-        yield case(f"cut zip at {share}", zipped(lambda place, share=share: os.truncate(place, int(share * place.stat().st_size))))
+        yield case(
+            f"cut zip at {share}", zipped(lambda place, share=share: os.truncate(place, int(share * place.stat().st_size)))
+        )
 
     def bomb(path: Path, _: random.Random) -> str:
         place = path.with_name("bomb.zip")
@@ -324,15 +411,27 @@ def _archives() -> Iterator[Case]:
 
 
 def _trees() -> Iterator[Case]:
-    yield case("an empty folder", lambda path, _: (shutil.rmtree(path), path.mkdir()) and None)
-    yield case("a group of nothing", lambda path, _: (shutil.rmtree(path), _group(path)) and None)
-    yield case("a group of an array", lambda path, _: (shutil.rmtree(path), _group(path), store(path / "a", np.load(path.parent / IMAGE))) and None, codes=EITHER)
-    yield case("a description that is a folder", lambda path, _: ((path / "zarr.json").unlink(), (path / "zarr.json").mkdir()) and None)
-    yield case("a description that is a pipe", lambda path, _: ((path / "zarr.json").unlink(), os.mkfifo(path / "zarr.json")) and None)
-    yield case("a description that is endless", lambda path, _: ((path / "zarr.json").unlink(), (path / "zarr.json").symlink_to("/dev/zero")) and None)
-    yield case("both versions", lambda path, _: (path / ".zarray").write_text("{") and None, codes=EITHER, check=equal_labels)
-    yield case("a store in itself", lambda path, _: (path / "0").symlink_to(path) , ome=False, codes=EITHER, check=equal_labels)
-    yield case("a link to a store", lambda path, _: (path.with_name("link").symlink_to(path), "link")[1], codes=GOOD, check=equal_labels)
+    yield case("an empty folder", lambda path, _: (shutil.rmtree(path), path.mkdir()))
+    yield case("a group of nothing", lambda path, _: (shutil.rmtree(path), _group(path)))
+    yield case(
+        "a group of an array",
+        lambda path, _: (shutil.rmtree(path), _group(path), store(path / "a", np.load(path.parent / IMAGE))),
+        codes=EITHER,
+    )
+    yield case("a description that is a folder", lambda path, _: ((path / "zarr.json").unlink(), (path / "zarr.json").mkdir()))
+    yield case("a description that is a pipe", lambda path, _: ((path / "zarr.json").unlink(), os.mkfifo(path / "zarr.json")))
+    yield case(
+        "a description that is endless",
+        lambda path, _: ((path / "zarr.json").unlink(), (path / "zarr.json").symlink_to("/dev/zero")),
+    )
+    yield case("both versions", lambda path, _: (path / ".zarray").write_text("{"), codes=EITHER, check=equal_labels)
+    yield case("a store in itself", lambda path, _: (path / "0").symlink_to(path), ome=False, codes=EITHER, check=equal_labels)
+    yield case(
+        "a link to a store",
+        lambda path, _: (path.with_name("link").symlink_to(path), "link")[1],
+        codes=GOOD,
+        check=equal_labels,
+    )
 
 
 def _group(path: Path) -> None:

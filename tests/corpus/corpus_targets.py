@@ -73,7 +73,11 @@ def _places() -> Iterator[Case]:
     for name, place in places.items():
         for option in OPTIONS:
             image = "image.zarr" if "in the image" in name or "chunk" in name else IMAGE
-            yield case(f"{option} at {name}", lambda folder, place=place, option=option, image=image: run(option, place(folder), image=image), codes=BAD)
+            yield case(
+                f"{option} at {name}",
+                lambda folder, place=place, option=option, image=image: run(option, place(folder), image=image),
+                codes=BAD,
+            )
             if name in ("a file", "an empty folder", "a link to nothing"):
                 continue
             yield case(
@@ -90,24 +94,52 @@ def _pairs() -> Iterator[Case]:
                 yield case(f"{one} and {other} alike", lambda _, one=one, other=other: run(one, "x", other, "./x"))
                 yield case(f"{other} in {one}", lambda _, one=one, other=other: run(one, "x", other, "x/y"))
     yield case("a result in itself", lambda folder: run("--out", "image.zarr/r.zarr", "--out-of-core", image="image.zarr"))
-    yield case("out of core over its image", lambda folder: run("--out", "image.zarr", "--overwrite", "--out-of-core", image="image.zarr"))
-    yield case("out of core of a format of nobody", lambda folder: run("--out", "r.zarr", "--out-of-core", "--dtype", "float16"))
-    yield case("many images to a file", lambda folder: ["segment", IMAGE, "other.npy", "--model", MODEL, "--out", "image.zarr/zarr.json"])
-    yield case("many images to a dot", lambda folder: ["segment", IMAGE, "other.npy", "--model", MODEL, "--labels-tiff", "."], codes=GOOD, new=("base.tif", "other.tif"))
-    yield case("one of two images is none", lambda folder: ["segment", IMAGE, MODEL, "--model", MODEL, "--labels-tiff", "m"], codes=BAD, new=("m",))
+    yield case(
+        "out of core over its image",
+        lambda folder: run("--out", "image.zarr", "--overwrite", "--out-of-core", image="image.zarr"),
+    )
+    yield case(
+        "out of core of a format of nobody", lambda folder: run("--out", "r.zarr", "--out-of-core", "--dtype", "float16")
+    )
+    yield case(
+        "many images to a file",
+        lambda folder: ["segment", IMAGE, "other.npy", "--model", MODEL, "--out", "image.zarr/zarr.json"],
+    )
+    yield case(
+        "many images to a dot",
+        lambda folder: ["segment", IMAGE, "other.npy", "--model", MODEL, "--labels-tiff", "."],
+        codes=GOOD,
+        new=("base.tif", "other.tif"),
+    )
+    yield case(
+        "one of two images is none",
+        lambda folder: ["segment", IMAGE, MODEL, "--model", MODEL, "--labels-tiff", "m"],
+        codes=BAD,
+        new=("m",),
+    )
 
 
 def _commands() -> Iterator[Case]:
     for words in (
-        ["measure", "labels.npy", "--out", "labels.npy"], ["measure", "labels.npy", "--image", IMAGE, "--out", IMAGE],
-        ["export", "labels.npy", "labels.npy"], ["export", "labels.npy", "image.zarr"], ["export", "labels.npy", "image.zarr/x.tif"],
-        ["export", "labels.npy", "no/such/x.tif"], ["export", "labels.npy", "/dev/null"], ["export", "labels.npy", "x.geojson/"],
-        ["synth", "disks", "--out", IMAGE], ["synth", "disks", "--out", "."], ["synth", "disks", "--out", "no/such/x.tif"],
-        ["synth", "disks", "--out", "/dev/full"], ["synth", "disks", "--out", "x.tif", "--labels", "no/such/x.tif"],
-        ["seams", "image.zarr", "--csv", "image.zarr/x.csv"], ["relabel", "image.zarr", "--out", "image.zarr"],
-        ["train", "image.zarr", "--out", "x.safetensors"], ["evaluate", "image.zarr", "--model", MODEL, "--csv", "x.csv"],
+        ["measure", "labels.npy", "--out", "labels.npy"],
+        ["measure", "labels.npy", "--image", IMAGE, "--out", IMAGE],
+        ["export", "labels.npy", "labels.npy"],
+        ["export", "labels.npy", "image.zarr"],
+        ["export", "labels.npy", "image.zarr/x.tif"],
+        ["export", "labels.npy", "no/such/x.tif"],
+        ["export", "labels.npy", "/dev/null"],
+        ["export", "labels.npy", "x.geojson/"],
+        ["synth", "disks", "--out", IMAGE],
+        ["synth", "disks", "--out", "."],
+        ["synth", "disks", "--out", "no/such/x.tif"],
+        ["synth", "disks", "--out", "/dev/full"],
+        ["synth", "disks", "--out", "x.tif", "--labels", "no/such/x.tif"],
+        ["seams", "image.zarr", "--csv", "image.zarr/x.csv"],
+        ["relabel", "image.zarr", "--out", "image.zarr"],
+        ["train", "image.zarr", "--out", "x.safetensors"],
+        ["evaluate", "image.zarr", "--model", MODEL, "--csv", "x.csv"],
         ["demo", "--out", IMAGE],
-    ):  # fmt: skip
+    ):
         yield case(" ".join(words), lambda _, words=words: words, codes=BAD)
 
 
@@ -116,7 +148,12 @@ def _well() -> Iterator[Case]:
         yield case(f"{option} alone", lambda _, option=option, name=name: run(option, name), codes=GOOD, new=(name,))
         for odd in ("a b", "ä ö", "a'b", "a\nb", "-a", "a\x1b[31mb", "a%s", "a{b}"):
             label = odd.encode("unicode_escape").decode()
-            yield case(f"{option} in letters {label}", lambda _, option=option, odd=odd, name=name: run(option, f"./{odd}{name}"), codes=EITHER, new=(f"{odd}{name}",))
+            yield case(
+                f"{option} in letters {label}",
+                lambda _, option=option, odd=odd, name=name: run(option, f"./{odd}{name}"),
+                codes=EITHER,
+                new=(f"{odd}{name}",),
+            )
     yield case("out of core", lambda _: run("--out", "r.zarr", "--out-of-core"), codes=GOOD, new=("r.zarr",))
     yield case("JSON", lambda _: run("--out", "r.zarr", "--json"), codes=GOOD, new=("r.zarr",))
     yield case("dry", lambda _: run("--dry-run"), codes=GOOD)

@@ -255,7 +255,10 @@ def seen(folder: Path) -> dict[str, Any]:
             elif stat.S_ISREG(kind):
                 with open(entry.path, "rb") as file:
                     # of a file that is only long, its end will do
-                    found[name] = (entry.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest() if entry.stat().st_size < LONG else "")
+                    found[name] = (
+                        entry.stat().st_size,
+                        hashlib.file_digest(file, "sha256").hexdigest() if entry.stat().st_size < LONG else "",
+                    )
             else:
                 found[name] = stat.S_IFMT(kind)
     return found
