@@ -32,6 +32,8 @@ class Case:
         Of a success: the folder and what was said, gives a complaint or "".
     lines : int
         Lines on stderr of a failure, one for each image that fails.
+    kept : tuple of str
+        Names that may be there after a failure, such as the results of the other images.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Case:
     new: tuple[str, ...] = ()
     check: Callable[[Path, str], str] | None = None
     lines: int = 1
+    kept: tuple[str, ...] = ()
 
     @property
     def seed(self) -> int:

@@ -94,6 +94,8 @@ def run(cases: list[Case], *, at_once: int, real: int, tell: bool) -> list[Verdi
                 print(
                     f"{verdict.kind}/{verdict.name}: {verdict.code} {'; '.join(verdict.faults) or 'clean'} | {text}", flush=True
                 )
+            if number % 100 == 99:
+                print(f"{number + 1} of {len(cases)}", flush=True)
             return verdict
 
         with ThreadPoolExecutor(at_once) as pool:

@@ -107,7 +107,7 @@ def _faults(
     changed = [name for name, what in before.items() if after.get(name) != what]
     if changed:
         found.append(f"changed: {', '.join(changed[:3])}")
-    allowed = case.new if code == 0 else ()
+    allowed = case.new if code == 0 else case.kept
     left = [name for name in after if name not in before and name.split("/")[0] not in allowed]
     if left:
         found.append(f"left behind: {', '.join(left[:3])}")

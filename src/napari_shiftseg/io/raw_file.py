@@ -53,16 +53,15 @@ class RawFile(LazyArray):
         axis = len(ranges) - 1
         while axis > 0 and ranges[axis] == range(self._shape[axis]):
             axis -= 1
-        row = self._shape[axis + 1 :]
         with self.path.open("rb") as file:
             for place in itertools.product(*(range(len(r)) for r in ranges[:axis])):
                 at = [r[k] for r, k in zip(ranges[:axis], place, strict=True)]
-                out[place] = self._along(file, at, ranges[axis] if ranges else range(1), row).reshape(out[place].shape)
+                out[place] = self._along(file, at, ranges[axis]).reshape(out[place].shape)
         return out
 
-    def _along(self, file: BinaryIO, at: Sequence[int], along: range, row: Sequence[int]) -> npt.NDArray[Any]:
+    def _along(self, file: BinaryIO, at: Sequence[int], along: range) -> npt.NDArray[Any]:
         """Positions of one axis at a place of those before it, with all of those behind it."""
-        number = 0
+        number, row = 0, self._shape[len(at) + 1 :]
         for position, size in zip((*at, along[0]), self._shape, strict=False):
             number = number * size + position
         file.seek(self._offset + number * prod(row) * self._dtype.itemsize)
