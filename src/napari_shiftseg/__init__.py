@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.segmentation import Job as Job
     from napari_shiftseg.segmentation import SegmentSettings as SegmentSettings
     from napari_shiftseg.segmentation import decide as decide
+    from napari_shiftseg.segmentation import link as link
     from napari_shiftseg.segmentation import relabel as relabel
     from napari_shiftseg.segmentation import segment as segment
     from napari_shiftseg.segmentation import suggest_models as suggest_models
@@ -76,6 +77,7 @@ _ROOMS = {
     "SegmentSettings": "segmentation",
     "Job": "segmentation",
     "decide": "segmentation",
+    "link": "segmentation",
     "relabel": "segmentation",
     "segment": "segmentation",
     "suggest_models": "segmentation",

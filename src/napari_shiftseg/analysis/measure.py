@@ -92,7 +92,7 @@ def measure_steps(
 ) -> Generator[Event, None, Table]:
     """As `measure`, in steps: an event per part, of a series per frame."""
     axes, ndim = _axes(axes, tuple(labels.shape), ndim)
-    steps, unit = _steps(spacing, units, axes, ndim=ndim)
+    steps, unit = in_one_unit(spacing, units, axes, ndim=ndim)
     channels = _channels(image, tuple(labels.shape))
     looped = len(axes) - ndim
     frames = list(itertools.product(*map(range, labels.shape[:looped])))
@@ -136,10 +136,13 @@ def _axes(axes: str | None, shape: tuple[int, ...], ndim: int | None) -> tuple[s
     return axes, most if ndim is None else ndim
 
 
-def _steps(
+def in_one_unit(
     spacing: Sequence[float] | None, units: str | Sequence[str | None] | None, axes: str, *, ndim: int
 ) -> tuple[tuple[float, ...], str]:
-    """Step per axis of an object in one unit, and that unit."""
+    """Step per axis of an object in one unit, and that unit.
+
+    SettingsError if the steps are no positive numbers, or have units that cannot be brought to one.
+    """
     steps = (1.0,) * ndim if spacing is None else tuple(map(float, spacing))
     names: tuple[str | None, ...] = (units,) * ndim if isinstance(units, str) or units is None else tuple(units)
     for what, given in (("spacing", steps), ("units", names)):

@@ -48,6 +48,7 @@ COMMANDS = {
     "demo": "segment the sample that comes with the package, and look at it",
     "segment": "segment images",
     "relabel": "label a result anew by other settings, without its network",
+    "link": "join objects through the planes of a stack or the frames of a series",
     "train": "train a network on images with masks",
     "check": "which rules of exact tiling a model, a tile size or an image keeps or breaks",
     "verify": "compare the tiles of an image with one pass of the network",

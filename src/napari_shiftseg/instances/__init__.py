@@ -19,6 +19,7 @@ from napari_shiftseg.instances.pieces import (
     piece_steps,
     said_by,
 )
+from napari_shiftseg.instances.planes import Codes, JoinSettings, Renumbered, Renumbering, join_planes, join_planes_steps
 from napari_shiftseg.instances.score import MatchScore, pool_scores
 from napari_shiftseg.instances.split import split
 from napari_shiftseg.instances.table import block_table, object_table, whole_table
@@ -27,13 +28,17 @@ from napari_shiftseg.instances.undecided import settled
 __all__ = [
     "BlockFaces",
     "BlockRest",
+    "Codes",
     "Edit",
     "Fragments",
+    "JoinSettings",
     "LabelSettings",
     "MatchScore",
     "MeanShift",
     "Numbers",
     "Pieces",
+    "Renumbered",
+    "Renumbering",
     "Settling",
     "block_table",
     "delete",
@@ -41,6 +46,8 @@ __all__ = [
     "fragments_of",
     "free_numbers",
     "join_blocks",
+    "join_planes",
+    "join_planes_steps",
     "join_rest",
     "label_instances",
     "label_steps",

@@ -174,6 +174,12 @@ CRUMB: Final = 0.05
 # A stroke may end this share of its length before the outline; one that links the middles of two disks lacks a half.
 LONGER: Final = 0.2
 
+# -- objects of planes that become objects of a stack ------------------------------------------------------------------
+
+# Codes are summed in steps of so many embedding units, so that sums are exact in whatever order: an object of 10^8 pixels at a
+# coordinate of 10^5 stays below 2^63.
+CODE_STEP: Final = 2.0**-16
+
 # -- outlines ---------------------------------------------------------------------------------------------------------
 
 # Sides of a pixel in the order in which a ring goes round it: along the top to the right, down, back, up. Per side: the step of

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.analysis.measure import measure
@@ -14,7 +16,7 @@ from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event
 from napari_shiftseg.io.geojson import save_geojson
 from napari_shiftseg.io.image import Image
-from napari_shiftseg.io.labels import Labels
+from napari_shiftseg.io.labels import Labels, linked_steps
 from napari_shiftseg.io.result import save_result
 from napari_shiftseg.io.rois import check_rois, save_rois
 from napari_shiftseg.io.tables import check_table_format, save_table
@@ -59,9 +61,13 @@ def check_export(path: str | Path) -> str:
 def measured(
     labels: Labels, image: Image | None = None, *, on_event: Callable[[Event], None] | None = None
 ) -> dict[str, npt.NDArray[Any]]:
-    """Features of the labels, as `measure` gives them, and of an image, by default of the one that lies in the result."""
+    """Features of the labels, as `measure` gives them, and of an image, by default of the one that lies in the result.
+
+    Of objects that were linked through time, "parent" is the label of what an object came from (0: of nothing), and "lineage"
+    that of the first of its line.
+    """
     image = labels.image if image is None else image
-    return measure(
+    table = measure(
         labels.data,
         None if image is None else labels.intensities(image),
         axes=labels.axes,
@@ -70,6 +76,25 @@ def measured(
         units=labels.units,
         on_event=on_event,
     )
+    return _with_lineage(table, labels.record)
+
+
+def _with_lineage(table: dict[str, npt.NDArray[Any]], record: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """The table with columns on where objects that were linked through time came from, behind their label."""
+    told = next((step for step in linked_steps(record) if step["through"] == "t"), None)
+    if told is None:
+        return table
+    parents = {int(child): int(parent) for child, parent in told.get("parents", ())}
+    first: dict[int, int] = {}
+    for child in sorted(parents):  # a parent has the smaller number
+        first[child] = first.get(parents[child], parents[child])
+    labels = table["label"].tolist()
+    lineage = {
+        "parent": np.array([parents.get(label, 0) for label in labels], np.int64),
+        "lineage": np.array([first.get(label, label) for label in labels], np.int64),
+    }
+    front = [*itertools.takewhile(lambda name: name != "label", table), "label"]
+    return {name: table[name] for name in front} | lineage | {name: table[name] for name in table if name not in front}
 
 
 def export_labels(

@@ -116,6 +116,8 @@ def _of_result(path: Path) -> Labels:
     result = open_result(path)
     plan = result.record.get("plan")
     known = len(plan["image_shape"]) if isinstance(plan, Mapping) and "image_shape" in plan else 0
+    if any(step["through"] == "z" for step in linked_steps(result.record)):
+        known = 3
     image = read_image(path) if result.image is not None else None
     return Labels(
         data=View.whole(result.labels, name=path.name),  # which says of a damaged chunk where it is
@@ -127,6 +129,12 @@ def _of_result(path: Path) -> Labels:
         image=image,
         record=result.record,
     )
+
+
+def linked_steps(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the record of a result says of links through planes ("z") and frames ("t"), in their order; empty without any."""
+    told = record.get("linked")
+    return [dict(step) for step in told if "through" in step] if isinstance(told, list) else []
 
 
 def _depth(axes: str, data: ArrayLike) -> int:

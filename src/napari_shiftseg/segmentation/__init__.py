@@ -5,27 +5,34 @@ from napari_shiftseg.segmentation.job import Job, open_job
 from napari_shiftseg.segmentation.large import kept_of
 from napari_shiftseg.segmentation.learned import learned_steps
 from napari_shiftseg.segmentation.likeness import likeness, look, suggest_models
+from napari_shiftseg.segmentation.linking import Linked, link, link_steps
 from napari_shiftseg.segmentation.measuring import measure_steps
 from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
 from napari_shiftseg.segmentation.preview import Preview, view_steps
 from napari_shiftseg.segmentation.relabelling import RelabelSettings, relabel, relabel_steps
 from napari_shiftseg.segmentation.run import Segmentation, run_steps, segment, segment_steps
 from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.segmentation.tracking import Tracks, TrackSettings
 from napari_shiftseg.segmentation.tunable import Tunable, tunable
 
 __all__ = [
     "Job",
+    "Linked",
     "Pace",
     "Preview",
     "RelabelSettings",
     "SegmentSettings",
     "Segmentation",
+    "TrackSettings",
+    "Tracks",
     "Tunable",
     "decide",
     "duration",
     "kept_of",
     "learned_steps",
     "likeness",
+    "link",
+    "link_steps",
     "look",
     "measure_steps",
     "open_job",

@@ -144,6 +144,11 @@ def tunable(
     """
     if isinstance(result, str | Path):
         result = open_result(result)
+    if result.record.get("linked"):
+        raise ResultError(
+            "the labels of this result are linked through planes or frames, which new labels would not be; change the result "
+            "that they were made from, and link it again."
+        )
     job = _job_of(result.record)
     # only a CUDA device clusters itself
     job = replace(job, device=choose_device(device or ("cuda" if job.device.kind == "cuda" else "cpu")))
@@ -153,7 +158,7 @@ def tunable(
     elif image is None:
         assert stored is not None
         image, gone = _image_of(stored, job)
-    outputs = _outputs_of(stored) if stored is not None else dict(result.outputs)
+    outputs = outputs_of(stored) if stored is not None else dict(result.outputs)
     described = dict(stored.described if stored is not None else result.described)
     model = _recalled(result.record, job, described)
     facts = job.image
@@ -186,7 +191,7 @@ def _plan_of(record: Mapping[str, Any], job: Job) -> TilePlan:
         return job.plan
 
 
-def _outputs_of(stored: StoredResult) -> dict[str, Any]:
+def outputs_of(stored: StoredResult) -> dict[str, Any]:
     """Outputs in a store, channels first."""
     looped = int(stored.axes.startswith("t"))  # files have time first
     found: dict[str, Any] = {}
