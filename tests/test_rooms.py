@@ -149,7 +149,9 @@ def declared_modules(*extras: str) -> set[str]:
 
 def test_whatever_is_imported_is_declared_as_a_dependency():
     library = (
-        sys.stdlib_module_names | declared_modules("distributed", "bioimageio", "export") | {"napari_shiftseg", "distributed"}
+        sys.stdlib_module_names
+        | declared_modules("distributed", "bioimageio", "export", "track")
+        | {"napari_shiftseg", "distributed"}
     )
     with_napari = library | declared_modules("napari") | {"napari_builtins"}  # which comes with napari
     undeclared = [
