@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from napari_shiftseg import UNetSpec, save_model
-from napari_shiftseg.network import Clustering, ModelRecord, train_steps
+from napari_shiftseg.network import Clustering, ModelRecord
 from napari_shiftseg.paper import Setup, Training
 from napari_shiftseg.synthetic import DiskRecipe
 
@@ -43,9 +43,8 @@ def train_one(name: str, checkpoints: Path | None):
     """The network, and how it was trained."""
     spec, training = MODELS[name]
     setup = Setup(spec=spec, test=training.image, weights=training)
-    settings = training.settings(spec, 0, None if checkpoints is None else checkpoints / f"{name}.pt")
-    steps = train_steps(training.images(0), settings, setup.start(0))
-    with tqdm(total=settings.steps, desc=name, mininterval=30) as bar:
+    steps = training.train_steps(spec, 0, setup.start(0), None if checkpoints is None else checkpoints / f"{name}.pt")
+    with tqdm(total=training.steps, desc=name, mininterval=30) as bar:
         while True:
             try:
                 bar.update(next(steps).done - bar.n)

@@ -34,7 +34,7 @@ KINDS = {"nuclei": "fluorescent nuclei", **dict.fromkeys(MODELS, "same-looking d
 def training_images(name: str, model: Model, data: Path) -> list[TrainImage]:
     """What a bundled model was trained on."""
     if name in MODELS:
-        return MODELS[name][1].images(0)
+        return [MODELS[name][1].draw(0)]
     pairs = find_pairs([data / folder for folder in FOLDERS], "train")
     settings = Namespace(spec=model.spec, normalisation=model.record.normalisation)
     return read_images(pairs, settings, None)

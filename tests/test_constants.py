@@ -11,9 +11,13 @@ from napari_shiftseg.cli import constants as cli
 from napari_shiftseg.paper import constants as paper
 
 PAPER = {
+    "MARGIN": 6.0,
     "GAP": 0.5,
     "EQUAL": 1e-10,
+    "MOST_STEPS": 1000000,
     "TEST_SEED": 1000000,
+    "BANDWIDTH": 0.5,
+    "SIZES": (49, 50, 51, 52, 53),
     "STARTS": 16,
     "UNTRAINED_STARTS": 8,
 }

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from napari_shiftseg import UNetSpec, cli
 from napari_shiftseg.errors import SettingsError
@@ -15,7 +16,7 @@ from napari_shiftseg.geometry import plan_tiles, violations
 from napari_shiftseg.network import UNet, training_of, training_violations
 from napari_shiftseg.paper import EXPERIMENTS, Training, run_steps
 from napari_shiftseg.paper.measure import count_codes, noisy_disk_codes, stitch
-from napari_shiftseg.synthetic import ConstantRecipe, DiskRecipe, capacity
+from napari_shiftseg.synthetic import ConstantRecipe, DiskRecipe, capacity, make
 
 UNTRAINED = [name for name, one in EXPERIMENTS.items() if one.setups["quick"].weights in ("primes", "passing", "random")]
 SETUPS = [(name, size) for name, one in EXPERIMENTS.items() for size in one.setups]
@@ -44,6 +45,42 @@ def test_tiles_of_the_seam_experiments_differ_only_in_the_crop(size):
     assert off.weights == on.weights and off.spec == on.spec and off.test == on.test
     assert off.write % off.spec.period[0] != 0 and on.write % on.spec.period[0] == 0
     assert not violations(on.spec)
+
+
+@pytest.mark.parametrize("size", ["quick", "full"])
+def test_what_splits_disks_on_the_grid_is_the_crop_of_the_output_alone(size):
+    """> Fig. 3a against 3b: one network on the same windows, of which 16 px of 20 or all reach the loss"""
+    cropped, whole = (EXPERIMENTS[name].setups[size] for name in ("fig3a", "fig3a-window"))
+    period = cropped.spec.period[0]
+    assert cropped.weights.keep == period < whole.weights.window
+    assert replace(cropped, weights=replace(cropped.weights, keep=None)) == whole
+    assert training_of(cropped.weights.settings(cropped.spec, 0, None)).inner == (period, period)
+
+
+@pytest.mark.parametrize("name", ["fig6-noise", "fig6-elastic", "fig7a", "fig7b"])
+def test_noise_and_deformation_are_drawn_anew_at_every_step(name):
+    """> Fig. 6 and 7: no image is seen twice, and that which is measured was never seen"""
+    setup = EXPERIMENTS[name].setups["quick"]
+    images = [setup.weights.draw(seed, step).pixels for seed, step in [(0, 0), (0, 1), (0, 2), (1, 0)]]
+    images.append(torch.from_numpy(make(setup.test_recipe(0)).image)[None, :172, :172])
+    assert not any(torch.equal(one, other) for one, other in itertools.combinations(images, 2))
+    assert torch.equal(images[1], setup.weights.draw(0, 1).pixels)
+    still = EXPERIMENTS["fig2b"].setups["quick"].weights
+    assert torch.equal(still.draw(0, 0).pixels, still.draw(0, 5).pixels)
+
+
+def test_a_training_on_fresh_images_asks_for_one_a_step(monkeypatch, tmp_path):
+    asked = []
+    draw = Training.draw
+    monkeypatch.setattr(Training, "draw", lambda self, seed, step=0: asked.append(step) or draw(self, seed, step))
+    image = DiskRecipe(shape=(60, 60), spacing=(8, 8), radius=3, offset=(0, 0), noise=0.1)
+    spec = UNetSpec(levels=1, features=2)
+    training = Training(image=image, window=12, steps=4, fresh=True)
+    drain(training.train_steps(spec, 0, UNet(spec), None))
+    assert asked[:5] == [0, 0, 1, 2, 3], "the first to check the settings by; the next one is drawn ahead"
+    asked.clear()
+    drain(replace(training, fresh=False).train_steps(spec, 0, UNet(spec), None))
+    assert asked == [0]
 
 
 @pytest.mark.parametrize("size", ["quick", "full"])

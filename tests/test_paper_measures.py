@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_shiftseg.analysis import passing_network
 from napari_shiftseg.geometry import UNetSpec, plan_tiles
 from napari_shiftseg.paper import measure
 from napari_shiftseg.paper.experiment import Setup
@@ -31,6 +32,7 @@ def jumps_at_grid(monkeypatch):
         embedding = np.stack(np.broadcast_arrays(height[:, None], height)).astype(np.float32)
         made = Stitched(image=truth, truth=truth, embedding=embedding, plan=plan)
         monkeypatch.setattr(measure, "stitch", lambda *_: made)
+        monkeypatch.setattr(measure, "instances", lambda *_: {})  # which a slope has none of
         return grid_jumps(None, setup, 0)
 
     return measured
@@ -64,6 +66,120 @@ def test_a_disk_is_counted_once_at_each_line_that_it_crosses_with_two_rows():
     embedding[1, 8:, :12] = 4 * GAP
     assert measure._halves(embedding, truth, ((8, 16), ())) == (2, 1)
     assert measure._halves(embedding, truth, ((), (8, 16))) == (2, 0)
+
+
+@pytest.fixture
+def squares():
+    """Truth of 64 squares of 8 px, 16 px apart, an embedding that gives each a code of its own, and the codes."""
+    truth = np.zeros((140, 140), int)
+    truth[6:134, 6:134] = np.kron(np.arange(1, 65).reshape(8, 8), np.pad(np.ones((8, 8), int), 4))
+    codes = 6.0 * np.array([[0, 0], *((x, y) for x in range(1, 9) for y in range(1, 9))])
+    noise = np.random.default_rng(0).normal(0, 0.05, (2, *truth.shape))
+    return truth, np.moveaxis(codes[truth], -1, 0) + noise, codes
+
+
+def moved(embedding, truth, number, part, by):
+    """The embedding with a part of an object moved by so much in code."""
+    corner = [int(axis.min()) for axis in np.nonzero(truth == number)]
+    out = embedding.copy()
+    out[(slice(None), *(slice(c + p.start, c + p.stop) for c, p in zip(corner, part, strict=True)))] += by
+    return out
+
+
+WHOLE = slice(0, 8)
+
+
+def test_mean_shift_finds_what_is_there(squares):
+    truth, embedding, _ = squares
+    found = measure.instances(embedding, truth, ((14, 30), ()))
+    assert found == {"objects": 64, "missed": 0, "merged": 0, "across": 16, "cut": 0}
+
+
+@pytest.mark.parametrize(
+    ("part", "by", "wanted"),
+    [
+        ((slice(0, 4), WHOLE), 3.0, {"missed": 0, "cut": 1}),  # either half is an object
+        ((slice(0, 2), WHOLE), 3.0, {"missed": 0, "cut": 1}),
+        ((slice(0, 4), WHOLE), -6.0, {"missed": 0, "cut": 0}),  # half of it background, and half of it found
+        ((slice(0, 5), WHOLE), -6.0, {"missed": 1, "cut": 0}),  # more than half
+        ((slice(0, 1), WHOLE), 3.0, {"missed": 0, "cut": 0}),  # a row of it
+        ((WHOLE, slice(0, 4)), 3.0, {"missed": 0, "cut": 1}),
+        ((WHOLE, WHOLE), -6.0, {"missed": 1, "cut": 0}),  # the code of the background
+    ],
+    ids=["half", "quarter", "half lost", "most lost", "row", "across", "background"],
+)
+def test_what_is_missed_and_cut_is_counted(squares, part, by, wanted):
+    """> Fig. 3 and 7: the instances of a result are those of mean shift; some are missed, some fall into two"""
+    truth, embedding, _ = squares
+    found = measure.instances(moved(embedding, truth, 1, part, by), truth, ((14,), ()))
+    assert {name: found[name] for name in ("missed", "cut")} == wanted and found["merged"] == 0
+
+
+def test_cuts_off_the_lines_are_not_counted_there(squares):
+    truth, embedding, _ = squares
+    found = measure.instances(moved(embedding, truth, 1, (slice(0, 4), WHOLE), 3.0), truth, ((30,), ()))
+    assert (found["missed"], found["across"], found["cut"]) == (0, 8, 0)
+
+
+def test_objects_that_share_a_code_and_touch_are_merged():
+    """> Corollary 3: objects with one code are one instance where they touch, and two where they do not"""
+    truth = np.zeros((40, 60), int)
+    truth[10:20, 10:20], truth[10:20, 20:30], truth[10:20, 40:50] = 1, 2, 3
+    embedding = 6.0 * (truth > 0)[None] * np.ones((2, 1, 1))
+    assert measure.instances(embedding, truth, ((), ())) == {"objects": 3, "missed": 1, "merged": 1, "across": 0, "cut": 0}
+
+
+def test_the_background_is_no_object_although_one_is_larger():
+    truth = np.zeros((40, 40), int)
+    truth[3:37, 3:37] = 1
+    embedding = 6.0 * truth[None] * np.ones((2, 1, 1))
+    found = measure.instances(embedding, truth, ((20,), ()))
+    assert (found["objects"], found["missed"], found["across"]) == (1, 0, 1)
+
+
+def test_objects_at_the_border_of_the_result_do_not_count():
+    truth = np.zeros((40, 40), int)
+    truth[0:9, 4:14], truth[14:24, 14:24], truth[31:40, 4:14] = 1, 2, 3
+    embedding = np.zeros((2, 40, 40))
+    embedding[:, 14:24, 14:24] = 6.0
+    assert measure.instances(embedding, truth, ((), ()))["objects"] == 1
+    assert measure.instances(embedding, truth, ((), ()))["missed"] == 0
+
+
+@pytest.mark.parametrize(("shared", "clusters"), [(1, 64), (2, 32), (64, 1)])
+def test_clusters_are_the_codes_that_mean_shift_finds(squares, shared, clusters):
+    """> Fig. 2: as many clusters as there are codes"""
+    truth, embedding, codes = squares
+    same = np.moveaxis(codes[np.where(truth > 0, (truth + shared - 1) // shared, 0)], -1, 0)
+    assert measure.clusters(same + 0.0 * embedding, truth) == {"clusters": clusters, "loose": 0}
+    torn = moved(same, truth, 1, (slice(0, 4), WHOLE), 300.0)
+    assert measure.clusters(torn, truth)["loose"] == 1, "half of its pixels have another mode"
+
+
+def test_jumps_at_seams_are_told_in_parts_of_the_margin(squares):
+    """> Fig. 7: a seam may show, and yet be small beside the distance that the loss wants"""
+    truth, _, _ = squares
+    embedding = np.zeros((1, 140, 140))
+    embedding[:, 14:] = 1.5  # of 6
+    assert measure.jumps_inside(embedding, truth, ((14, 30), ())) == (0.75, 0.0)
+    at, elsewhere = measure.jumps_inside(embedding, truth, ((13, 15), ()))
+    assert at == 0.0 < elsewhere < 0.75
+
+
+def test_sizes_of_tiles_stand_beside_what_their_grid_changes(monkeypatch):
+    """> Fig. 7: tiles off the effective period show"""
+    monkeypatch.setattr(measure, "SIZES", (6, 12, 10))
+    spec = UNetSpec(levels=2, features=1, growth=1, embedding_dim=1)
+    disks = DiskRecipe(shape=(160, 160), spacing=(13, 13), radius=5, offset=(0, 0), noise=0.1)
+    setup = Setup(spec=spec, test=disks, weights="passing", write=6)
+    monkeypatch.setattr(measure, "instances", lambda *_: {"cut": 3, "missed": 1})
+    found = measure.seam_sizes(passing_network(spec), setup, 0)
+    assert found["sizes"] == [6, 12, 10] and found["effective"] == 4
+    assert [shown is True for shown in found["exposed"]] == [True, False, True] and found["felt"][1] == 0.0 < min(
+        found["felt"][::2]
+    )
+    one, told = measure.seam_jumps(passing_network(spec), setup, 0), ("ratio", "share", "margin", "cut")
+    assert [found[name][0] for name in told] == [one[name] for name in told]
 
 
 @pytest.mark.parametrize("shape", [(400, 400), (284, 284)], ids=["large", "of the paper"])

@@ -1,5 +1,6 @@
 """What the paper says of tiles side by side: section 2.1, section 3.2 and appendix A.1."""
 
+from dataclasses import make_dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -10,8 +11,10 @@ from torch import nn
 from napari_shiftseg import UNet, UNetSpec, plan_tiles, predict, synthetic
 from napari_shiftseg.analysis import absolutely_equal, prime_network, relatively_equal
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.geometry import coverage
 
 LINE = UNetSpec(ndim=1, levels=2, features=6)
+TrainedOn = make_dataclass("TrainedOn", ["window", "neighbours"])
 
 
 def unet(spec, seed=0):
@@ -86,6 +89,8 @@ def test_the_first_and_the_last_function_are_neighbours_in_a_window_of_more_than
         return set(pairwise(part))
 
     cells = [k for k, value in enumerate(out) if names[value] == 0][:2]
+    counts = [coverage(spec, TrainedOn(window=(window,), neighbours=False)).pairs for window in (2, period, period + 1)]
+    assert counts == [len(pairs(window, cells[0])) for window in (2, period, period + 1)], "as the rules count them"
     assert pairs(period, cells[0]) == around - {(period - 1, 0)}
     assert all(len(pairs(period, start)) == period - 1 for start in range(period))
     assert all(pairs(period + 1, start) == around for start in range(period))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -183,9 +183,16 @@ def train(images: Sequence[TrainImage], settings: TrainSettings, on_event: Any =
 
 
 def train_steps(
-    images: Sequence[TrainImage], settings: TrainSettings, start: UNet | None = None
+    images: Sequence[TrainImage],
+    settings: TrainSettings,
+    start: UNet | None = None,
+    *,
+    redraw: Redraw = None,
 ) -> Generator[TrainStep | Stage, None, Model]:
-    """Generator form of `train`: yields a `TrainStep` per step, returns the `Model`."""
+    """Generator form of `train`: yields a `TrainStep` per step, returns the `Model`.
+
+    `redraw` gives a step's own image, of the kind of `images`, by the number of the step: the same one for the same number.
+    """
     _check(images, settings)
     torch.manual_seed(settings.seed)
     device = choose_device(settings.device)
@@ -204,7 +211,7 @@ def train_steps(
         state = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
         first = resume(settings.checkpoint, settings.spec, state)
     recent: dict[str, float] = {}
-    for step, batch in _batches(images, settings, first):
+    for step, batch in _batches(images, settings, first, redraw):
         with learning(), memory_errors(f"training step {step}"), exact_convolutions(tf32=settings.dtype == "tf32"):
             losses = _step(net, batch, settings, where=where, dtype=dtype, layout=layout)
             optimiser.zero_grad(set_to_none=True)
@@ -226,13 +233,15 @@ def train_steps(
     best: Any = average.module if settings.average else net
     if settings.spec.batch_norm:
         with learning(), memory_errors("statistics of the batches"):
-            _take_statistics(best, images, settings, layout=layout)
+            _take_statistics(best, images, settings, layout=layout, redraw=redraw)
     final: UNet = arranged(best.to("cpu"), torch.contiguous_format).eval()
     _unscale(final, settings)
     return Model(spec=settings.spec, module=final, record=_record(settings, images, recent))
 
 
-def _take_statistics(net: UNet, images: Sequence[TrainImage], settings: TrainSettings, *, layout: torch.memory_format) -> None:
+def _take_statistics(
+    net: UNet, images: Sequence[TrainImage], settings: TrainSettings, *, layout: torch.memory_format, redraw: Redraw
+) -> None:
     """Let batch normalisation see the batches once more: averaged statistics do not fit averaged weights.
 
     Source: Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization", section 3.2.
@@ -245,7 +254,7 @@ def _take_statistics(net: UNet, images: Sequence[TrainImage], settings: TrainSet
     longer = replace(settings, steps=settings.steps + STATISTICS_BATCHES)
     net.train()
     with torch.no_grad():
-        for _, (pixels, _) in _batches(images, longer, settings.steps):
+        for _, (pixels, _) in _batches(images, longer, settings.steps, redraw):
             net(pixels.to(where).to(memory_format=layout))
 
 
@@ -368,9 +377,11 @@ def _rate(step: int, steps: int) -> float:
 # -- one step ---------------------------------------------------------------------------------------------------------
 
 Batch = tuple[Tensor, Tensor]
+Redraw = Callable[[int], TrainImage] | None
+"""The image of a step, by its number; None where all steps draw from the same images."""
 
 
-def _batches(images: Sequence[TrainImage], settings: TrainSettings, first: int) -> Iterator[tuple[int, Batch]]:
+def _batches(images: Sequence[TrainImage], settings: TrainSettings, first: int, redraw: Redraw) -> Iterator[tuple[int, Batch]]:
     """Batches in order; the next one is drawn while the network works, each from its own seed so that a training resumes."""
     weights = sampling_weights(images, settings.balance)
     write = _window(settings)
@@ -380,9 +391,11 @@ def _batches(images: Sequence[TrainImage], settings: TrainSettings, first: int) 
 
     def draw(step: int) -> Batch:
         rng = np.random.default_rng([settings.seed, step])
-        chosen = rng.choice(len(images), settings.batch, p=weights)
+        chosen = [images[i] for i in rng.choice(len(images), settings.batch, p=weights)]
+        if redraw is not None:
+            chosen = [redraw(step)] * settings.batch
         draw_one = partial(draw_crop, rng=rng, read=read, write=write, augmentation=settings.augmentation)
-        crops = [draw_one(images[i], real_context=settings.real_context) for i in chosen]
+        crops = [draw_one(image, real_context=settings.real_context) for image in chosen]
         pixels, labels = zip(*crops, strict=True)
         return torch.stack(pixels), torch.stack(labels)
 

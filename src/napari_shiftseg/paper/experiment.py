@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,11 +16,11 @@ import torch
 
 from napari_shiftseg.analysis import passing_network, prime_network
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.events import Event, Stage, TrainStep
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.io import load_model
-from napari_shiftseg.network import Augmentation, Normalisation, TrainImage, TrainSettings, UNet, train_steps
-from napari_shiftseg.paper.constants import STARTS, TEST_SEED
+from napari_shiftseg.network import Augmentation, Model, Normalisation, TrainImage, TrainSettings, UNet, train_steps
+from napari_shiftseg.paper.constants import MARGIN, MOST_STEPS, STARTS, TEST_SEED
 from napari_shiftseg.synthetic import DiskRecipe, Recipe, make
 
 Measured: TypeAlias = dict[str, Any]
@@ -33,8 +34,9 @@ class Training:
     image: Recipe
     window: int  # output window, pixels
     steps: int
+    keep: int | None = None  # centred part of the window that alone reaches the loss, pixels; None for all of it
     learning_rate: float = 5e-4
-    realisations: int = 1  # images that differ in their noise and deformation
+    fresh: bool = False  # noise and deformation are drawn anew at every step
     neighbours: bool = False  # a tile and its direct neighbours under one loss (zero padding)
 
     def settings(self, spec: UNetSpec, seed: int, checkpoint: Path | None) -> TrainSettings:
@@ -42,11 +44,12 @@ class Training:
         return TrainSettings(
             spec=spec,
             window=self.window,
+            keep=self.keep,
             batch=1,
             steps=self.steps,
             learning_rate=self.learning_rate,
             delta_var=0.0,
-            delta_dist=3.0,
+            delta_dist=MARGIN / 2,
             gamma=1e-4,
             background_is_instance=True,
             neighbours=self.neighbours,
@@ -61,10 +64,18 @@ class Training:
             allow_noncompliant=True,
         )
 
-    def images(self, seed: int) -> list[TrainImage]:
-        """The images to train on."""
-        drawn = [make(_seeded(self.image, seed * 1000 + k)) for k in range(self.realisations)]
-        return [TrainImage.from_arrays(one.image, one.labels, Normalisation(low=0, high=0)) for one in drawn]
+    def draw(self, seed: int, step: int = 0) -> TrainImage:
+        """The image of a step; of one that is not `fresh` that of all steps."""
+        drawn = make(_seeded(self.image, (2 + seed) * MOST_STEPS + step * self.fresh))
+        return TrainImage.from_arrays(drawn.image, drawn.labels, Normalisation(low=0, high=0))
+
+    def train_steps(
+        self, spec: UNetSpec, seed: int, start: UNet, checkpoint: Path | None
+    ) -> Generator[TrainStep | Stage, None, Model]:
+        """Train from these weights on; yields events, returns the model."""
+        redraw = partial(self.draw, seed) if self.fresh else None
+        settings = self.settings(spec, seed, checkpoint)
+        return (yield from train_steps([self.draw(seed)], settings, start, redraw=redraw))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +93,7 @@ class Setup:
         if isinstance(self.weights, Training):
             checkpoint = None if folder is None else folder / f"{self.key()}-seed{seed}.pt"
             yield Stage(done=0, total=self.weights.steps, text="training")
-            settings = self.weights.settings(self.spec, seed, checkpoint)
-            model = yield from train_steps(self.weights.images(seed), settings, self.start(seed))
+            model = yield from self.weights.train_steps(self.spec, seed, self.start(seed), checkpoint)
             return model.unet
         torch.manual_seed(seed)
         kinds: Mapping[str, Callable[[UNetSpec], UNet]] = {

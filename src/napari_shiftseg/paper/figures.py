@@ -16,6 +16,7 @@ from napari_shiftseg.paper.measure import (
     padded_codes,
     ramp_codes,
     seam_jumps,
+    seam_sizes,
     sliding_codes,
     stitching,
     tile_sizes,
@@ -240,12 +241,13 @@ _SAME_LOOKING = (
 # -- tiles ------------------------------------------------------------------------------------------------------------
 
 
-def _tiled(window: int, write: int | None, *, full: bool = False, head: int = 1, spacing: int = 12) -> Setup:
+def _tiled(window: int, write: int | None, *, full: bool = False, keep: int | None = None, spacing: int = 12) -> Setup:
     """Period 8 and disks that fit it (quick), or the paper's sizes (full)."""
-    spec = UNetSpec(levels=4 if full else 3, features=16 if full else 8, head_kernel=head)
+    spec = UNetSpec(levels=4 if full else 3, features=16 if full else 8)
     edges = (284, 468) if full else (228, 228)  # a larger image than the paper's to measure on has more seams
     image, test = (_disks(edge, 13 if full else spacing, 5 if full else 4) for edge in edges)
-    training = Training(image=image, window=window, steps=20_000 if full else 4000, learning_rate=5e-4 if full else 1e-3)
+    steps, rate = (20_000, 5e-4) if full else (4000, 1e-3)
+    training = Training(image=image, window=window, keep=keep, steps=steps, learning_rate=rate)
     return Setup(spec=spec, test=test, weights=training, write=write)
 
 
@@ -279,7 +281,7 @@ _TILES = (
         measure=grid_jumps,
         expected="jumps inside disks at the grid at least 1.5 times those elsewhere",
         met=lambda found: found["ratio"] >= 1.5,
-        setups={"quick": _tiled(8, None, head=5, spacing=9), "full": _tiled(16, None, full=True, head=5)},
+        setups={"quick": _tiled(12, None, keep=8, spacing=9), "full": _tiled(20, None, full=True, keep=16)},
     ),
     Experiment(
         name="fig3a-window",
@@ -288,7 +290,7 @@ _TILES = (
         measure=grid_jumps,
         expected="jumps inside disks at the grid below 1.5 times those elsewhere",
         met=lambda found: found["ratio"] < 1.5,
-        setups={"quick": _tiled(20, None), "full": _tiled(20, None, full=True)},
+        setups={"quick": _tiled(12, None, spacing=9), "full": _tiled(20, None, full=True)},
     ),
     Experiment(
         name="window-below",
@@ -386,8 +388,8 @@ def _imperfect(window: int, write: int | None, *, full: bool = False, noise: flo
     # spacing = period: only noise or deformation tells the disks apart
     spec = UNetSpec(levels=4 if full else 3, features=16)
     image = _disks(300 if full else 172, 16, 5, noise=noise, elastic=elastic)
-    steps, rate, count = (25_000, 5e-4, 64) if full else (10_000, 1e-3, 2000)
-    training = Training(image=image, window=window, steps=steps, realisations=count, learning_rate=rate)
+    steps, rate = (25_000, 5e-4) if full else (10_000, 1e-3)
+    training = Training(image=image, window=window, steps=steps, fresh=True, learning_rate=rate)
     return Setup(spec=spec, test=image, weights=training, write=write)
 
 
@@ -406,12 +408,13 @@ def _told_apart(name: str, source: str, what: str, *, noise: float = 0.0, elasti
     )
 
 
-def _split_at_seams(name: str, source: str, what: str, *, noise: float = 0.0, elastic: float = 0.0) -> Experiment:
-    def setup(full: bool) -> Setup:
-        # 52 is a quarter of the period of 16 beyond a multiple of it, as 50 is of 8: the two deepest poolings are off
-        made = _imperfect(52, 52 if full else 50, full=full, noise=noise, elastic=elastic)
-        return replace(made, test=_disks(604, 16, 5, noise=noise, elastic=elastic))
+def _off(*, full: bool = False, noise: float = 0.0, elastic: float = 0.0) -> Setup:
+    # 52 is a quarter of the period of 16 beyond a multiple of it, as 50 is of 8: the two deepest poolings are off
+    made = _imperfect(52, 52 if full else 50, full=full, noise=noise, elastic=elastic)
+    return replace(made, test=_disks(604, 16, 5, noise=noise, elastic=elastic))
 
+
+def _split_at_seams(name: str, source: str, what: str, *, noise: float = 0.0, elastic: float = 0.0) -> Experiment:
     return Experiment(
         name=name,
         source=source,
@@ -419,7 +422,22 @@ def _split_at_seams(name: str, source: str, what: str, *, noise: float = 0.0, el
         measure=seam_jumps,
         expected="seams exposed",
         met=lambda found: found["exposed"] is True,
-        setups={"quick": setup(full=False), "full": setup(full=True)},
+        setups={"quick": _off(noise=noise, elastic=elastic), "full": _off(full=True, noise=noise, elastic=elastic)},
+    )
+
+
+def _felt_at_seams(name: str, source: str, what: str, *, noise: float = 0.0, elastic: float = 0.0) -> Experiment:
+    return Experiment(
+        name=name,
+        source=source,
+        claim=f"On disks with {what}, tiles off the effective period show, and those on it do not.",
+        measure=seam_sizes,
+        expected="seams exposed at those sizes that are no multiple of {effective} px, the effective period",
+        met=lambda found: all(
+            (exposed is True) == (size % found["effective"] != 0)
+            for size, exposed in zip(found["sizes"], found["exposed"], strict=True)
+        ),
+        setups={"quick": _off(noise=noise, elastic=elastic), "full": _off(full=True, noise=noise, elastic=elastic)},
     )
 
 
@@ -428,6 +446,8 @@ _IMPERFECT = (
     _told_apart("fig6-elastic", "Fig. 6, bottom", "A slight elastic deformation", elastic=0.2),
     _split_at_seams("fig7a", "Fig. 7a", "noise", noise=0.1),
     _split_at_seams("fig7b", "Fig. 7b", "elastic deformation", elastic=0.2),
+    _felt_at_seams("fig7a-sizes", "Fig. 7a", "noise", noise=0.1),
+    _felt_at_seams("fig7b-sizes", "Fig. 7b", "elastic deformation", elastic=0.2),
 )
 
 EXPERIMENTS: Mapping[str, Experiment] = {

@@ -14,14 +14,14 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
-from napari_shiftseg.analysis import seam_report, verify_tiling
+from napari_shiftseg.analysis import effective_period, seam_report, verify_tiling
 from napari_shiftseg.analysis.compare import changed_pixels
 from napari_shiftseg.analysis.probe import count_codes
 from napari_shiftseg.geometry import TilePlan, naive_plan, plan_tiles
-from napari_shiftseg.instances import match_score
+from napari_shiftseg.instances import label_instances, match_score, mean_shift
 from napari_shiftseg.io import load_model, read_image
 from napari_shiftseg.network import Model, UNet, predict, training_of
-from napari_shiftseg.paper.constants import EQUAL, GAP, UNTRAINED_STARTS
+from napari_shiftseg.paper.constants import BANDWIDTH, EQUAL, GAP, MARGIN, SIZES, UNTRAINED_STARTS
 from napari_shiftseg.paper.experiment import Measured, Setup, Training
 from napari_shiftseg.segmentation import SegmentSettings, segment
 from napari_shiftseg.synthetic import DiskRecipe, Synthetic, capacity, make
@@ -75,13 +75,15 @@ def padded_codes(network: UNet, setup: Setup, seed: int) -> Measured:
 def disk_codes(network: UNet, setup: Setup, seed: int) -> Measured:
     """Codes of the disks that lie inside the output of one pass."""
     drawn = make(setup.test_recipe(seed))
-    means, spread = _means(_one_pass(_double(network), drawn.image), _inner_labels(drawn, setup))
+    out, labels = _one_pass(_double(network), drawn.image), _inner_labels(drawn, setup)
+    means, spread = _means(out, labels)
     assert isinstance(drawn.recipe, DiskRecipe)
     return {
         "codes": count_codes(means, GAP),
         "disks": len(means),
         "capacity": capacity(drawn.recipe.spacing, setup.spec.period),
         "spread": round(float(spread.mean()), 3),
+        **clusters(out, labels),
     }
 
 
@@ -179,11 +181,25 @@ def seam_jumps(network: UNet, setup: Setup, seed: int) -> Measured:
     crossing, split = _halves(made.embedding, made.truth, made.plan.seams())
     return {
         "ratio": round(report.ratio, 3),
+        "margin": round(jumps_inside(made.embedding, made.truth, made.plan.seams())[0] / MARGIN, 4),
         "interval": [round(value, 3) for value in report.interval],
         "exposed": report.exposed,
         "crossing": crossing,
         "split": split,
         "share": round(split / max(1, crossing), 3),
+        **instances(made.embedding, made.truth, made.plan.seams()),
+    }
+
+
+def seam_sizes(network: UNet, setup: Setup, seed: int) -> Measured:
+    """`seam_jumps` of tiles of several edges, beside what the effective period says of each of them."""
+    felt = effective_period(network, make(setup.test_recipe(seed)).image)
+    found = [seam_jumps(network, replace(setup, write=size), seed) for size in SIZES]
+    return {
+        "effective": felt.period[0],
+        "sizes": list(SIZES),
+        "felt": [round(max(felt.felt(size, axis) for axis in range(setup.spec.ndim)), 4) for size in SIZES],
+        **{name: [row[name] for row in found] for name in ("ratio", "margin", "share", "exposed", "crossing", "cut", "missed")},
     }
 
 
@@ -194,24 +210,67 @@ def grid_jumps(network: UNet, setup: Setup, seed: int) -> Measured:
     crossing, split = _halves(embedding, truth, plan.grid())
     other = tuple(tuple(p + period // 2 for p in grid) for grid, period in zip(plan.grid(), setup.spec.period, strict=True))
     crossing_other, split_other = _halves(embedding, truth, other)
-    sums = {True: [0.0, 0], False: [0.0, 0]}
-    for axis, grid in enumerate(plan.grid()):
-        inside = np.diff(truth, axis=axis) == 0
-        inside &= np.take(truth, range(truth.shape[axis] - 1), axis) > 0
-        jump = np.linalg.norm(np.diff(embedding, axis=axis + 1), axis=0)
-        for line in range(truth.shape[axis] - 1):
-            part = np.take(jump, line, axis)[np.take(inside, line, axis)]
-            total = sums[line + 1 in grid]
-            total[0] += float(part.sum())
-            total[1] += len(part)
-    at, elsewhere = (sums[key][0] / max(1, sums[key][1]) for key in (True, False))
+    at, elsewhere = jumps_inside(embedding, truth, plan.grid())
     return {
         "ratio": round(at / elsewhere, 3) if elsewhere else 0.0,
         "at_grid": round(at, 4),
         "elsewhere": round(elsewhere, 4),
         "share": round(split / max(1, crossing), 3),
         "share_elsewhere": round(split_other / max(1, crossing_other), 3),
+        **instances(embedding, truth, plan.grid()),
     }
+
+
+def jumps_inside(embedding: Array, truth: Array, lines: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Mean distance of neighbouring pixels within objects, across `lines` and across all other lines; embedding units."""
+    sums = {True: [0.0, 0], False: [0.0, 0]}
+    for axis, positions in enumerate(lines):
+        inside = np.diff(truth, axis=axis) == 0
+        inside &= np.take(truth, range(truth.shape[axis] - 1), axis) > 0
+        jump = np.linalg.norm(np.diff(embedding, axis=axis + 1), axis=0)
+        for line in range(truth.shape[axis] - 1):
+            part = np.take(jump, line, axis)[np.take(inside, line, axis)]
+            total = sums[line + 1 in positions]
+            total[0] += float(part.sum())
+            total[1] += len(part)
+    at, elsewhere = (sums[key][0] / max(1, sums[key][1]) for key in (True, False))
+    return at, elsewhere
+
+
+def instances(embedding: Array, truth: Array, lines: Sequence[Sequence[int]]) -> Measured:
+    """Objects that mean shift finds, the background as one of them, against the true ones that no border cuts.
+
+    `missed`: true objects that nothing matches; `merged`: found ones that hold more than half of two true ones or more; `cut`:
+    true ones on `lines` that fall into two found ones or more, of `across` that lie on them.
+    """
+    found = label_instances(embedding.astype(np.float32), None, BANDWIDTH, dip=1.0, min_size=4)
+    found[found == np.bincount(found[truth == 0], minlength=1).argmax()] = 0  # that which holds most of the background
+    at_border = np.unique(
+        np.concatenate([np.take(truth, edge, axis).ravel() for axis in range(truth.ndim) for edge in (0, -1)])
+    )
+    whole = np.where(np.isin(truth, at_border), 0, truth)
+    found = np.where(np.isin(truth, at_border[at_border > 0]), 0, found)
+    seams = [[line for line in axis if 0 < line < size] for axis, size in zip(lines, truth.shape, strict=True)]
+    score = match_score(found, whole, seams=seams)
+    assert score.at_seams is not None
+    return {
+        "objects": score.tp + score.fn,
+        "missed": score.fn,
+        "merged": score.merges,
+        "across": score.at_seams.tp + score.at_seams.fn,
+        "cut": score.at_seams.splits,
+    }
+
+
+def clusters(embedding: Array, labels: Array) -> Measured:
+    """Modes of mean shift that hold most pixels of an object of (*shape) `labels`, and objects of which none does."""
+    inside = labels > 0
+    assignment = mean_shift(embedding[:, inside].T, BANDWIDTH, seeds=1000).assignment
+    held = [np.unique(assignment[labels[inside] == name], return_counts=True) for name in np.unique(labels[inside])]
+    most = [
+        values[counts.argmax()] for values, counts in held if values[counts.argmax()] >= 0 and 2 * counts.max() > counts.sum()
+    ]
+    return {"clusters": len(set(most)), "loose": len(held) - len(most)}
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
