@@ -345,6 +345,30 @@ def test_all_bundled_models_are_scored_on_images_of_their_kind_beside_the_peers_
     assert found["nuclei"].data == [Path("data/dsb2018_fluo"), Path("data/bitdepth_dapi16")]
     assert found["axons-sem"].runs == [tmp_path / "stardist-axons-sem"] and found["nuclei-he"].runs == []
     assert found["nuclei-he"].out == Path("out/accuracy_nuclei_he.json")
+    for name, wish in found.items():  # all that a wish of the command line says
+        said = accuracy.command(wish)
+        assert f"--models {name}" in said and f"--split {accuracy.SPLITS.get(name, 'val')}" in said and wish.every == 1
+
+
+def test_weights_of_a_second_training_are_compared_bit_by_bit(script):
+    """Equal ones differ in nothing, a number that moves by its last bit is counted, and another form is refused."""
+    import torch
+
+    twice = script("trained_twice")
+
+    def trained(**weights):
+        return Namespace(model=Namespace(name="x", unet=torch.nn.ParameterDict(weights)))
+
+    one = trained(a=torch.ones(3), b=torch.zeros(2))
+    assert twice.difference(one, trained(a=torch.ones(3), b=torch.zeros(2))) == {
+        "weights": 5, "weights_that_differ": 0, "largest_difference": 0.0,
+    }  # fmt: skip
+    moved = torch.ones(3)
+    moved[1] = torch.nextafter(moved[1], torch.tensor(2.0))
+    found = twice.difference(one, trained(a=moved, b=torch.zeros(2)))
+    assert found["weights_that_differ"] == 1 and 0 < found["largest_difference"] < 2e-7
+    with pytest.raises(SystemExit, match="not of one form"):
+        twice.difference(one, trained(a=torch.ones(3)))
 
 
 def test_peers_learn_from_several_splits_as_we_do(script, data):
