@@ -79,8 +79,8 @@ TRAININGS = {
         kind="fluorescent nuclei in volumes",
         steps=1500,
         # one convolution per level on the way down: half of the time of two, and windows of three times the volume
-        options="--ndim 3 --embedding-dim 3 --levels 2 --convs 1 --decoder-convs 2 --features 16 --window 40 --batch 2 --zoom 1.3 "
-        "--degrade 0.1 --small 0.2 --learning-rate 0.002",
+        options="--ndim 3 --embedding-dim 3 --levels 2 --convs 1 --decoder-convs 2 --features 16 --window 40 --batch 2"
+        " --zoom 1.3 --degrade 0.1 --small 0.2 --learning-rate 0.002",
         average=0,
     ),
     "nuclei-codes": Training(
