@@ -25,12 +25,13 @@ def noise(shape, seed=0):
 class Desk:
     """A viewer without a window, and the widget."""
 
-    def __init__(self, qtbot, *layers):
+    def __init__(self, qtbot, *layers, closes=False):
         self.qtbot, self.viewer = qtbot, ViewerModel()
         for layer in layers:
             self.viewer.add_layer(layer)
         self.widget = MeasureWidget(self.viewer)
-        qtbot.addWidget(self.widget)
+        if not closes:  # else the test closes it
+            qtbot.addWidget(self.widget)
         for event in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
             event.connect(self.widget.reset_choices)
         self.wait()

@@ -52,6 +52,7 @@ NUMBERS = {
     "OBJECT_BOTTOM": 34,
     "OBJECT_TOP": 8,
     "OBJECT_BINS": 40,
+    "MOST_ROUND": 3000,
     "MOST_LISTED": 500,
     "DIMMED": 0.2,
     "UNKNOWN_COLOUR": (0.5, 0.5, 0.5, 1.0),

@@ -114,4 +114,4 @@ def ticks(low: float, high: float) -> list[float]:
     """Round numbers, about four."""
     step = 10.0 ** np.floor(np.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 5)
-    return [float(value) for value in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step]
+    return [float(value) + 0.0 for value in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step]

@@ -110,6 +110,8 @@ def deletion_steps(
         if correction.in_background:
             edits.append(correction.delete(ids, frame))
         else:
+            if not correction.sheet.looped:
+                correction.table(())  # which an edit brings up to date, and which takes seconds for a large image
             edit = delete(correction.sheet.array, ids, frame=frame)
             # to a correction of whole volumes, objects of planes are pixels
             edits.append(edit if same else replace(edit, kind="paint", frame=()))

@@ -131,7 +131,7 @@ class MeasureWidget(QWidget):
         window = getattr(self.viewer, "window", None)
         if window is not None:
             self.viewer.layers.selection.active = self.layer
-            window.add_plugin_dock_widget("napari", "Features table widget")
+            window.add_plugin_dock_widget("napari", "Features table widget", tabify=True)
 
     # -- edits --------------------------------------------------------------------------------------------------------
 
@@ -373,8 +373,9 @@ class MeasureWidget(QWidget):
 
 
 def _words_on(table: dict[str, np.ndarray]) -> str:
-    count, units = len(table["label"]), table["unit"].tolist()[:1]
-    return f"{count:,} object{'s' * (count != 1)}, {len(table)} columns" + "".join(f", in {unit}" for unit in units) + "."
+    count = len(table["label"])
+    unit = "".join(f", in {name}" for name in table["unit"].tolist()[:1]) + "s" * ("pixel" in table["unit"][:1])
+    return f"{count:,} object{'s' * (count != 1)}, {len(table)} columns{unit}."
 
 
 def _closed(known: dict[str, Any], *_: Any) -> None:

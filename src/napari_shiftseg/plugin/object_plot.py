@@ -1,16 +1,17 @@
 """`ObjectPlot`: a histogram of one column of objects, or a scatter of two, with a rectangle and a lasso."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QPointF, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QPainter, QPalette, QPen, QPixmap, QPolygonF
+from qtpy.QtGui import QColor, QImage, QPainter, QPalette, QPen, QPixmap, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
-from skimage.measure import points_in_poly
 
 from napari_shiftseg.plugin.constants import (
     CLICK,
     GRIP,
+    MOST_ROUND,
     OBJECT_BINS,
     OBJECT_BOTTOM,
     OBJECT_LEFT,
@@ -125,7 +126,7 @@ class ObjectPlot(QWidget):
         if self.is_histogram:
             taken = (within[:, 0] >= min(xs)) & (within[:, 0] <= max(xs))
         elif self.tool == LASSO:
-            taken = points_in_poly(within, np.asarray(line, float))
+            taken = _enclosed(within, line)
         else:
             low, high = (min(xs), min(ys)), (max(xs), max(ys))
             taken = ((within >= low) & (within <= high)).all(axis=1)
@@ -276,20 +277,40 @@ class ObjectPlot(QWidget):
                     painter.fillRect(QRectF(left, top, max(1.0, right - left - 1), base - top), colour)
 
     def _paint_points(self, painter: QPainter, ink: QColor) -> None:
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         places = self.places()
         count = int(self.known.sum())
+        if count > MOST_ROUND:
+            painter.drawImage(0, 0, self._dense(places, ink))
+            return self._paint_mark(painter, places)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         faint = QColor(ink)
         faint.setAlphaF(float(np.clip(400 / count, 0.15, 0.7)))
         for rows, colour, width in (
-            (self.known & ~self.selected, faint, 4.0 if count < 2000 else 2.5),
+            (self.known & ~self.selected, faint, 4.0),
             (self.known & self.selected, QColor(_MARK), 5.0),
         ):
             painter.setPen(QPen(colour, width, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap))
             painter.drawPoints(QPolygonF([QPointF(x, y) for x, y in places[rows].tolist()]))
+        self._paint_mark(painter, places)
+
+    def _paint_mark(self, painter: QPainter, places: np.ndarray) -> None:
         if 0 <= self.marked < len(places) and self.known[self.marked]:
             painter.setPen(QPen(QColor(_MARK), 2))
             painter.drawEllipse(QPointF(*places[self.marked].tolist()), 7.0, 7.0)
+
+    def _dense(self, places: np.ndarray, ink: QColor) -> QImage:
+        """Very many points as a picture: denser places are brighter, and selected ones lie on top."""
+        height, width = self.height(), self.width()
+        made = np.zeros((height, width, 4), np.uint8)
+        for rows, colour in ((self.known & ~self.selected, ink), (self.known & self.selected, QColor(_MARK))):
+            x, y = np.rint(places[rows]).astype(int).T
+            spots = [(y + down) * width + x + right for down in (0, 1) for right in (0, 1)]
+            counts = np.bincount(np.clip(np.concatenate(spots), 0, height * width - 1), minlength=height * width)
+            seen = counts.reshape(height, width) > 0
+            share = np.log1p(counts.reshape(height, width)[seen]) / np.log1p(counts.max(initial=1))
+            made[seen] = (colour.red(), colour.green(), colour.blue(), 0)
+            made[seen, 3] = (90 + 165 * share).astype(np.uint8)
+        return QImage(made.data, width, height, 4 * width, QImage.Format.Format_RGBA8888).copy()
 
     def _paint_axes(self, painter: QPainter, ink: QColor) -> None:
         box = self._box()
@@ -312,3 +333,14 @@ class ObjectPlot(QWidget):
         above = "objects" if self.is_histogram else self.names[1]
         painter.drawText(QRectF(OBJECT_BOTTOM, 0, box.height(), 13), Qt.AlignmentFlag.AlignHCenter, above)
         painter.restore()
+
+
+def _enclosed(places: np.ndarray, line: list[tuple[float, float]]) -> np.ndarray:
+    """Which places a closed line goes around, once or more often, as a hand may draw it."""
+    turns = np.zeros(len(places), int)
+    x, y = places.T
+    for (x0, y0), (x1, y1) in pairwise([*line, line[0]]):
+        side = (x1 - x0) * (y - y0) - (x - x0) * (y1 - y0)
+        turns += (y0 <= y) & (y < y1) & (side > 0)
+        turns -= (y1 <= y) & (y < y0) & (side < 0)
+    return turns != 0
