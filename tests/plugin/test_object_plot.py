@@ -15,6 +15,7 @@ from napari_shiftseg import measure, open_result
 from napari_shiftseg.io import save_result
 from napari_shiftseg.plugin.correct_tool import CorrectTool
 from napari_shiftseg.plugin.correction import correction_of
+from napari_shiftseg.plugin.object_colours import colours_of
 from napari_shiftseg.plugin.object_plot import LASSO, RECTANGLE, ObjectPlot
 from napari_shiftseg.plugin.reader import read_result
 
@@ -102,16 +103,34 @@ def ready(desk, *layers):
 
 
 def test_a_rectangle_selects_lists_and_a_click_finds_the_object(desk):
-    bench = ready(desk, Labels(squares(), scale=(0.5, 0.5)))
+    bench = ready(desk, Labels(squares(), scale=(0.5, 0.5), units=("um", "um")))
     plot, rows = bench.form.plot, bench.widget.measured.rows
     plot.resize(400, 300)
     drag(plot, (49, 9), (200, 150), (395, 268))
+    assert plot.titles == ("area (\u00b5m\u00b2)", "eccentricity")
     assert len(bench.widget.selected) == 6 and bench.form.list.count() == 6 and "6 of 6" in bench.form.count.text()
     row = 4
     drag(plot, tuple(plot.places()[row]))
     assert bench.widget.selected.tolist() == [row] and f"Object {rows.labels[row]}," in bench.form.list.item(0).text()
     middle = np.argwhere(bench.layer.data == rows.labels[row]).mean(axis=0) * 0.5
     np.testing.assert_allclose(bench.viewer.scene.camera.center[-2:], middle)
+
+
+def test_a_selection_is_seen_at_once_and_escape_gives_the_colours_back(desk):
+    bench = ready(desk, Labels(squares()))
+    theirs = bench.layer.colormap
+    bench.click((4, 45))
+    bench.wait()
+    assert bench.layer.colormap.map(7)[3] == 1 > bench.layer.colormap.map(1)[3] > 0
+    bench.form.delete.click()  # nothing is selected any more
+    bench.wait()
+    assert bench.layer.colormap is theirs
+    bench.click((4, 5))
+    bench.wait()
+    assert bench.layer.colormap is not theirs
+    QTest.keyClick(bench.form.plot, Qt.Key.Key_Escape)
+    bench.wait()
+    assert bench.layer.colormap is theirs
 
 
 def test_a_click_in_the_image_marks_the_point_of_its_object(desk):
@@ -235,9 +254,14 @@ def test_layers_come_and_go_and_the_widget_is_closed(qtbot):
     bench.form.column.setCurrentText("area")
     bench.wait()
     ours = first.colormap
+    bench.select(1)
     bench.widget.close()
     bench.widget.deleteLater()
     qtbot.wait(20)
-    assert first.colormap is ours and not [one for one in first.mouse_drag_callbacks if "Measure" in repr(one)]
+    assert (
+        first.colormap is ours
+        and not colours_of(first).selected
+        and not [one for one in first.mouse_drag_callbacks if "Measure" in repr(one)]
+    )
     first.fill((4, 5), 50)  # what is known goes on following edits
     qtbot.waitUntil(lambda: 50 in first.features["label"].tolist() and first.features["area"].notna().all(), timeout=10_000)

@@ -277,6 +277,7 @@ class MeasureWidget(QWidget):
             self.form.about.fill(self.measured.note or f"{count:,} objects, not measured yet.")
         if self.selection is not None:
             self.selection.refresh()
+            self.colours.apply()
         self._show_plot()
         self._enable()
 
@@ -284,7 +285,8 @@ class MeasureWidget(QWidget):
         names = [name for name in (self.form.across.currentText(), self.form.up.currentText()) if name and name != COUNT]
         rows = None if self.measured is None else self.measured.rows
         shown = tuple(name for name in names if rows is not None and name in rows.columns)
-        self.form.plot.tell(shown, [rows.values(name) for name in shown])
+        titles = tuple(rows.title(name) for name in shown)
+        self.form.plot.tell(shown, [rows.values(name) for name in shown], titles)
         self._show_selection(apply=False)
 
     def _show_selection(self, *, apply: bool = True) -> None:
@@ -295,7 +297,7 @@ class MeasureWidget(QWidget):
         self.form.plot.select(self.selected, self.selection.marked)
         self.form.count.tell("", self.selection.words())
         self.selection.fill(self.form.list, self.form.plot.names)
-        if apply and self.colours.on:
+        if apply:
             self.colours.apply()
         self._enable()
 
@@ -385,6 +387,8 @@ def _closed(known: dict[str, Any], *_: Any) -> None:
     if layer is None:
         return
     known["controls"].look_at(None)
+    known["selection"].clear()
+    known["colours"].apply()
     for callbacks in (known["measured"].changed, layer.mouse_drag_callbacks):
         mine = [callback for callback in callbacks if getattr(getattr(callback, "__self__", None), "__dict__", None) is known]
         for callback in mine:

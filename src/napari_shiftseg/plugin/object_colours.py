@@ -39,7 +39,7 @@ class ObjectColours:
     limits : (float, float) or None
         Values at its ends; None for those of the column.
     show : str
-        Which objects are shown.
+        How objects look while some are selected.
     selected : set of (tuple of int, int)
         Frame and number of the selected objects.
     changed : list of callable
@@ -49,7 +49,7 @@ class ObjectColours:
     def __init__(self, layer: Labels):
         self._layer = ref(layer)
         self.measured: Measured = measured_of(layer)
-        self.column, self.colours, self.show = "", "viridis", ALL
+        self.column, self.colours, self.show = "", "viridis", HIGHLIGHTED
         self.limits: tuple[float, float] | None = None
         self.selected: set[tuple[tuple[int, ...], int]] = set()
         self.changed: list[Callable[[], None]] = []
@@ -67,7 +67,12 @@ class ObjectColours:
     @property
     def on(self) -> bool:
         """Whether objects have other colours than those of the user."""
-        return bool(self.column) or self.show != ALL
+        return bool(self.column) or self._picks
+
+    @property
+    def _picks(self) -> bool:
+        """Whether selected objects look other than the rest."""
+        return self.show != ALL and bool(self.selected)
 
     def range(self) -> tuple[float, float]:
         """Values at the ends of the colormap."""
@@ -101,7 +106,8 @@ class ObjectColours:
 
     def stop(self) -> None:
         """Back to the user's own colours."""
-        self.column, self.limits, self.show = "", None, ALL
+        self.column, self.limits = "", None
+        self.selected = set()
         self.apply()
         self._tell()
 
@@ -119,7 +125,7 @@ class ObjectColours:
         else:
             colours = _colours_in(self._theirs, numbers)
             others = np.array(UNKNOWN_COLOUR)
-        if self.show != ALL:
+        if self._picks:
             mine = np.array([number for frame, number in self.selected if frame == self._frame], np.int64)
             share = DIMMED if self.show == HIGHLIGHTED else 0.0
             colours[:, 3] *= np.where(np.isin(numbers, mine), 1.0, share)

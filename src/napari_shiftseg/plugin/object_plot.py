@@ -42,6 +42,7 @@ class ObjectPlot(QWidget):
         super().__init__(parent)
         self.tool = RECTANGLE
         self.names: tuple[str, ...] = ()
+        self.titles: tuple[str, ...] = ()
         self.values = np.zeros((2, 0))
         self.selected = np.zeros(0, bool)
         self.marked = -1  # the row that was clicked last
@@ -65,9 +66,9 @@ class ObjectPlot(QWidget):
         """As Qt asks."""
         return QSize(200, OBJECT_PLOT)
 
-    def tell(self, names: tuple[str, ...], columns: list[np.ndarray]) -> None:
-        """Show a column, or two, of all objects; a row without a value is not shown."""
-        self.names = names
+    def tell(self, names: tuple[str, ...], columns: list[np.ndarray], titles: tuple[str, ...] = ()) -> None:
+        """Show a column, or two, of all objects; a row without a value is not shown. `titles` stand at the axes."""
+        self.names, self.titles = names, titles or names
         first = np.asarray(columns[0], float) if columns else np.zeros(0)
         self.values = np.stack([first, np.asarray(columns[1], float) if len(columns) > 1 else np.zeros(len(first))])
         self.selected, self.marked = np.zeros(len(first), bool), -1
@@ -326,11 +327,11 @@ class ObjectPlot(QWidget):
             painter.drawLine(QPointF(box.left() - 3, y), QPointF(box.left(), y))
             side = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
             painter.drawText(QRectF(12, y - 7, OBJECT_LEFT - 17, 14), side, f"{value:.5g}")
-        painter.drawText(QRectF(0, self.height() - 14, self.width(), 14), Qt.AlignmentFlag.AlignHCenter, self.names[0])
+        painter.drawText(QRectF(0, self.height() - 14, self.width(), 14), Qt.AlignmentFlag.AlignHCenter, self.titles[0])
         painter.save()
         painter.translate(0, self.height())
         painter.rotate(-90)
-        above = "objects" if self.is_histogram else self.names[1]
+        above = "objects" if self.is_histogram else self.titles[1]
         painter.drawText(QRectF(OBJECT_BOTTOM, 0, box.height(), 13), Qt.AlignmentFlag.AlignHCenter, above)
         painter.restore()
 

@@ -19,6 +19,8 @@ _MEASURED = re.compile(
     r"|euler_number|eccentricity|solidity|orientation|perimeter|(mean|min|max|std)_intensity(-.+)?"
 )
 _OF_A_RUN = re.compile(r"area|(centroid|first|last)_[zyx]|on_border|on_seam")
+_LENGTH = re.compile(r"centroid-\d|equivalent_diameter|axis_(major|minor)_length|perimeter")
+_SHORT = {"micrometer": "\u00b5m", "nanometer": "nm", "millimeter": "mm", "pixel": "px"}
 _ALWAYS = {"label", "num_pixels", "area", "unit", "spacing-x"}  # what a table of `measure` is known by
 _KEYS = ("t", "z", "label", "index")
 
@@ -52,6 +54,15 @@ class Rows:
     def values(self, name: str) -> np.ndarray:
         """A column of numbers as float64."""
         return self.columns[name].astype(np.float64)
+
+    def title(self, name: str) -> str:
+        """A column with its unit."""
+        units = [unit for unit in self.columns.get("unit", ()) if isinstance(unit, str)][:1]
+        spatial = sum(f"spacing-{axis}" in self.columns for axis in "zyx")
+        power = spatial if name.removesuffix(BESIDE) == "area" else int(bool(_LENGTH.match(name)))
+        if not power or not units or units == ["unknown"]:
+            return name
+        return f"{name} ({_SHORT.get(units[0], units[0])}{['', chr(0xB2), chr(0xB3)][power - 1]})"
 
     def in_frame(self, frame: tuple[int, ...]) -> np.ndarray:
         """Rows of a frame."""
