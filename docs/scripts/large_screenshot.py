@@ -33,7 +33,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HOME"] = folder  # the pictures show no home of anybody
         form = widget.form.large
-        form.group.expand(animate=False)
+        form.group.expand()
         form.choice.setCurrentText("Always")
         form.memory.setValue(0.7)
         form.store.value = Path(folder) / "plate.ome.zarr"

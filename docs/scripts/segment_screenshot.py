@@ -76,7 +76,7 @@ def dock(viewer, widget, name, **options):
 def save_tuned(viewer, widget, path):
     """Tune as the page says: lower the threshold, and take the smallest size in the histogram by keys."""
     panel = widget.tune
-    panel.form.expand(animate=False)
+    panel.form.expand()
     wait_for(lambda: panel.ready is not None)
     panel.form.threshold.setValue(0.4)
     panel.form.plot.setFocus()
@@ -99,12 +99,12 @@ def main():
     if wishes.model:
         widget.form.model.choose_file(wishes.model)
     wait_for(widget.run_button.isEnabled)
-    widget.form.advanced.expand(animate=False)
+    widget.form.advanced.expand()
     click(widget, widget.run_button)
     viewer.layers["nuclei instances"].opacity = 0.55
     viewer.reset_view()
     save_window(viewer, wishes.out / "segment.png")
-    widget.form.advanced.collapse(animate=False)
+    widget.form.advanced.collapse()
     save_tuned(viewer, widget, wishes.out / "tune.png")
     click(widget, widget.run_button)
     viewer.layers["nuclei instances"].visible = False

@@ -16,6 +16,7 @@ NUMBERS = {
     "PREVIEW_PAUSE": 100,
     "PREVIEW_CROP": {1: (256,), 2: (256, 256), 3: (12, 96, 96)},
     "STRIPE": 24,
+    "FOOT_LINES": 5,
     "WHOLE_BYTES": 67108864,
     "MOST_FEATURES": 200000,
     "LIVE_EVERY": 1.0,

@@ -39,7 +39,7 @@ def tuned(open_widget, qtbot):
         widget.form.keep_embedding.setChecked(embedding)
         widget.form.min_size.setValue(4)
         finish(qtbot, widget)
-        widget.tune.form.expand(animate=False)
+        widget.tune.form.expand()
         qtbot.waitUntil(lambda: widget.tune.ready is not None, timeout=60_000)
         return viewer, widget, widget.tune
 
@@ -184,7 +184,7 @@ def test_a_result_from_a_store_is_tuned_as_one_of_the_session(open_widget, qtbot
         viewer.add_layer(Layer.create(*made))
     panel, made = widget.tune, expected(PIXELS, tiny, threshold=0.45).labels
     no_network()
-    panel.form.expand(animate=False)
+    panel.form.expand()
     qtbot.waitUntil(lambda: panel.ready is not None, timeout=60_000)
     panel.form.threshold.setValue(0.45)
     rest(qtbot, panel)
@@ -243,7 +243,7 @@ def test_out_of_core_the_view_is_tuned_and_apply_writes_a_new_result(
         monkeypatch.setattr(widget, "settings", lambda: replace(settings(), keep_embedding=True))
     finish(qtbot, widget)
     panel, labels = widget.tune, viewer.layers["cells instances"]
-    panel.form.expand(animate=False)
+    panel.form.expand()
     qtbot.waitUntil(lambda: panel.ready is not None, timeout=60_000)
     before = open_result(tmp_path / "r.ome.zarr").labels[...]
     panel.form.threshold.setValue(0.45)

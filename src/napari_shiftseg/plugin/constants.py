@@ -13,6 +13,11 @@ PREVIEW_CROP: Final = {1: (256,), 2: (256, 256), 3: (12, 96, 96)}
 # Height of the picture of a line, pixels.
 STRIPE: Final = 24
 
+# -- the window -------------------------------------------------------------------------------------------------------
+
+# Lines of text that stay in view below a widget: a fifth of the dock of a window of 480 px, which is 720 px at 150 %.
+FOOT_LINES: Final = 5
+
 # -- layers -----------------------------------------------------------------------------------------------------------
 
 # Parts of a stored result up to so many bytes are read whole: labels can be painted in then, and sliders wait for no disk.

@@ -5,6 +5,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QListWidget, QPushButton, QVBoxLayout, QWidget
 
 from napari_shiftseg.plugin.correct_tool import KEYS
+from napari_shiftseg.plugin.dock import StatusLine
 from napari_shiftseg.plugin.inputs import Note, narrow
 
 _TIPS = {
@@ -16,12 +17,13 @@ _TIPS = {
     "delete": "Click an object: it becomes background.",
     "undo": "Take the last edit back, painting as well (Ctrl+Z in the canvas).",
     "redo": "Do again what was undone (Ctrl+Shift+Z in the canvas).",
+    "cancel": "Stop what is being computed; nothing is edited.",
     "edits": "What was done, the last edit at the end.",
 }
 
 
 class CorrectForm(QWidget):
-    """Layer, modes, history.
+    """Layer, modes, history; `foot` has what stays in view: undo, redo, cancel, and the line on what is done.
 
     `layers`: of labels layers.
     """
@@ -53,10 +55,12 @@ class CorrectForm(QWidget):
         column.addLayout(rows)
         column.addWidget(self.accept)
         column.addLayout(_row(*self.modes.values()))
-        column.addLayout(_row(self.undo, self.redo, self.cancel))
         column.addWidget(self.about)
-        column.addWidget(self.status)
         column.addWidget(self.edits)
+        self.foot = QWidget()
+        below = QVBoxLayout(self.foot)
+        below.addLayout(_row(self.undo, self.redo, self.cancel))
+        below.addWidget(StatusLine(self.status))
 
 
 def _row(*widgets: QWidget) -> QHBoxLayout:

@@ -14,8 +14,9 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.correct_form import CorrectForm
 from napari_shiftseg.plugin.correct_tool import SAID, CorrectTool
+from napari_shiftseg.plugin.dock import fill_dock
 from napari_shiftseg.plugin.edited import words_on_edits
-from napari_shiftseg.plugin.inputs import fill_scrolling, keep_choice
+from napari_shiftseg.plugin.inputs import keep_choice
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, once, sentence, start_job
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.replacement import LIVE
@@ -35,6 +36,8 @@ _HOW = {
 
 class CorrectWidget(QWidget):
     """Correct labels; verbs: `accept`, `merge`, `split`, `delete`, `undo`, `redo`."""
+
+    leader = "Alt+R"
 
     def __init__(self, viewer: "napari.viewer.Viewer", parent: QWidget | None = None):
         super().__init__(parent)
@@ -305,8 +308,7 @@ class CorrectWidget(QWidget):
         self.form = CorrectForm(ComboBox(choices=self._label_layers, nullable=False))
         content = QWidget()
         QVBoxLayout(content).addWidget(self.form)
-        fill_scrolling(self, content)
-        self.setMinimumWidth(300)
+        fill_dock(self, content, self.form.foot)
 
     def _connect(self) -> None:
         form = self.form

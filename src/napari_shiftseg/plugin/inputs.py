@@ -1,9 +1,9 @@
-"""Small inputs of the widgets: a model, a tile size, channels, axes, a text with a coloured dot; and a content that scrolls."""
+"""Small inputs of the widgets: a model, a tile size, channels, axes, a text with a coloured dot."""
 
 from magicgui.widgets import ComboBox, FileEdit
 from napari.layers import Image as ImageLayer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFrame, QHBoxLayout, QLabel, QLineEdit, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.jobs import sentence
@@ -56,6 +56,7 @@ class ModelBox(QWidget):
         narrow(self.names)
         self.file = FileEdit(mode="r", filter="Models (*.safetensors)", nullable=True)
         self.file.native.setVisible(False)
+        self.file.line_edit.native.setAccessibleName("Model file")
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.addWidget(self.names)
@@ -137,6 +138,7 @@ class ChannelRow(QWidget):
     """Which channel of the image goes into which channel of the model; hidden where there is nothing to choose."""
 
     changed = Signal()
+    made = Signal()  # there are other boxes now
 
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
@@ -151,11 +153,13 @@ class ChannelRow(QWidget):
             self._state = (there, wanted, names)
             for box in self.boxes:
                 self._row.removeWidget(box)
+                box.setParent(None)
                 box.deleteLater()
             self.boxes = [self._box(there, index, names) for index in range(wanted if 1 < there >= wanted else 0)]
             for box in self.boxes if len(self.boxes) > 1 else ():  # side by side they share the width of one
                 box.setMinimumContentsLength(1)
                 box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            self.made.emit()
         return bool(self.boxes)
 
     def value(self) -> tuple[int, ...] | None:
@@ -167,6 +171,7 @@ class ChannelRow(QWidget):
         narrow(box)
         box.addItems([f"{number} {names[number] if names else ''}".strip() for number in range(there)])
         box.setCurrentIndex(index)
+        box.setAccessibleName(f"Channel {index} of the model")
         box.currentIndexChanged.connect(lambda _: self.changed.emit())
         self._row.addWidget(box)
         return box
@@ -198,19 +203,6 @@ def offer(box: QComboBox, texts: tuple[str, ...]) -> None:
     box.addItems(texts)
     box.setCurrentText(chosen)
     box.blockSignals(False)
-
-
-def fill_scrolling(widget: QWidget, content: QWidget) -> QScrollArea:
-    """Fill a widget with its content; the scroll area between them is returned."""
-    scroll = QScrollArea()
-    scroll.setWidgetResizable(True)
-    scroll.setFrameShape(QFrame.Shape.NoFrame)
-    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    scroll.setWidget(content)
-    outer = QVBoxLayout(widget)
-    outer.setContentsMargins(0, 0, 0, 0)
-    outer.addWidget(scroll)
-    return scroll
 
 
 _ASK = "Choose what they are"

@@ -15,8 +15,9 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.plugin.comparison import comparison_layers, is_compared, show_beside
+from napari_shiftseg.plugin.dock import StatusLine, fill_dock
 from napari_shiftseg.plugin.edited import words_on_edits
-from napari_shiftseg.plugin.inputs import Note, fill_scrolling, keep_choice
+from napari_shiftseg.plugin.inputs import Note, keep_choice
 from napari_shiftseg.plugin.inspect_form import InspectForm
 from napari_shiftseg.plugin.inspect_jobs import (
     KINDS,
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 class InspectWidget(QWidget):
     """Show the lines of a result, measure its seams, and check the network that made it."""
+
+    leader = "Alt+I"
 
     def __init__(self, viewer: "napari.viewer.Viewer", parent: QWidget | None = None):
         super().__init__(parent)
@@ -355,18 +358,17 @@ class InspectWidget(QWidget):
         self.form.truth.choices = self._truth_layers  # asks for the chosen result
         self.cancel_button, self.progress, self.status = QPushButton("Cancel"), QProgressBar(), Note()
         self.progress.setTextVisible(False)
-        content = QWidget()
+        self.cancel_button.setToolTip("Stop what is computed, at its next step.")
+        content, foot = QWidget(), QWidget()
         column = QVBoxLayout(content)
         column.addWidget(self.form)
-        row = QHBoxLayout()
+        column.addStretch()
+        below, row = QVBoxLayout(foot), QHBoxLayout()
         row.addWidget(self.progress, 2)
         row.addWidget(self.cancel_button, 1)
-        column.addLayout(row)
-        column.addWidget(self.status)
-        column.addStretch()
-        scroll = fill_scrolling(self, content)
-        # nothing scrolls sideways, so the dock is never narrower than what it holds
-        self.setMinimumWidth(max(320, content.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width()))
+        below.addLayout(row)
+        below.addWidget(StatusLine(self.status))
+        fill_dock(self, content, foot)
 
     def _connect(self) -> None:
         form = self.form

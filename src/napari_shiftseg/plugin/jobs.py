@@ -7,7 +7,9 @@ and treats a returned exception as a raised one. So every job ends with exactly 
 import logging
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
+from importlib import import_module
 from threading import Event as Flag
+from threading import Lock
 from typing import Any, Literal
 
 from napari.qt.threading import GeneratorWorker, create_worker
@@ -16,6 +18,9 @@ from napari_shiftseg.errors import ShiftsegError, memory_ran_out
 from napari_shiftseg.events import Event
 
 Steps = Generator[Event, None, Any]
+
+# Two threads that import PyTorch at once, by way of different modules, can see it half made: "operator ... does not exist".
+_LOADING = Lock()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +48,7 @@ def start_job(
     *,
     on_end: Callable[[End], None],
     on_event: Callable[[Event], None] | None = None,
+    torch: bool = True,
 ) -> Job:
     """Run the generator that `steps` makes in a thread.
 
@@ -55,6 +61,8 @@ def start_job(
         widget has to ask first whether it is still there (`qtpy.compat.isalive`).
     on_event : callable, optional
         Called in the main thread with every event.
+    torch : bool
+        Whether the steps need PyTorch, which takes seconds to load the first time.
 
     Returns
     -------
@@ -62,7 +70,7 @@ def start_job(
     """
     cancelled = Flag()
     # napari's task manager knows the worker: it asks before it closes a window in which something runs
-    worker = create_worker(run_guarded, steps, cancelled, _ignore_errors=True)
+    worker = create_worker(run_guarded, steps, cancelled, torch=torch, _ignore_errors=True)
     worker.returned.connect(on_end)
     worker.aborted.connect(lambda: on_end(End(state="cancelled")))
     if on_event is not None:
@@ -83,9 +91,12 @@ def cancel_all(jobs: Iterable[Job], *_: Any) -> None:
         job.cancel()
 
 
-def run_guarded(steps: Callable[[], Steps], cancelled: Flag) -> Generator[Event, None, End]:
+def run_guarded(steps: Callable[[], Steps], cancelled: Flag, *, torch: bool = True) -> Generator[Event, None, End]:
     """The body of every worker: pass events on, look for cancelling before each step, turn exceptions into an `End`."""
     try:
+        with _LOADING:
+            if torch:
+                import_module("napari_shiftseg.segmentation")
         running = steps()
         while not cancelled.is_set():
             try:

@@ -20,8 +20,9 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
+from napari_shiftseg.plugin.dock import StatusLine
+from napari_shiftseg.plugin.group import Group
 from napari_shiftseg.plugin.inputs import Note, narrow
 from napari_shiftseg.plugin.object_colours import ALL, HIGHLIGHTED, ONLY
 from napari_shiftseg.plugin.object_plot import LASSO, RECTANGLE, ObjectPlot
@@ -71,7 +72,7 @@ _NAMES = {
 
 
 class MeasureForm(QWidget):
-    """Inputs, buttons, plot and lines.
+    """Inputs, buttons, plot and lines; `foot` has what stays in view: measure, cancel, progress, and the line on them.
 
     `layers`: of labels layers.
     """
@@ -182,32 +183,34 @@ class MeasureForm(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(self._rows)
-        for line in (_side(self.measure, self.cancel), _side(self.table, self.save)):
-            column.addLayout(line)
-        column.addWidget(self.progress)
-        column.addWidget(self.status)
+        column.addLayout(_side(self.table, self.save))
         column.addWidget(self.about)
+        self.foot = QWidget()
+        below = QVBoxLayout(self.foot)
+        below.addLayout(_side(self.measure, self.cancel))
+        below.addWidget(self.progress)
+        below.addWidget(StatusLine(self.status))
         self.groups = [self._colour_group(), self._plot_group(), self._selection_group()]
         for group in self.groups:
             column.addWidget(group)
-            group.expand(animate=False)
+            group.expand()
         column.addStretch(1)
 
-    def _colour_group(self) -> QCollapsible:
+    def _colour_group(self) -> Group:
         rows = _rows()
         rows.addRow("Column", self.column)
         rows.addRow("Colours", self.colours)
         rows.addRow("Range", _side(self.low, self.high, self.whole))
         return _group("Colour by", rows, self.back)
 
-    def _plot_group(self) -> QCollapsible:
+    def _plot_group(self) -> Group:
         rows = _rows()
         rows.addRow("Across", self.across)
         rows.addRow("Up", self.up)
         rows.addRow("Draw", self.tool)
         return _group("Plot", rows, self.plot)
 
-    def _selection_group(self) -> QCollapsible:
+    def _selection_group(self) -> Group:
         rows = _rows()
         rows.addRow("Show", self.show_)
         return _group(
@@ -229,8 +232,8 @@ def _side(*widgets: QWidget) -> QHBoxLayout:
     return row
 
 
-def _group(title: str, *parts: Any) -> QCollapsible:
-    group, inner = QCollapsible(title), QWidget()
+def _group(title: str, *parts: Any) -> Group:
+    group, inner = Group(title), QWidget()
     column = QVBoxLayout(inner)
     column.setContentsMargins(0, 0, 0, 0)
     for part in parts:

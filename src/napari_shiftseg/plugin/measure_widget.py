@@ -15,7 +15,8 @@ from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event
 from napari_shiftseg.plugin.colour_controls import ColourControls
-from napari_shiftseg.plugin.inputs import fill_scrolling, keep_choice
+from napari_shiftseg.plugin.dock import fill_dock
+from napari_shiftseg.plugin.inputs import keep_choice
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.measure_form import COUNT, MeasureForm
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 class MeasureWidget(QWidget):
     """Measure labels; verbs: `measure`, `select`, `go_to`, `delete`, `keep`, `copy`, `save`, `undo`."""
+
+    leader = "Alt+M"
 
     def __init__(self, viewer: "napari.viewer.Viewer", parent: QWidget | None = None):
         super().__init__(parent)
@@ -351,8 +354,7 @@ class MeasureWidget(QWidget):
         self.controls = ColourControls(self.form, self._tell)
         content = QWidget()
         QVBoxLayout(content).addWidget(self.form)
-        fill_scrolling(self, content)
-        self.setMinimumWidth(300)
+        fill_dock(self, content, self.form.foot)
 
     def _connect(self) -> None:
         form = self.form

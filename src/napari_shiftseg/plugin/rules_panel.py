@@ -6,9 +6,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QWidget
 
+from napari_shiftseg.plugin.group import Group
 from napari_shiftseg.plugin.inputs import DOTS, Note
 from napari_shiftseg.plugin.jobs import End, once, start_job
 
@@ -20,45 +20,18 @@ _BY = "Sections and figures are those of Rumberger et al. 2021."
 _LEVELS = {"pass": "pass", "not known": "warn", "FAIL": "fail"}
 
 
-class RulesPanel(QWidget):
-    """A table of rules, a button that repairs the tile size, and a line on same-looking objects; closed at first.
-
-    QCollapsible would cut texts off that get longer while it is open.
-    """
-
-    toggled = Signal(bool)
+class RulesPanel(Group):
+    """A table of rules, a button that repairs the tile size, and a line on same-looking objects; closed at first."""
 
     def __init__(self, parent: QWidget | None = None):
-        super().__init__(parent)
+        super().__init__("Rules", parent)
         self._spacing: tuple[Any, tuple[int, ...] | None] | None = None  # what was looked at, and the lattice seen there
-        self.head, self.fix = QToolButton(), QPushButton("Use the nearest legal tile size")
+        self.fix = QPushButton("Use the nearest legal tile size")
+        self.fix.setToolTip("Set the tile size to the nearest one that keeps all rules.")
         self.table, self.capacity = Note(), Note()
-        self.head.setText("Rules")
-        self.head.setCheckable(True)
-        self.head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.head.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._inner = QWidget()
-        column = QVBoxLayout(self._inner)
-        column.setContentsMargins(0, 0, 0, 0)
         for widget in (self.fix, self.table, self.capacity):
-            column.addWidget(widget)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(self.head)
-        outer.addWidget(self._inner)
-        self.head.toggled.connect(self._on_head)
-        self._on_head(False)
+            self.addWidget(widget)
         self.tell(())
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it shows more than its head."""
-        return self.head.isChecked()
-
-    def _on_head(self, on: bool) -> None:
-        self.head.setArrowType(Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow)
-        self._inner.setVisible(on)
-        self.toggled.emit(on)
 
     def explain(self, job: "Job | None", source: object) -> None:
         """Show what every rule says of a job, if the panel is open, and see what the model can tell apart in the image.

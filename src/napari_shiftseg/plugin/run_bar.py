@@ -8,11 +8,14 @@ from qtpy.compat import isalive
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_shiftseg.events import BlockDone, Event, Stage, TileDone
+from napari_shiftseg.plugin.dock import StatusLine
 from napari_shiftseg.plugin.edited import edits_of, words_on_edits
 from napari_shiftseg.plugin.inputs import Note
-from napari_shiftseg.plugin.segment_form import IntensityNote
+from napari_shiftseg.plugin.intensity_form import IntensityNote
 
 _TIPS = {
+    "run": "Segment the whole image.",
+    "cancel": "Stop after the tile that is being computed; all layers stay as they were.",
     "preview": "Segment only what is in view, with the tiles of the whole image.",
     "code": "A Python script that does what Run would, for the clipboard.",
     "command": "A line for a shell that does what Run would, for the clipboard.",
@@ -20,7 +23,13 @@ _TIPS = {
 
 
 class RunBar(QWidget):
-    """Buttons, a bar, a line on the run and one on its intensities."""
+    """Buttons, a bar and a line on the run, which stay in view.
+
+    Attributes
+    ----------
+    more : QWidget
+        What else there is to say and to do: how intensities were scaled, and copies for other places.
+    """
 
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
@@ -38,12 +47,15 @@ class RunBar(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(buttons)
         column.addWidget(self.progress)
-        column.addWidget(self.status)
-        column.addWidget(self.intensity)
+        column.addWidget(StatusLine(self.status))
+        self.more = QWidget()
+        rows = QVBoxLayout(self.more)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addWidget(self.intensity)
         copies = QHBoxLayout()
         copies.addWidget(self.code)
         copies.addWidget(self.command)
-        column.addLayout(copies)
+        rows.addLayout(copies)
         self._gave_way = ""  # what the run did where memory ran out
         self._proof: tuple[Any, str, str, str] | None = (
             None  # a layer, and what was said of it: level, text, and how it is shown

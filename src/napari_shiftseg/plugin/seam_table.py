@@ -38,6 +38,8 @@ class SeamTable(QTableWidget):
         self.setHorizontalHeaderLabels(list(_COLUMNS))
         for column, tip in enumerate(_COLUMNS.values()):
             self.horizontalHeaderItem(column).setToolTip(tip)
+        self.setAccessibleName("Seams, the worst first")
+        self.setToolTip("Click a seam to go there.")
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)

@@ -15,10 +15,12 @@ from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event
+from napari_shiftseg.plugin.dock import fill_dock
 from napari_shiftseg.plugin.embedding_view import EmbeddingButton
 from napari_shiftseg.plugin.equipment import Equipment, equip_steps
-from napari_shiftseg.plugin.inputs import fill_scrolling, keep_choice, offer
+from napari_shiftseg.plugin.inputs import keep_choice, offer
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, once, sentence, start_job
+from napari_shiftseg.plugin.keys import give_keys
 from napari_shiftseg.plugin.large import LiveLabels, Written, segment_large, words_on_unfinished
 from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, segment_and_draw
 from napari_shiftseg.plugin.preview import preview_layer, view_steps, window_in_view
@@ -60,6 +62,7 @@ class SegmentWidget(QWidget):
         self._on_layer()
         self._equip()
 
+    leader = "Alt+G"
     running = property(lambda self: bool(self.jobs), doc="Whether a segmentation runs.")
 
     # -- what the user wants ------------------------------------------------------------------------------------------
@@ -403,17 +406,17 @@ class SegmentWidget(QWidget):
         content = QWidget()
         column = QVBoxLayout(content)
         self.tune = TunePanel(self.viewer, lambda: self.layer, self.form.device.currentText, tuned=self._on_tuned)
-        for widget in (self.form, bar, self.tune, self.embedding_button):
+        for widget in (self.form, bar.more, self.tune, self.embedding_button):
             column.addWidget(widget)
         column.addStretch()
-        fill_scrolling(self, content)
-        self.setMinimumWidth(300)
+        fill_dock(self, content, bar)
         self._set_running(False)
 
     def _connect(self) -> None:
         form = self.form
         form.layers.changed.connect(self._on_layer)
         form.axes.chosen.connect(self._refresh)
+        form.channels.made.connect(lambda: give_keys(self))
         form.model.changed.connect(self._equip)
         form.likeness.wished.connect(form.model.choose)
         form.size_row.changed.connect(self._on_tile)

@@ -35,7 +35,7 @@ class SizePlot(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
         self.setToolTip("Objects by their size. Drag the line, or use the arrow keys: smaller ones go to one that they touch.")
-        self.setAccessibleName("Sizes of the objects, and the smallest size")
+        self.setAccessibleName("Tune: sizes of the objects, and the smallest size")
         self._describe()
 
     def sizeHint(self) -> QSize:

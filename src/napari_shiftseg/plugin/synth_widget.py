@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 from napari_shiftseg import synthetic
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.constants import PREVIEW_PAUSE
-from napari_shiftseg.plugin.inputs import Note, fill_scrolling
+from napari_shiftseg.plugin.dock import StatusLine, fill_dock
+from napari_shiftseg.plugin.inputs import Note
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
 from napari_shiftseg.plugin.samples import draw_steps, preview, synthetic_layers
 from napari_shiftseg.plugin.synth_form import FREE, Picture, SynthForm
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 class SynthWidget(QWidget):
     """Draw a synthetic image; three verbs: `recipe`, `run`, `show_result`."""
+
+    leader = "Alt+Y"
 
     def __init__(self, viewer: "napari.viewer.Viewer", parent: QWidget | None = None):
         super().__init__(parent)
@@ -62,7 +65,7 @@ class SynthWidget(QWidget):
         self._name = recipe.kind if preset == FREE else preset
         self.button.setEnabled(False)
         self.status.tell("", "Drawing\u2026")
-        self.jobs.append(start_job(partial(draw_steps, recipe), on_end=self._on_end))
+        self.jobs.append(start_job(partial(draw_steps, recipe), on_end=self._on_end, torch=False))
 
     def show_result(self, drawn: synthetic.Synthetic) -> None:
         """Add the image and its truth to the viewer."""
@@ -135,11 +138,13 @@ class SynthWidget(QWidget):
     def _build(self) -> None:
         self.form, self.picture, self.about, self.status = SynthForm(), Picture(), Note(), Note()
         self.button = QPushButton("Generate")
-        content = QWidget()
-        column = QVBoxLayout(content)
-        for widget in (self.picture, self.about, self.form, self.button, self.status):
+        self.button.setToolTip("Draw the image and its truth as new layers.")
+        content, foot = QWidget(), QWidget()
+        column, below = QVBoxLayout(content), QVBoxLayout(foot)
+        for widget in (self.picture, self.about, self.form):
             column.addWidget(widget)
         column.addStretch()
-        fill_scrolling(self, content)
-        self.setMinimumWidth(300)
+        below.addWidget(self.button)
+        below.addWidget(StatusLine(self.status))
+        fill_dock(self, content, foot)
         self.destroyed.connect(partial(cancel_all, self.jobs))

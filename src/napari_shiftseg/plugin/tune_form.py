@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QProgressBar, QPushButton, QSpinBox, QVBoxLayout, QWidget
-from superqt import QCollapsible, QLabeledDoubleSlider
+from superqt import QLabeledDoubleSlider
 
+from napari_shiftseg.plugin.group import Group
 from napari_shiftseg.plugin.inputs import Note
 from napari_shiftseg.plugin.size_plot import SizePlot
 
@@ -23,10 +24,18 @@ _TIPS = {
     "apply": "Write the whole result with these settings beside the one that is there, which stays as it is.",
     "cancel": "Stop; the labels stay as they were.",
 }
-_NAMES = {"threshold": "Threshold", "bandwidth": "Bandwidth", "dip": "Dip", "min_size": "Smallest size, pixels"}
+_NAMES = {
+    "threshold": "Tune: threshold",
+    "bandwidth": "Tune: bandwidth",
+    "dip": "Tune: dip",
+    "min_size": "Tune: smallest size, pixels",
+    "reset": "Tune: reset",
+    "apply": "Tune: apply",
+    "cancel": "Tune: cancel",
+}
 
 
-class TuneForm(QCollapsible):
+class TuneForm(Group):
     """Inputs; `changed` says that one of them was changed by the user."""
 
     changed = Signal()

@@ -84,7 +84,7 @@ class TunePanel(QWidget):
 
     def look(self, *_: Any) -> None:
         """See which result is meant, once the group is open; that of before stays if nothing has changed."""
-        if not isalive(self) or self._putting or (not self.form.isExpanded() and self.layer is None):
+        if not isalive(self) or self._putting or (not self.form.is_open and self.layer is None):
             return
         layer = self._find()
         run = None if layer is None else layer.metadata[KEY].get("run")

@@ -5,15 +5,34 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from napari.layers import Labels as LabelsLayer
+from napari.utils.notifications import show_error, show_warning
 
+from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.io import Image, export_labels
 from napari_shiftseg.io.axes import axis_letter, guess_axes, name_axes
 from napari_shiftseg.io.labels import Labels, labels_of
+from napari_shiftseg.plugin.jobs import sentence
 from napari_shiftseg.plugin.signature import KEY
 
+# What a name may end in, as the manifest lists it, in words.
+_FORMATS = {
+    ".tif": "Labels with pixel size",
+    ".zarr": "OME-Zarr of labels",
+    ".geojson": "GeoJSON for QuPath",
+    ".zip": "Regions for ImageJ",
+    ".csv": "Table of measurements",
+    ".parquet": "Table of measurements",
+}
 
-def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a labels layer; the end of the path says the format, and napari has asked whether a file is to be replaced."""
+def write_labels(path: str | None = None, data: Any = None, meta: dict[str, Any] | None = None) -> list[str]:
+    """Write a labels layer; the end of the path says the format, and napari has asked whether a file is to be replaced.
+
+    Without a path, which is how the command palette calls it, the user is asked for one for the labels that are selected.
+    """
+    if path is None or meta is None:
+        ask_for_file()
+        return []
     return [str(export_labels(path, labels_of_layer(data, meta), overwrite=True))]
 
 
@@ -39,6 +58,32 @@ def labels_of_layer(data: Any, meta: dict[str, Any]) -> Labels:
         edits = {"edits": known["edits"]} if known.get("edits") else {}
         labels = replace(labels, record={**known["record"], **edits})
     return labels
+
+
+def ask_for_file() -> None:
+    """Let the user choose a file for the selected labels, and write it; the window stays alive meanwhile."""
+    from napari import current_viewer
+    from qtpy.QtWidgets import QApplication, QFileDialog
+
+    viewer = current_viewer()
+    layer = None if viewer is None else viewer.layers.selection.active
+    if not isinstance(layer, LabelsLayer):
+        show_warning("No labels are selected; select a labels layer, and save it then.")
+        return
+    filters = ";;".join(f"{words} (*{end})" for end, words in _FORMATS.items())
+    dialog = QFileDialog(QApplication.activeWindow(), f"Save {layer.name} for other programs", f"{layer.name}.tif", filters)
+    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+    dialog.setDefaultSuffix("tif")
+    dialog.fileSelected.connect(lambda chosen: _save(layer, chosen))
+    dialog.finished.connect(lambda _: dialog.deleteLater())  # which also keeps it until then
+    dialog.open()
+
+
+def _save(layer: LabelsLayer, chosen: str) -> None:
+    try:
+        layer.save(chosen, plugin="napari-shiftseg")
+    except (ShiftsegError, ValueError, OSError) as exc:
+        show_error(sentence(exc))
 
 
 def axes_of(layer: Any) -> str:
