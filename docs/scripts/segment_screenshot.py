@@ -15,6 +15,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QScrollArea
 
+from napari_shiftseg.plugin import kept
 from napari_shiftseg.plugin.samples import nuclei
 from napari_shiftseg.plugin.segment_widget import SegmentWidget
 
@@ -63,6 +64,7 @@ def wishes_of(doc, **more):
 
 
 def open_viewer(width=1380, height=980):
+    kept.place = lambda: None  # the pictures show new widgets, and leave what the user's keep
     viewer = napari.Viewer(show=True)
     viewer.window._qt_window.resize(width, height)
     return viewer

@@ -3,6 +3,17 @@
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def kept_place(monkeypatch, tmp_path_factory):
+    """No test sees or writes what the user's widgets keep between sessions."""
+    pytest.importorskip("napari")
+    from napari_shiftseg.plugin import kept
+
+    path = tmp_path_factory.mktemp("kept") / "napari-shiftseg.json"
+    monkeypatch.setattr(kept, "place", lambda: path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def save_tiny(tmp_path_factory):
     """`save_tiny(name, window=..., neighbours=..., **spec)`: path of a model with seeded weights; nothing of it was trained."""

@@ -142,7 +142,7 @@ def test_the_button_segments_what_is_in_view(open_widget, qtbot, tiny):
     assert [found.name for found in viewer.layers] == ["cells", "cells preview instances"]
     assert shown.data.shape == (88, 188)  # the last clustering windows, 256 px apart
     assert np.allclose(shown.data_to_world((0, 0)), layer.data_to_world((512, 512)))
-    assert "Preview" in widget.status.text()
+    assert "Preview of 88 x 188 of 600 x 700 px (3.9 %, " in widget.status.text()
     whole = segment(layer.data, load_model(tiny), SegmentSettings(write=64)).labels
     wanted = kept_inside(whole, (slice(512, 600), slice(512, 700)))
     found = {tuple(np.flatnonzero(shown.data == n)) for n in range(1, shown.data.max() + 1)}

@@ -1,18 +1,16 @@
 """The widgets in napari's window: tabs at full height, what stays in view, names and keys of controls, the command palette."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytest.importorskip("napari")
 pytest.importorskip("pytestqt")
 
+from docked import MANIFEST, TITLES, by_palette, open_all, spin
 from napari._app_model import get_app_model
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import notification_manager
 from napari.utils.shortcuts import default_shortcuts
-from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QAction, QKeySequence
 from qtpy.QtTest import QTest
@@ -32,34 +30,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-import napari_shiftseg
 from napari_shiftseg.plugin.dock import dock_of
 from napari_shiftseg.plugin.group import Group
 
 pytestmark = pytest.mark.gui
 
-MANIFEST = PluginManifest.from_file(Path(napari_shiftseg.__file__).with_name("napari.yaml"))
-TITLES = {f"{widget.display_name} (ShiftSeg)": widget.command for widget in MANIFEST.contributions.widgets}
 FULL, SMALL = (1280, 720), (1280, 540)  # napari itself is no lower than that
-
-
-def spin(turns=5):
-    for _ in range(turns):
-        QApplication.processEvents()
-        QTest.qWait(5)
-
-
-def by_palette(viewer, title):
-    """Run a command as a user does: open the palette, write its title, press Enter."""
-    viewer.window._toggle_command_palette()
-    palette = viewer.window._qt_window._command_palette
-    palette._line.setText(title)
-    found = [command.title for command in palette._list.iter_command()]
-    assert title in found, f"{title} is not offered, but {found}"
-    place = next(row for row in range(palette._list.model().rowCount()) if palette._list.command_at(row).title == title)
-    palette._list.execute(place)
-    palette.hide()
-    spin()
 
 
 @pytest.fixture
@@ -70,19 +46,12 @@ def plugin(npe2pm):
 
 @pytest.fixture
 def window(plugin, make_napari_viewer, qtbot):
-    """A viewer with an image and all widgets of the manifest, which were opened from the command palette."""
+    """A viewer with an image and all widgets of the manifest."""
     viewer = make_napari_viewer(show=True)
     viewer.window._qt_window.resize(*FULL)
     data = np.random.default_rng(0).integers(0, 255, (2, 48, 40)).astype(np.uint8)
     viewer.add_layer(ImageLayer(data, name="cells", axis_labels=("c", "y", "x")))
-    for title in TITLES:
-        by_palette(viewer, title)
-    widgets = {title: viewer.window.dock_widgets[title] for title in TITLES}
-    segment = widgets["Segment (ShiftSeg)"]
-    qtbot.waitUntil(lambda: segment.equipment is not None, timeout=120_000)
-    qtbot.waitUntil(lambda: not widgets["Correct (ShiftSeg)"].jobs, timeout=60_000)
-    spin()
-    return viewer, widgets
+    return viewer, open_all(viewer, qtbot)
 
 
 # Controls that are made of smaller ones.

@@ -17,6 +17,13 @@ STRIPE: Final = 24
 
 # Lines of text that stay in view below a widget: a fifth of the dock of a window of 480 px, which is 720 px at 150 %.
 FOOT_LINES: Final = 5
+# Milliseconds until a change of a control is kept: one write for what is typed or turned in one go.
+KEEP_PAUSE: Final = 400
+# Paces of so many models, devices and number formats are kept: a line of text each.
+MOST_PACES: Final = 50
+# A plan that computes as much as so many passes over the image is called wasteful: those that are chosen by themselves come to
+# 1.1 to 1.5 where the memory suffices.
+WASTE: Final = 3.0
 
 # -- layers -----------------------------------------------------------------------------------------------------------
 
@@ -50,6 +57,10 @@ VERIFIED: Final = 1 << 20
 HIGHLIGHTED_BYTES: Final = 1 << 30
 # Differences below the rounding of float32 in embeddings of about 1 to 10 are drawn as this.
 DIFFERENCE_FLOOR: Final = 1e-6
+# Of a view, that a result which is fitted to it takes, as napari does it.
+VIEW_SHARE: Final = 0.95
+# napari's largest number of layers in a view of a grid.
+MOST_STRIDE: Final = 50
 # Lines of a box that is drawn in space; more are slow to turn around on a machine without a GPU.
 MOST_BOX_LINES: Final = 3000
 # Screen pixels per pixel at which a seam can be judged.

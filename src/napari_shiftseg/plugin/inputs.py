@@ -1,5 +1,8 @@
 """Small inputs of the widgets: a model, a tile size, channels, axes, a text with a coloured dot."""
 
+from importlib.resources import files
+from pathlib import Path
+
 from magicgui.widgets import ComboBox, FileEdit
 from napari.layers import Image as ImageLayer
 from qtpy.QtCore import Qt, Signal
@@ -93,6 +96,21 @@ class ModelBox(QWidget):
         """Choose a model file, as a user would."""
         self.names.setCurrentText(self.FILE)
         self.file.value = path
+
+    def bring_back(self, model: str) -> bool:
+        """Choose what `value` once gave, before it is known what there is; False if it is not there any more."""
+        file, bundled = Path(model), files("napari_shiftseg") / "weights" / f"{model}.safetensors"
+        if model and file.suffix and file.is_file():
+            self.choose_file(file)
+        elif model and not file.suffix and bundled.is_file():
+            if self.names.findText(model) < 0:
+                self.names.addItem(model)
+            self.names.setCurrentText(model)
+        elif not model:
+            self.names.setCurrentIndex(0)
+        else:
+            return False
+        return True
 
     def _on_name(self, name: str) -> None:
         self.file.native.setVisible(name == self.FILE)

@@ -14,9 +14,10 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, 
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event, Stage
-from napari_shiftseg.plugin.comparison import comparison_layers, is_compared, show_beside
+from napari_shiftseg.plugin.comparison import Beside, comparison_layers, is_compared
 from napari_shiftseg.plugin.dock import StatusLine, fill_dock
 from napari_shiftseg.plugin.edited import words_on_edits
+from napari_shiftseg.plugin.idle_axes import hide_idle_axes
 from napari_shiftseg.plugin.inputs import Note, keep_choice
 from napari_shiftseg.plugin.inspect_form import InspectForm
 from napari_shiftseg.plugin.inspect_jobs import (
@@ -30,6 +31,7 @@ from napari_shiftseg.plugin.inspect_jobs import (
     verify_steps,
 )
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
+from napari_shiftseg.plugin.kept import Keeper
 from napari_shiftseg.plugin.layers import KEY, highlight_layers
 from napari_shiftseg.plugin.line_geometry import close_up
 from napari_shiftseg.plugin.overlays import Overlays
@@ -56,9 +58,12 @@ class InspectWidget(QWidget):
         self.findings: Findings | None = None
         self.jobs: list[Job] = []  # the computation, if there is one
         self.overlays = Overlays(viewer, self._on_lines)
+        self.beside = Beside(viewer)
         self._watched: Layer | None = None
         self._chose_older = False
+        hide_idle_axes(viewer)
         self._build()
+        Keeper(self, "inspect", {"Model file": self.form.model, "Naive": self.form.how})
         self._connect()
         self._choose_active_layer()
         self._on_layer()
@@ -174,10 +179,12 @@ class InspectWidget(QWidget):
         self.status.tell("", words_on_kept(put.kept).strip())
 
     def _on_beside(self, on: bool) -> None:
-        """Both results in a grid of views, or only the compliant one."""
-        if self.layer is not None:
-            show_beside(layers_of_run(self.viewer, self.layer), on)
-            self.viewer.canvas.grid.enabled = on
+        """Both results in two views, or only the compliant one."""
+        if on and self.layer is not None and is_compared(layers := layers_of_run(self.viewer, self.layer)):
+            self.beside.show(layers, self.layer)
+        else:
+            self.beside.end()
+            self.form.beside.setChecked(False)
 
     def _show_probe(self, found: tuple["PeriodProbe", "EffectivePeriod"]) -> None:
         probe, effective = found
@@ -291,8 +298,7 @@ class InspectWidget(QWidget):
         """Nothing is known of this result yet."""
         self.findings = None
         if self.form.beside.isChecked() and not is_compared(layers_of_run(self.viewer, self.layer)):
-            self.form.beside.setChecked(False)
-            self.viewer.canvas.grid.enabled = False
+            self._on_beside(False)
         self.form.plot.tell({})
         self.form.table.tell((), "")
         self.form.finding.tell("", "")
@@ -387,10 +393,11 @@ class InspectWidget(QWidget):
         form.table_button.clicked.connect(lambda _: self._ask_and_save("csv", self.save_table))
         form.plot_button.clicked.connect(lambda _: self._ask_and_save("png", self.save_plot))
         self.cancel_button.clicked.connect(lambda _: self.cancel())
-        self.destroyed.connect(partial(_let_go, self.jobs, self.overlays))
+        self.destroyed.connect(partial(_let_go, self.jobs, self.overlays, self.beside))
 
 
-def _let_go(jobs: list[Job], overlays: Overlays, *_: Any) -> None:
+def _let_go(jobs: list[Job], overlays: Overlays, beside: Beside, *_: Any) -> None:
     """The dock is closed: nobody waits for the jobs or moves the lines any more."""
     cancel_all(jobs)
     overlays.close()
+    beside.close()

@@ -59,6 +59,18 @@ def view_steps(job: "Job", window: dict[str, slice]) -> Generator[Event, None, "
     return segmentation.view_steps(job, window)
 
 
+def words_on_view(preview: "Preview") -> str:
+    """How much of the image a preview is.
+
+    It ends where clustering windows end, so that it can be more than what was in view, and never less.
+    """
+    whole, part = preview.plan.image_shape, preview.labels.shape[-len(preview.plan.image_shape) :]
+    edges, of = (" x ".join(f"{n:,}" for n in shape) for shape in (part, whole))
+    share = 100 * np.prod(part) / np.prod(whole)
+    tiles = f"{len(preview.plan):,} tile{'s' * (len(preview.plan) > 1)}"
+    return f"{edges} of {of} px ({share:.2g} %, {tiles})"
+
+
 def preview_layer(preview: "Preview", place: "Placement", name: str, *, source_id: Any = None) -> LayerDataTuple:
     """Instances of a preview as a layer.
 

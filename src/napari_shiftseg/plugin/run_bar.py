@@ -23,7 +23,7 @@ _TIPS = {
 
 
 class RunBar(QWidget):
-    """Buttons, a bar and a line on the run, which stay in view.
+    """How long a run will take, buttons, a bar and a line on the run, which stay in view.
 
     Attributes
     ----------
@@ -43,8 +43,10 @@ class RunBar(QWidget):
         buttons.addWidget(self.run, 2)
         buttons.addWidget(self.preview, 1)
         buttons.addWidget(self.cancel, 1)
+        self.time = Note()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.time)
         column.addLayout(buttons)
         column.addWidget(self.progress)
         column.addWidget(StatusLine(self.status))

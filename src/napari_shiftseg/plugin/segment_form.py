@@ -1,9 +1,11 @@
 """How the Segment widget looks: its inputs in rows and groups; what they do is in `segment_widget`."""
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 from magicgui.widgets import ComboBox
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QPushButton, QSpinBox, QWidget
 
 from napari_shiftseg.plugin.group import Group
 from napari_shiftseg.plugin.inputs import AxesEdit, ChannelRow, ModelBox, Note, TileBox, narrow, offer
@@ -14,7 +16,12 @@ from napari_shiftseg.plugin.likeness_line import LikenessLine
 from napari_shiftseg.plugin.rules_panel import RulesPanel
 from napari_shiftseg.plugin.size_row import SizeRow
 
+# What is in plain sight needs no words.
+_SEEN = {"Model", "Device", "Precision", "Tile size", "Object diameter", "Intensities", "Advanced", "Large images", "Rules"}
 _TIPS = {
+    "model": "What the network knows; the line below says it. A file is one that shiftseg train wrote.",
+    "device": "Where the network runs; auto takes a GPU if there is one.",
+    "defaults": "Set all as in a new installation; open groups stay.",
     "tile": "Pixels that one tile writes along each axis. Multiples of the network's period give the same result for every "
     "size; a typed size is set to the nearest one, unless non-compliant runs are allowed. One edge, or one per axis: 64 x 128.",
     "allow": "Run although a rule is broken. The layers are marked as such.",
@@ -56,7 +63,9 @@ class SegmentForm(QWidget):
         offer(self.dtype, ("automatic", "float32", "bfloat16"))
         self.about_image = Note()
         self.about_model, self.about_device, self.plan, self.verdict, self.writing = Note(), Note(), Note(), Note(), Note()
-        self.about_size = Note()
+        self.about_size, self.about_kept = Note(), Note()
+        self.defaults = QPushButton("Defaults")
+        self.tell_kept({})
         self.likeness = LikenessLine()
         self.allow = QCheckBox("Allow non-compliant")
         self.advanced = self._build_advanced()
@@ -82,6 +91,44 @@ class SegmentForm(QWidget):
         """New boxes come last for the tabulator key; their place is behind the axes."""
         for before, box in pairwise((self.axes.readings, *self.channels.boxes)):
             QWidget.setTabOrder(before, box)
+
+    def kept(self) -> dict[str, Any]:
+        """What is kept from one session to the next, by the names that a user knows.
+
+        The axes, the channels, the limits of intensities and the store are of one image, and a permission to break rules holds
+        for one session.
+        """
+        intensity, large = self.intensity, self.large
+        return {
+            "Model": self.model,
+            "Object diameter": self.size_row.box,
+            "Device": self.device,
+            "Precision": self.dtype,
+            "Tile size": self.tile,
+            "Limits per": intensity.per,
+            "No data": intensity.no_data,
+            "Dark objects on bright": intensity.invert,
+            "Method": self.method,
+            "Bandwidth": self.bandwidth,
+            "Threshold": self.threshold,
+            "Smallest": self.min_size,
+            "Same bits for every tile size": self.deterministic,
+            "Mean of all flips and turns": self.augment,
+            "Embedding layers": self.keep_embedding,
+            "Out of core": large.choice,
+            "Memory": large.memory,
+            "Intensities": intensity.group,
+            "Advanced": self.advanced,
+            "Large images": large.group,
+            "Rules": self.rules,
+        }
+
+    def tell_kept(self, values: Mapping[str, Any]) -> None:
+        """Say which settings are those of the last session; nothing and no button where none differs from a new widget's."""
+        words = {True: "on", False: "off"}
+        said = [f"{name} {words.get(v, v) if isinstance(v, bool) else v}" for name, v in values.items() if name not in _SEEN]
+        self.about_kept.fill(f"As last time: {', '.join(said)}." if said else "")
+        self.defaults.setVisible(bool(said))
 
     def offer_bandwidth(self, factor: float | None) -> None:
         """Let the bandwidth be what the model needs: a factor on those that the network says itself, or else (None) a width."""
@@ -142,6 +189,8 @@ class SegmentForm(QWidget):
         rows.addRow(self.likeness)
         rows.addRow(self.likeness.use)
         rows.addRow(self.writing)
+        rows.addRow(self.about_kept)
+        rows.addRow(self.defaults)
         rows.addRow(self.allow)
         rows.addRow(self.intensity)
         rows.addRow(self.advanced)

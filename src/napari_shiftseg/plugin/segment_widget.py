@@ -18,12 +18,15 @@ from napari_shiftseg.events import Event
 from napari_shiftseg.plugin.dock import fill_dock
 from napari_shiftseg.plugin.embedding_view import EmbeddingButton
 from napari_shiftseg.plugin.equipment import Equipment, equip_steps
+from napari_shiftseg.plugin.forecast import keep_pace, words_on_time, words_on_waste
+from napari_shiftseg.plugin.idle_axes import hide_idle_axes
 from napari_shiftseg.plugin.inputs import keep_choice, offer
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, once, sentence, start_job
+from napari_shiftseg.plugin.kept import Keeper
 from napari_shiftseg.plugin.keys import give_keys
 from napari_shiftseg.plugin.large import LiveLabels, Written, segment_large, words_on_unfinished
 from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, segment_and_draw
-from napari_shiftseg.plugin.preview import preview_layer, view_steps, window_in_view
+from napari_shiftseg.plugin.preview import preview_layer, view_steps, window_in_view, words_on_view
 from napari_shiftseg.plugin.replacement import replace_layers, words_on_kept
 from napari_shiftseg.plugin.run_bar import RunBar, summary
 from napari_shiftseg.plugin.segment_form import SegmentForm
@@ -56,7 +59,10 @@ class SegmentWidget(QWidget):
         self._live: LiveLabels | None = None  # the layer of a run out of core
         self._watched: ImageLayer | None = None
         self.jobs: list[Job] = []  # the run, if there is one
+        hide_idle_axes(viewer)
         self._build()
+        self._keeper = Keeper(self, "segment", {**self.form.kept(), "Tune": self.tune.form})
+        self.form.tell_kept(self._keeper.differing)
         self._connect()
         self._choose_active_layer()
         self._on_layer()
@@ -185,7 +191,7 @@ class SegmentWidget(QWidget):
         put = replace_layers(self.viewer, [preview_layer(preview, place, target.layer.name, source_id=target.layer.unique_id)])
         self.viewer.layers.selection.active = target.layer if target.layer in self.viewer.layers else None
         found = np.count_nonzero(np.unique(preview.labels))
-        text = f"Preview: {found} instances in {len(preview.plan)} of the tiles; Run segments the whole image."
+        text = f"Preview of {words_on_view(preview)}: {found} instances. Run segments the whole image."
         self.bar.tell("", text + words_on_kept(put.kept), preview.record)
 
     def _show_and_sum_up(self, drawn: Drawn) -> None:
@@ -197,6 +203,8 @@ class SegmentWidget(QWidget):
         self.bar.watch(self._live.layer)
 
     def _sum_up(self, record: dict[str, Any], kept: str) -> None:
+        if not self._verdict.resumes:
+            keep_pace(self._verdict.job, record)
         self.bar.tell(*summary(record, self._verdict.out, kept), record)
         self.form.likeness.show_record(record)
         self.form.large.forget_place()
@@ -264,7 +272,11 @@ class SegmentWidget(QWidget):
         elif end.value.request == self._request:
             self.equipment = end.value
             self.form.model.set_names(end.value.models, end.value.demonstrations)
+            device = self.form.device.currentText()
             offer(self.form.device, end.value.devices)
+            if self._keeper.bring_back() and self.form.device.currentText() != device:  # it is known only now that it is there
+                self._equip()
+                return
         else:
             return
         self._guess_axes()
@@ -357,13 +369,21 @@ class SegmentWidget(QWidget):
         form.about_model.fill(about)
         form.about_device.fill(device if job is None else job.describe_device())
         form.about_size.fill("" if job is None or job.size is None else f"{job.size.describe()}.")
-        form.plan.fill("" if job is None else job.describe_plan())
+        self._tell_plan(verdict, job)
         form.writing.fill("" if verdict is None else verdict.writing)
         image = None
         with suppress(ShiftsegError):  # the verdict says what is wrong with the axes
             image = None if verdict is None else self.image()
         form.likeness.follow(verdict, None if self.layer is None else self.layer.data, image)
         form.rules.explain(job, self.layer)
+
+    def _tell_plan(self, verdict: "Verdict | None", job: Any) -> None:
+        """Say what runs, how long it takes, and whether most of that is waste."""
+        waste = "" if job is None else words_on_waste(job)
+        self.form.plan.fill("" if job is None else job.describe_plan())
+        if waste:
+            self.form.plan.tell("warn", f"{job.describe_plan()}. {waste}")
+        self.bar.time.fill(words_on_time(job) if verdict is not None and verdict.can_run else "")
 
     def _look(self, shown: Any) -> "Verdict":
         from napari_shiftseg.plugin.verdict import Verdict, judge, tile_sizes
@@ -383,6 +403,12 @@ class SegmentWidget(QWidget):
             alone = verdict.plan.zeros == "tile"  # one size, which is what Automatic means
             self.form.tile.offer(() if alone else tile_sizes(verdict.plan.lattice, verdict.plan.image_shape))
         return verdict
+
+    def reset(self) -> None:
+        """Set all as a new widget has it, but for the image and its axes."""
+        self._keeper.reset()
+        self.form.tell_kept({})
+        self._equip()
 
     def fix_tiles(self) -> None:
         """Set the tile size to the nearest one that obeys the rules."""
@@ -424,6 +450,7 @@ class SegmentWidget(QWidget):
         form.device.activated.connect(lambda _: self._equip())
         form.tile.changed.connect(self._on_tile)
         form.allow.toggled.connect(lambda _: self._on_tile())
+        form.defaults.clicked.connect(lambda _: self.reset())
         form.rules.fix.clicked.connect(lambda _: self.fix_tiles())
         for box in (form.dtype, form.method):
             box.currentTextChanged.connect(self._refresh)

@@ -106,6 +106,11 @@ class SynthForm(QWidget):
             field.setVisible(there)
             self._rows.labelForField(field).setVisible(there)
 
+    def kept(self) -> dict[str, Any]:
+        """What is kept from one session to the next; the preset comes last, since any other field ends it."""
+        names = ("kind", "shape", *sorted(set().union(*_FIELDS.values())), "levels", "pool", "preset")
+        return {name: getattr(self, name) for name in names}
+
     def _edges(self) -> tuple[int, ...]:
         words = re.split(r"\s*[x\u00d7,;\s]\s*", self.shape.text().strip())
         try:

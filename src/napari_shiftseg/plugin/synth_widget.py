@@ -15,6 +15,7 @@ from napari_shiftseg.plugin.constants import PREVIEW_PAUSE
 from napari_shiftseg.plugin.dock import StatusLine, fill_dock
 from napari_shiftseg.plugin.inputs import Note
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
+from napari_shiftseg.plugin.kept import Keeper
 from napari_shiftseg.plugin.samples import draw_steps, preview, synthetic_layers
 from napari_shiftseg.plugin.synth_form import FREE, Picture, SynthForm
 
@@ -33,6 +34,7 @@ class SynthWidget(QWidget):
         self.jobs: list[Job] = []
         self._name = ""
         self._build()
+        Keeper(self, "synthesize", self.form.kept())
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(PREVIEW_PAUSE)

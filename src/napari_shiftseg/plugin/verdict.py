@@ -32,6 +32,7 @@ class Verdict:
     level: Literal["pass", "warn", "fail"]  # "warn": it runs, and promises less; "fail": it does not run
     text: str  # why, and what to do
     job: Job | None = None  # what would run; None where nothing can
+    resumes: bool = False  # whether it goes on with an unfinished one
     writing: str = ""  # where the result goes and in which blocks, "" where it stays in memory
 
     @property
@@ -93,7 +94,7 @@ def judge(
     if job.large and job.out is None:
         why = job.reason or "the run goes out of core"
         return replace(verdict, level="fail", text=f"{_sentence(why)}; name a store to write under Result.")
-    return replace(verdict, writing=_writing(job, unfinished=unfinished))
+    return replace(verdict, writing=_writing(job, unfinished=unfinished), resumes=job.large and unfinished)
 
 
 def _wish(job: Job) -> tuple[Any, ...]:
