@@ -25,6 +25,7 @@ _FORMATS = {
     ".parquet": "Table of measurements",
 }
 
+
 def write_labels(path: str | None = None, data: Any = None, meta: dict[str, Any] | None = None) -> list[str]:
     """Write a labels layer; the end of the path says the format, and napari has asked whether a file is to be replaced.
 
