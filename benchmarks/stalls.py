@@ -177,9 +177,7 @@ class Stalls:
         yield self._row("lines", lambda: self._lines(inspect), lambda: None)
         yield self._row("measure", lambda: self._measure(inspect), lambda: None, once=True)
 
-    def _row(
-        self, act: str, ours: Callable[[], None], bare: Callable[[], None], *, once: bool = False
-    ) -> dict[str, Any]:
+    def _row(self, act: str, ours: Callable[[], None], bare: Callable[[], None], *, once: bool = False) -> dict[str, Any]:
         """The median of the longest stalls of both, milliseconds."""
         found = {"with the widget": ours, "bare napari": bare}
         row: dict[str, Any] = {"act": act}
@@ -234,8 +232,8 @@ class Stalls:
 
     def _tune(self, segment: Any, labels: Any) -> None:
         """All labels are others: the end of a change of the threshold."""
-        from napari_shiftseg.plugin.tune_jobs import Shown
         from napari_shiftseg.plugin.signature import digest_of
+        from napari_shiftseg.plugin.tune_jobs import Shown
 
         panel = segment.tune
         if not panel.form.is_open:

@@ -290,7 +290,9 @@ class InspectWidget(QWidget):
         self._forget()
 
     def _on_computed(self, _: Any) -> None:
-        if isalive(self):
+        if isalive(self) and self.layer is not None and not is_result(self.layer):
+            self.reset_choices()  # it was accepted, and is no result any more
+        elif isalive(self):
             self._forget()
             self._on_lines()
 
