@@ -2,13 +2,13 @@
 
     xvfb-run -a -s "-screen 0 1920x1080x24" python benchmarks/stalls.py --edge 8192 --out docs/measurements/stalls.json
 
-A stall is the time between two turns of the event loop, in which the window answers nobody. Two clocks take it: the wall's, and the
-processor time of the thread of the window, which other programs on a busy machine do not lengthen. Beside it stands what bare
-napari, without a widget of ours, needs for its own part: the same layers added, the same array set, the same pixels written, each
-in a turn of its own. What is ours is the one less the other.
+A stall is the time between two turns of the event loop, in which the window answers nobody. Two clocks take it: that of the
+wall, and the processor time of the thread of the window, which other programs on a busy machine do not lengthen. Beside it
+stands what bare napari needs for its own part: the same layers added, the same array set, the same pixels written, each in a
+turn of its own. What is ours is the one less the other.
 
-What runs in threads is no part of it, and is replaced by its result: the image is segmented in one corner of 1,024 px by a network of
-random weights, and labels, embedding and colours are repeated over the whole image.
+What runs in threads is no part of it, and is replaced by its result: the image is segmented in one corner of 1,024 px by a
+network of random weights, and labels, embedding and colours are repeated over the whole image.
 """
 
 from __future__ import annotations
