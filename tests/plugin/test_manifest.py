@@ -39,6 +39,7 @@ def test_every_command_is_on_a_menu():
     assert [item.command for item in found.menus["napari/layers/visualize"]] == ["napari-shiftseg.inspect"]
     assert [item.command for item in found.menus["napari/layers/annotate"]] == ["napari-shiftseg.correct"]
     assert [item.command for item in found.menus["napari/layers/measure"]] == ["napari-shiftseg.measure"]
+    assert [item.command for item in found.menus["napari/layers/track"]] == ["napari-shiftseg.link"]
 
 
 SAMPLES = {

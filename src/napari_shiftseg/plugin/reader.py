@@ -95,7 +95,23 @@ def _layers(stored: "StoredResult") -> list[LayerDataTuple]:
     where = _Where.of_record(stored)
     tuples = [_image(stored, where)] if stored.image is not None else []
     tuples += [_output(stored, name, known, where=where) for name in stored.outputs if name != "foreground"]
-    return [*tuples, _labels(stored, known, where)]
+    labels = _labels(stored, known, where)
+    steps = stored.record.get("linked")
+    return [*tuples, labels] if not steps else [*tuples, *_linked(labels, steps)]
+
+
+def _linked(labels: LayerDataTuple, steps: list[dict[str, Any]]) -> list[LayerDataTuple]:
+    """Labels whose numbers hold through planes or frames, and tracks, where there are some and the labels are in memory."""
+    from napari_shiftseg.plugin.link_jobs import LINKED, stored_tracks
+
+    data, options, _ = labels
+    known = options["metadata"][KEY]
+    known["role"] = LINKED
+    known.pop("plan", None)  # the objects are not those of its frames
+    options["name"] = f"{known['source']} linked through {steps[-1]['through']}"
+    parents = next((step.get("parents", []) for step in steps if step["through"] == "t"), None)
+    tracks = [] if parents is None or not isinstance(data, np.ndarray) else stored_tracks(labels, dict(parents))
+    return [labels, *tracks]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -58,7 +58,7 @@ def link(
     out: str | Path | None = None,
     *,
     settings: LinkSettings | None = None,
-    codes: Codes | None = None,
+    outputs: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     on_event: Callable[[Event], None] | None = None,
     **wishes: Any,
@@ -77,8 +77,8 @@ def link(
         OME-Zarr store to write: the labels, the image if the result holds it, and the record.
     settings : JoinSettings or TrackSettings, optional
         The first through z, the second through t. Further keywords win over it.
-    codes : Codes, optional
-        What the network said of a stack, where the result does not hold it; through z alone.
+    outputs : mapping of str to array-like, optional
+        What the network said, by name as in `Segmentation`, where the result does not hold it; through z alone.
     overwrite : bool
         Replace an earlier result at `out`, but never the one that is read.
     on_event : callable, optional
@@ -105,7 +105,7 @@ def link(
     >>> linked.count, np.unique(linked.labels.data[1]).tolist(), linked.labels.ndim
     (1, [0, 1], 3)
     """
-    return drain(link_steps(result, through, out, settings=settings, codes=codes, overwrite=overwrite, **wishes), on_event)
+    return drain(link_steps(result, through, out, settings=settings, outputs=outputs, overwrite=overwrite, **wishes), on_event)
 
 
 def link_steps(
@@ -114,14 +114,14 @@ def link_steps(
     out: str | Path | None = None,
     *,
     settings: LinkSettings | None = None,
-    codes: Codes | None = None,
+    outputs: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     **wishes: Any,
 ) -> Generator[Event, None, Linked]:
     """Generator form of `link`: yields events, returns the `Linked`."""
     wish = wished(through, settings, wishes)
     wish.check()
-    labels, outputs, source = _opened(result)
+    labels, said, source = _opened(result)
     check_linkable(labels, through)
     found = None
     if out is not None:
@@ -135,7 +135,7 @@ def link_steps(
         tracks = yield from track_frames_steps(labels.data, steps, wish)
         numbers, lead, count, coded = tracks.numbers, 1, tracks.numbers.count, False
     else:
-        given = list(_codes(labels, outputs)) if codes is None else [codes]
+        given = list(_codes(labels, said if outputs is None else outputs))
         numbers, count = yield from _joined(labels, given, wish)
         lead, coded = labels.axes.index("z") + 1, bool(given)
     told = {"through": through, "settings": asdict(wish), "objects": count, "of": labels.record.get("run"), "codes": coded}

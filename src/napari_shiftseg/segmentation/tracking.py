@@ -122,7 +122,18 @@ def track_frames_steps(
             links.join(t, t + k)
     mothers = links.split() if wish.splits else {}
     yield Event(done=len(frames), total=len(frames))
-    return _tracks(frames, links.before, mothers)
+    return _tracks(frames, links.before, mothers, ndim=len(spacing))
+
+
+def tracks_of(labels: ArrayLike, parents: Mapping[int, int]) -> Tracks:
+    """Of labels (T, *shape) whose numbers are those of tracks already; one frame is read at a time."""
+    ndim = len(labels.shape) - 1
+    frames = [_frame(View.at(labels, {0: t}, name="the labels"), (1.0,) * ndim) for t in range(labels.shape[0])]
+    there = tuple(np.sort(frame.old) for frame in frames)
+    rows = [np.column_stack([frame.old, np.full(len(frame.old), t), frame.pixels]) for t, frame in enumerate(frames)]
+    places = np.concatenate(rows) if rows else np.zeros((0, 2 + ndim))
+    numbers = Renumbering(old=there, new=tuple(old.astype(np.uint32) for old in there))
+    return Tracks(numbers=numbers, parents=dict(parents), places=places[np.lexsort((places[:, 1], places[:, 0]))])
 
 
 def _frame(labels: ArrayLike, spacing: Sequence[float]) -> _Frame:
@@ -185,6 +196,8 @@ def _tracks(
     frames: list[_Frame],
     before: list[npt.NDArray[np.int64]],
     mothers: Mapping[tuple[int, int], tuple[int, int]],
+    *,
+    ndim: int,
 ) -> Tracks:
     """Numbers along the links."""
     numbers: list[npt.NDArray[np.uint32]] = []
@@ -204,7 +217,7 @@ def _tracks(
         numbers.append(new)
     there = enumerate(zip(numbers, frames, strict=True))
     rows = [np.column_stack([new, np.full(len(new), t), frame.pixels]) for t, (new, frame) in there]
-    places = np.concatenate(rows) if rows else np.zeros((0, 4))
+    places = np.concatenate(rows) if rows else np.zeros((0, 2 + ndim))
     places = places[np.lexsort((places[:, 1], places[:, 0]))]
     order = [np.argsort(frame.old) for frame in frames]
     return Tracks(
