@@ -58,3 +58,6 @@ DRAWN_SPACING: Final = 16
 DRAWN_RADIUS: Final = 5.0
 # Share of the pixels that blobs cover: dense, and there is room for each.
 DRAWN_COVER: Final = 0.2
+
+# Images of a file that are listed; of more the first ones and the last.
+LISTED: Final = 12

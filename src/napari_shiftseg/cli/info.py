@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from napari_shiftseg.cli.console import Console
-from napari_shiftseg.cli.constants import ITEMSIZES
+from napari_shiftseg.cli.constants import ITEMSIZES, LISTED
 from napari_shiftseg.cli.options import add_image_options, byte_count, edges, shape
 from napari_shiftseg.cli.prepare import describe_image, describe_model
 from napari_shiftseg.errors import DeviceError, SettingsError
@@ -170,11 +170,15 @@ def _knows(known: Known | None) -> str:
 
 
 def _image_card(args: argparse.Namespace, console: Console) -> dict[str, object]:
-    from napari_shiftseg.io import read_image
+    from napari_shiftseg.io import read_image, scene_names
     from napari_shiftseg.segmentation import suggest_models
 
     image = read_image(args.image, scene=args.scene, axes=args.axes)
     console.field("image", describe_image(image))
+    scenes = scene_names(args.image)
+    if len(scenes) > 1:
+        told = ", ".join(f"{number} {name}".strip() for number, name in _few(scenes))
+        console.field("scenes", f"{len(scenes)}, of which --scene takes one: {told}")
     known = suggest_models(image)
     first, *others = known or ("no bundled model knows such images",)
     console.field("suggested", first + (f" (also {', '.join(others)})" if others else ""))
@@ -191,8 +195,15 @@ def _image_card(args: argparse.Namespace, console: Console) -> dict[str, object]
             "translation": image.translation,
             "channels": image.channels,
             "note": image.note,
+            "scenes": scenes,
         },
     }
+
+
+def _few(scenes: tuple[str, ...]) -> list[tuple[int | str, str]]:
+    """Numbers and names of scenes, the middle of a long list left out."""
+    listed: list[tuple[int | str, str]] = list(enumerate(scenes))
+    return listed if len(listed) <= LISTED else [*listed[: LISTED - 2], ("\u2026", ""), listed[-1]]
 
 
 def _times(values: tuple[int, ...]) -> str:

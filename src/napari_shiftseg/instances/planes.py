@@ -41,7 +41,7 @@ class JoinSettings:
 
     # half of the smaller lies over the other: a cap does, a neighbour does not; 0.1 to 0.7 give nearly the same objects
     overlap: float = 0.5
-    # of 0.5, 0.75 and 1 the best on a made stack; see docs/link.md for that and for real ones
+    # chosen among 0.5, 0.75 and 1 on a made stack; docs/link.md tells what it gives on one and on real ones
     agreement: float = 0.75
     gap: int = 1
 

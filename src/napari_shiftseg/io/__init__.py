@@ -3,7 +3,7 @@
 from napari_shiftseg.io.chunk_reader import ChunkReader
 from napari_shiftseg.io.export import EXPORTS, check_export, export_labels, measured
 from napari_shiftseg.io.geojson import save_geojson
-from napari_shiftseg.io.image import Frame, Image, read_image
+from napari_shiftseg.io.image import Frame, Image, read_image, scene_names
 from napari_shiftseg.io.labels import Labels, read_labels
 from napari_shiftseg.io.model import (
     bundled_models,
@@ -62,6 +62,7 @@ __all__ = [
     "save_result",
     "save_rois",
     "save_table",
+    "scene_names",
     "to_json",
     "to_plain",
     "work_path",

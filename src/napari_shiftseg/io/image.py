@@ -277,6 +277,8 @@ _ZIP_START = b"PK\x03\x04"
 
 _CONVERT = "convert it to OME-TIFF or OME-Zarr (Fiji with Bio-Formats, or bioformats2raw, do that)"
 
+_VENDOR_STARTS = {b"ZISRAWFILE": "czi", b"\xda\xce\xbe\x0a": "nd2", b"p\0\0\0": "lif"}
+
 # Microscope formats that need the reader of their vendor or Bio-Formats.
 _VENDOR_FORMATS = {
     "czi": "Zeiss CZI",
@@ -308,7 +310,8 @@ def read_image(path: str | Path, *, scene: int | None = None, axes: str | None =
     """Open an image file; pixels are read when they are needed, where the format allows it.
 
     Reads TIFF (OME-TIFF, ImageJ and the formats that are TIFF inside, such as NDPI), OME-Zarr 0.4 and 0.5, plain zarr
-    arrays, both also zipped (.ozx, .zarr.zip), PNG, JPEG and .npy. The content decides, not the suffix.
+    arrays, both also zipped (.ozx, .zarr.zip), PNG, JPEG and .npy; with bioio (extra ``bioio``) CZI, ND2, LIF and what else it
+    has a reader for. The content decides, not the suffix.
 
     Parameters
     ----------
@@ -396,7 +399,7 @@ def _read(path: Path, scene: int | None) -> Image:
         from napari_shiftseg.io.tiff import read_tiff
 
         return read_tiff(path, scene)
-    if scene:
+    if scene and _vendor_kind(path, start) not in _VENDOR_FORMATS:
         raise ImageError(f"{path.name} holds one image, scene {scene} was asked for; use scene 0 or leave it out.")
     if start.startswith(b"\x93NUMPY"):
         return _read_npy(path)
@@ -411,7 +414,45 @@ def _read(path: Path, scene: int | None) -> Image:
         if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # no end after the last scan; what lacks would be grey
             raise ImageError(f"{path.name} is a JPEG that was cut short; get the whole file.")
         return _from_samples(jpeg8_decode(data), path)
+    kind = _vendor_kind(path, start)
+    if kind in _VENDOR_FORMATS:
+        from napari_shiftseg.io.vendor import READERS, read_vendor
+
+        image = read_vendor(path, kind, scene)
+        if image is not None:
+            return image
+        if kind in READERS:
+            raise ImageError(f'{_unread(path, start)} without bioio: pip install "napari-shiftseg[bioio]"; or {_CONVERT}.')
     raise ImageError(f"{_unread(path, start)}; {_CONVERT}.")
+
+
+def scene_names(path: str | Path) -> tuple[str, ...]:
+    """Names of the images that a file holds, in the order of their numbers; one for a file of one image.
+
+    ImageError as of `read_image`.
+    """
+    path = path_of(path, "an image", ImageError)
+    with _damage(path):
+        if path.is_dir() or _start(path).startswith(_ZIP_START):
+            from napari_shiftseg.io.ome_zarr import zarr_scenes
+
+            found = zarr_scenes(path)
+        elif _start(path).startswith(_TIFF_STARTS):
+            from napari_shiftseg.io.tiff import tiff_scenes
+
+            found = tiff_scenes(path)
+        elif (kind := _vendor_kind(path, _start(path))) in _VENDOR_FORMATS:
+            from napari_shiftseg.io.vendor import vendor_scenes
+
+            found = vendor_scenes(path, kind)
+        else:
+            found = ()
+    return found or (path.stem,)
+
+
+def _vendor_kind(path: Path, start: bytes) -> str:
+    """What a file of a microscope is, by its content where that says it, else by its suffix."""
+    return next((kind for first, kind in _VENDOR_STARTS.items() if start.startswith(first)), path.suffix.lower().lstrip("."))
 
 
 def _start(path: Path) -> bytes:
@@ -422,7 +463,7 @@ def _start(path: Path) -> bytes:
 def _unread(path: Path, start: bytes) -> str:
     if not start:
         return f"{path.name} is an empty file"
-    suffix = "czi" if start.startswith(b"ZISRAWFILE") else path.suffix.lower().lstrip(".")
+    suffix = _vendor_kind(path, start)
     if suffix in _VENDOR_FORMATS:
         return f"{path.name} is a {_VENDOR_FORMATS[suffix]} file, which is not read here"
     return f"{path.name} is not a TIFF, PNG, JPEG, .npy or zarr image"

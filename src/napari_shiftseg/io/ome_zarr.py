@@ -50,11 +50,39 @@ def read_pyramid(path: Path, scene: int | None = None) -> tuple[Image, tuple[zar
     if isinstance(ours, dict) and ours.get("image") is False:
         raise ImageError(f"{path.name} is a result that was saved without its image; give the image itself.")
     ome: Any = attributes.get("ome", attributes)
-    if "bioformats2raw.layout" in ome and "multiscales" not in ome:
-        return _series(node, path, scene)
-    if "plate" in ome or "well" in ome:
-        raise ImageError(f"{path.name} is an OME-Zarr plate or well; give one of its images (row/column/field).")
-    return _multiscale(node, ome, path, scene=scene)
+    names = _several(node, ome)
+    return _multiscale(node, ome, path, scene=scene) if names is None else _one_of(node, names, path, scene=scene)
+
+
+def zarr_scenes(path: Path) -> tuple[str, ...]:
+    """Names of the images of a store."""
+    node = _node(path)
+    if isinstance(node, zarr.Array):
+        return ()
+    attributes: dict[str, Any] = dict(node.attrs)
+    ome = attributes.get("ome", attributes)
+    names = _several(node, ome)
+    if names is not None:
+        return tuple(names)
+    entries = ome.get("multiscales")
+    entries = entries if isinstance(entries, list) else []
+    return tuple(str(entry.get("name") or f"image {number}") for number, entry in enumerate(entries))
+
+
+def _several(group: zarr.Group, ome: Any) -> list[str] | None:
+    """Paths of the images of a store of several, of a plate or of a well, in their order; None for a store of one image."""
+    if "bioformats2raw.layout" in ome and "multiscales" not in ome and "plate" not in ome:
+        return sorted((name for name in group.group_keys() if name.isdecimal()), key=int)
+    if "well" in ome:
+        return [str(image["path"]) for image in ome["well"].get("images", ())]
+    if "plate" not in ome:
+        return None
+    found = []
+    for well in ome["plate"].get("wells", ()):
+        attributes: dict[str, Any] = dict(group[str(well["path"])].attrs)
+        fields = attributes.get("ome", attributes)["well"].get("images", ())
+        found += [f"{well['path']}/{field['path']}" for field in fields]
+    return found
 
 
 def _node(path: Path) -> zarr.Array[Any] | zarr.Group:
@@ -96,8 +124,7 @@ def _plain(array: zarr.Array[Any], path: Path) -> Image:
     return _image(array, letters, Entry.bare(array.ndim), path=path, name=_name(path), assumed=assumed)
 
 
-def _series(group: zarr.Group, path: Path, scene: int | None) -> tuple[Image, tuple[zarr.Array[Any], ...]]:
-    names = sorted((name for name in group.group_keys() if name.isdecimal()), key=int)
+def _one_of(group: zarr.Group, names: list[str], path: Path, *, scene: int | None) -> tuple[Image, tuple[zarr.Array[Any], ...]]:
     if not names or (scene is not None and not 0 <= scene < len(names)):
         raise ImageError(f"{path.name} has {len(names)} scenes, numbered from 0, scene {scene or 0} was asked for.")
     child = group[names[scene or 0]]

@@ -87,6 +87,12 @@ def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
     )
 
 
+def tiff_scenes(path: Path) -> tuple[str, ...]:
+    """Names of the images of a TIFF file."""
+    with _listening(), _opened(path) as file:
+        return tuple(series.name or f"image {number}" for number, series in enumerate(file.series))
+
+
 @contextmanager
 def _listening() -> Iterator[list[str]]:
     """What tifffile logs meanwhile, which would stand beside our own sentence on stderr."""
