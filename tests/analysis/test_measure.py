@@ -139,7 +139,8 @@ def test_events_count_parts_or_frames(monkeypatch):
     assert len(events) > 2
     events.clear()
     series = measure(np.stack([cells(), np.zeros_like(cells()), cells()]), axes="tyx", on_event=events.append)
-    assert [(event.done, event.total) for event in events] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    told = [(event.done, event.total) for event in events]  # a frame of several parts is told again while it is measured
+    assert list(dict.fromkeys(told)) == [(0, 3), (1, 3), (2, 3), (3, 3)] and len(told) > 4
     np.testing.assert_array_equal(series["area"], np.tile(alone["area"], 2))
 
 

@@ -308,3 +308,67 @@ def test_the_measured_state_does_not_keep_a_layer_alive():
     del layer
     gc.collect()
     assert held() is None
+
+
+def fits(labels, image):
+    from napari_shiftseg.plugin.measure_sources import pixels_under
+    from napari_shiftseg.plugin.sheet import Sheet
+
+    found = pixels_under(labels, Sheet(labels), image)
+    return None if found is None else np.asarray(found[...])
+
+
+def test_an_image_is_measured_where_the_labels_lie_on_it():
+    data = noise((60, 80))
+    steps = {"scale": (0.5, 0.5), "axis_labels": ("y", "x")}
+    part = Labels(squares(), translate=(5, 6), **steps)  # as of a network without padding
+    assert np.array_equal(fits(part, Image(data, **steps)), data[10:50, 12:72])
+    assert np.array_equal(
+        fits(part, Image(np.stack([data, data + 1]), scale=(1, 0.5, 0.5), axis_labels=("c", "y", "x")))[1],
+        data[10:50, 12:72] + 1,
+    )
+    for wrong in ({"translate": (5.2, 6)}, {"translate": (20, 6)}, {"translate": (5, 6), "scale": (1, 1)}):
+        assert fits(Labels(squares(), **{**steps, **wrong}), Image(data, **steps)) is None
+    same = noise((40, 60))
+    assert np.array_equal(fits(Labels(squares()), Image(same, scale=(0.3, 0.3))), same)  # labels without steps
+    assert fits(Labels(squares()), Image(same, translate=(40, 0))) is None  # the tile beside
+    assert fits(Labels(squares()), Image(noise((80, 120)), scale=(0.5, 0.5))) is None  # twice the pixels
+    rgb = noise((40, 60, 3)).astype(np.uint8)
+    assert np.array_equal(fits(Labels(squares()), Image(rgb, rgb=True)), np.moveaxis(rgb, -1, 0))
+    stack = noise((5, 40, 60))
+    labels = Labels(np.stack([squares()] * 5)[..., ::-1].copy())
+    assert np.array_equal(fits(labels, Image(stack)), stack)
+    assert fits(labels, Image(same)) is None and fits(Labels(squares()), Image(stack)) is None
+
+
+def test_a_copy_of_a_measured_layer_says_that_it_was_edited_since(desk):
+    first = Labels(squares())
+    bench = desk(first)
+    bench.measure()
+    bench.viewer.add_layer(Labels(first.data.copy(), features=first.features))
+    bench.form.layers.value = bench.viewer.layers[-1]
+    bench.wait()
+    bench.layer.fill((4, 5), 0)
+    bench.wait()
+    assert "edited since" in bench.form.about.text()
+    bench.measure()
+    assert "edited since" not in bench.form.about.text()
+    same(bench.features, measure(bench.layer.data))
+
+
+def test_a_long_pass_can_be_cancelled_before_its_first_part(monkeypatch):
+    from napari_shiftseg.analysis import measure as _  # noqa: F401
+    from napari_shiftseg.analysis.measure import measure_steps
+    from napari_shiftseg.events import Stage
+
+    labels = np.zeros((3000, 3000), np.int32)
+    labels[::50, ::50] = np.arange(1, 3601).reshape(60, 60)
+    events = []
+    steps = measure_steps(labels)
+    for event in steps:
+        events.append(event)
+        if len(events) == 3:
+            steps.close()
+            break
+    assert [event.text for event in events if isinstance(event, Stage)] == ["measuring", "looking for objects"]
+    assert 0 < events[2].done < events[2].total == 3000

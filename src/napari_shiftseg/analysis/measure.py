@@ -16,6 +16,7 @@ from napari_shiftseg.analysis.constants import METERS, SAME_STEP
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.events import Event, Stage, WindowDone, drain
 from napari_shiftseg.instances.parts import Part, whole_parts
+from napari_shiftseg.instances.table import table_steps
 from napari_shiftseg.views import ArrayLike, View
 
 Table: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -54,7 +55,7 @@ def measure(
     units : str or sequence of (str or None), optional
         OME-NGFF unit of all steps, or of each, such as "micrometer". Steps in other units are converted to that of x.
     on_event : callable, optional
-        Gets an event per part, of a series per frame.
+        Gets an event per part, of a series per frame, and again while a large one is measured.
 
     Returns
     -------
@@ -90,7 +91,7 @@ def measure_steps(
     spacing: Sequence[float] | None = None,
     units: str | Sequence[str | None] | None = None,
 ) -> Generator[Event, None, Table]:
-    """As `measure`, in steps: an event per part, of a series per frame."""
+    """As `measure`, in steps, after each of which it can be ended."""
     axes, ndim = _axes(axes, tuple(labels.shape), ndim)
     steps, unit = in_one_unit(spacing, units, axes, ndim=ndim)
     channels = _channels(image, tuple(labels.shape))
@@ -100,11 +101,15 @@ def measure_steps(
     tables = []
     for number, frame in enumerate(frames, 1):
         rows = []
-        for part in whole_parts(View.at(labels, dict(enumerate(frame))) if frame else labels):
+        whole = View.at(labels, dict(enumerate(frame))) if frame else labels
+        found = yield from _told(table_steps(whole), None if len(frames) == 1 else Event(done=number - 1, total=len(frames)))
+        for part in whole_parts(whole, table=found):
             values = None if image is None or channels is None else _window(image, frame, part, channels=channels)
             rows.append(_features(part, values, steps, channels=channels))
             if len(frames) == 1:
                 yield WindowDone(done=part.number, total=part.total, window=part.window)
+            elif part.total > 1:
+                yield Event(done=number - 1, total=len(frames))
         if rows:
             place = {axis: np.int64(at) for axis, at in zip(axes, frame, strict=False)}
             tables.append(_of_frame(rows, place))
@@ -112,8 +117,26 @@ def measure_steps(
             yield WindowDone(done=number, total=len(frames), window=tuple(slice(at, at + 1) for at in frame))
     if not tables:
         tables.append(_without_objects(axes[:looped], steps, channels))
-    found = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    return _described(found, axes, steps, unit=unit)
+    together = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    return _described(together, axes, steps, unit=unit)
+
+
+def _told(steps: Generator[Event, None, Table], instead: Event | None) -> Generator[Event, None, Table]:
+    """Steps whose events are told where there are several, so that whoever waits can stop; `instead` of each, if given."""
+    begun = False
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as stop:
+            if begun and instead is None:
+                yield Stage(done=0, total=0, text="measuring")
+            table: Table = stop.value
+            return table
+        if event.done < event.total or begun:
+            if instead is None and not begun:
+                yield Stage(done=0, total=event.total, text="looking for objects")
+            begun = True
+            yield event if instead is None else instead
 
 
 def _of_frame(parts: list[Table], place: Mapping[str, np.int64]) -> Table:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.instances.constants import PART_PIXELS
-from napari_shiftseg.instances.table import object_table
+from napari_shiftseg.instances.table import ObjectTable, object_table
 from napari_shiftseg.views import ArrayLike
 
 
@@ -31,7 +31,7 @@ class Part:
         return np.array([edge.start for edge in self.window], np.int64)
 
 
-def whole_parts(labels: ArrayLike, *, pixels: int = PART_PIXELS) -> Iterator[Part]:
+def whole_parts(labels: ArrayLike, *, pixels: int = PART_PIXELS, table: ObjectTable | None = None) -> Iterator[Part]:
     """All objects of an image, each once and in one piece, in parts of about so many pixels.
 
     Two passes over the labels: the first finds where each object begins and ends, the second reads a window for those that
@@ -43,13 +43,15 @@ def whole_parts(labels: ArrayLike, *, pixels: int = PART_PIXELS) -> Iterator[Par
         (*shape) int, 0 is the background; a zarr array will do.
     pixels : int
         Pixels of a block.
+    table : dict of ndarray, optional
+        `object_table` of the labels, where it is known; it saves the first pass.
 
     Yields
     ------
     Part
         In the order of the blocks. Nothing, where there is no object.
     """
-    table = object_table(labels)
+    table = object_table(labels) if table is None else table
     names = "zyx"[-len(labels.shape) :]
     first, last = (np.stack([table[f"{end}_{name}"] for name in names], axis=1) for end in ("first", "last"))
     edge = max(1, round(pixels ** (1 / len(names))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from math import prod
 from typing import Any, TypeAlias
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, SettingsError
+from napari_shiftseg.events import Event, drain
 from napari_shiftseg.instances.constants import TABLE_PIXELS
 from napari_shiftseg.views import ArrayLike
 
@@ -42,13 +43,24 @@ def object_table(labels: ArrayLike, seams: Sequence[Sequence[int]] | None = None
     >>> table["index"].tolist(), table["area"].tolist(), table["centroid_x"].tolist()
     ([1, 7], [2, 1], [0.5, 2.0])
     """
+    return drain(table_steps(labels, seams, block=block))
+
+
+def table_steps(
+    labels: ArrayLike, seams: Sequence[Sequence[int]] | None = None, *, block: int = TABLE_PIXELS
+) -> Generator[Event, None, ObjectTable]:
+    """As `object_table`, in steps: an event per slab."""
     shape = tuple(int(n) for n in labels.shape)
     if not 1 <= len(shape) <= 3:
         raise SettingsError(f"labels have {len(shape)} axes; give 1 to 3, one frame at a time.")
     if seams is not None and len(seams) != len(shape):
         raise SettingsError(f"seams have {len(seams)} entries for {len(shape)} axes; give positions for each axis.")
     rest = (0,) * (len(shape) - 1)
-    return whole_table([block_table(slab, (first, *rest), shape, seams=seams) for first, slab in _slabs(labels, shape, block)])
+    parts = []
+    for first, slab in _slabs(labels, shape, block):
+        parts.append(block_table(slab, (first, *rest), shape, seams=seams))
+        yield Event(done=first + len(slab), total=shape[0])
+    return whole_table(parts)
 
 
 def whole_table(parts: Sequence[ObjectTable]) -> ObjectTable:

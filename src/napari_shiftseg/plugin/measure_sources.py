@@ -118,7 +118,7 @@ def pixels_under(layer: Labels, sheet: Sheet, image: ImageLayer) -> Any:
     picks: list[Any] = []
     for axis, (letter, size) in enumerate(zip(letters, data.shape, strict=True)):
         wanted = size if letter == "c" else sizes.get(letter, 1)
-        first = 0 if size == wanted or letter not in sizes else _first(layer, image, axis)
+        first = _first(layer, image, (axis, letter, size == wanted), sheet=sheet) if letter in sizes else 0
         if letter not in sizes and letter != "c":
             picks.append(0 if size == 1 else None)
         else:
@@ -146,8 +146,24 @@ def _letters(layer: Labels, sheet: Sheet, image: ImageLayer) -> str:
         return ""
 
 
-def _first(layer: Labels, image: ImageLayer, axis: int) -> int:
-    """The pixel of an image at which labels begin along an axis; -1 where that is between pixels."""
-    world = np.asarray(layer.data_to_world((0.0,) * layer.ndim), float)[-image.ndim :]
-    at = float(image.world_to_data((*(0.0,) * (image.ndim - len(world)), *world))[axis])
-    return round(at) if abs(at - round(at)) < 0.01 else -1
+def _first(layer: Labels, image: ImageLayer, axis: tuple[int, str, bool], *, sheet: Sheet) -> int:
+    """The pixel of an image at which labels begin along an axis of it, -1 where pixels do not lie on pixels.
+
+    `axis`: its number and letter, and whether both have as many pixels; they are taken for the same then if the steps differ,
+    since labels often come without.
+    """
+    number, letter, alike = axis
+    if number >= image.ndim:
+        return 0
+    one = np.zeros(layer.ndim)
+    one[sheet.layout.index(letter)] = 1.0
+    start, after = (_in_image(layer, image, place)[number] for place in (np.zeros(layer.ndim), one))
+    if abs(after - start - 1) > 0.01:
+        return 0 if alike else -1
+    return round(start) if abs(start - round(start)) < 0.01 else -1
+
+
+def _in_image(layer: Labels, image: ImageLayer, place: np.ndarray) -> np.ndarray:
+    """Where a place of labels lies in an image; napari matches axes from the last one on."""
+    world = np.asarray(layer.data_to_world(place), float)[-image.ndim :]
+    return np.asarray(image.world_to_data((*(0.0,) * (image.ndim - len(world)), *world)), float)

@@ -69,6 +69,7 @@ class Measured:
         self._history = _lengths(layer)
         self._types: dict[str, np.dtype] = {}  # of the columns of measurements, in their order
         self._rows: Rows | None = None
+        self._seen: tuple[Any, ...] = ()
         events = layer.events
         events.paint.connect(self._on_paint)
         events.data.connect(self._on_data)
@@ -93,8 +94,10 @@ class Measured:
     @property
     def rows(self) -> Rows:
         """What is known of the objects."""
-        if self._rows is None:
-            table = self.kept
+        features = self.layer.features  # a script may put a column there without saying so
+        seen = (id(features), *features.columns)
+        if self._rows is None or seen != self._seen:
+            table, self._seen = self.kept, seen
             self._rows = rows_of(self.layer.features, self.sheet) if table is None else rows_of_table(table, self.sheet)
         return self._rows
 
@@ -153,6 +156,9 @@ class Measured:
 
     def _on_edit(self, edit: Any) -> None:
         if not self._asked and (self._images is None or not self.is_measured):
+            if self.is_measured:  # elsewhere: in an earlier session, or of the layer that this one is a copy of
+                self.note = "The labels were edited since they were measured; measure them again."
+                self._tell()
             return
         self._note_edit(edit, self._touched)
         QTimer.singleShot(0, self._measure_touched)
