@@ -103,7 +103,7 @@ def measure_steps(
         rows = []
         whole = View.at(labels, dict(enumerate(frame))) if frame else labels
         found = yield from _told(table_steps(whole), None if len(frames) == 1 else Event(done=number - 1, total=len(frames)))
-        for part in whole_parts(whole, table=found):
+        for part in whole_parts(whole, found):
             values = None if image is None or channels is None else _window(image, frame, part, channels=channels)
             rows.append(_features(part, values, steps, channels=channels))
             if len(frames) == 1:

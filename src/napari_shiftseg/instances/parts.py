@@ -31,7 +31,7 @@ class Part:
         return np.array([edge.start for edge in self.window], np.int64)
 
 
-def whole_parts(labels: ArrayLike, *, pixels: int = PART_PIXELS, table: ObjectTable | None = None) -> Iterator[Part]:
+def whole_parts(labels: ArrayLike, table: ObjectTable | None = None, *, pixels: int = PART_PIXELS) -> Iterator[Part]:
     """All objects of an image, each once and in one piece, in parts of about so many pixels.
 
     Two passes over the labels: the first finds where each object begins and ends, the second reads a window for those that
@@ -41,10 +41,10 @@ def whole_parts(labels: ArrayLike, *, pixels: int = PART_PIXELS, table: ObjectTa
     ----------
     labels : array-like
         (*shape) int, 0 is the background; a zarr array will do.
-    pixels : int
-        Pixels of a block.
     table : dict of ndarray, optional
         `object_table` of the labels, where it is known; it saves the first pass.
+    pixels : int
+        Pixels of a block.
 
     Yields
     ------
