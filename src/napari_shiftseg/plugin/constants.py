@@ -115,3 +115,6 @@ MOST_LISTED: Final = 500
 DIMMED: Final = 0.2
 # Colour of an object that has no value.
 UNKNOWN_COLOUR: Final = (0.5, 0.5, 0.5, 1.0)
+
+# Images of one file that are opened as layers; a plate has hundreds, and a list of layers that long is no help.
+MOST_SCENES: Final = 24

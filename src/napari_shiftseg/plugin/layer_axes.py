@@ -11,6 +11,7 @@ from napari.layers import Image as ImageLayer
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.io.axes import axis_letter, name_axes
+from napari_shiftseg.plugin.file_reader import described, scene_of
 
 if TYPE_CHECKING:
     from napari_shiftseg.io import Image
@@ -91,7 +92,7 @@ def file_of(layer: ImageLayer) -> "Image | None":
     except OSError:
         return None
     if layer not in _files or _files[layer][0] != state:
-        _files[layer] = (state, _described(path))
+        _files[layer] = (state, _described(path, scene_of(layer)))
     return _files[layer][1]
 
 
@@ -107,11 +108,9 @@ def _path(layer: ImageLayer) -> Path | None:
     return Path(path) if path else None
 
 
-def _described(path: Path) -> "Image | None":
-    from napari_shiftseg.io.image import describe_file
-
+def _described(path: Path, scene: int | None) -> "Image | None":
     try:
-        return describe_file(path)
+        return described(path, scene)
     except ShiftsegError:
         return None
 

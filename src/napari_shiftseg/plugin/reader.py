@@ -1,4 +1,4 @@
-"""napari reader of folders: saved results become their layers, other zarr stores the image and the labels that they hold."""
+"""napari reader: saved results become their layers, other zarr stores the image and the labels that they hold, files images."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -209,7 +209,9 @@ _NAMES = {"c": "channel"}
 def reader_of(path: Path) -> Callable[[str], list[LayerDataTuple]] | None:
     """The reader of a store, or of another folder that napari itself reads; None where there is nothing to read."""
     if path.is_file():
-        return read_store if _is_zip(path) else None
+        from napari_shiftseg.plugin.file_reader import read_file
+
+        return read_store if _is_zip(path) else read_file
     if not path.is_dir():
         return None
     if _is_zarr(path) and not _holds_bare_arrays(path):
@@ -223,6 +225,10 @@ def read_store(path: str) -> list[LayerDataTuple]:
     """Layers of a store, image first; a sentence and no layer where it cannot be read."""
     from napari_shiftseg.io.image import read_store as open_store
 
+    if {"plate", "well", "bioformats2raw.layout"} & _attributes(Path(path)).keys() and Path(path).is_dir():
+        from napari_shiftseg.plugin.file_reader import read_file
+
+        return read_file(path)
     try:
         made = [_layer(*open_store(path), "image")]
     except ShiftsegError as exc:

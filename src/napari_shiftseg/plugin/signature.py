@@ -18,6 +18,9 @@ The value has role, source_id, source, run, axes, plan, status, record, model, d
 layer's data, with "_" for one that only the image has (see `source.Placement`).
 """
 
+FILE = f"{KEY}-file"
+"""Key in the metadata of a layer that was read from a file: its axes, names of channels, and which image of the file it is."""
+
 ACCEPTED = "accepted"
 """In such a value, what a layer was made from that the user has accepted; it has no role then, so that no run finds it."""
 

@@ -9,6 +9,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
 from napari_shiftseg.io import Image
+from napari_shiftseg.plugin.file_reader import scene_of
 from napari_shiftseg.plugin.layer_axes import axes_of_layer, file_of, finest
 
 
@@ -132,7 +133,13 @@ def image_of(layer: ImageLayer, axes: str, assumed: str = "") -> Image:
     )
     start = (*map(float, layer.data_to_world((0.0,) * layer.ndim)), *(0.0,) * samples)
     place = replace(place_of_layer(layer), layout=image.axes[: layer.ndim]).named().to_dict()
-    made = replace(image, source=str(layer.source.path or "napari layer"), translation=start if any(start) else (), place=place)
+    made = replace(
+        image,
+        scene=scene_of(layer),
+        source=str(layer.source.path or "napari layer"),
+        translation=start if any(start) else (),
+        place=place,
+    )
     file = file_of(layer)
     if file is not None and file.data.shape == made.data.shape:
         file = file.called(made.axes)  # the user may have named them
