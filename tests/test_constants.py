@@ -32,6 +32,7 @@ CLI = {
     "MOST_LETTERS": 200,
     "LABEL_WIDTH": 11,
     "WORST_SEAMS": 5,
+    "LISTED": 12,
     "PLANNED_EDGE": {1: 65536, 2: 2048, 3: 256},
     "TIMED_EDGE": {1: 4096, 2: 512, 3: 64},
     "WHOLE_EDGE": 1073741824,

@@ -13,6 +13,7 @@ from napari_shiftseg.plugin import constants
 
 NUMBERS = {
     "MOST_TILES": 20000,
+    "MOST_SCENES": 24,
     "PREVIEW_PAUSE": 100,
     "PREVIEW_CROP": {1: (256,), 2: (256, 256), 3: (12, 96, 96)},
     "STRIPE": 24,

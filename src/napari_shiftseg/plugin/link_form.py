@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_shiftseg.plugin.dock import StatusLine
 from napari_shiftseg.plugin.inputs import Note, narrow
 
 THROUGH = {"planes of a stack (z)": "z", "frames of a series (t)": "t"}
@@ -38,7 +39,7 @@ _TIPS = {
 
 
 class LinkForm(QWidget):
-    """Inputs, buttons and the line that says what is happening.
+    """Inputs; `foot` has what stays in view: buttons, the bar and the line that says what is happening.
 
     `layers`: of labels layers.
     """
@@ -105,9 +106,11 @@ class LinkForm(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(rows)
-        column.addLayout(buttons)
-        column.addWidget(self.progress)
-        column.addWidget(self.status)
+        self.foot = QWidget()
+        below = QVBoxLayout(self.foot)
+        below.addLayout(buttons)
+        below.addWidget(self.progress)
+        below.addWidget(StatusLine(self.status))
 
 
 def _number(value: float, most: float) -> QDoubleSpinBox:

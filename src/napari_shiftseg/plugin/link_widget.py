@@ -9,7 +9,8 @@ from qtpy.compat import isalive
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_shiftseg.events import Event
-from napari_shiftseg.plugin.inputs import fill_scrolling, keep_choice
+from napari_shiftseg.plugin.dock import fill_dock
+from napari_shiftseg.plugin.inputs import keep_choice
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.link_form import LinkForm
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 class LinkWidget(QWidget):
     """Link objects; verbs: `link`, `cancel`."""
 
+    leader = "Alt+K"
+
     def __init__(self, viewer: "napari.viewer.Viewer", parent: QWidget | None = None):
         super().__init__(parent)
         self.viewer = viewer
@@ -31,8 +34,7 @@ class LinkWidget(QWidget):
         column = QVBoxLayout(content)
         column.addWidget(self.form)
         column.addStretch()
-        fill_scrolling(self, content)
-        self.setMinimumWidth(300)
+        fill_dock(self, content, self.form.foot)
         self.form.layers.changed.connect(self._on_layer)
         self.form.link.clicked.connect(lambda _: self.link())
         self.form.cancel.clicked.connect(lambda _: self.cancel())

@@ -211,7 +211,9 @@ def reader_of(path: Path) -> Callable[[str], list[LayerDataTuple]] | None:
     if path.is_file():
         from napari_shiftseg.plugin.file_reader import read_file
 
-        return read_store if _is_zip(path) else read_file
+        if _is_zip(path):
+            return read_store
+        return None if path.suffix.lower() in (".zarr", ".ozx", ".zip") else read_file
     if not path.is_dir():
         return None
     if _is_zarr(path) and not _holds_bare_arrays(path):
