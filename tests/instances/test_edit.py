@@ -266,3 +266,18 @@ def test_an_edit_goes_into_a_record_and_comes_back():
 @pytest.mark.parametrize("name", ["edit", "split"])
 def test_examples(name):
     assert doctest.testmod(import_module(f"napari_shiftseg.instances.{name}")).failed == 0
+
+
+def test_several_objects_are_deleted_in_one_step():
+    labels = np.arange(1, 13).reshape(3, 4).repeat(2, 0).repeat(2, 1)
+    before = labels.copy()
+    edit = delete(labels, (12, 3, 3, 7))
+    assert edit.ids == (12, 3, 7) and edit.describe() == "deleted 12, 3, 7"
+    edit.apply(labels)
+    assert np.array_equal(labels, np.where(np.isin(before, [3, 7, 12]), 0, before))
+    edit.undo(labels)
+    assert np.array_equal(labels, before)
+    assert delete(labels, range(1, 9)).describe() == "deleted 8 objects"
+    for wrong in ((), (3, 99), (3, 0)):
+        with pytest.raises(SettingsError):
+            delete(labels, wrong)

@@ -199,3 +199,47 @@ def test_numbers_find_their_places_whatever_they_are():
         np.testing.assert_allclose(found[: len(numbers)], np.arange(len(numbers)) / 1000, atol=1e-6)
         assert found[len(numbers)] == 0 and (known[-1] or found[-1] == 9)
     assert ObjectColormap.of(np.array([3])).map(np.array([-5, 5]))[:, 0].tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int32 large", "int64 large"])
+@pytest.mark.parametrize("ndisplay", [2, 3])
+def test_what_is_on_the_screen_has_these_colours(make_napari_viewer, qtbot, kind, ndisplay):
+    """napari asks a colormap for more than its API says; the screen shows whether it was told right."""
+    from napari_shiftseg.plugin.measure_widget import MeasureWidget
+
+    labels = squares(kind=kind.split()[0], first=KINDS.get(kind, 1))
+    labels = labels if ndisplay == 2 else np.stack([labels] * 4)
+    viewer = make_napari_viewer(show=True)
+    layer = viewer.add_labels(labels, opacity=1.0)
+    widget = MeasureWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+
+    def settle():
+        qtbot.waitUntil(lambda: not (widget.jobs or widget.colours.jobs), timeout=20_000)
+        qtbot.wait(50)
+
+    settle()
+    widget.measure()
+    settle()
+    viewer.dims.ndisplay = ndisplay
+    if ndisplay == 3:
+        layer.rendering = "translucent"  # the other way has lights and shadows
+    viewer.reset_view()
+    widget.form.column.setCurrentText("num_pixels")
+    settle()
+
+    def shown():
+        picture = viewer.screenshot(canvas_only=True, flash=False)[..., :3]
+        return {tuple(colour) for colour in np.unique(picture.reshape(-1, 3), axis=0).tolist()}
+
+    values = layer.features["num_pixels"].astype(float).to_numpy()
+    shares = (values - values.min()) / np.ptp(values)
+    wanted = np.rint(ensure_colormap("viridis").map(shares)[:, :3] * 255).astype(int)
+    for colour in wanted:
+        assert any(np.abs(np.subtract(colour, one)).max() <= 3 for one in shown()), (colour, ndisplay)
+    widget.select(np.array([0]))
+    widget.form.show_.setCurrentText(ONLY)
+    settle()
+    left = shown()
+    assert any(np.abs(np.subtract(wanted[0], one)).max() <= 3 for one in left)
+    assert not any(np.abs(np.subtract(wanted[-1], one)).max() <= 3 for one in left)
