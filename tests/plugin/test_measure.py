@@ -11,6 +11,7 @@ pytest.importorskip("napari")
 from measuring import Desk, noise, squares
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
+from qtpy.QtWidgets import QApplication
 
 from napari_shiftseg import measure
 from napari_shiftseg.plugin.correction import correction_of
@@ -372,3 +373,28 @@ def test_a_long_pass_can_be_cancelled_before_its_first_part(monkeypatch):
             break
     assert [event.text for event in events if isinstance(event, Stage)] == ["measuring", "looking for objects"]
     assert 0 < events[2].done < events[2].total == 3000
+
+
+def test_edits_in_quick_succession_are_measured_with_all_that_came_before(desk):
+    layer = Labels(squares())
+    bench = desk(layer)
+    bench.measure()
+    layer.brush_size = 3
+    layer.paint((36, 56), 1)  # far from the rest of the object
+    QApplication.processEvents()  # which is being measured when the next edit comes
+    layer.paint((4, 5), 0)
+    layer.paint((20, 30), 1)
+    bench.wait()
+    same(layer.features, measure(layer.data))
+
+
+def test_a_correction_writes_no_number_of_pixels_into_an_area_in_a_unit(desk):
+    """Nobody measures this layer anew: it is a copy, or was opened again."""
+    first = Labels(squares(), scale=(0.5, 0.5))
+    desk(first).measure()
+    layer = Labels(first.data.copy(), features=first.features, scale=(0.5, 0.5))
+    correction_of(layer).merge((1, 4), ())
+    true = measure(layer.data, spacing=(0.5, 0.5))
+    assert layer.features["num_pixels"].astype(int).tolist() == true["num_pixels"].tolist()
+    shown = layer.features["area"].astype(float).to_numpy()
+    assert np.isnan(shown[0]) and shown[1:].tolist() == true["area"][1:].tolist()
