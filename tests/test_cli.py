@@ -646,7 +646,6 @@ def test_a_closed_pipe_is_no_error():
 
 
 @pytest.mark.gui
-@pytest.mark.slow
 def test_demo_opens_the_sample_its_truth_and_the_result_in_napari(shiftseg, folder, monkeypatch):
     napari = pytest.importorskip("napari", reason="napari is not installed")
     pytest.importorskip("qtpy", reason="Qt is not installed")

@@ -395,7 +395,6 @@ segment(sys.argv[1], sys.argv[2], settings, sys.argv[3])
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_run_that_was_killed_at_any_moment_goes_on(tmp_path):
     zarr.save_array(str(tmp_path / "image.zarr"), bars((1500, 1100)))

@@ -80,7 +80,6 @@ def blobs():
     return synthetic.blobs((600, 240), 60, radius=(6, 10), touching=0.3, seed=3).image
 
 
-@pytest.mark.slow
 def test_bits_are_equal_at_five_tile_sizes_in_blocks_and_with_workers(tmp_path, monkeypatch, matrix_units, nuclei, blobs):
     """> 0 px between five tile sizes, blocks, and two workers"""
     first, *others = (segment(blobs, nuclei, replace(ON_CPU, write=write)) for write in (None, 64, 104, 352, 10_000))

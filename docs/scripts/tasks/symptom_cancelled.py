@@ -1,0 +1,45 @@
+"""A run was cancelled: the steps of docs/symptoms.md."""
+
+import numpy as np
+from steps import Task
+from tasks import _images
+
+from napari_shiftseg import open_result
+
+task = Task(
+    name="symptom_cancelled",
+    prepare=_images.nuclei,
+    begin=lambda hand, folder: _images.segmented(hand, folder),
+    intro="As commands; one that was interrupted goes on where it was when it is given again:",
+)
+known = {}
+
+
+@task.step(
+    "Press **Run**, and **Cancel** while it works.", "*Cancelled; no layer was changed.* What an earlier run made is as it was."
+)
+def cancel(hand, folder):
+    layer = hand.sees_layer("nuclei instances")
+    known["labels"] = np.array(layer.data)
+    hand.open_group("Advanced")
+    hand.press("Mean of all flips and turns", group="Advanced")  # a run that takes long enough
+    hand.press("Run")
+    hand.press("Cancel")
+    hand.sees("Cancelled; no layer was changed.")
+    hand.sees_that(lambda: np.array_equal(hand.viewer.layers["nuclei instances"].data, known["labels"]), "the labels of before")
+
+
+@task.step("**Run** again.", "It runs to its end. A run out of core goes on with the blocks that are missing.")
+def again(hand, folder):
+    hand.press("Mean of all flips and turns", group="Advanced")
+    hand.press("Run")
+    hand.sees("22 instances, compliant")
+
+
+@task.command(
+    "shiftseg segment nuclei.tif --model nuclei --out-of-core --memory 2GB --out large.ome.zarr\n"
+    "shiftseg segment nuclei.tif --model nuclei --out whole.ome.zarr"
+)
+def command(folder, printed):
+    large, whole = (open_result(folder / f"{name}.ome.zarr") for name in ("large", "whole"))
+    assert np.array_equal(large.labels[...] > 0, whole.labels[...] > 0)
