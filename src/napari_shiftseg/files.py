@@ -101,7 +101,7 @@ def path_of(path: object, what: str, error: type[ShiftsegError]) -> Path:
 
 def check_readable(path: Path, what: str, error: type[ShiftsegError]) -> None:
     """Refuse to read what is no file and no folder: a pipe or a socket would be waited for without end. `error`."""
-    kind = _kind(path)
+    kind = _kind(path, error)
     if kind not in (None, stat.S_IFREG, stat.S_IFDIR):
         raise error(f"{path} is {_KINDS.get(kind, 'no file')} and not {what}; give a file.")
 
@@ -292,14 +292,14 @@ def _inside(path: Path, folder: Path) -> bool:
     return any(_same(parent, folder) for parent in Path(os.path.realpath(path)).parents)
 
 
-def _kind(path: Path) -> int | None:
-    """File type of what is at the path, links followed; None where nothing is."""
+def _kind(path: Path, error: type[ShiftsegError] = ResultError) -> int | None:
+    """File type of what is at the path, links followed; None where nothing is. `error` where the system does not say."""
     try:
         return stat.S_IFMT(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as exc:
-        raise ResultError(f"{path} cannot be looked at ({exc.strerror}); choose another place.") from exc
+        raise error(f"{str(path)[:200]} cannot be looked at ({exc.strerror}); choose another place.") from exc
 
 
 class Stamp(NamedTuple):

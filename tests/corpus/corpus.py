@@ -126,6 +126,7 @@ def main() -> int:
     which.add_argument("--all", action="store_true", help="all cases")
     which.add_argument("--share", type=int, metavar="N", help="every Nth case")
     which.add_argument("--only", metavar="TEXT", help="cases whose names hold a text")
+    parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave the first N of these out")
     parser.add_argument("--at-once", type=int, default=2, help="cases side by side")
     parser.add_argument("--real", type=int, default=0, metavar="N", help="every Nth as a process of its own as well")
     parser.add_argument("--out", type=Path, help="JSON")
@@ -136,6 +137,7 @@ def main() -> int:
         cases = cases[:: wishes.share]
     if wishes.only:
         cases = [case for case in cases if wishes.only in f"{case.kind}/{case.name}"]
+    cases = cases[wishes.skip :]
     verdicts = run(cases, at_once=wishes.at_once, real=wishes.real, tell=bool(wishes.only))
     table = rows(verdicts)
     print(json.dumps(table, indent=1))

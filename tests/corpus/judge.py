@@ -25,7 +25,7 @@ from typing import Any
 from case import IMAGE, LABELS, MODEL, Case
 
 SECONDS = 10.0  # of a processor, which is what a refusal may take
-WALL = 90.0  # after which a case hangs
+STILL = 90.0  # seconds of no work at all, and of work, after which a case hangs; a busy machine gives it less to work
 PEAK = 1 << 30  # bytes above what a child has that does nothing
 ROOM = 4 << 30  # bytes of addresses above that, so that a fault of ours does not end the machine
 DOCUMENTED = {0, 2, 3, 4, 130, 143}
@@ -117,7 +117,7 @@ def _faults(
     if spare:
         found.append(f"temporary files: {', '.join(spare[:3])}")
     if code == 0 and not found and case.check is not None:
-        wrong = in_child(lambda: case.check(work, out), WALL)
+        wrong = in_child(lambda: case.check(work, out), STILL)
         found += [f"wrong: {wrong}"] if wrong else []
     return found
 
@@ -130,7 +130,7 @@ def _made(case: Case, work: Path, place: Path) -> tuple[list[str], tuple[str, ..
         return [os.fspath(word) for word in case.make(work, random.Random(case.seed))]
 
     try:
-        return in_child(make, WALL), ()
+        return in_child(make, STILL), ()
     except ChildError as exc:
         return [], (f"the case cannot be made: {exc}",)
 
@@ -171,7 +171,7 @@ def _forked(words: list[str], place: Path) -> tuple[int, float, int]:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-    status, usage = _wait(pid, WALL)
+    status, usage = _wait(pid, STILL)
     return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
 
 
@@ -210,7 +210,7 @@ def _command(words: list[str], place: Path) -> tuple[int, float, int]:
             stderr=err,
         )
         try:
-            code = process.wait(2 * WALL)
+            code = process.wait(10 * STILL)
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
@@ -218,17 +218,27 @@ def _command(words: list[str], place: Path) -> tuple[int, float, int]:
 
 
 def _wait(pid: int, seconds: float) -> tuple[int, resource.struct_rusage]:
-    """Wait for a child, which is killed where it takes too long."""
-    until, pause = time.monotonic() + seconds, 0.002
+    """Wait for a child, which is killed where it works for so long, or waits for so long without working."""
+    since, worked, pause = time.monotonic(), -1.0, 0.002
     while True:
         found, status, usage = os.wait4(pid, os.WNOHANG)
         if found:
             return status, usage
-        if time.monotonic() > until:
+        state, now = _state(pid)
+        if state == "R" or now != worked:
+            since, worked = time.monotonic(), now
+        if worked > seconds or time.monotonic() - since > seconds:
             os.kill(pid, signal.SIGKILL)
-            until = float("inf")
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
+
+
+def _state(pid: int) -> tuple[str, float]:
+    """What a process does, and how many seconds it has worked."""
+    if sys.platform != "linux":
+        return "S", 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def idle() -> int:
@@ -236,7 +246,7 @@ def idle() -> int:
     pid = os.fork()
     if pid == 0:
         os._exit(0)
-    return _wait(pid, WALL)[1].ru_maxrss << 10
+    return _wait(pid, STILL)[1].ru_maxrss << 10
 
 
 def seen(folder: Path) -> dict[str, Any]:

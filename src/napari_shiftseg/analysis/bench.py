@@ -15,6 +15,7 @@ from napari_shiftseg.errors import ModelError, SettingsError
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.geometry import UNetSpec
 from napari_shiftseg.network.arithmetic import exact_convolutions
+from napari_shiftseg.network.constants import MOST_SEED
 from napari_shiftseg.network.device import memory_errors
 
 Network = Callable[[Tensor], Tensor]
@@ -66,6 +67,12 @@ class Bench:
         return run_network(self.network, x)
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that a generator does not take. SettingsError."""
+    if not 0 <= seed < MOST_SEED // 1000:  # each of a probe's images has one of a thousand behind it
+        raise SettingsError(f"the seed is {seed}; give an integer from 0 to {MOST_SEED // 1000 - 1}.")
+
+
 def bench_steps(
     module: Network,
     ndim: int,
@@ -76,6 +83,7 @@ def bench_steps(
     seed: int,
 ) -> Generator[Event, None, Bench]:
     """Find sizes that the network takes, and measure its margin; an event per pass of the network."""
+    check_seed(seed)
     network, dtype = bench_network(module)
     yield Stage(done=0, total=0, text="looking for sizes that the network takes")
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_shiftseg.analysis.bench import Network, bench_network, run_network
+from napari_shiftseg.analysis.bench import Network, bench_network, check_seed, run_network
 from napari_shiftseg.analysis.constants import COMPARED, EQUAL, SLIGHT
 from napari_shiftseg.analysis.probe import probe_steps
 from napari_shiftseg.errors import ModelError, SettingsError
@@ -144,6 +144,7 @@ def effective_steps(
     seed: int = 0,
 ) -> Generator[Event, None, EffectivePeriod]:
     """Generator form of `effective_period`: yields an event per pass of the network, returns the `EffectivePeriod`."""
+    check_seed(seed)
     if not tolerance > 0:
         raise SettingsError(f"tolerance is {tolerance}; give a share of the spread of the output above 0, such as {SLIGHT}.")
     model = model_or_net if isinstance(model_or_net, Model) else None

@@ -147,6 +147,8 @@ def report(exc: BaseException, name: str, about: str = "") -> int:
         text = text.replace("interrupted", "terminated", 1) if terminated else text
     elif isinstance(exc, ShiftsegError | OSError):
         code = BAD_INPUT
+        if isinstance(exc, OSError) and exc.strerror:  # without the system's number
+            text = f"{exc.filename or 'a file'}: {exc.strerror}; look whether the place is there, and may be read and written."
     else:
         code, text = OUR_MISTAKE, _mistake(exc, text)
     text = f"{about}: {text}" if about and about not in text else text

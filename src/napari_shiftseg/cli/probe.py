@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from napari_shiftseg.cli.console import Console
-from napari_shiftseg.cli.options import add_image_options, indices, number
+from napari_shiftseg.cli.options import add_image_options, indices, number, whole
 from napari_shiftseg.cli.prepare import describe_image, describe_model
 
 EXAMPLE = "shiftseg probe --model nuclei"
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_options(parser)
     parser.add_argument("--tolerance", type=number(positive=True), metavar="X",
                         help="change that is none for the effective period, share of the spread (default: 0.05)")  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random images (default: %(default)s)")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of the random images (default: %(default)s)")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -354,9 +354,9 @@ def _warned() -> Iterator[list[str]]:
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
     """What a file that is not there, or damaged, raises becomes an `ImageError`."""
+    check_readable(path, "an image", ImageError)
     if not path.exists():
         raise ImageError(f"there is no image {path}; check the path.")
-    check_readable(path, "an image", ImageError)
     try:
         yield
     except (ImageError, MemoryError):

@@ -21,7 +21,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, ZipStore
 
 from napari_shiftseg.errors import ImageError, OutOfMemoryError
-from napari_shiftseg.io.constants import CHUNK_SPARE, LARGEST_METADATA, MOST_LISTED
+from napari_shiftseg.io.constants import CHUNK_SPARE, LARGEST_EDGE, LARGEST_METADATA, MOST_LISTED
 from napari_shiftseg.machine import free_memory
 
 # What turns bytes into numbers and nothing else; codecs of `imagecodecs` decode pictures.
@@ -240,6 +240,8 @@ def _check_array(found: Mapping[str, Any], key: str) -> None:
         raise ImageError(
             f"{key} of the store says shape {shape} and chunks {chunks}, which fit no array; the store is damaged."
         )
+    if len(shape) > 1 and max(shape) > LARGEST_EDGE:
+        raise ImageError(f"{key} of the store says shape {shape}, of more pixels than any image has; the store is damaged.")
     kind = found.get("dtype") if version == 2 else found.get("data_type")
     known = _NAMES.__contains__ if version == 3 else re.compile("[<>|][biufc][0-9]{1,2}").fullmatch
     if not isinstance(kind, str) or not known(kind):

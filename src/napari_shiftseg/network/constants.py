@@ -93,6 +93,8 @@ MOST_WEIGHT: Final = 4.0
 MOST_AT_ONCE: Final = 2048
 # Seeds are below this: what generators of PyTorch, numpy and Python all take.
 MOST_SEED: Final = 1 << 63
+# Power of an instance's size up to which the chance to draw one of 10^9 px is a number above 0.
+MOST_POWER: Final = 16
 # Batches from which batch normalisation takes its statistics after the training.
 STATISTICS_BATCHES: Final = 100
 

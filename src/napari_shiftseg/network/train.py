@@ -25,7 +25,7 @@ from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.arithmetic import exact_convolutions, learning
-from napari_shiftseg.network.constants import IGNORE, MOST_SEED, STATISTICS_BATCHES
+from napari_shiftseg.network.constants import IGNORE, MOST_POWER, MOST_SEED, STATISTICS_BATCHES
 from napari_shiftseg.network.crops import Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_precision, memory_errors
 from napari_shiftseg.network.loss import discriminative_loss, foreground_loss, gaussian_loss, object_weights
@@ -272,6 +272,8 @@ def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
         raise SettingsError(f"the settings are a {type(settings).__name__}; give TrainSettings(...).")
     if not isinstance(settings.seed, int) or not 0 <= settings.seed < MOST_SEED:
         raise SettingsError(f"the seed is {settings.seed!r}; give an integer from 0 to {MOST_SEED - 1}.")
+    if not 0 <= settings.augmentation.small <= MOST_POWER:
+        raise SettingsError(f"small objects are drawn by size to minus {settings.augmentation.small}; give 0 to {MOST_POWER}.")
     wrong = next((type(image).__name__ for image in images or () if not isinstance(image, TrainImage)), None)
     if wrong is not None:
         raise SettingsError(f"a {wrong} was given as a training image; give TrainImage.from_arrays(...).")

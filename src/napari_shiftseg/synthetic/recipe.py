@@ -251,6 +251,8 @@ def _check_axes(values: tuple[int, ...], name: str, ndim: int) -> None:
     _check_whole(values, name)
     if len(values) != ndim:
         raise SettingsError(f"{name} {values} has {len(values)} entries for {ndim} axes; give one number or {ndim}.")
+    if max(map(abs, values)) > LARGEST_LABEL:
+        raise SettingsError(f"{name} {values} px is beyond any image; give less than {LARGEST_LABEL}.")
 
 
 def _check_share(share: float, name: str) -> None:
