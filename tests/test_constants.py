@@ -42,6 +42,7 @@ CLI = {
     "DRAWN_SPACING": 16,
     "DRAWN_RADIUS": 5.0,
     "DRAWN_COVER": 0.2,
+    "MOST_EDGE": 1 << 24,
 }
 EVALUATION = {
     "_FIXED": {"bandwidth", "dip"},

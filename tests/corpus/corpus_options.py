@@ -118,6 +118,7 @@ LINES = {
     "check of an image that is none": ["check", "--model", MODEL, "--image", MODEL],
     "info of an image that is none": ["info", "--image", MODEL],
     "info of a model that is none": ["info", "--model", IMAGE],
+    "info of a shape of 10^9 on one axis": ["info", "--model", MODEL, "--plan", "--shape", "100x1000000000"],
     "info of a shape of 10^18": ["info", "--model", MODEL, "--plan", "--shape", "1000000000x1000000000"],
     "info of a shape of 10^60": ["info", "--model", MODEL, "--plan", "--shape", f"{10**30}x{10**30}"],
     "info of a shape of four": ["info", "--model", MODEL, "--plan", "--shape", "2x2x2x2"],

@@ -61,3 +61,6 @@ DRAWN_COVER: Final = 0.2
 
 # Images of a file that are listed; of more the first ones and the last.
 LISTED: Final = 12
+
+# Pixels of an edge that no image has, as in `io`: slides have some 10^5.
+MOST_EDGE: Final = 1 << 24

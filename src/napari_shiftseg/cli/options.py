@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from napari_shiftseg.cli.constants import UNITS
+from napari_shiftseg.cli.constants import MOST_EDGE, UNITS
 
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation import SegmentSettings
@@ -35,7 +35,10 @@ def shape(text: str) -> tuple[int, ...]:
     >>> shape("1024x512"), shape("64,256,256")
     ((1024, 512), (64, 256, 256))
     """
-    return _integers(text.lower().replace("x", ","), "1024x1024")
+    edges = _integers(text.lower().replace("x", ","), "1024x1024")
+    if max(edges) > MOST_EDGE:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} was given; give edges of {MOST_EDGE} px or less")
+    return edges
 
 
 def pooling(text: str) -> int | tuple[tuple[int, ...], ...]:

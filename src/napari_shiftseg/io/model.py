@@ -92,7 +92,7 @@ def load_model(name: str | Path) -> Model:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  # not a dict
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
     except (SafetensorError, OSError) as exc:
         raise ModelError(f"{path} is not a safetensors file ({exc}); give a model made by shiftseg train.") from exc
     if metadata.get("format") != _FORMAT:
@@ -101,6 +101,7 @@ def load_model(name: str | Path) -> Model:
         spec = from_json(UNetSpec, metadata["spec"], what="the network")
         record = from_json(ModelRecord, metadata["record"], what="the record of its training") if "record" in metadata else None
         outputs = {told["name"]: _output(told) for told in json.loads(metadata.get("outputs", "[]"))}
+        tensors = {key: _checked(key, value) for key, value in found.items()}
         held = sum(tensor.numel() for tensor in tensors.values())
         if spec.weights > held:  # nothing is built that the file cannot fill
             raise ModelError(f"a network of {spec.weights} weights is described, and the file holds {held}")
@@ -113,6 +114,16 @@ def load_model(name: str | Path) -> Model:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     source = str(name) if name in bundled_models() else str(path.absolute())
     return Model(spec=spec, module=module, outputs=outputs, record=record, name=path.stem, hash=digest, source=source)
+
+
+def _checked(key: str, value: torch.Tensor) -> torch.Tensor:
+    """Weights as float32; ModelError for those that are no numbers, or are counted where they should be measured."""
+    if not value.is_floating_point() and not key.endswith("num_batches_tracked"):  # which batch normalisation counts
+        raise ModelError(f"{key} holds {value.dtype} values")
+    weights = value.float()
+    if not torch.isfinite(weights).all():
+        raise ModelError(f"{key} holds values that are not finite")
+    return weights
 
 
 def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None = None, *, half: bool = False) -> Path:

@@ -110,6 +110,12 @@ class Normalisation:
     # (see `network.robust`)
     robust: bool = True
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 100:
+            raise SettingsError(
+                f"percentiles {self.low} and {self.high} were given; give two from 0 to 100, the lower one first."
+            )
+
     @property
     def is_none(self) -> bool:
         """Whether intensities stay as they are."""

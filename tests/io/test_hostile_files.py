@@ -1,0 +1,180 @@
+"""Kinds of faults that the hostile cases of `tests/corpus` found: each is one sentence, and none a wrong result."""
+
+import json
+import os
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from grey import grey_model
+from zarr.errors import ZarrUserWarning
+
+from napari_shiftseg import cli, load_model, read_image, save_model, synthetic
+from napari_shiftseg.errors import ImageError, ModelError, ResultError, SettingsError
+from napari_shiftseg.files import check_targets
+from napari_shiftseg.io.constants import LARGEST_METADATA
+
+PIXELS = np.arange(96 * 80).reshape(96, 80).astype("u2") + 1
+
+
+@pytest.fixture
+def store(tmp_path):
+    zarr.create_array(str(tmp_path / "i.zarr"), data=PIXELS, chunks=(32, 32))
+    return tmp_path / "i.zarr"
+
+
+def described(store, **values):
+    file = store / "zarr.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("gone", [["1.1"], ["0.0", "2.2"], [f"{y}.{x}" for y in range(3) for x in range(3)]], ids=len)
+def test_chunks_that_are_not_there_are_counted(tmp_path, version, gone):
+    path = tmp_path / "i.zarr"
+    zarr.create_array(str(path), data=PIXELS, chunks=(32, 32), zarr_format=version)
+    assert read_image(path).note == ""
+    for name in gone:
+        (path / (name if version == 2 else f"c/{name.replace('.', '/')}")).unlink()
+    verb = "is" if len(gone) == 1 else "are"
+    assert f"{len(gone)} of 9 chunks {verb} not in the store; its fill value, 0" in read_image(path).note
+
+
+def test_chunks_of_an_archive_and_of_shards_are_counted_too(tmp_path):
+    zarr.create_array(str(tmp_path / "s.zarr"), data=PIXELS, chunks=(16, 16), shards=(48, 32))
+    assert read_image(tmp_path / "s.zarr").note == ""
+    (tmp_path / "s.zarr/c/0/0").unlink()
+    assert "1 of 6 chunks is not in the store" in read_image(tmp_path / "s.zarr").note
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        for file in (tmp_path / "s.zarr").rglob("*"):
+            archive.write(file, file.relative_to(tmp_path / "s.zarr"))
+    assert "1 of 6 chunks" in read_image(tmp_path / "s.zip").note
+
+
+def test_a_folder_in_the_place_of_a_chunk_is_no_chunk_of_zeros(store):
+    (store / "c/1/1").unlink()
+    (store / "c/1/1").mkdir()
+    with pytest.raises(ImageError, match="is a folder where a chunk was"):
+        read_image(store).frames(2)[0].view[...]
+
+
+@pytest.mark.parametrize("shape", [[10**9, 10**9], [10**30, 80], [1 << 25, 2], [4, 10**12]], ids=str)
+def test_more_pixels_than_any_image_has(store, shape):
+    described(store, shape=shape)
+    with pytest.raises(ImageError, match="more pixels than any image has"):
+        read_image(store)
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "c/0/0"])
+def test_what_unpacks_to_more_than_it_should_is_not_unpacked(tmp_path, store, name):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in store.rglob("*"):
+            if file.is_file() and (inside := file.relative_to(store).as_posix()) != name:
+                archive.write(file, inside)
+        archive.writestr(name, b" " * (LARGEST_METADATA + 1))
+    with pytest.raises(ImageError, match="unpacks to 67108865 bytes"):
+        read_image(tmp_path / "bomb.zip").frames(2)[0].view[...]
+
+
+def test_a_long_description_of_a_folder_is_not_read(store):
+    os.truncate(store / "zarr.json", LARGEST_METADATA + 1)
+    with pytest.raises(ImageError, match="more than a description takes"):
+        read_image(store)
+
+
+def test_what_a_library_warns_of_is_said_of_the_image(tmp_path):
+    path = tmp_path / "v2.zarr"
+    zarr.create_array(str(path), data=PIXELS, zarr_format=2)
+    file = path / ".zarray"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "filters": []}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ZarrUserWarning)
+        assert "What reads the file says: Found an empty list of filters" in read_image(path).note
+
+
+def test_a_damaged_chunk_under_a_measurement_is_a_sentence(tmp_path, store, capsys):
+    for file in (store / "c").rglob("*"):
+        if file.is_file():
+            file.write_bytes(bytes(range(256)))
+    np.save(tmp_path / "labels.npy", PIXELS % 5)
+    for words in (["measure", str(store)], ["measure", str(tmp_path / "labels.npy"), "--image", str(store)]):
+        assert cli.main([*words, "--out", str(tmp_path / "t.csv")]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+# -- models -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")], ids=str)
+def test_weights_that_are_no_numbers_make_no_model(tmp_path, value):
+    model = grey_model()
+    with torch.no_grad():
+        model.module.head.weight[0, 0] = value
+    with pytest.raises(ModelError, match=r"head\.weight holds values that are not finite"):
+        load_model(save_model(tmp_path / "m.safetensors", model))
+
+
+@pytest.mark.parametrize("kind", ["I32", "U32"])
+def test_weights_of_another_kind_are_not_taken_for_numbers(tmp_path, kind):
+    path = save_model(tmp_path / "m.safetensors", grey_model())
+    data = path.read_bytes()
+    at = data.index(b'"head.weight":{"dtype":"F32"')
+    path.write_bytes(data[:at] + data[at:].replace(b'"F32"', f'"{kind}"'.encode(), 1))
+    with pytest.raises(ModelError, match=r"head\.weight holds torch\.u?int32 values"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("wrong", [{"low": -1}, {"high": 101}, {"low": 60, "high": 40}, {"low": float("nan")}], ids=str)
+def test_percentiles_of_a_record_are_percentiles(tmp_path, wrong):
+    path = save_model(tmp_path / "m.safetensors", grey_model())
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    record = json.loads(header["__metadata__"]["record"])
+    record["normalisation"].update(wrong)
+    header["__metadata__"]["record"] = json.dumps(record)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
+    with pytest.raises(ModelError, match="percentiles"):
+        load_model(path)
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["segment", "i" * 5000, "--out", "r.zarr"],
+        ["info", "--image", "i" * 400],
+        ["segment", "x", "--memory", "9" * 400 + "GB", "--out", "r.zarr"],
+        ["probe", "--seed", "-1"],
+        ["probe", "--seed", "1" + "0" * 30],
+        ["synth", "disks", "--offset", "1" + "0" * 30, "--out", "s.tif"],
+        ["synth", "disks", "--spacing", "1" + "0" * 20, "--out", "s.tif"],
+        ["synth", "disks", "--shape", "1000000000x1000000000", "--out", "s.tif"],
+        ["synth", "blobs", "--shape", "1000000000,1000000000", "--out", "s.tif"],
+        ["info", "--model", "nuclei", "--plan", "--shape", f"{10**30}x{10**30}"],
+    ],
+    ids=lambda words: " ".join(words)[:50],
+)
+def test_numbers_and_names_beyond_all_are_refused_in_a_line(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "[Errno" not in err and not list(tmp_path.iterdir())
+
+
+def test_a_nul_is_in_no_name(tmp_path):
+    with pytest.raises(ResultError, match="NUL"):
+        check_targets([tmp_path / "a\0b"])
+    with pytest.raises(ImageError, match="NUL"):
+        read_image("a\0b")
+
+
+def test_offsets_of_recipes_have_an_end():
+    with pytest.raises(SettingsError, match="beyond any image"):
+        synthetic.disks((60, 60), 20, 5, offset=10**20)
