@@ -49,6 +49,7 @@ NUMBERS = {
     "MOST_SEED": 1 << 63,
     "COPY_BYTES": {"cuda": 1073741824, "mps": 268435456, "cpu": 268435456},
     "LARGEST_EDGE": 8192,
+    "MOST_POWER": 16,
 }
 
 
