@@ -10,7 +10,7 @@ from napari_shiftseg import link, open_result, read_labels, relabel, segment, sy
 from napari_shiftseg.cli import main
 from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.instances import object_table
-from napari_shiftseg.io import Image, export_labels, measured, save_labels_tiff, save_result
+from napari_shiftseg.io import Image, StoredEdits, export_labels, measured, save_labels_tiff, save_result
 from napari_shiftseg.io.labels import labels_of
 
 
@@ -141,8 +141,10 @@ def test_an_object_that_splits_ends_and_two_begin():
     assert link(labels(data, "tyx"), "t", splits=False).tracks.parents == {}
 
 
-def test_no_daughter_is_larger_than_what_it_came_from():
-    data = series([[(30, 30, 1, 5)], [(28, 30, 1, 5), (40, 30, 2, 6)]])
+@pytest.mark.parametrize("sizes", [(4, 6), (6, 4)])
+def test_no_daughter_is_larger_than_what_it_came_from(sizes):
+    """Neither the one that seems to go on, nor the one that is new."""
+    data = series([[(30, 30, 1, 5)], [(28, 30, 1, sizes[0]), (41, 30, 2, sizes[1])]])
     assert link(labels(data, "tyx"), "t", distance=2).tracks.parents == {}
 
 
@@ -193,6 +195,29 @@ def test_tables_and_geojson_say_where_objects_come_from(tmp_path):
     export_labels(tmp_path / "t.geojson", stored)
     measures = [entry["properties"]["measurements"] for entry in json.loads((tmp_path / "t.geojson").read_text())["features"]]
     assert {entry["parent"] for entry in measures} == {0, 1}
+
+
+def test_a_stack_of_one_plane_is_no_stack():
+    data = np.zeros((3, 1, 9, 9), int)
+    data[:, 0, 2:5, 2:5] = [[[3]], [[1]], [[2]]]
+    assert numbers(link(labels(data, "tzyx"), "t")) == [[1]] * 3
+
+
+@pytest.mark.parametrize("through", ["z", "t"])
+def test_linked_objects_are_corrected_as_what_they_are(segmented, through, tmp_path):
+    """Volumes as a whole, tracks frame by frame, also where no run made the labels."""
+    if through == "z":
+        link(segmented, "z", out=tmp_path / "l.zarr")
+    else:
+        data = series([[(10, 10, 1), (40, 40, 2)], [(11, 10, 1), (40, 40, 2)]])
+        link(labels(data, "tyx"), "t", out=tmp_path / "l.zarr")
+    stored = StoredEdits(tmp_path / "l.zarr")
+    before = open_result(tmp_path / "l.zarr").labels[...]
+    stored.delete(1, (0,))
+    gone = before.copy()
+    gone[0][gone[0] == 1] = 0
+    np.testing.assert_array_equal(open_result(tmp_path / "l.zarr").labels[...], gone)
+    assert before[0][before[0] == 1].size and (through == "z" or (gone[1] == 1).any())
 
 
 # -- what cannot be linked --------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from napari_shiftseg.instances.edit import Edit, delete, find_objects, merged, n
 from napari_shiftseg.instances.split import split
 from napari_shiftseg.instances.table import block_table, summed, whole_table
 from napari_shiftseg.io.constants import TABLE_ROWS
+from napari_shiftseg.io.labels import linked_steps
 from napari_shiftseg.io.ome_zarr import OUR_KEY
 from napari_shiftseg.io.result import StoredResult, folder_of, open_result, our_attributes, work_path
 
@@ -70,9 +71,12 @@ class StoredEdits:
         self._lock = FileLock(str(work_path(self.path).with_suffix(".lock")))
         self._run = self.result.record.get("run")
         plan = self.result.record.get("plan")
-        self._seams = plan.get("seams") if isinstance(plan, dict) else None
-        shape = plan.get("result_shape") if isinstance(plan, dict) else None
-        self.looped = self.result.labels.ndim - len(shape or self.result.labels.shape)
+        # objects that were joined through planes are those of the stack, and not of the frames of the run
+        joined = any(step["through"] == "z" for step in linked_steps(self.result.record))
+        plan = plan if isinstance(plan, dict) and not joined else {}
+        self._seams = plan.get("seams")
+        whole = self.result.labels.shape[int(self.result.axes.startswith("t")) :]
+        self.looped = self.result.labels.ndim - len(plan.get("result_shape") or whole)
         with self._alone():
             self._finish_pending()
         self._table = self.result.objects()

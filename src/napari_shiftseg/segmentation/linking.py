@@ -182,7 +182,7 @@ def check_linkable(labels: Labels, through: Through) -> None:
         raise SettingsError(f'labels with axes "{labels.axes}" are not {what}; give some with {through}, or name the axes.')
     if through == "z" and labels.record and labels.ndim == 3:
         raise SettingsError("a 3D model made the objects of this result, which hold through z already; link them through t.")
-    if through == "t" and "z" in labels.axes and labels.ndim == 2:
+    if through == "t" and labels.ndim == 2 and "z" in labels.axes and labels.data.shape[labels.axes.index("z")] > 1:
         raise SettingsError("the objects of this result are those of single planes; link them through z first, then through t.")
 
 
