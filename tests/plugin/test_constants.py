@@ -55,7 +55,7 @@ NUMBERS = {
     "OTHERS": 1,
     "FIRST": 2,
     "OBJECT_PLOT": 210,
-    "OBJECT_LEFT": 48,
+    "OBJECT_LEFT": 62,
     "OBJECT_BOTTOM": 34,
     "OBJECT_TOP": 8,
     "OBJECT_BINS": 40,

@@ -66,7 +66,7 @@ def test_a_click_points_at_the_nearest_object_and_beside_all_clears(plot, qtbot)
     near = np.hypot(*(plot.places()[plot.known] - np.rint(plot.places()[row] + 1)).T).argmin()
     assert found.args[0] == near
     with qtbot.waitSignal(plot.cleared):
-        drag(plot, (46, 290))
+        drag(plot, (50, 290))
     with qtbot.waitSignal(plot.chosen) as found:
         QTest.keyClick(plot, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
     assert len(found.args[0]) == 200
@@ -106,7 +106,7 @@ def test_a_rectangle_selects_lists_and_a_click_finds_the_object(desk):
     bench = ready(desk, Labels(squares(), scale=(0.5, 0.5), units=("um", "um")))
     plot, rows = bench.form.plot, bench.widget.measured.rows
     plot.resize(400, 300)
-    drag(plot, (49, 9), (200, 150), (395, 268))
+    drag(plot, (63, 9), (200, 150), (395, 268))
     assert plot.titles == ("area (\u00b5m\u00b2)", "eccentricity")
     assert len(bench.widget.selected) == 6 and bench.form.list.count() == 6 and "6 of 6" in bench.form.count.text()
     row = 4

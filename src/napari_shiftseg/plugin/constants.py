@@ -103,7 +103,7 @@ OTHERS: Final = 1
 FIRST: Final = 2
 # Of the plot of objects: its height and margins, pixels, and the bars of a histogram.
 OBJECT_PLOT: Final = 210
-OBJECT_LEFT: Final = 48
+OBJECT_LEFT: Final = 62
 OBJECT_BOTTOM: Final = 34
 OBJECT_TOP: Final = 8
 OBJECT_BINS: Final = 40
