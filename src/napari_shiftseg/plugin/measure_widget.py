@@ -279,8 +279,10 @@ class MeasureWidget(QWidget):
         if self.measured is not None and not self.measured.is_measured and count:
             self.form.about.fill(self.measured.note or f"{count:,} objects, not measured yet.")
         if self.selection is not None:
+            before = self.colours.selected
             self.selection.refresh()
-            self.colours.apply()
+            if self.colours.selected != before:
+                self.colours.apply()
         self._show_plot()
         self._enable()
 

@@ -175,8 +175,7 @@ def replaced(features: Any, rows: Rows, touched: tuple[np.ndarray, np.ndarray]) 
     frames = np.stack([old[letter] for letter in letters], axis=1) if letters else np.zeros((len(numbers), 0), np.int64)
     before, fresh, gone = _as_one((frames, numbers), (rows.frames, rows.labels), touched)
     left = ~np.isin(before, gone)
-    where = {number: at for at, number in enumerate(before.tolist())}
-    at = np.array([where.get(number, -1) for number in fresh.tolist()], np.int64)
+    at = _found_at(before, fresh)
     measured = {names[name]: values for name, values in rows.columns.items()} | ({} if letters else {"index": rows.labels})
     # what else is known of an object that is still there is of the user, or of a run
     made = {
@@ -207,20 +206,27 @@ def _is_of_a_run(name: Any, features: Any) -> bool:
 
 def _as_one(*objects: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
     """One number for each object of each frame, the same in all lists."""
+    if not objects[0][0].shape[1]:
+        return [np.asarray(numbers, np.int64) for _, numbers in objects]
     pairs = [np.column_stack([np.asarray(frames, np.int64), np.asarray(numbers, np.int64)]) for frames, numbers in objects]
     _, inverse = np.unique(np.concatenate(pairs), axis=0, return_inverse=True)
     return np.split(inverse.ravel(), np.cumsum([len(pair) for pair in pairs])[:-1])
+
+
+def _found_at(numbers: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where some numbers stand among others, -1 for those that do not."""
+    if not len(numbers):
+        return np.full(len(wanted), -1)
+    order = np.argsort(numbers, kind="stable")
+    at = order[np.minimum(np.searchsorted(numbers[order], wanted), len(numbers) - 1)]
+    return np.where(numbers[at] == wanted, at, -1)
 
 
 def _spread(values: np.ndarray, old: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Values of some numbers as those of others; nothing where they are not known."""
     if np.array_equal(old, index):
         return values
-    order = np.argsort(old, kind="stable")
-    at = np.minimum(np.searchsorted(old[order], index), max(0, len(old) - 1))
-    found = order[at] if len(old) else np.zeros(len(index), np.int64)
-    known = old[found] == index if len(old) else np.zeros(len(index), bool)
-    return _taken(values, np.where(known, found, -1))
+    return _taken(values, _found_at(old, index))
 
 
 def _taken(values: np.ndarray, at: np.ndarray) -> np.ndarray:
