@@ -371,6 +371,30 @@ def test_weights_of_a_second_training_are_compared_bit_by_bit(script):
         twice.difference(one, trained(a=torch.ones(3)))
 
 
+def test_what_an_image_shows_of_its_objects_is_told_from_what_was_lost(script, tmp_path):
+    """A smooth image shows them, with noise only after a blur; its lower byte has lost them and has no neighbours alike."""
+    from scipy import ndimage as ndi
+
+    signal, runs = script("image_signal"), script("accuracy_runs")
+    rng = np.random.default_rng(0)
+    truth = np.zeros((96, 96), np.uint16)
+    truth[16:40, 16:40], truth[56:80, 50:74] = 1, 2
+    smooth = ndi.gaussian_filter((truth > 0) * 30_000.0, 3) + 2000
+    kinds = {
+        "smooth": smooth,
+        "noisy": smooth + rng.normal(0, 30_000, truth.shape),
+        "lost": smooth.astype(np.uint16) * 37 % 256,
+    }
+    for name, image in kinds.items():
+        for folder, pixels in (("images", image.astype(np.float32)), ("masks", truth)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"{name}.tif", pixels)
+    rows = {name: signal.row_of(runs.Pair(folder=tmp_path, name=name)) for name in kinds}
+    assert rows["smooth"]["correlation"] > 0.9 and rows["smooth"]["contrast"] > 1.5 and rows["smooth"]["objects"] == 2
+    assert rows["noisy"]["correlation"] < 0.5 and rows["noisy"]["contrast_blurred"] > 2 * rows["noisy"]["contrast"] > 0
+    assert abs(rows["lost"]["contrast_blurred"]) < rows["noisy"]["contrast_blurred"] / 2
+
+
 def test_peers_learn_from_several_splits_as_we_do(script, data):
     runs = script("accuracy_runs")
     assert (
