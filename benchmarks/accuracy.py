@@ -51,11 +51,9 @@ VALIDATED = {
     "nuclei-he": ("dsb2018_histology_rgb",),
     "cells-phase": ("usiigaci_t98g_phase",),
     "axons-sem": ("axon_sem",),
-    "nuclei-3d": ("gonuclear_ovule_nuclei_3d", "plantseg_nuclei_3d_u16"),
+    "nuclei-3d": ("gonuclear_ovule_nuclei_3d",),
     "nuclei-codes": ("dsb2018_fluo", "bitdepth_dapi16"),
 }
-# Splits, where they are others than `val`: a folder of which all images are kept apart has none.
-SPLITS = {"nuclei-3d": "val,extra"}
 TILE = {2: 128, 3: 64}  # px, edge of the tiles that are compared with the usual way
 # Areas that part small, middle and large objects, px; in 3D the balls of the same diameters.
 EDGES = {2: (100, 400), 3: (752, 6018)}
@@ -274,11 +272,11 @@ def score_all(wishes: argparse.Namespace) -> None:
     """Score each bundled model on the validation images of its kind, beside the baseline and the peers of these."""
     for name, folders in VALIDATED.items():
         if name in bundled_models() and name in (wishes.models or VALIDATED):
-            data, split = [wishes.data / folder for folder in folders], SPLITS.get(name, "val")
-            runs = sorted(run for run in wishes.runs.glob(f"*-{name}") if (run / "labels" / split).is_dir())
+            data = [wishes.data / folder for folder in folders]
+            runs = sorted(run for run in wishes.runs.glob(f"*-{name}") if (run / "labels" / "val").is_dir())
             out = wishes.out / f"accuracy_{name.replace('-', '_')}.json"
-            every = {"split": split, "every": 1, "no_baseline": False}
-            score(argparse.Namespace(data=data, models=[name], runs=runs, out=out, **every))
+            told = {"split": "val", "every": 1, "no_baseline": False}
+            score(argparse.Namespace(data=data, models=[name], runs=runs, out=out, **told))
 
 
 def command(wishes: argparse.Namespace) -> str:

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from accuracy import SPLITS, VALIDATED
+from accuracy import VALIDATED
 from bench import keep, origin, parser
 
 from napari_shiftseg import suggest_models
@@ -26,17 +26,16 @@ OTHERS = (
 )  # fmt: skip
 
 
-def images(folder: Path, splits: str | None) -> list[Path]:
-    """Of splits that commas part, or all."""
+def images(folder: Path, split: str | None) -> list[Path]:
+    """Of a split, or all."""
     with open(folder / "meta.csv", encoding="utf-8", newline="") as lines:
-        names = [row["id"] for row in csv.DictReader(lines) if splits is None or row["split"] in splits.split(",")]
+        names = [row["id"] for row in csv.DictReader(lines) if split in (None, row["split"])]
     return [folder / "images" / f"{name}.tif" for name in names[:MOST]]
 
 
 def row_of(folder: Path, right: str) -> dict[str, Any]:
     """How often each model is suggested first."""
-    splits = SPLITS.get(right, "val") if right else None
-    first = Counter((suggest_models(path) or ("none",))[0] for path in images(folder, splits))
+    first = Counter((suggest_models(path) or ("none",))[0] for path in images(folder, "val" if right else None))
     return {"data": folder.name, "right": right or "-", "images": first.total(), "suggested": dict(first.most_common())}
 
 
@@ -46,7 +45,7 @@ def main() -> None:
     wishes = made.parse_args()
     kinds = {folder: name for name, folders in VALIDATED.items() if name != "nuclei-codes" for folder in folders}
     rows = []
-    for folder in dict.fromkeys((*kinds, *OTHERS)):
+    for folder in (*kinds, *OTHERS):
         right = kinds.get(folder, "")
         rows.append(row_of(wishes.data / folder, right if right in bundled_models() else ""))
         print(rows[-1], flush=True)

@@ -347,7 +347,7 @@ def test_all_bundled_models_are_scored_on_images_of_their_kind_beside_the_peers_
     assert found["nuclei-he"].out == Path("out/accuracy_nuclei_he.json")
     for name, wish in found.items():  # all that a wish of the command line says
         said = accuracy.command(wish)
-        assert f"--models {name}" in said and f"--split {accuracy.SPLITS.get(name, 'val')}" in said and wish.every == 1
+        assert f"--split val --models {name}" in said and wish.every == 1
 
 
 def test_weights_of_a_second_training_are_compared_bit_by_bit(script):
@@ -380,11 +380,8 @@ def test_what_an_image_shows_of_its_objects_is_told_from_what_was_lost(script, t
     truth = np.zeros((96, 96), np.uint16)
     truth[16:40, 16:40], truth[56:80, 50:74] = 1, 2
     smooth = ndi.gaussian_filter((truth > 0) * 30_000.0, 3) + 2000
-    kinds = {
-        "smooth": smooth,
-        "noisy": smooth + rng.normal(0, 30_000, truth.shape),
-        "lost": smooth.astype(np.uint16) * 37 % 256,
-    }
+    noise = rng.normal(0, 1, truth.shape)
+    kinds = {"smooth": smooth, "noisy": smooth + 30_000 * noise, "lost": (smooth + 500 * noise).astype(np.int64) % 256}
     for name, image in kinds.items():
         for folder, pixels in (("images", image.astype(np.float32)), ("masks", truth)):
             (tmp_path / folder).mkdir(exist_ok=True)
@@ -392,7 +389,7 @@ def test_what_an_image_shows_of_its_objects_is_told_from_what_was_lost(script, t
     rows = {name: signal.row_of(runs.Pair(folder=tmp_path, name=name)) for name in kinds}
     assert rows["smooth"]["correlation"] > 0.9 and rows["smooth"]["contrast"] > 1.5 and rows["smooth"]["objects"] == 2
     assert rows["noisy"]["correlation"] < 0.5 and rows["noisy"]["contrast_blurred"] > 2 * rows["noisy"]["contrast"] > 0
-    assert abs(rows["lost"]["contrast_blurred"]) < rows["noisy"]["contrast_blurred"] / 2
+    assert abs(rows["lost"]["correlation"]) < 0.1 and abs(rows["lost"]["contrast_blurred"]) < 0.5
 
 
 def test_peers_learn_from_several_splits_as_we_do(script, data):
