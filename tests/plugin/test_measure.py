@@ -398,3 +398,17 @@ def test_a_correction_writes_no_number_of_pixels_into_an_area_in_a_unit(desk):
     assert layer.features["num_pixels"].astype(int).tolist() == true["num_pixels"].tolist()
     shown = layer.features["area"].astype(float).to_numpy()
     assert np.isnan(shown[0]) and shown[1:].tolist() == true["area"][1:].tolist()
+
+
+def test_intensities_of_an_image_that_is_gone_are_not_known_any_more(desk):
+    layer, image = Labels(squares()), Image(noise((40, 60)))
+    bench = desk(image, layer)
+    before = bench.measure()["mean_intensity"].tolist()
+    image.data = noise((9, 9))  # as good as gone
+    layer.paint((4, 5), 7)
+    bench.wait()
+    shown = layer.features
+    same(shown, measure(layer.data))
+    left = shown["label"].isin([4, 10, 13, 16])
+    assert shown["mean_intensity"][left].tolist() == [before[at] for at in (1, 3, 4, 5)]
+    assert shown["mean_intensity"][~left].isna().all()

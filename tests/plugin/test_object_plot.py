@@ -265,3 +265,57 @@ def test_layers_come_and_go_and_the_widget_is_closed(qtbot):
     )
     first.fill((4, 5), 50)  # what is known goes on following edits
     qtbot.waitUntil(lambda: 50 in first.features["label"].tolist() and first.features["area"].notna().all(), timeout=10_000)
+
+
+def test_a_series_on_a_disk_follows_edits_that_correct_makes_in_a_frame(qtbot, desk, tmp_path, monkeypatch):
+    from napari_shiftseg.plugin.correct_widget import CorrectWidget
+
+    monkeypatch.setattr("napari_shiftseg.plugin.reader.WHOLE_BYTES", 0)
+    one = np.kron(np.arange(1, 26, dtype=np.uint32).reshape(5, 5), np.pad(np.ones((50, 50), np.uint32), 5))
+    labels = np.stack([one, one[::-1]])
+    plan = {"result_shape": [300, 300], "seams": [[32], [64]], "grid_phase": [0, 0], "period": [2, 2], "origin": [0, 0, 0]}
+    record = {"run": "one", "status": "compliant", "plan": plan}
+    path = save_result(tmp_path / "r.ome.zarr", labels=labels, axes="tyx", record=record)
+    bench = desk(*(Layer.create(*made) for made in read_result(str(path))))
+    layer = bench.layer
+    bench.measure()
+    bench.form.column.setCurrentText("area")
+    correct = CorrectWidget(bench.viewer)
+    qtbot.addWidget(correct)
+    qtbot.waitUntil(lambda: correct.correction is not None and not correct.jobs, timeout=20_000)
+    for edit in (lambda: correct.merge((1, 2), (1,)), lambda: correct.delete(9, (0,)), correct.undo, correct.redo):
+        edit()
+        qtbot.waitUntil(lambda: not correct.jobs, timeout=20_000)
+        bench.wait()
+        true = measure(open_result(path).labels[...], axes="tyx")
+        for name in ("t", "label", "area", "centroid-1", "num_pixels", "bbox-2"):
+            np.testing.assert_allclose(layer.features[name].astype(float), true[name], err_msg=name)
+    bench.widget.select(np.array([0, 30]))  # deleted by the same history
+    bench.form.delete.click()
+    bench.wait()
+    assert len(open_result(path).record["edits"]) == 4 and "deleted" in bench.form.status.text()
+    correct.undo()
+    qtbot.waitUntil(lambda: not correct.jobs, timeout=20_000)
+    assert "changed by another program" not in correct.form.status.text() and len(open_result(path).record["edits"]) == 3
+
+
+def test_labels_in_dask_of_nobody_s_are_measured_and_not_edited(desk):
+    import dask.array as da
+
+    bench = ready(desk, Labels(da.from_array(squares(), chunks=16)))
+    np.testing.assert_allclose(bench.layer.features["area"], measure(squares())["area"])
+    bench.select(1)
+    bench.form.delete.click()
+    bench.wait()
+    assert "cannot be edited" in bench.form.status.text()
+
+
+def test_labels_without_objects_are_measured(desk):
+    bench = ready(desk, Labels(np.zeros((20, 20), np.int32)))
+    assert len(bench.widget.measured.rows) == 0 and "0 objects" in bench.form.status.text()
+    bench.form.column.setCurrentText("area")
+    bench.layer.selected_label = 3
+    bench.layer.paint((5, 5), 3)
+    bench.wait()
+    assert bench.layer.features["label"].tolist() == [3]
+    np.testing.assert_allclose(bench.layer.features["area"].astype(float), measure(bench.layer.data)["area"])

@@ -177,11 +177,12 @@ def replaced(features: Any, rows: Rows, touched: tuple[np.ndarray, np.ndarray]) 
     left = ~np.isin(before, gone)
     at = _found_at(before, fresh)
     measured = {names[name]: values for name, values in rows.columns.items()} | ({} if letters else {"index": rows.labels})
-    # what else is known of an object that is still there is of the user, or of a run
-    made = {
-        name: _together(values[left], measured[name] if name in measured else _taken(values, at))
-        for name, values in old.items()
-    }
+    # of an object that is still there is known what is of the user, or of a run; and nothing of an image that is gone
+    gone_at, lost = np.full(len(fresh), -1), measured_columns(old) - set(measured)
+    made = {}
+    for name, values in old.items():
+        new = measured[name] if name in measured else _taken(values, gone_at if name in lost else at)
+        made[name] = _together(values[left], new)
     order = np.lexsort([made[key], *(made[letter] for letter in reversed(letters))])
     return {name: values[order] for name, values in made.items()}
 
