@@ -149,7 +149,7 @@ def walk(npe2pm, make_napari_viewer, qtbot, monkeypatch, tmp_path, tiny):
     for kind in (QDialog, QFileDialog, QMessageBox):
         monkeypatch.setattr(kind, "exec", lambda *_: 0)
         monkeypatch.setattr(kind, "exec_", lambda *_: 0, raising=False)
-    with npe2pm.tmp_plugin(manifest=MANIFEST):
+    with npe2pm.tmp_plugin(package="napari"), npe2pm.tmp_plugin(manifest=MANIFEST):
         viewer = make_napari_viewer(show=True)
         viewer.window._qt_window.resize(1280, 720)
         image, *_ = nuclei()

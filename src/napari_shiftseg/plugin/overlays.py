@@ -204,6 +204,8 @@ class Overlays:
 
     def _on_moved(self, event: Any = None) -> None:
         """The layer lies elsewhere, or was computed anew with another plan."""
+        if self.target is None or (event is not None and event.source is not self.target):
+            return  # others answered first, and chose another layer
         if event is not None and event.type == "metadata":
             self._lines.clear()
         place, _ = self._even_place()
