@@ -181,6 +181,13 @@ def test_drags_and_other_buttons_are_no_clicks(bench, button):
     assert "No object is there" in desk.status()
 
 
+def test_a_stroke_beside_the_image_splits_nothing(bench):
+    desk = bench(Labels(squares()))
+    desk.widget.tool.choose("split")
+    desk.mouse((-9, -9), (-3, 40))
+    assert np.array_equal(desk.layer.data, squares()) and not desk.edits and desk.status()
+
+
 def test_a_locked_layer_is_left_alone(bench):
     desk = bench(Labels(squares()))
     desk.layer.editable = False

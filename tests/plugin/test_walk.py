@@ -132,10 +132,24 @@ class Walk:
             layers.remove(layer)
 
 
+def _let_layers_go(monkeypatch):
+    """napari 0.9 frees what a layer had on the graphics card in whatever context is current; some drivers crash then."""
+    from napari._vispy.canvas import VispyCanvas
+
+    before = VispyCanvas._clean_and_update_scenegraph
+
+    def clean(canvas, *given, **more):
+        canvas._scene_canvas.set_current()
+        return before(canvas, *given, **more)
+
+    monkeypatch.setattr(VispyCanvas, "_clean_and_update_scenegraph", clean)
+
+
 @pytest.fixture
 def walk(npe2pm, make_napari_viewer, qtbot, monkeypatch, tmp_path, tiny):
     """`walk(seed)`: all widgets on a part of the nuclei sample, segmented by a small model."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    _let_layers_go(monkeypatch)
     nothing = {
         (QFileDialog, "getOpenFileName"): ("", ""),
         (QFileDialog, "getOpenFileNames"): ([], ""),
@@ -196,4 +210,4 @@ def test_whatever_is_clicked_and_typed_ends_without_an_exception(walk, qtbot, ca
                 pytest.fail(f"after {len(walked.done)} acts, the last of which were\n{trail}\n" + "\n".join(text))
         spin(20)
     assert exceptions == []
-    assert len({*walked.done}) > acts / 6, "the walk went to many places"
+    assert len({*walked.done}) > min(acts / 6, 150), "the walk went to many places"

@@ -32,6 +32,7 @@ from qtpy.QtWidgets import (
 
 from napari_shiftseg.plugin.dock import dock_of
 from napari_shiftseg.plugin.group import Group
+from napari_shiftseg.plugin.inspect_widget import InspectWidget
 
 pytestmark = pytest.mark.gui
 
@@ -263,3 +264,36 @@ def test_every_command_runs_from_the_palette(plugin, make_napari_viewer, qtbot):
     said = [(record.severity.value, record.message) for record in notification_manager.records]
     assert said == [("warning", "No labels are selected; select a labels layer, and save it then.")]
     notification_manager.records.clear()
+
+
+# -- sliders ----------------------------------------------------------------------------------------------------------
+
+
+def sliders(viewer):
+    """Axes whose slider is shown, from the last."""
+    bars = [part for part in viewer.window._qt_window.findChildren(QWidget) if type(part).__name__ == "QtDimSliderWidget"]
+    return sorted({bar.axis - viewer.dims.ndim for bar in bars if not bar.isHidden()})
+
+
+@pytest.mark.parametrize(("shape", "own"), [((40, 48), []), ((3, 40, 48), [-3])], ids=["plane", "stack"])
+def test_a_slider_is_there_as_long_as_something_shown_moves_by_it(make_napari_viewer, qtbot, put_result, shape, own):
+    viewer = make_napari_viewer(show=True)
+    put_result(viewer, shape)
+    channel = -len(shape) - 1
+    assert sliders(viewer) == [channel, *own], "as napari has it"
+    viewer.window.add_dock_widget(InspectWidget(viewer), name="Inspect")
+    qtbot.waitUntil(lambda: sliders(viewer) == own)
+    embedding = viewer.layers["cells embedding"]
+    embedding.visible = True
+    qtbot.waitUntil(lambda: sliders(viewer) == [channel, *own])
+    viewer.dims.set_point(0, 1)
+    shown = np.asarray(embedding._slice.image.raw)
+    assert np.array_equal(shown, np.asarray(embedding.data)[(1, *(viewer.dims.current_step[1:-2]))])
+    embedding.visible = False
+    qtbot.waitUntil(lambda: sliders(viewer) == own)
+    viewer.add_image(np.zeros((5, *shape)), name="theirs", visible=False)
+    qtbot.waitUntil(lambda: sliders(viewer) == [channel, *own])  # napari's way with layers of others
+    put_result(viewer, shape)  # a second run
+    viewer.layers["theirs"].visible = True
+    spin()
+    assert sliders(viewer) == [channel, *own]

@@ -1,57 +1,78 @@
 """`hide_idle_axes`: no slider for an axis along which nothing that is shown has more than one pixel."""
 
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from napari.layers import Layer
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QMainWindow, QWidget
 
+from napari_shiftseg.plugin.dock import dock_of
 from napari_shiftseg.plugin.signature import KEY
 
 _WATCHED: "WeakSet[Any]" = WeakSet()
 """Layer lists that are looked after."""
 
 
-def hide_idle_axes(viewer: Any) -> None:
-    """Look after the sliders of a viewer from now on.
+def hide_idle_axes(widget: QWidget, viewer: Any) -> None:
+    """Look after the sliders of the window that a widget of ours stands in from now on, until napari closes.
 
-    A layer of ours that is hidden, such as an embedding with its channels, would have a slider that moves nothing. Layers of
-    others have theirs, as napari does it.
+    A layer of ours that is hidden, such as an embedding with its channels, would have a slider that moves nothing. Its slider
+    alone is hidden, and the axis stays as it is. Layers of others have their sliders, as napari does it.
     """
     if viewer.layers in _WATCHED:
         return
     _WATCHED.add(viewer.layers)
-    layers, dims = viewer.layers, viewer.dims
+    layers, dims, place = viewer.layers, viewer.dims, ref(widget)
+    windows: WeakSet[QMainWindow] = WeakSet()  # the one, as soon as the widget is in it
+    hidden: set[int] = set()
+    asked: list[bool] = []
 
-    def on_visible(_: Any = None) -> None:
-        full = _ranges(layers, dims.ndim)
-        if full is not None:
-            dims.range = full  # napari's own, from which `on_range` takes what is idle
+    def ask(_: Any = None) -> None:
+        if not asked:  # not at once: a slider that comes or goes draws the window, which may be what is going on
+            asked.append(True)
+            QTimer.singleShot(0, look)
 
-    def on_range(_: Any = None) -> None:
+    def look() -> None:
+        asked.clear()
+        inside = place()
+        dock = dock_of(inside) if inside is not None and isalive(inside) and not windows else None
+        if dock is not None and isinstance(dock.parent(), QMainWindow):
+            windows.add(dock.parent())
+        window = next(iter(windows), None)
+        if window is None or not isalive(window):
+            return
         idle = _idle(layers, dims)
-        if idle:
-            dims.set_range(idle, [(dims.point[axis], dims.point[axis], dims.range[axis].step) for axis in idle])
+        for slider in (part for part in window.findChildren(QWidget) if type(part).__name__ == "QtDimSliderWidget"):
+            axis = slider.axis
+            if axis in idle:
+                slider.hide()
+            elif axis in hidden and axis in dims.not_displayed and dims.nsteps[axis] > 1:
+                slider.show()
+        hidden.clear()
+        hidden.update(idle)
 
     def watch(layer: Layer) -> None:
         if KEY in layer.metadata:
-            layer.events.visible.connect(on_visible)
+            layer.events.visible.connect(ask)
 
     for layer in layers:
         watch(layer)
     layers.events.inserted.connect(lambda event: watch(event.value))
-    layers.events.inserted.connect(on_range, position="last")
-    layers.events.removed.connect(on_range, position="last")
-    dims.events.range.connect(on_range, position="last")
-    on_range()
+    sources = (layers.events.inserted, layers.events.removed)
+    for event in (*sources, *(getattr(dims.events, name) for name in ("ndim", "range", "order", "ndisplay"))):
+        event.connect(ask)
+    ask()
 
 
-def _idle(layers: Any, dims: Any) -> list[int]:
+def _idle(layers: Any, dims: Any) -> set[int]:
     """Axes with a slider that only hidden layers of ours have."""
-    found = []
+    found = set()
     for axis in dims.not_displayed:
         having = [layer for layer in layers if _steps(layer, axis - dims.ndim) > 1]
         if dims.nsteps[axis] > 1 and having and all(KEY in layer.metadata and not layer.visible for layer in having):
-            found.append(axis)
+            found.add(axis)
     return found
 
 
@@ -61,11 +82,3 @@ def _steps(layer: Layer, axis: int) -> int:
         return 1
     low, high = layer.extent.data[0][axis], layer.extent.data[1][axis]
     return round(high - low) + 1
-
-
-def _ranges(layers: Any, ndim: int) -> list[tuple[float, float, float]] | None:
-    """What all layers take, hidden ones as well: first, last and step per axis."""
-    extent = layers.extent
-    if len(extent.step) != ndim:
-        return None
-    return [(float(a), float(b), float(s)) for a, b, s in zip(*extent.world, extent.step, strict=True)]

@@ -61,7 +61,7 @@ class InspectWidget(QWidget):
         self.beside = Beside(viewer)
         self._watched: Layer | None = None
         self._chose_older = False
-        hide_idle_axes(viewer)
+        hide_idle_axes(self, viewer)
         self._build()
         Keeper(self, "inspect", {"Model file": self.form.model, "Naive": self.form.how})
         self._connect()

@@ -96,7 +96,8 @@ def run_guarded(steps: Callable[[], Steps], cancelled: Flag, *, torch: bool = Tr
     try:
         with _LOADING:
             if torch:
-                import_module("napari_shiftseg.segmentation")
+                for name in ("napari_shiftseg.segmentation", "pandas"):  # which napari would load in the thread of the window
+                    import_module(name)
         running = steps()
         while not cancelled.is_set():
             try:

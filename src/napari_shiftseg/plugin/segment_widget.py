@@ -59,7 +59,7 @@ class SegmentWidget(QWidget):
         self._live: LiveLabels | None = None  # the layer of a run out of core
         self._watched: ImageLayer | None = None
         self.jobs: list[Job] = []  # the run, if there is one
-        hide_idle_axes(viewer)
+        hide_idle_axes(self, viewer)
         self._build()
         self._keeper = Keeper(self, "segment", {**self.form.kept(), "Tune": self.tune.form})
         self.form.tell_kept(self._keeper.differing)

@@ -71,9 +71,9 @@ class Sheet:
 
     def numbers_at(self, pixels: list[tuple[int, ...]]) -> list[int]:
         """The objects at some pixels; what lies on a disk is read once, in the box of them all."""
-        array, places = self.array, np.array(pixels, int).reshape(len(pixels), -1)
         if not len(pixels):
             return []
+        array, places = self.array, np.array(pixels, int).reshape(len(pixels), -1)
         if isinstance(array, np.ndarray):
             return [int(number) for number in array[tuple(places.T)]]
         first = places.min(axis=0)
