@@ -14,6 +14,7 @@ from html import unescape
 from pathlib import Path
 
 import numpy as np
+from napari._qt.dialogs.qt_reader_dialog import QtReaderDialog
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
 from qtpy.QtGui import QMouseEvent
@@ -100,7 +101,10 @@ class Hand:
             self._front = path[-1]
 
     def answer_files(self, path: Path, *, kind: str = "") -> None:
-        """Arm the hand for the file dialog that comes next: choose a kind of file, type the path, press the button."""
+        """Arm the hand for the file dialog that comes next: choose a kind of file, type the path, press the button.
+
+        Where napari then asks which plugin is to open the file, the first one that it offers is taken.
+        """
 
         def act(box: QFileDialog) -> None:
             if kind:
@@ -112,7 +116,13 @@ class Hand:
             edit.selectAll()
             QTest.keyClicks(edit, str(path))
             buttons = box.findChild(QDialogButtonBox).buttons()
-            QTest.mouseClick(next(b for b in buttons if _plain(b.text()) in ("Open", "Save", "Choose")), _LEFT)
+            button = next(b for b in buttons if _plain(b.text()) in ("Open", "Save", "Choose"))
+            if _plain(button.text()) == "Open":
+                self._when_asked(QtReaderDialog, take_first)
+            QTest.mouseClick(button, _LEFT)
+
+        def take_first(box: QtReaderDialog) -> None:
+            QTest.mouseClick(box.btn_box.button(QDialogButtonBox.StandardButton.Ok), _LEFT)
 
         self._when_asked(QFileDialog, act)
 

@@ -55,6 +55,8 @@ def image_layer(image: "Image", *, scene_name: str = "", shown: bool = True) -> 
         "scene_name": scene_name,
     }
     name = image.name if image.scene is None or "#" in image.name else f"{image.name}#{image.scene}"
+    if image.assumed:  # nothing says what they are: they stay open to the user, as in layers of others
+        place = replace(place, axis_labels=tuple(x if x in "yx" else str(at) for at, x in enumerate(axes, -count)))
     options = {"name": name, "rgb": rgb, "visible": shown, "metadata": {FILE: told}, "multiscale": False, **placed(place)}
     return _pixels(image), options, "image"
 
