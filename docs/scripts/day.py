@@ -83,6 +83,8 @@ def fix_axes(hand, folder):
 def run_it(hand, folder):
     """Run: **Run**."""
     hand.choose("Model", "nuclei")
+    hand.open_group("Advanced")
+    hand.type("Threshold", "0.45", group="Advanced")
     hand.press("Run")
     hand.sees("instances in 6 frames")
     layer = hand.sees_layer("series instances", visible=True)
@@ -100,7 +102,6 @@ def tune(hand, folder):
     hand.sees("smallest size 40")
     layer = hand.sees_layer("series instances")
     hand.sees_that(lambda: not np.array_equal(layer.data, known["run"]), "other labels than those of the run")
-    hand.open_group("Tune")
 
 
 def split(hand, folder):
@@ -186,11 +187,13 @@ def close(hand, folder):
 
 
 def reopen(hand, folder):
-    """Open again: napari anew, the saved labels and their image."""
+    """Open again: napari anew with the settings of before, the saved labels and their image."""
     hand.enter(enter())
     hand.answer_files(folder / "series.tif")
     hand.menu("File", "Open File(s)")
     hand.sees_layer("series")
+    hand.menu("Layers", "Segment", "Segment (ShiftSeg)")
+    hand.sees("As last time", "0.45")
     hand.answer_files(folder / "series-labels.ome.zarr")
     hand.menu("File", "Open Folder")
     hand.sees_that(lambda: any(layer.name.startswith("series accepted") for layer in hand.viewer.layers), "the saved labels")
@@ -221,16 +224,22 @@ def measure(hand, folder):
     hand.menu("Layers", "Measure", "Measure (ShiftSeg)")
     hand.choose("Labels", "series accepted")
     hand.press("Measure")
-    features = known["layer"].features
-    hand.sees_that(lambda: "area" in known["layer"].features and "mean_intensity" in known["layer"].features, "features")
-    del features
+    layer, wanted = known["layer"], {"t", "label", "num_pixels", "area", "unit", "mean_intensity"}
+    hand.sees_that(lambda: wanted <= set(layer.features), f"columns {wanted}")
+    rows = sum(len(np.unique(frame)) - 1 for frame in known["labels"])
+    hand.sees_that(lambda: len(layer.features) == rows, f"a row for each of {rows} objects, not {len(layer.features)}")
 
 
 def colour(hand, folder):
     """Colour by area: **Column**."""
-    hand.choose("Column", "area")
     layer = known["layer"]
-    hand.sees_that(lambda: type(layer.colormap).__name__ != "CyclicLabelColormap", "other colours than those of labels")
+    before = type(layer.colormap).__name__
+    hand.choose("Column", "area")
+    hand.sees_that(lambda: type(layer.colormap).__name__ != before, f"other colours than {before}")
+    frame = known["labels"][round(hand.viewer.dims.point[-3])]
+    large, small = _by_size(frame)[0], _by_size(frame)[-1]
+    colours = np.asarray(layer.get_color(large)), np.asarray(layer.get_color(small))
+    hand.sees_that(lambda: not np.allclose(*colours), "a large and a small object in other colours")
 
 
 def many(hand, folder):

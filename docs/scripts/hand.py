@@ -82,6 +82,7 @@ class Hand:
         """Walk a menu by the mouse: "File", "Open Sample", "ShiftSeg", ..."""
         self.used.add(" > ".join(path))
         bar = self.window.menuBar()
+        self.window.activateWindow()  # as a click into it does where there is a window manager
         action = _action(bar, path[0])
         place = bar.actionGeometry(action).center()
         QTest.mouseMove(bar, place)  # a menu takes no click where the mouse was when it opened

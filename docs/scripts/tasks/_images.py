@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 from tifffile import imread, imwrite
 
-_FORM = {"resolutionunit": "CENTIMETER"}
-
 
 def sample(name: str) -> np.ndarray:
     """The pixels of a sample image."""
@@ -23,6 +21,12 @@ def save(path: Path, pixels: np.ndarray, pixel_size: float | None = 0.65) -> Non
     axes = {2: "YX", 3: "TYX"}[pixels.ndim]
     more = {"unit": "um", "axes": axes}
     imwrite(path, pixels, imagej=True, resolution=(1 / pixel_size, 1 / pixel_size), metadata=more)
+
+
+def save_stack(path: Path, planes: np.ndarray) -> None:
+    """Write planes as ImageJ does, which says that they are a stack."""
+    more = {"unit": "um", "axes": "ZYX", "spacing": 0.65}
+    imwrite(path, planes, imagej=True, resolution=(1 / 0.65, 1 / 0.65), metadata=more)
 
 
 def nuclei(folder: Path) -> None:
