@@ -6,10 +6,17 @@ from tasks import _images
 
 from napari_shiftseg import open_result
 
+
+def begin(hand, folder):
+    """A result, and small tiles, after each of which a run can stop."""
+    _images.segmented(hand, folder)
+    hand.type("Tile size", "16")
+
+
 task = Task(
     name="symptom_cancelled",
     prepare=_images.nuclei,
-    begin=lambda hand, folder: begin(hand, folder),
+    begin=begin,
     intro="As commands; one that was interrupted goes on where it was when it is given again:",
 )
 known = {}
