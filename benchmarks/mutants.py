@@ -121,7 +121,7 @@ MUTANTS = (
         "if least < self.lattice.reach[axis]:",
         "if least < self.lattice.reach[axis] - 1:",
     ),
-    _m("Zero padding breaks", "geometry/spec.py::_sees", "hi * factor + factor - 1", "hi * factor"),
+    _m("Zero padding breaks", "geometry/spec.py::_sees", "(layer.kernel[axis] - 1) // 2", "(layer.kernel[axis] - 1) // 3"),
     # -- training
     _m("With `w <= f^l`", "geometry/coverage.py::_periodic", "max(0, window - 1)", "max(0, window)"),
     _m("With `w <= f^l`", "network/train.py::_inner", "None if keep == window else keep", "None"),

@@ -55,6 +55,18 @@ def test_shorter_shifts_are_felt_the_more_the_less_they_share_with_the_period():
     assert felt[1] > felt[2] > felt[4] > 1e-6 > 1e-12 > felt[8]
 
 
+class Faint(nn.Module):
+    """Hands the image on, with a trace of the maximum of each cell of 4."""
+
+    def forward(self, x):
+        return x + 1e-6 * nn.functional.interpolate(nn.functional.max_pool1d(x, 4), scale_factor=4.0)
+
+
+def test_functions_that_differ_faintly_are_others():
+    """> Definition 2: equivariant to multiples of t, and to no other shift"""
+    assert probe_period(Faint().double(), ndim=1).period == (4,)
+
+
 @pytest.mark.parametrize(("upsampling", "distinct"), [("learnt", 16), ("fixed", 1)])
 def test_a_constant_image_gives_as_many_outputs_as_there_are_output_functions(upsampling, distinct):
     """> Fig. 4: f^(d*l) different embeddings on a constant image; with fixed upsampling one"""

@@ -240,6 +240,22 @@ def test_padded_tiles_that_stand_alone_train_what_is_counted(monkeypatch, spec, 
 
 
 @pytest.mark.parametrize(
+    ("spec", "axis"),
+    [(padded(levels=1), 0), (padded(levels=1), 1), (padded(ndim=3, levels=1), 0), (padded(ndim=3, levels=1), 2)],
+)
+def test_d_tiles_that_leave_an_axis_out_never_see_what_meets_along_it(monkeypatch, spec, axis):
+    """> d + 1 directly neighbouring tiles: with one fewer all functions are trained, and the pairs of an axis are not"""
+    window, corners = 4, TRAIN.product
+    settings = TrainSettings(spec=spec, window=window, neighbours=True)
+    _, functions, pairs = of_the_run(spec, training_of(settings))
+    monkeypatch.setattr(TRAIN, "product", lambda *sides, repeat: [c for c in corners(*sides, repeat=repeat) if not c[axis]])
+    seen, met = of_the_loss(monkeypatch, settings)
+    missing = pairs - met
+    assert functions <= seen and {along for along, _, _ in missing} == {axis}
+    assert len(missing) == window ** (spec.ndim - 1), "those at the seam, and no other"
+
+
+@pytest.mark.parametrize(
     ("spec", "window"), [(padded(levels=1), 4), (padded(levels=1, pool=3), 6), (padded(ndim=3, levels=1), 4)]
 )
 def test_the_same_network_with_context_runs_functions_that_no_loss_saw(monkeypatch, spec, window):
