@@ -118,6 +118,19 @@ def test_painting_in_between_is_a_part_of_the_history(bench):
     assert np.array_equal(layer.data, states[-1])
 
 
+def test_a_stroke_ends_what_can_be_done_again_even_before_it_is_in_the_history(bench):
+    desk = bench(Labels(squares()))
+    correction = desk.widget.correction
+    correction.merge((1, 3), ())
+    correction.undo()
+    desk.layer.data_setitem((np.array([19]), np.array([29])), 6)  # no turn of the event loop since
+    with pytest.raises(SettingsError, match="nothing was undone"):
+        correction.redo()
+    after = squares()
+    after[19, 29] = 6
+    assert np.array_equal(desk.layer.data, after)
+
+
 def test_what_a_script_overwrote_is_not_undone_over(bench):
     desk = bench(Labels(squares()))
     desk.do("merge", (3, 5), (3, 14))

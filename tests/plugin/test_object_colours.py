@@ -1,5 +1,7 @@
 """Labels are coloured by a column, highlighted and hidden, whatever their numbers are; the user's colours come back."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,8 @@ from measuring import Desk, squares
 from napari.layers import Labels
 from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap, ensure_colormap
 
+from napari_shiftseg import measure
+from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.plugin.correction import correction_of
 from napari_shiftseg.plugin.measure_form import NO_COLUMN
 from napari_shiftseg.plugin.object_colormap import ObjectColormap
@@ -89,6 +93,16 @@ def test_colours_follow_edits(desk, verb):
     else:
         layer.selected_label = 999
         getattr(layer, verb)((4, 5), 999)
+    bench.wait()
+    np.testing.assert_allclose(drawn(layer), expected(layer, "area"), atol=1e-6)
+
+
+def test_an_object_that_is_drawn_before_it_is_measured_gets_its_colour(desk):
+    layer = Labels(squares())
+    bench = desk(layer)
+    bench.measure()
+    layer.fill((4, 5), 999)
+    bench.form.column.setCurrentText("area")  # while the new object is measured
     bench.wait()
     np.testing.assert_allclose(drawn(layer), expected(layer, "area"), atol=1e-6)
 
@@ -243,3 +257,67 @@ def test_what_is_on_the_screen_has_these_colours(make_napari_viewer, qtbot, kind
     left = shown()
     assert any(np.abs(np.subtract(wanted[0], one)).max() <= 3 for one in left)
     assert not any(np.abs(np.subtract(wanted[-1], one)).max() <= 3 for one in left)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_done_in_whatever_order_rows_and_colours_are_those_of_the_pixels(desk, seed):
+    rng = np.random.default_rng(seed)
+    series = seed % 2 == 1
+    data = np.stack([squares(), squares()[:, ::-1]]) if series else squares()
+    layer = Labels(data.copy(), axis_labels=("t", "y", "x") if series else ("y", "x"))
+    bench = desk(layer)
+    correction = correction_of(layer) if seed < 2 else None  # else napari's own history goes on
+    theirs = layer.colormap
+    bench.measure()
+
+    def some(count):
+        frame = (int(bench.viewer.dims.current_step[0]),) if series else ()
+        numbers = np.setdiff1d(np.unique(layer.data[frame]), [0])
+        return frame, rng.choice(numbers, min(count, len(numbers)), replace=False).tolist()
+
+    def paint(name):
+        layer.selected_label = int(rng.integers(0, 40))
+        layer.brush_size = int(rng.integers(1, 12))
+        place = (rng.integers(0, 40), rng.integers(0, 60))
+        getattr(layer, name)((*some(0)[0], *place), layer.selected_label)
+
+    def corrected(verb):
+        frame, numbers = some(2)
+        if correction is not None and len(numbers) == 2:
+            getattr(correction, verb)(numbers if verb == "merge" else numbers[0], frame)
+
+    def again(verb):
+        if correction is None:
+            getattr(layer, verb)()
+        elif (correction.edits and verb == "undo") or (correction.undone and verb == "redo"):
+            with suppress(SettingsError):  # a stroke since ends what can be done again
+                getattr(correction, verb)()
+
+    def select():
+        rows = len(bench.widget.measured.rows)
+        bench.widget.select(rng.integers(0, rows, 2) if rows else [])
+
+    actions = [
+        lambda: paint("paint"), lambda: paint("fill"), lambda: corrected("merge"), lambda: corrected("delete"),
+        lambda: again("undo"), lambda: again("redo"), select, lambda: bench.form.show_.setCurrentIndex(int(rng.integers(3))),
+        lambda: bench.form.column.setCurrentText(str(rng.choice(["area", "extent", "label", NO_COLUMN]))), bench.measure,
+        lambda: bench.viewer.dims.set_current_step(0, int(rng.integers(2))) if series else None,
+    ]  # fmt: skip
+    for step in range(40):
+        action = int(rng.integers(len(actions)))
+        actions[action]()
+        if rng.random() < 0.6:
+            bench.wait()
+            table = measure(layer.data, axes="tyx" if series else "yx", ndim=2)
+            assert layer.features["label"].tolist() == table["label"].tolist(), (step, action)
+            np.testing.assert_allclose(layer.features["area"].astype(float), table["area"], err_msg=f"{step} {action}")
+    bench.wait()
+    bench.widget.select(np.zeros(0, np.intp))
+    if len(bench.widget.measured.rows) > 1 and np.ptp(layer.features["area"].astype(float)) > 0:
+        bench.form.column.setCurrentText("area")
+        bench.wait()
+        frame = int(bench.viewer.dims.current_step[0]) if series else None
+        np.testing.assert_allclose(drawn(layer), expected(layer, "area", bench.widget.colours.colours, frame=frame), atol=1e-6)
+    bench.form.back.click()
+    bench.wait()
+    assert layer.colormap is theirs

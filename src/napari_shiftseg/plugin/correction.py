@@ -143,6 +143,7 @@ class Correction:
 
     def redo(self) -> Edit:
         """Do again what was undone last; errors as of `undo`."""
+        self._take_painted()  # after which there is nothing to do again
         if not self.undone:
             raise SettingsError("nothing was undone; there is nothing to do again.")
         edit = self.undone[-1]

@@ -98,7 +98,8 @@ class ObjectColours:
             self._paint(layer)
             self._look_up(layer)
             return
-        again = self._ours.add(self.measured.rows.labels)
+        count = len(self._ours.numbers)
+        again = self._ours.add(self.measured.rows.labels) or len(self._ours.numbers) > count  # drawn before they were known
         self._paint(layer)
         layer.events.colormap()
         if again:
