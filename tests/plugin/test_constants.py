@@ -18,6 +18,7 @@ NUMBERS = {
     "PREVIEW_CROP": {1: (256,), 2: (256, 256), 3: (12, 96, 96)},
     "STRIPE": 24,
     "FOOT_LINES": 5,
+    "LEAST_WIDTH": 300,
     "KEEP_PAUSE": 400,
     "MOST_PACES": 50,
     "WASTE": 3.0,

@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
     QScrollArea,
     QScrollBar,
     QShortcut,
+    QTabBar,
     QWidget,
 )
 
@@ -98,10 +99,15 @@ def test_widgets_are_tabs_at_full_height_and_their_feet_stay_in_view(window):
     docks = {title: dock_of(widget) for title, widget in widgets.items()}
     first = next(iter(docks.values()))
     assert {*main.tabifiedDockWidgets(first), first} == {*docks.values()}
+    (bar,) = [bar for bar in main.findChildren(QTabBar) if bar.parent() is main and bar.count()]
+    assert {bar.tabText(at) for at in range(bar.count())} == {title.partition(" (")[0] for title in widgets}
+    assert bar.elideMode() == Qt.TextElideMode.ElideNone and bar.usesScrollButtons()
     for size in (FULL, SMALL):
         main.resize(*size)
         for title, widget in widgets.items():
             docks[title].raise_()
+            for group in widget.findChildren(Group):
+                (group.expand if size == SMALL else group.collapse)()
             spin()
             assert (main.width(), main.height()) == size, "the widgets let the window be as low as it was without them"
             assert docks[title].height() > 0.75 * main.height(), title

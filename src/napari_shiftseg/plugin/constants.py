@@ -17,6 +17,8 @@ STRIPE: Final = 24
 
 # Lines of text that stay in view below a widget: a fifth of the dock of a window of 480 px, which is 720 px at 150 %.
 FOOT_LINES: Final = 5
+# Of a widget, pixels: two columns of text and a field.
+LEAST_WIDTH: Final = 300
 # Milliseconds until a change of a control is kept: one write for what is typed or turned in one go.
 KEEP_PAUSE: Final = 400
 # Paces of so many models, devices and number formats are kept: a line of text each.

@@ -2,14 +2,17 @@
 
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtWidgets import QDockWidget, QFrame, QMainWindow, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDockWidget, QFrame, QMainWindow, QScrollArea, QStyle, QTabBar, QVBoxLayout, QWidget
 
-from napari_shiftseg.plugin.constants import FOOT_LINES
+from napari_shiftseg.plugin.constants import FOOT_LINES, LEAST_WIDTH
 from napari_shiftseg.plugin.inputs import Note
 from napari_shiftseg.plugin.keys import give_keys
 
 # Docks that napari itself puts into its window, by the names that it gives them.
 _NAPARIS = {"layer list", "layer controls", "console"}
+
+# What can make a content wider: a group that is opened, and napari's own style, which comes with the window.
+_WIDENS = {getattr(QEvent.Type, name) for name in ("LayoutRequest", "Show", "StyleChange", "FontChange", "Resize")}
 
 
 def fill_dock(widget: QWidget, content: QWidget, foot: QWidget | None = None) -> QScrollArea:
@@ -36,10 +39,7 @@ def fill_dock(widget: QWidget, content: QWidget, foot: QWidget | None = None) ->
         outer.addWidget(foot)
         margins = content.layout().contentsMargins()
         foot.setContentsMargins(margins.left(), 0, margins.right(), margins.bottom())
-    bar = scroll.verticalScrollBar().sizeHint().width()
-    widget.setMinimumWidth(
-        max(300, content.minimumSizeHint().width() + bar, 0 if foot is None else foot.minimumSizeHint().width())
-    )
+    _Width(widget, scroll, foot)
     widget.installEventFilter(_Tab(widget))
     give_keys(widget, first=foot)
     return scroll
@@ -71,10 +71,34 @@ class StatusLine(QScrollArea):
         return super().eventFilter(watched, event)
 
     def _fit(self) -> None:
-        most = FOOT_LINES * self.fontMetrics().lineSpacing()
-        height = min(most, max(0, self.note.heightForWidth(self.note.width())))
+        most, whole = FOOT_LINES * self.fontMetrics().lineSpacing(), max(0, self.note.heightForWidth(self.note.width()))
+        height, bars = min(most, whole), Qt.ScrollBarPolicy
+        self.setVerticalScrollBarPolicy(bars.ScrollBarAsNeeded if whole > most else bars.ScrollBarAlwaysOff)
         if height != self.maximumHeight():
             self.setFixedHeight(height)
+
+
+class _Width(QObject):
+    """Keeps a widget as wide as its content has to be, also when a group is opened."""
+
+    def __init__(self, widget: QWidget, scroll: QScrollArea, foot: QWidget | None):
+        super().__init__(widget)
+        self._widget, self._scroll, self._foot = widget, scroll, foot
+        scroll.widget().installEventFilter(self)
+        self._fit()
+
+    def eventFilter(self, _: QObject, event: QEvent) -> bool:
+        """As Qt asks."""
+        if event.type() in _WIDENS:
+            self._fit()
+        return False
+
+    def _fit(self) -> None:
+        scroll = self._scroll.verticalScrollBar()
+        space = self._scroll.style().pixelMetric(QStyle.PixelMetric.PM_ScrollView_ScrollBarSpacing, None, self._scroll)
+        bar = max(scroll.sizeHint().width() + max(0, space), self._scroll.width() - self._scroll.viewport().width())
+        foot = 0 if self._foot is None else self._foot.minimumSizeHint().width()
+        self._widget.setMinimumWidth(max(LEAST_WIDTH, self._scroll.widget().minimumSizeHint().width() + bar, foot))
 
 
 class _Tab(QObject):
@@ -105,6 +129,9 @@ class _Tab(QObject):
             if others and not window.tabifiedDockWidgets(dock):
                 window.tabifyDockWidget(others[-1], dock)
         dock.raise_()
+        for bar in window.findChildren(QTabBar, options=Qt.FindChildOption.FindDirectChildrenOnly):
+            bar.setElideMode(Qt.TextElideMode.ElideNone)  # several tabs side by side would be three dots each
+            bar.setUsesScrollButtons(True)
 
 
 def dock_of(widget: QWidget) -> QDockWidget | None:
