@@ -12,8 +12,8 @@ from grey import UNCHANGED
 from grey import grey_model as made
 
 from napari_shiftseg import cli, save_model
-from napari_shiftseg.cli.prepare import names_of
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.io import names_of
 
 
 @pytest.fixture

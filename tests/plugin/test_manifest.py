@@ -34,8 +34,13 @@ def test_every_command_is_on_a_menu():
     """A command that no contribution names cannot be reached."""
     found = PluginManifest.from_file(MANIFEST).contributions
     used = {item.command for item in [*found.widgets, *found.sample_data, *found.readers, *found.writers]}
+    used |= {item.command for menu in found.menus.values() for item in menu}
     assert {command.id for command in found.commands} == used
-    assert [item.command for item in found.menus["napari/layers/segment"]] == ["napari-shiftseg.segment"]
+    assert [item.command for item in found.menus["napari/layers/segment"]] == [
+        "napari-shiftseg.segment",
+        "napari-shiftseg.copy_code",
+        "napari-shiftseg.copy_command",
+    ]
     assert [item.command for item in found.menus["napari/layers/visualize"]] == ["napari-shiftseg.inspect"]
     assert [item.command for item in found.menus["napari/layers/annotate"]] == ["napari-shiftseg.correct"]
     assert [item.command for item in found.menus["napari/layers/measure"]] == ["napari-shiftseg.measure"]

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             result = drain(run_steps(job), show)
         written = write_results(result, targets, overwrite=True, found=found)
     score = match_score(result.labels, truth, 0.5)
-    report_result(result, written, console)
+    report_result(result.record, written, console)
     experts = f"{score.tp + score.fn} outlines drawn by experts"
     console.field("score", f"AP {score.ap:.3f}, F1 {score.f1:.3f} at IoU 0.5 against {experts}")
     console.field("mistakes", f"{score.text}.")

@@ -7,12 +7,13 @@ import json
 import platform
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.constants import ITEMSIZES, LISTED
 from napari_shiftseg.cli.options import add_image_options, byte_count, edges, shape
-from napari_shiftseg.cli.prepare import describe_image, describe_model
+from napari_shiftseg.cli.prepare import describe_image, describe_model, record_at
 from napari_shiftseg.errors import DeviceError, SettingsError
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ _PACKAGES = ["torch", "numpy", "scipy", "scikit-image", "zarr", "tifffile", "saf
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
+    parser.add_argument("result", nargs="?", type=Path, metavar="RESULT",
+                        help="show how a result was made: a store, or what shiftseg segment --json printed")  # fmt: skip
+    parser.add_argument("--code", action="store_true", help="print a Python script that gives the labels of RESULT again")
+    parser.add_argument("--command", action="store_true", help="print a line for a shell that does so")
     parser.add_argument("--model", help="show the card of a model: bundled name or file")
     parser.add_argument("--image", help="show axes, sizes and steps of an image")
     add_image_options(parser)
@@ -42,10 +47,17 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Say what was asked for, and without a question all about the installation."""
     if (args.plan or args.measure) and not args.model:
         raise SettingsError("--plan and --measure are about a model; name it with --model.")
+    if (args.code or args.command) and args.result is None:
+        raise SettingsError("--code and --command are about a result; name it: shiftseg info RESULT.")
     values: dict[str, object] = {}
-    if not (args.model or args.image or args.devices):
+    if args.result is not None:
+        values |= _result_card(args, console)
+        if args.code or args.command:
+            console.document(values)
+            return
+    if not (args.result or args.model or args.image or args.devices):
         values |= _installation(console)
-    if args.devices or not (args.model or args.image):
+    if args.devices or not (args.result or args.model or args.image):
         values |= _devices(console)
     if args.model:
         from napari_shiftseg.io import load_model
@@ -167,6 +179,29 @@ def _knows(known: Known | None) -> str:
     if known is None:
         return "not stated, so no image can be said to be like its training images"
     return f"{'a demonstration: ' * known.demonstration}{known.describe()}"
+
+
+def _result_card(args: argparse.Namespace, console: Console) -> dict[str, object]:
+    """How a result was made; with --code and --command nothing but these, so that a file or a shell can take them."""
+    from napari_shiftseg.cli.segment import report_result
+    from napari_shiftseg.segmentation import as_code, as_command, job_of
+
+    record = record_at(args.result)
+    store = args.result if args.result.suffix != ".json" else None
+    wanted = {"code": as_code, "command": as_command}
+    said = {name: make(record, store) for name, make in wanted.items() if getattr(args, name)}
+    for text in said.values():
+        console.say(text.rstrip())
+    if not said:
+        job = job_of(record)
+        console.field("image", f"{job.image.name}: {job.image.source}")
+        console.field("model", f"{job.model.name} (sha256 {job.model.sha256[:12]})")
+        report_result(record, {}, console)
+        console.field("made", f"{record['time']} on {record['device']['name']}")
+        if edits := record.get("edits"):
+            console.field("edits", f"{len(edits)} by hand")
+        console.field("again", as_command(record, store).splitlines()[-1])
+    return {"result": said or record}
 
 
 def _image_card(args: argparse.Namespace, console: Console) -> dict[str, object]:

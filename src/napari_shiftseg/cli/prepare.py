@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,6 +108,26 @@ def replace_file(path: Path, data: bytes) -> Path:
     return path
 
 
+def record_at(path: Path) -> Any:
+    """The record of a result: of a store, or what ``shiftseg segment --json`` printed of one image.
+
+    ResultError if the store is none. SettingsError if what was printed is no JSON, or tells of several images.
+    """
+    import json
+
+    from napari_shiftseg.io import open_result
+
+    if not (path.is_file() and path.suffix == ".json"):
+        return open_result(path).record
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as exc:
+        raise SettingsError(f"{path} is no JSON ({exc}); give a result, or what shiftseg segment --json printed.") from exc
+    if isinstance(record, dict) and "images" in record:
+        raise SettingsError(f"{path} tells of {len(record['images'])} runs, and one is asked for; give the result of one.")
+    return record
+
+
 def describe_image(image: Image) -> str:
     """An image in one line: name, axes and sizes, type, step, what was guessed."""
     sizes = ", ".join(f"{axis} {size}" for axis, size in image.sizes.items())
@@ -150,67 +169,23 @@ class Targets:
         return [] if self.store is None else [self.store]
 
 
-def targets_of(args: argparse.Namespace, images: Sequence[str]) -> list[Targets]:
-    """Targets of each image of `shiftseg segment`; those of several are in folders, which are made.
+def targets_of(args: argparse.Namespace, images: Sequence[str | Path], *, many: bool) -> list[Targets]:
+    """Targets of each image of `shiftseg segment`; those of `many` are in folders, which are made.
 
     SettingsError if no result was asked for, or two images cannot have results of different names. ResultError if a folder
     cannot be made.
     """
     wished = {"store": args.out, "labels": args.labels_tiff, "picture": args.picture, "table": args.table}
-    if not any(wished.values()) and not args.dry_run:
-        raise SettingsError("no result was asked for; give --out, --labels-tiff, --picture or --table.")
-    if len(images) == 1:
+    if not any((*wished.values(), args.summary, args.features)) and not args.dry_run:
+        raise SettingsError("no result was asked for; give --out, --labels-tiff, --picture, --table, --summary or --features.")
+    if not many:
         return [Targets(**wished)]
+    from napari_shiftseg.io import names_of
+
     names = names_of(images)
     for folder in filter(None, wished.values()):
         _make_folder(folder)
     return [Targets(**{kind: folder and folder / (name + _SUFFIX[kind]) for kind, folder in wished.items()}) for name in names]
-
-
-def names_of(images: Sequence[str | Path]) -> list[str]:
-    """A name for the results of each image: its own, without suffix, and as much more as it takes to tell it from the others.
-
-    That is its suffix where another image lies beside it, and the names of its folders, as many as are needed. Capital letters
-    make no difference, since some file systems know none. SettingsError if an image was given twice, or nothing tells two from
-    each other.
-
-    >>> names_of(["p1/im.tif", "p2/im.tif", "p1/b.ome.tif", "p1/c.tif", "p1/c.png"])
-    ['p1_im', 'p2_im', 'b', 'c.tif', 'c.png']
-    """
-    places = [Path(os.path.abspath(image)) for image in images]
-    if twice := [str(image) for image, place in zip(images, places, strict=True) if places.count(place) > 1]:
-        raise SettingsError(f"{twice[0]} was given twice; give each image once.")
-    beside = Counter((place.parent, _stem(place).casefold()) for place in places)
-    own = [place.name if beside[place.parent, _stem(place).casefold()] > 1 else _stem(place) for place in places]
-    more = [0] * len(places)
-    while True:
-        names = ["_".join((*_folders(place, count), name)) for place, count, name in zip(places, more, own, strict=True)]
-        alike: dict[str, list[int]] = {}
-        for k, name in enumerate(names):
-            alike.setdefault(name.casefold(), []).append(k)
-        crowded = [group for group in alike.values() if len(group) > 1]
-        if not crowded:
-            return names
-        for group in crowded:
-            most = max(more[k] for k in group)  # an image whose own name is like one with folders in front keeps it
-            if all(most > len(places[k].parts) for k in group):
-                one, other = images[group[0]], images[group[1]]
-                raise SettingsError(f"{one} and {other} would have results of one name; segment them one by one.")
-            for k in group:
-                more[k] += more[k] == most
-
-
-def _folders(place: Path, count: int) -> tuple[str, ...]:
-    """The last folders of a place, as many as there are."""
-    return place.parts[1:-1][-count:] if count else ()
-
-
-def _stem(path: Path) -> str:
-    """Name without the suffixes of images: `a.ome.tif` gives `a`."""
-    name = path.name
-    for suffix in (path.suffix, ".ome"):
-        name = name.removesuffix(suffix) if len(name) > len(suffix) else name
-    return name
 
 
 def _make_folder(folder: Path) -> None:

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if result.record["relabelled"]["from"] == "labels":
         console.field("", "from its labels, since the embedding was not kept: close to what a run would give, not equal")
     written = write_results(result, target, overwrite=args.overwrite, found=found)
-    report_result(result, written, console)
+    report_result(result.record, written, console)
     console.document(document(result, written))
 
 

@@ -20,6 +20,7 @@ from napari_shiftseg.io.model import (
 from napari_shiftseg.io.pyramid import BlockPyramid, Overview, chunk_edges
 from napari_shiftseg.io.result import ResultWriter, StoredResult, check_store, open_result, save_result, work_path
 from napari_shiftseg.io.rois import save_rois
+from napari_shiftseg.io.sources import Source, find_images, names_of
 from napari_shiftseg.io.stored_edits import StoredEdits
 from napari_shiftseg.io.tables import check_table_format, save_table
 from napari_shiftseg.io.tiff import save_labels_tiff
@@ -35,6 +36,7 @@ __all__ = [
     "Labels",
     "Overview",
     "ResultWriter",
+    "Source",
     "StoredEdits",
     "StoredResult",
     "View",
@@ -48,10 +50,12 @@ __all__ = [
     "demonstrations",
     "described_outputs",
     "export_labels",
+    "find_images",
     "from_json",
     "from_plain",
     "load_model",
     "measured",
+    "names_of",
     "open_result",
     "read_image",
     "read_labels",

@@ -279,6 +279,12 @@ _CONVERT = "convert it to OME-TIFF or OME-Zarr (Fiji with Bio-Formats, or biofor
 
 _VENDOR_STARTS = {b"ZISRAWFILE": "czi", b"\xda\xce\xbe\x0a": "nd2", b"p\0\0\0": "lif"}
 
+# Ends of the names of what is read here.
+_SUFFIXES = {
+    "tif", "tiff", "btf", "tf2", "tf8", "ndpi", "svs", "scn", "lsm", "stk", "qptiff", "gel",
+    "png", "jpg", "jpeg", "npy", "ozx",
+}  # fmt: skip
+
 # Microscope formats that need the reader of their vendor or Bio-Formats.
 _VENDOR_FORMATS = {
     "czi": "Zeiss CZI",
@@ -453,6 +459,18 @@ def scene_names(path: str | Path) -> tuple[str, ...]:
 def _vendor_kind(path: Path, start: bytes) -> str:
     """What a file of a microscope is, by its content where that says it, else by its suffix."""
     return next((kind for first, kind in _VENDOR_STARTS.items() if start.startswith(first)), path.suffix.lower().lstrip("."))
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file begins as an image does, or has the name of one, so that it is one or a damaged one; False for others."""
+    suffix = path.suffix.lower().lstrip(".")
+    if suffix in _SUFFIXES or suffix in _VENDOR_FORMATS or path.name.lower().endswith(".zarr.zip"):
+        return path.is_file()
+    try:
+        start = _start(path) if path.is_file() else b""
+    except OSError:
+        return False
+    return start.startswith((*_TIFF_STARTS, b"\x93NUMPY", b"\x89PNG", b"\xff\xd8\xff"))
 
 
 def _start(path: Path) -> bytes:

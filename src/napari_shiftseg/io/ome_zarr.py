@@ -25,6 +25,11 @@ OUR_KEY = "napari-shiftseg"
 _MARKERS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 
+def is_store(path: Path) -> bool:
+    """Whether a folder is a zarr group or array, by the files in it."""
+    return any((path / marker).is_file() for marker in _MARKERS)
+
+
 def read_zarr(path: Path, scene: int | None) -> Image:
     """Image at full resolution from a zarr folder or a zip file of one, lazily.
 
@@ -88,7 +93,7 @@ def _several(group: zarr.Group, ome: Any) -> list[str] | None:
 def _node(path: Path) -> zarr.Array[Any] | zarr.Group:
     """Group or array at the root of a store; of a zip file, at its root or in the one folder that it holds."""
     if path.is_dir():
-        if not any((path / marker).is_file() for marker in _MARKERS):
+        if not is_store(path):
             raise ImageError(f"{path.name} is a folder without zarr metadata; give an image file or a .zarr folder.")
         return zarr.open(ReadStore(path), mode="r")
     with ZipFile(path) as archive:

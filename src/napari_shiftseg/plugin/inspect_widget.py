@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QProgressBar, QPushButton, 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.plugin.comparison import Beside, comparison_layers, is_compared
+from napari_shiftseg.plugin.copying import CopyRow
 from napari_shiftseg.plugin.dock import StatusLine, fill_dock
 from napari_shiftseg.plugin.edited import words_on_edits
 from napari_shiftseg.plugin.idle_axes import hide_idle_axes
@@ -226,10 +227,16 @@ class InspectWidget(QWidget):
         else:
             self.status.tell("", "Cancelled." if end.state == "cancelled" else "The result is not there any more; start again.")
 
+    def _say(self, level: str, text: str) -> None:
+        """Show a text that is less important than what is computed."""
+        if isalive(self) and not self.jobs:
+            self.status.tell(level, text)
+
     def _enable(self) -> None:
         form, busy, chosen = self.form, bool(self.jobs), self.layer is not None
         for button in (form.measure, form.highlight, form.verify, form.probe, form.compare):
             button.setEnabled(chosen and not busy)
+        self.copies.setEnabled(chosen)
         form.layers.enabled = form.truth.enabled = not busy
         form.open_button.setEnabled(not busy)
         form.table_button.setEnabled(self.findings is not None and bool(self.findings.report.table))
@@ -375,6 +382,8 @@ class InspectWidget(QWidget):
         row.addWidget(self.progress, 2)
         row.addWidget(self.cancel_button, 1)
         below.addLayout(row)
+        self.copies = CopyRow(lambda: self.layer, self._say)
+        below.addWidget(self.copies)
         below.addWidget(StatusLine(self.status))
         fill_dock(self, content, foot)
 

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event
+from napari_shiftseg.plugin.copying import words_on_copy
 from napari_shiftseg.plugin.dock import fill_dock
 from napari_shiftseg.plugin.embedding_view import EmbeddingButton
 from napari_shiftseg.plugin.equipment import Equipment, equip_steps
@@ -162,8 +163,7 @@ class SegmentWidget(QWidget):
     def _on_copied(self, end: End) -> None:
         if end.state == "done":
             QApplication.clipboard().setText(end.value)
-            notes = [line.removeprefix("# ") for line in end.value.splitlines() if line.startswith("# ")]
-            self._say("warn" if notes else "", " ".join(["Copied.", *notes]))
+            self._say(*words_on_copy(end.value))
         elif end.state == "error":
             self._say("fail", sentence(end.value))
 

@@ -10,6 +10,7 @@ from napari_shiftseg.segmentation.measuring import measure_steps
 from napari_shiftseg.segmentation.pace import Pace, duration, take_pace
 from napari_shiftseg.segmentation.preview import Preview, view_steps
 from napari_shiftseg.segmentation.relabelling import RelabelSettings, relabel, relabel_steps
+from napari_shiftseg.segmentation.repeat import as_code, as_command, job_of
 from napari_shiftseg.segmentation.run import Segmentation, run_steps, segment, segment_steps
 from napari_shiftseg.segmentation.settings import SegmentSettings
 from napari_shiftseg.segmentation.tracking import Tracks, TrackSettings
@@ -26,8 +27,11 @@ __all__ = [
     "TrackSettings",
     "Tracks",
     "Tunable",
+    "as_code",
+    "as_command",
     "decide",
     "duration",
+    "job_of",
     "kept_of",
     "learned_steps",
     "likeness",

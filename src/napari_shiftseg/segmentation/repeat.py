@@ -1,11 +1,11 @@
-"""A job in words that run it again: a Python script, and a line for a shell."""
+"""A job, or the record of a result, in words that run it again: a Python script, and a line for a shell."""
 
 from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,27 @@ from typing import Any
 import numpy as np
 
 from napari_shiftseg.analysis.traits import sample_windows
-from napari_shiftseg.errors import ImageError
-from napari_shiftseg.io import Image, read_image
+from napari_shiftseg.errors import ImageError, ModelError, ResultError
+from napari_shiftseg.io import Image, load_model, read_image
 from napari_shiftseg.io.image import describe_file
 from napari_shiftseg.segmentation.constants import EVERYTHING, LINE
+from napari_shiftseg.segmentation.decision import pixel_digest
 from napari_shiftseg.segmentation.job import Job, gather
 from napari_shiftseg.segmentation.settings import SegmentSettings
 
 # Fields of the settings whose option has another name than they have; the others have theirs.
 _OPTIONS = {"write": "tile", "keep_embedding": "embedding"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A job that is to be put into words, and what a record adds to it."""
+
+    job: Job
+    pixels: str | None = None  # digest of those of its image, where the image is not open
+    store: Path | None = None  # a result, which may hold the image
+    changed: Mapping[str, Any] = field(default_factory=dict)  # in labels that were made anew: what no run has as a setting
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +48,98 @@ class _Origin:
     note: str = ""  # why there is no path
 
 
+def job_of(record: Mapping[str, Any]) -> Job:
+    """The job of a record, without its image and model.
+
+    ResultError if the record is no record of a run, or one of an older version.
+    """
+    if not isinstance(record, Mapping) or "job" not in record:
+        raise ResultError("the result does not say how it was made, since an older version made it; segment the image again.")
+    return Job.from_dict(record["job"])
+
+
+def as_code(record: Mapping[str, Any], store: str | Path | None = None) -> str:
+    """A Python script that gives the labels of a result again.
+
+    Parameters
+    ----------
+    record : mapping
+        Of a result: `Segmentation.record`, `open_result(...).record`, or what ``shiftseg segment --json`` prints.
+    store : path, optional
+        Where the result lies. It may hold the image, which is read there if the file of the run is gone.
+
+    Returns
+    -------
+    str
+        As of `Job.to_code`, with comments on what it does not repeat: edits by hand, an image that no file holds, a model that
+        is not there any more. Labels that `relabel` made are made by it again where no setting of a run gives them.
+
+    Raises
+    ------
+    ResultError
+        If the record does not say how the result was made.
+
+    >>> from napari_shiftseg import decide, segment, synthetic
+    >>> result = segment(synthetic.disks((96, 64), 40, 12).image, "nuclei", SegmentSettings(write=32))
+    >>> as_code(result.record) == decide(result.image, "nuclei", SegmentSettings(write=32)).to_code()
+    True
+    """
+    return _code(_wanted(record, store))
+
+
+def as_command(record: Mapping[str, Any], store: str | Path | None = None) -> str:
+    """A line for a shell that gives the labels of a result again; parameters, comments above it and errors as in `as_code`."""
+    return _command(_wanted(record, store))
+
+
 def code_of(job: Job) -> str:
     """A script that runs the job again; see `Job.to_code`."""
-    origin = _origin(job)
-    names, notes, facts = ["SegmentSettings", "load_model", "segment"], [], job.image
+    return _code(_Wanted(job=job))
+
+
+def command_of(job: Job) -> str:
+    """A line for a shell that runs the job again; see `Job.to_command`."""
+    return _command(_Wanted(job=job))
+
+
+def _wanted(record: Mapping[str, Any], store: str | Path | None) -> _Wanted:
+    job, changed, notes = job_of(record), {}, []
+    told = record.get("relabelled")
+    if told:
+        pairs: dict[str, Any] = told["changed"]
+        if told["from"] != "embedding" or set(pairs) - set(SegmentSettings.__dataclass_fields__):
+            changed = {name: _plain(new) for name, (_, new) in pairs.items()}
+            first = {name: old for name, (old, _) in pairs.items() if name in SegmentSettings.__dataclass_fields__}
+            job = replace(job, settings=replace(job.settings, **first))
+    if edits := len(record.get("edits") or ()):
+        notes.append(f"# The labels were edited by hand ({edits} edit{'s' * (edits != 1)}), which this does not repeat.")
+    notes += _other_model(job)
+    pixels = (record.get("image") or {}).get("pixels")
+    # the store of the run is there; labels that are made anew out of core need a place all the same
+    source = job.image.source if Path(job.image.source).exists() else ""
+    place = f"{_stem(source, job.image.name)}_again.ome.zarr" if job.large else None
+    where = None if store is None else Path(store)
+    return _Wanted(job=replace(job, out=place), pixels=pixels, store=where, changed=changed, notes=tuple(notes))
+
+
+def _other_model(job: Job) -> list[str]:
+    """A comment where the model of a run is not there any more."""
+    source, digest = job.model.source, job.model.sha256
+    if not source:
+        return []
+    try:
+        same = load_model(source).hash == digest
+    except ModelError:
+        return [f"# The model {_text(source)} is not there any more: name its file (SHA-256 {digest[:12]})."]
+    return [] if same else [f"# The model {_text(source)} is another one now: name the file of SHA-256 {digest[:12]}."]
+
+
+def _code(wanted: _Wanted) -> str:
+    job, origin = wanted.job, _origin(wanted)
+    names, notes, facts = ["SegmentSettings", "load_model", "segment"], [*wanted.notes], job.image
     if origin.path:
-        wanted = {"scene": origin.scene, "axes": origin.axes}
-        image = [_call("image = read_image", _text(origin.path), {k: v for k, v in wanted.items() if v is not None})]
+        given = {"scene": origin.scene, "axes": origin.axes}
+        image = [_call("image = read_image", _text(origin.path), {k: v for k, v in given.items() if v is not None})]
         names.insert(2, "read_image")
     else:
         notes.append(f"# {origin.note}: put the array in the place of the dots.")
@@ -55,6 +152,11 @@ def code_of(job: Job) -> str:
     changed = dict(_changed(job.settings, origin.channels))
     shape = (*job.lengths, *job.plan.result_shape)
     asked = ["image", "model", *(["settings"] if changed else []), *([] if job.out is None else [f"out={_text(job.out)}"])]
+    anew = []
+    if wanted.changed:
+        names.insert(-1, "relabel")
+        place = {"out": _relabelled(job.out)} if job.large and job.out is not None else {}
+        anew = [_call("result = relabel", "result", {**wanted.changed, **place})]
     return "\n".join(
         [
             *notes,
@@ -65,15 +167,15 @@ def code_of(job: Job) -> str:
             f"model = load_model({_text(job.model.source or 'MODEL.safetensors')})",
             *([_call("settings = SegmentSettings", "", changed)] if changed else []),
             f"result = segment({', '.join(asked)})",
+            *anew,
             f"labels = result.labels{f'.reshape{shape}' * origin.flat}  # uint32, axes {job.axes}, shape {shape}",
             "",
         ]
     )
 
 
-def command_of(job: Job) -> str:
-    """A line for a shell that runs the job again; see `Job.to_command`."""
-    origin = _origin(job)
+def _command(wanted: _Wanted) -> str:
+    job, origin = wanted.job, _origin(wanted)
     model = job.model.source or "MODEL.safetensors"
     words = ["shiftseg", "segment", origin.path or "IMAGE.tif"]
     words += [] if model == "nuclei" else ["--model", model]
@@ -82,13 +184,26 @@ def command_of(job: Job) -> str:
     words += [] if axes is None else ["--axes", axes]
     for name, value in _changed(job.settings, origin.channels):
         words += _option(_OPTIONS.get(name, name).replace("_", "-"), value)
-    stem = Path(origin.path or job.image.name).name.partition(".")[0] or "image"
-    place = f"{stem}_shiftseg.ome.zarr" if job.large else f"{stem}_labels.tif"
-    words += ["--out", job.out or place] if job.out or job.large else ["--labels-tiff", place]
-    notes = [] if origin.path else [f"# {origin.note}: save it, and name its file instead of IMAGE.tif."]
+    stem = _stem(origin.path, job.image.name)
+    labels, store = f"{stem}_labels.tif", job.out or f"{stem}_shiftseg.ome.zarr"
+    lines = [[*words, "--out", store] if job.out or job.large or wanted.changed else [*words, "--labels-tiff", labels]]
+    if wanted.changed:
+        options = [word for name, value in wanted.changed.items() for word in _option(name.replace("_", "-"), value)]
+        place = ["--out", _relabelled(store)] if job.large else ["--labels-tiff", labels]
+        lines.append(["shiftseg", "relabel", store, *options, *place])
+    notes = [*wanted.notes] + ([] if origin.path else [f"# {origin.note}: save it, and name its file instead of IMAGE.tif."])
     if not job.model.source:
         notes.append(f"# The model {_text(job.model.name)} was never saved: save it, and name its file instead of {model}.")
-    return "\n".join([*notes, shlex.join(words)])
+    return "\n".join([*notes, " && ".join(map(shlex.join, lines))])
+
+
+def _stem(path: str, name: str) -> str:
+    return Path(path or name).name.partition(".")[0] or "image"
+
+
+def _relabelled(store: str) -> str:
+    """A store beside one."""
+    return f"{store.removesuffix('.ome.zarr')}_relabelled.ome.zarr"
 
 
 def _changed(settings: SegmentSettings, channels: tuple[int, ...] | None) -> Iterator[tuple[str, Any]]:
@@ -137,20 +252,32 @@ def _text(value: str) -> str:
     return f'"{value}"' if plain else repr(value)
 
 
-def _origin(job: Job) -> _Origin:
-    """Where the image can be read: its file, if the pixels there are those of the job."""
+def _origin(wanted: _Wanted) -> _Origin:
+    """Where the image can be read: its file, if the pixels there are those of the job, else the result that holds it."""
+    job = wanted.job
     facts, path = job.image, Path(job.image.source)
     shown = f"{_text(facts.name)} ({facts.dtype}, {' x '.join(map(str, facts.shape))}, axes {facts.axes})"
-    if not path.exists():
-        return _Origin(channels=job.channels, note=f"The image {shown} lies in memory alone")
-    try:
-        file = describe_file(path) if facts.scene is None else read_image(path, scene=facts.scene)
-        found = [origin for image, origin in _readings(job, file, path) if _is_same(job, image, origin.channels)]
-    except ImageError:
-        found = []
+    why = f"The image {shown} {f'is not what {path.name} holds' if path.exists() else 'lies in memory alone'}"
+    found: list[_Origin] = []
+    for place in (path, wanted.store):
+        if place is None or not place.exists() or found:
+            continue
+        try:
+            known = facts.scene if place is path else None
+            file = describe_file(place) if known is None else read_image(place, scene=known)
+            readings = _readings(job, file, place) if place is path else _copies(job, file, place)
+            found = [origin for image, origin in readings if _is_same(wanted, image, origin.channels)]
+        except ImageError:
+            found = []
     if len(found) == 1:  # of several channels that look the same nobody knows which it was
         return found[0]
-    return _Origin(channels=job.channels, note=f"The image {shown} is not what {path.name} holds")
+    return _Origin(channels=job.channels, note=why)
+
+
+def _copies(job: Job, file: Image, path: Path) -> Iterator[tuple[Image, _Origin]]:
+    """The copy of an image in a result, whose axes are in the order of files."""
+    if sorted(file.axes) == sorted(job.image.axes):
+        yield file, _Origin(path=str(path.absolute()), channels=job.channels)
 
 
 def _readings(job: Job, file: Image, path: Path) -> Iterator[tuple[Image, _Origin]]:
@@ -166,15 +293,16 @@ def _readings(job: Job, file: Image, path: Path) -> Iterator[tuple[Image, _Origi
             yield file, replace(origin, channels=(channel,) if count > 1 else None, flat=len(looped) < len(job.axes))
 
 
-def _is_same(job: Job, image: Image, channels: tuple[int, ...] | None) -> bool:
+def _is_same(wanted: _Wanted, image: Image, channels: tuple[int, ...] | None) -> bool:
     """Whether a run on the image would see what that of the job sees."""
-    if job.inputs is None:
-        return True  # nothing tells otherwise
-    model, own = job.inputs.model, job.inputs.frames
+    job = wanted.job
     have = image.sizes.get("c", 1)
-    if model.lattice.in_channels != (have if channels is None else len(channels)) or max(channels or (0,)) >= have:
+    if job.plan.lattice.in_channels != (have if channels is None else len(channels)) or max(channels or (0,)) >= have:
         return False
-    there = gather(image, model, channels).frames
+    if job.inputs is None:
+        return wanted.pixels is None or _is_known(wanted, image, channels)
+    own = job.inputs.frames
+    there = gather(image, job.inputs.model, channels).frames
     if len(there) != len(own) or any(a.view.shape != b.view.shape for a, b in zip(there, own, strict=True)):
         return False
     shape = own[0].view.shape[1:]
@@ -183,6 +311,14 @@ def _is_same(job: Job, image: Image, channels: tuple[int, ...] | None) -> bool:
     numbers = range(len(own)) if small else sorted({0, len(own) // 2, len(own) - 1})
     parts = [(frame, (slice(None), *window)) for frame in numbers for window in windows]
     return all(_are_equal(there[frame].view[part], own[frame].view[part]) for frame, part in parts)
+
+
+def _is_known(wanted: _Wanted, image: Image, channels: tuple[int, ...] | None) -> bool:
+    """Whether the pixels are those that a record remembers."""
+    job = wanted.job
+    frames = image.frames(job.plan.lattice.ndim, channels)
+    same = len(frames) == job.frames and frames[0].view.shape[1:] == job.plan.image_shape
+    return same and pixel_digest(frames) == wanted.pixels
 
 
 def _are_equal(some: Any, others: Any) -> bool:

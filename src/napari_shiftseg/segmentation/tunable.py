@@ -20,6 +20,7 @@ from napari_shiftseg.segmentation.intensity import with_data
 from napari_shiftseg.segmentation.job import Job, gather
 from napari_shiftseg.segmentation.pipeline import Seen
 from napari_shiftseg.segmentation.preview import InView, label_view_steps, spot_of
+from napari_shiftseg.segmentation.repeat import job_of
 from napari_shiftseg.segmentation.run import Segmentation
 from napari_shiftseg.views import LazyArray, View
 
@@ -149,7 +150,7 @@ def tunable(
             "the labels of this result are linked through planes or frames, which new labels would not be; change the result "
             "that they were made from, and link it again."
         )
-    job = _job_of(result.record)
+    job = job_of(result.record)
     # only a CUDA device clusters itself
     job = replace(job, device=choose_device(device or ("cuda" if job.device.kind == "cuda" else "cpu")))
     gone, stored = "", result if isinstance(result, StoredResult) else result.stored
@@ -176,12 +177,6 @@ def tunable(
         gone=gone,
         stored=stored,
     )
-
-
-def _job_of(record: Mapping[str, Any]) -> Job:
-    if "job" not in record:
-        raise ResultError("the result does not say how it was made, since an older version made it; segment the image again.")
-    return Job.from_dict(record["job"])
 
 
 def _plan_of(record: Mapping[str, Any], job: Job) -> TilePlan:
