@@ -355,20 +355,20 @@ def test_the_time_left_follows_the_weight_of_what_is_left(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(queue.time, "perf_counter", lambda: now[0])
     items = [Item(name=str(weight), source="x", weight=weight) for weight in (1.0, 3.0, 6.0)]
-    left = TimeLeft(items)
+    left = TimeLeft()
 
     def over(item, state, seconds):
         left.follow(ItemDone(done=1, total=3, outcome=queue.Outcome(item=item, state=state, seconds=seconds)))
 
     assert left.seconds is None
-    left.follow(ItemBegins(done=0, total=3, text="1", item=items[0]))
+    left.follow(ItemBegins(done=0, total=3, text="1", left=tuple(items)))
     now[0] = 1.0
     left.follow(queue.Event(done=1, total=2))
     assert left.seconds == pytest.approx(19.0), "half of the first in 1 s: 2 s for a weight of 1"
     now[0] = 2.0
     over(items[0], "done", 2.0)
     assert left.seconds == pytest.approx(18.0)
-    left.follow(ItemBegins(done=1, total=3, text="3", item=items[1]))
+    left.follow(ItemBegins(done=1, total=3, text="3", left=tuple(items[1:])))
     now[0] = 4.0
     assert left.seconds == pytest.approx(16.0)
     over(items[1], "there", 0.1)  # what was there takes no time, and says nothing of the others

@@ -38,6 +38,7 @@ def test_every_command_is_on_a_menu():
     assert {command.id for command in found.commands} == used
     assert [item.command for item in found.menus["napari/layers/segment"]] == [
         "napari-shiftseg.segment",
+        "napari-shiftseg.queue",
         "napari-shiftseg.copy_code",
         "napari-shiftseg.copy_command",
     ]

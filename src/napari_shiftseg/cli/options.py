@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_shiftseg.cli.constants import MOST_EDGE, UNITS
@@ -236,6 +237,20 @@ def add_intensity_options(parser: argparse.ArgumentParser) -> None:
                        help="one scaling for all frames, or one for each, as for a series that bleaches")  # fmt: skip
     group.add_argument("--invert", action="store_true", help="dark objects on a bright background")
     group.add_argument("--no-data", type=finite, metavar="VALUE", help="of pixels without data, such as 0; NaN always is")
+
+
+def add_batch_options(parser: argparse.ArgumentParser) -> None:
+    """Options for many images."""
+    group = parser.add_argument_group("many images")
+    group.add_argument("--pattern", default="*", metavar="GLOB",
+                       help='which files of a folder, such as "*.tif" or "*.tif;*.png" (default: all images)')  # fmt: skip
+    group.add_argument("--recursive", action="store_true", help="look in the folders of a folder as well")
+    group.add_argument("--summary", type=Path, metavar="FILE",
+                       help="one table of all images (.csv, .parquet): objects, area, seconds, verdict, error")  # fmt: skip
+    group.add_argument("--features", type=Path, metavar="FILE",
+                       help="one table of all objects (.csv, .parquet): image, and what shiftseg measure measures")  # fmt: skip
+    group.add_argument("--resume", action="store_true",
+                       help="take a store that is there for done, if it is of the same image, model and settings")  # fmt: skip
 
 
 def run_settings(args: argparse.Namespace) -> SegmentSettings:

@@ -169,23 +169,27 @@ class Targets:
         return [] if self.store is None else [self.store]
 
 
-def targets_of(args: argparse.Namespace, images: Sequence[str | Path], *, many: bool) -> list[Targets]:
-    """Targets of each image of `shiftseg segment`; those of `many` are in folders, which are made.
+def single_target(args: argparse.Namespace) -> Targets:
+    """Where the results of the one image of `shiftseg segment` go. SettingsError if none was asked for."""
+    return Targets(**_wished(args))
 
-    SettingsError if no result was asked for, or two images cannot have results of different names. ResultError if a folder
-    cannot be made.
+
+def targets_of(args: argparse.Namespace, names: Sequence[str]) -> list[Targets]:
+    """Targets of each of many images, whose results have these names: in folders, which are made.
+
+    SettingsError if no result was asked for. ResultError if a folder cannot be made.
     """
-    wished = {"store": args.out, "labels": args.labels_tiff, "picture": args.picture, "table": args.table}
-    if not any((*wished.values(), args.summary, args.features)) and not args.dry_run:
-        raise SettingsError("no result was asked for; give --out, --labels-tiff, --picture, --table, --summary or --features.")
-    if not many:
-        return [Targets(**wished)]
-    from napari_shiftseg.io import names_of
-
-    names = names_of(images)
+    wished = _wished(args)
     for folder in filter(None, wished.values()):
         _make_folder(folder)
     return [Targets(**{kind: folder and folder / (name + _SUFFIX[kind]) for kind, folder in wished.items()}) for name in names]
+
+
+def _wished(args: argparse.Namespace) -> dict[str, Any]:
+    wished = {"store": args.out, "labels": args.labels_tiff, "picture": args.picture, "table": args.table}
+    if not any((*wished.values(), args.summary, args.features)) and not args.dry_run:
+        raise SettingsError("no result was asked for; give --out, --labels-tiff, --picture, --table, --summary or --features.")
+    return wished
 
 
 def _make_folder(folder: Path) -> None:

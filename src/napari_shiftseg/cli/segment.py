@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_shiftseg.cli import report
 from napari_shiftseg.cli.console import Console
-from napari_shiftseg.cli.options import add_image_options, add_run_options, indices, run_settings, whole
+from napari_shiftseg.cli.options import add_batch_options, add_image_options, add_run_options, indices, run_settings, whole
 from napari_shiftseg.cli.prepare import (
     NAMING,
     Targets,
@@ -20,16 +20,16 @@ from napari_shiftseg.cli.prepare import (
     describe_model,
     record_at,
     replace_file,
-    targets_of,
+    single_target,
 )
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.files import Found, check_same
 
 if TYPE_CHECKING:
+    from napari_shiftseg.cli.batch import Batch
     from napari_shiftseg.events import Event
-    from napari_shiftseg.io import Image, Source
+    from napari_shiftseg.io import Image
     from napari_shiftseg.segmentation import Job, Segmentation, SegmentSettings
-    from napari_shiftseg.segmentation.queue import Item, Outcome
 
 EXAMPLE = "shiftseg segment image.tif --model nuclei --out result.ome.zarr"
 
@@ -52,16 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-embedding", action="store_true", help="leave the embedding out: smaller results")
     group.add_argument("--embedding", action="store_true", help="write it out of core as well, where it is left out")
     group.add_argument("--overwrite", action="store_true", help="replace earlier results")
-    group = parser.add_argument_group("many images")
-    group.add_argument("--pattern", default="*", metavar="GLOB",
-                       help='which files of a folder, such as "*.tif" or "*.tif;*.png" (default: all images)')  # fmt: skip
-    group.add_argument("--recursive", action="store_true", help="look in the folders of a folder as well")
-    group.add_argument("--summary", type=Path, metavar="FILE",
-                       help="one table of all images (.csv, .parquet): objects, area, seconds, verdict, error")  # fmt: skip
-    group.add_argument("--features", type=Path, metavar="FILE",
-                       help="one table of all objects (.csv, .parquet): image, and what shiftseg measure measures")  # fmt: skip
-    group.add_argument("--resume", action="store_true",
-                       help="take a store that is there for done, if it is of the same image, model and settings")  # fmt: skip
+    add_batch_options(parser)
     add_run_options(parser)
     group = parser.add_argument_group("images larger than memory; an interrupted run goes on with the same command")
     group.add_argument("--out-of-core", action=argparse.BooleanOptionalAction,
@@ -74,143 +65,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Segment each image; one that fails does not stop the others."""
-    from napari_shiftseg.events import drain
-    from napari_shiftseg.io import load_model
-    from napari_shiftseg.segmentation.queue import Item, ItemDone, queue_steps
+    from napari_shiftseg.io import load_model, read_image
 
     if not args.images and args.record is None:
         raise SettingsError("no image was given; give one or more, or --from with a result that is to be run again.")
     again = None if args.record is None else _recorded(args)
-    sources, many = _sources(args, [] if again is None or args.images else [again[0].image.source])
-    targets = targets_of(args, [source.called for source in sources], many=many)
-    found = _checked(args, sources, targets)
+    if args.embedding and args.no_embedding:
+        raise SettingsError("--embedding and --no-embedding were given; give one of them.")
+    batch = _batch(args)
+    names = args.images if again is None else args.images or [again[0].image.source]
+    targets = [single_target(args)] if batch is None else batch.targets
+    found = check_free(
+        [path for target in targets for path in target.files()] if batch is None else batch.new_files(),
+        stores=[path for target in targets for path in target.stores() if batch is None or batch.is_new(path)],
+        inputs=(*(names if batch is None else batch.inputs()), args.model, *filter(None, [args.record])),
+        overwrite=args.overwrite,
+    )
     model = None if again is not None else load_model(args.model)
     if model is not None:
         console.field("model", describe_model(model))
-    scene = again[0].image.scene if again is not None and args.scene is None else args.scene
-    items = [
-        Item(name=source.name, source=source.path, out=target.store, axes=args.axes,
-             scene=scene if source.scene is None else source.scene)
-        for source, target in zip(sources, targets, strict=True)
-    ]  # fmt: skip
-    places = {id(item): target for item, target in zip(items, targets, strict=True)}
-    documents: dict[int, dict[str, object]] = {}
-    outcomes: list[Outcome] = []
-    code, at = 0, 0
 
-    def deciding(item: Item, image: Image) -> Generator[Event, None, Job]:
-        target = places[id(item)]
+    def decided(image: Image, target: Targets) -> Job:
         console.field("image", describe_image(image))
-        if args.resume and not (target.store and target.store.exists()):
-            found.update(check_free(target.files(), stores=target.stores(), inputs=[str(item.source)], overwrite=False))
         if again is not None:
             return _again(*again, image, target=target, console=console)
         assert model is not None
         return decide_run(image, model, _settings(args), out=target.store)
-        yield
 
-    def running(job: Job) -> Generator[Event, None, Segmentation | None]:
-        result, documents[at] = _segment_file(job, targets[at], args, console=console, found=found)
-        return result
-        yield
-
-    def tell(event: Event) -> None:
-        nonlocal code, at
-        if not isinstance(event, ItemDone):
-            return
-        outcome, at = event.outcome, event.done
-        outcomes.append(outcome)
-        if outcome.problem is not None:
-            if not many:
-                raise outcome.problem
-            failed = report(outcome.problem, "segment", outcome.item.name)
-            documents[at - 1] = {"image": outcome.item.name, "error": str(outcome.problem)}
-            code = code or failed  # of several failures the first says the code
-        elif outcome.state == "there":
-            console.field("result", f"{outcome.item.out} (there already, of the same image, model and settings)")
-            documents[at - 1] = {**outcome.record, "written": {"result": outcome.item.out}, "there": True}
-
-    steps = queue_steps(items, deciding, running, again=args.resume, features=bool(args.summary or args.features))
-    try:
-        drain(steps, tell)
-    finally:  # also after an interrupt, of what is done
-        tables = _write_tables(args, outcomes, found, console) if outcomes and not args.dry_run else {}
-    done = [documents[number] for number in range(len(items))]
-    console.document(done[0] if not many else {"images": done} | ({"tables": tables} if tables else {}))
-    return code
+    if batch is not None:
+        return batch.run(decided, partial(segment_job, args=args, console=console, found=found), console, found=found)
+    scene = again[0].image.scene if again is not None and args.scene is None else args.scene
+    job = decided(read_image(names[0], scene=scene, axes=args.axes), targets[0])
+    console.document(segment_job(job, targets[0], args=args, console=console, found=found)[1])
+    return 0
 
 
-def _sources(args: argparse.Namespace, named: list[str]) -> tuple[list[Source], bool]:
-    """The images that are meant, and whether results go into folders; an image that is not there comes along."""
-    from napari_shiftseg.io import Source, find_images
-    from napari_shiftseg.io.ome_zarr import is_store
+def _batch(args: argparse.Namespace) -> Batch | None:
+    """Many images, where more is wished for than one image and its own results."""
+    wished = args.summary or args.features or args.resume or args.recursive or args.pattern != "*" or len(args.images) > 1
+    if not wished and (args.record is not None or not any(Path(name).is_dir() for name in args.images)):
+        return None
+    from napari_shiftseg.cli.batch import batch_of
 
-    sources: list[Source] = []
-    given, many = args.images or named, False
-    for name in given:
-        path = Path(name)
-        own = [Source(path=path, name=name, called=path)]
-        if path.is_dir():
-            try:
-                found = find_images(path, args.pattern, recursive=args.recursive)
-                many = many or not is_store(path) or found[0].path != path or len(found) > 1
-            except ImageError:
-                if len(given) == 1:
-                    raise
-                found = own
-            # of several places, the whole path tells their images apart
-            base = None if len(given) == 1 else path.parent if is_store(path) else path
-            own = [one if base is None else replace(one, name=str(base / one.name)) for one in found]
-        sources += own
-    if not many and (args.recursive or args.pattern != "*"):
-        raise SettingsError("--pattern and --recursive are about a folder, and none was given; give the folder.")
-    return sources, many or len(sources) > 1
-
-
-def _checked(args: argparse.Namespace, sources: list[Source], targets: list[Targets]) -> dict[Path, Found]:
-    """What is at the places of all results now; refuses wishes that contradict each other, and places that are taken."""
-    from napari_shiftseg.io import check_table_format
-
-    if args.embedding and args.no_embedding:
-        raise SettingsError("--embedding and --no-embedding were given; give one of them.")
-    if args.resume and (args.overwrite or args.out is None):
-        raise SettingsError("--resume keeps the stores of --out that are there; give --out with it, and no --overwrite.")
-    tables = [path for path in (args.summary, args.features) if path is not None]
-    for path in tables:
-        check_table_format(path)
-    done = [args.resume and target.store is not None and target.store.exists() for target in targets]
-    new = [target for target, there in zip(targets, done, strict=True) if not there]
-    return check_free(
-        [
-            *(path for target in new for path in target.files()),
-            *(path for path in tables if not (args.resume and path.exists())),
-        ],
-        stores=(path for target in new for path in target.stores()),
-        inputs=(*(source.path for source in sources), args.model, *filter(None, [args.record])),
-        overwrite=args.overwrite,
-    )
-
-
-def _write_tables(
-    args: argparse.Namespace, outcomes: list[Outcome], found: dict[Path, Found], console: Console
-) -> dict[str, Path]:
-    """The tables of all images; what was at their places before an earlier part of the work went on is kept."""
-    from napari_shiftseg.files import free_beside
-    from napari_shiftseg.io import save_table
-    from napari_shiftseg.segmentation.queue import images_table, objects_table
-
-    written: dict[str, Path] = {}
-    for name, make in (("summary", images_table), ("features", objects_table)):
-        path = getattr(args, name)
-        if path is None:
-            continue
-        if path in found:
-            check_same(path, found[path])
-        elif path.exists():
-            path = free_beside(path)
-        written[name] = save_table(path, make(outcomes)).absolute()
-        console.field(name, written[name])
-    return written
+    return batch_of(args)
 
 
 def _settings(args: argparse.Namespace) -> SegmentSettings:
@@ -257,8 +154,8 @@ def _again(job: Job, pixels: str, image: Image, *, target: Targets, console: Con
     return replace(job, device=device, out=None if target.store is None else str(target.store))
 
 
-def _segment_file(
-    job: Job, target: Targets, args: argparse.Namespace, *, console: Console, found: Mapping[Path, Found]
+def segment_job(
+    job: Job, target: Targets, *, args: argparse.Namespace, console: Console, found: Mapping[Path, Found]
 ) -> tuple[Segmentation | None, dict[str, object]]:
     """What came of a job, None of a dry run, and what is said of it for machines."""
     from napari_shiftseg.events import Estimate, drain

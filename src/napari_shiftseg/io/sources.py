@@ -82,7 +82,7 @@ def find_images(place: str | Path, pattern: str = "*", *, recursive: bool = Fals
 
     >>> from importlib.resources import files
     >>> [found.name for found in find_images(str(files("napari_shiftseg") / "samples"), "nuclei*.tif")]
-    ['nuclei.tif', 'nuclei_he.tif', 'nuclei_he_truth.tif', 'nuclei_truth.tif']
+    ['nuclei-he.tif', 'nuclei-he_truth.tif', 'nuclei.tif', 'nuclei_truth.tif']
     """
     place = path_of(place, "a place of images", ImageError)
     if not place.exists():

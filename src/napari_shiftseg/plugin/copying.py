@@ -52,10 +52,10 @@ def copy(layer: Layer | None, verb: str, tell: Tell) -> None:
     known = None if layer is None else layer.metadata.get(KEY)
     edits = [] if layer is None else edits_of(layer)
     name = "No layer" if layer is None else layer.name
-    start_job(partial(_said_steps, known, edits, name, verb), on_end=partial(_on_said, tell))
+    start_job(partial(_said_steps, known, edits, name=name, verb=verb), on_end=partial(_on_said, tell))
 
 
-def _said_steps(known: object, edits: list[object], name: str, verb: str) -> Generator[Event, None, str]:
+def _said_steps(known: object, edits: list[object], *, name: str, verb: str) -> Generator[Event, None, str]:
     from napari_shiftseg import segmentation  # loads torch
 
     if not isinstance(known, dict) or not known.get("record"):

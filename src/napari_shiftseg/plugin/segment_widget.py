@@ -26,14 +26,13 @@ from napari_shiftseg.plugin.jobs import End, Job, cancel_all, once, sentence, st
 from napari_shiftseg.plugin.kept import Keeper
 from napari_shiftseg.plugin.keys import give_keys
 from napari_shiftseg.plugin.large import LiveLabels, Written, segment_large, words_on_unfinished
-from napari_shiftseg.plugin.layers import KEY, Drawn, layer_tuples, segment_and_draw
+from napari_shiftseg.plugin.layers import KEY, Drawn, segment_and_draw
 from napari_shiftseg.plugin.preview import preview_layer, view_steps, window_in_view, words_on_view
 from napari_shiftseg.plugin.replacement import replace_layers, words_on_kept
 from napari_shiftseg.plugin.run_bar import RunBar, summary
 from napari_shiftseg.plugin.segment_form import SegmentForm
 from napari_shiftseg.plugin.size_row import measure_job
 from napari_shiftseg.plugin.target import Target
-from napari_shiftseg.plugin.tune_jobs import remember
 from napari_shiftseg.plugin.tune_panel import TunePanel
 
 if TYPE_CHECKING:
@@ -176,11 +175,7 @@ class SegmentWidget(QWidget):
 
     def show_result(self, drawn: Drawn) -> str:
         """Show a result beside the layer that it was made from; returns a sentence on layers that it did not replace."""
-        target = self._target
-        place = target.place_of_result(drawn.result.axes)
-        tuples = layer_tuples(drawn, place, target.layer.name, source_id=target.layer.unique_id)
-        put = replace_layers(self.viewer, tuples, whole=True)
-        remember(put.layers[-1], drawn.result)
+        put = self._target.show(drawn)
         self._instances = put.layers[-1]
         return words_on_kept(put.kept)
 

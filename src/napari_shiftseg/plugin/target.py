@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_info
 
+from napari_shiftseg.plugin.layers import Drawn, layer_tuples
+from napari_shiftseg.plugin.replacement import Replaced, replace_layers
+from napari_shiftseg.plugin.tune_jobs import remember
+
 if TYPE_CHECKING:
     from napari_shiftseg.plugin.source import Placement
 
@@ -35,3 +39,11 @@ class Target:
         if not self.is_there:
             show_info(f"The layer {self.layer.name} was removed while it was segmented; its result was added all the same.")
         return self.place_in(wanted)
+
+    def show(self, drawn: Drawn) -> Replaced:
+        """Show a result in memory beside the layer, its labels last."""
+        place = self.place_of_result(drawn.result.axes)
+        tuples = layer_tuples(drawn, place, self.layer.name, source_id=self.layer.unique_id)
+        put = replace_layers(self.viewer, tuples, whole=True)
+        remember(put.layers[-1], drawn.result)
+        return put

@@ -72,7 +72,7 @@ class Outcome:
     record : mapping
         Of the result.
     result : Any
-        What the run gave, in the event of an image that has no place for its result; else None.
+        What the run gave, in the event of an image; None in the list of all, and where it is a `Segmentation` in a store.
     seconds : float
         That it took.
     features : mapping of str to ndarray
@@ -99,9 +99,14 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class ItemBegins(Stage):
-    """An image of a queue begins; `done` of `total` images are over."""
+    """An image of a queue begins; `done` of `total` images are over, `left` are not, this one among them."""
 
-    item: Item
+    left: tuple[Item, ...]
+
+    @property
+    def item(self) -> Item:
+        """The image that begins."""
+        return self.left[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +121,7 @@ Running: TypeAlias = Callable[[Job], Generator[Event, None, Any]]
 
 
 def decided_steps(
-    item: Item, image: Image, model: Model, settings: SegmentSettings | None = None
+    item: Item, image: Image, *, model: Model, settings: SegmentSettings | None = None
 ) -> Generator[Event, None, Job]:
     """The job of an image of a queue, where all have one model and one wish."""
     size = None
@@ -164,7 +169,7 @@ def queue_steps(
     """
     outcomes: list[Outcome] = []
     for number, item in enumerate(items):
-        yield ItemBegins(done=number, total=len(items), text=item.name, item=item)
+        yield ItemBegins(done=number, total=len(items), text=item.name, left=tuple(items[number:]))
         began = time.perf_counter()
         try:
             outcome = yield from _outcome_steps(item, deciding, running, again=again, features=features)
@@ -193,7 +198,7 @@ def _outcome_steps(
         return Outcome(item=item, state="done")
     result: Segmentation = made.result if hasattr(made, "result") else made
     table = (yield from _feature_steps(result, job)) if features else {}
-    kept = None if result.path is not None else made
+    kept = None if made is result and result.path is not None else made  # what lies in a store is opened from there
     return Outcome(item=item, state="done", record=result.record, result=kept, features=table)
 
 
@@ -337,8 +342,8 @@ def _nothing(name: str, count: int) -> npt.NDArray[Any]:
 class TimeLeft:
     """What a queue still takes, by what it has taken so far: images of the same weight take about the same time."""
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self._left = sum(item.weight for item in items)
+    def __init__(self) -> None:
+        self._left = 0.0  # weight of what is not over
         self._spent = self._worked = 0.0
         self._began = time.perf_counter()
         self._share = 0.0  # of the image in work
@@ -348,6 +353,7 @@ class TimeLeft:
         """Take an event of the queue into account."""
         if isinstance(event, ItemBegins):
             self._item, self._share, self._began = event.item, 0.0, time.perf_counter()
+            self._left = sum(item.weight for item in event.left)
         elif isinstance(event, ItemDone):
             outcome = event.outcome
             self._left -= outcome.item.weight

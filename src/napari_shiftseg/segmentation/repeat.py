@@ -113,6 +113,8 @@ def _wanted(record: Mapping[str, Any], store: str | Path | None) -> _Wanted:
             job = replace(job, settings=replace(job.settings, **first))
     if edits := len(record.get("edits") or ()):
         notes.append(f"# The labels were edited by hand ({edits} edit{'s' * (edits != 1)}), which this does not repeat.")
+    if record.get("linked"):
+        notes.append("# The labels were linked through planes or frames, which this does not repeat: shiftseg link does.")
     notes += _other_model(job)
     pixels = (record.get("image") or {}).get("pixels")
     # the store of the run is there; labels that are made anew out of core need a place all the same

@@ -1,0 +1,253 @@
+"""Many images in the window: each result lands where it belongs, an error stays with its image, and work goes on."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("napari")
+pytest.importorskip("pytestqt")
+
+import tifffile
+from napari.components import ViewerModel
+from napari.layers import Image as ImageLayer
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from napari_shiftseg import SegmentSettings, open_result, segment
+from napari_shiftseg.plugin.layers import KEY
+from napari_shiftseg.plugin.queue_form import FOLDER, INSIDE
+from napari_shiftseg.plugin.queue_widget import RESULT, SEGMENT, QueueWidget
+
+pytestmark = pytest.mark.gui
+
+STATE, OBJECTS, VERDICT = 1, 2, 5
+
+
+@pytest.fixture
+def open_queue(qtbot, tiny):
+    """`open_queue(*layers)`: a viewer with these layers, and the widget with the small model."""
+
+    def open_it(*layers):
+        viewer = ViewerModel()
+        for layer in layers:
+            viewer.add_layer(layer)
+        viewer.layers.selection = set(viewer.layers)
+        widget = QueueWidget(viewer)
+        qtbot.addWidget(widget)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.renamed):
+            event.connect(widget.reset_choices)
+        widget.form.model.choose_file(tiny)
+        return viewer, widget
+
+    return open_it
+
+
+def wait(qtbot, widget):
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
+
+
+def press(qtbot, widget, button):
+    assert button.isEnabled()
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    wait(qtbot, widget)
+
+
+def choose_folder(qtbot, widget, folder, out=None):
+    widget.form.what.setCurrentText(FOLDER)
+    if out is not None:
+        widget.form.place.setCurrentText(INSIDE)
+        widget.form.out.value = out
+    widget.form.folder.value = folder
+    wait(qtbot, widget)
+
+
+def column(widget, number):
+    table = widget.form.table
+    return [table.item(row, number).text() for row in range(table.rowCount())]
+
+
+@pytest.fixture
+def folder(tmp_path, cells):
+    """Three images, of which the second is broken."""
+    place = tmp_path / "my images"
+    place.mkdir()
+    for number in range(3):
+        tifffile.imwrite(place / f"{number}.tif", cells((40 + 8 * number, 48)))
+    (place / "1.tif").write_bytes(b"no image")
+    return place
+
+
+def test_a_result_lands_on_the_layer_that_it_was_started_on(open_queue, qtbot, cells, tiny):
+    """By its place, its units and its name; also where its axes are others than those of its neighbour."""
+    layers = [
+        ImageLayer(cells((40, 48)), name="first", scale=(2, 3), translate=(5, 7)),
+        ImageLayer(
+            cells((2, 40, 48)), name="series", scale=(1, 0.5, 0.5), units=("s", "um", "um"), axis_labels=("t", "y", "x")
+        ),
+        ImageLayer(cells((56, 40)), name="first", rotate=30),
+    ]
+    viewer, widget = open_queue(*layers)
+    assert column(widget, 0) == [layer.name for layer in layers]
+    press(qtbot, widget, widget.form.run)
+    assert column(widget, STATE) == ["done"] * 3 and "3 done" in widget.form.status.text()
+    for row, layer in enumerate(layers):
+        made = [one for one in viewer.layers if one.metadata.get(KEY, {}).get("source_id") == layer.unique_id]
+        labels = next(one for one in made if one.metadata[KEY]["role"] == "instances")
+        np.testing.assert_array_equal(labels.data, segment(layer.data, tiny).labels)
+        np.testing.assert_allclose(labels.scale, layer.scale)
+        np.testing.assert_allclose(labels.translate, layer.translate)
+        np.testing.assert_allclose(labels.rotate, layer.rotate)
+        assert labels.units == layer.units and labels.name == f"{layer.name} instances"
+        count = sum(len(np.unique(frame)) - 1 for frame in (labels.data if labels.ndim == 3 else [labels.data]))
+        assert column(widget, OBJECTS)[row] == str(count)
+        widget.open_row(row)
+        assert viewer.layers.selection.active is labels
+
+
+def test_a_folder_gives_a_store_per_image_a_sentence_per_error_and_two_tables(open_queue, qtbot, folder, tiny):
+    viewer, widget = open_queue()
+    choose_folder(qtbot, widget, folder)
+    assert "3 images" in widget.form.found.text()
+    press(qtbot, widget, widget.form.run)
+    assert column(widget, STATE) == ["done", "failed", "done"]
+    assert "not a TIFF" in column(widget, VERDICT)[1] and column(widget, VERDICT)[0].startswith("Compliant")
+    for number in (0, 2):
+        stored = open_result(folder / f"{number}_shiftseg.ome.zarr")
+        np.testing.assert_array_equal(stored.labels[:], segment(folder / f"{number}.tif", tiny).labels)
+        assert stored.embedding is None
+    assert "2 done, 1 failed" in widget.form.status.text() and "shiftseg_images.csv" in widget.form.status.text()
+    with (folder / "shiftseg_images.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["objects"] for row in table] == column(widget, OBJECTS)
+    with (folder / "shiftseg_objects.csv").open() as file:
+        assert {row["image"] for row in csv.DictReader(file)} == {"0.tif", "2.tif"}
+    assert not viewer.layers
+    widget.open_row(1)
+    assert not viewer.layers
+    widget.find()
+    wait(qtbot, widget)
+    assert column(widget, 0) == ["0.tif", "1.tif", "2.tif"], "results are no images"
+
+
+def test_a_row_opens_its_result(make_napari_viewer, qtbot, folder, tiny):
+    viewer = make_napari_viewer()
+    widget = QueueWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Many images")
+    widget.form.model.choose_file(tiny)
+    choose_folder(qtbot, widget, folder)
+    press(qtbot, widget, widget.form.run)
+    widget.form.table.cellDoubleClicked.emit(2, 0)
+    assert [layer.name for layer in viewer.layers] == ["2_shiftseg.ome", "2_shiftseg.ome instances"]
+    np.testing.assert_array_equal(viewer.layers[0].data, tifffile.imread(folder / "2.tif"))
+
+
+def test_what_is_done_stays_done_after_cancel_and_resume_does_the_rest(open_queue, qtbot, folder, cells, tmp_path):
+    tifffile.imwrite(folder / "1.tif", cells((120, 130)))
+    out = tmp_path / "results"
+    _, widget = open_queue()
+    choose_folder(qtbot, widget, folder, out)
+    seen = []
+
+    def stop(row, *texts, **_):
+        seen.append((row, texts[0]))
+        if row == 1 and texts[0].startswith("network"):
+            widget.cancel()
+
+    told = widget.form.tell_row
+    widget.form.tell_row = lambda row, *texts, **options: (told(row, *texts, **options), stop(row, *texts))
+    press(qtbot, widget, widget.form.run)
+    widget.form.tell_row = told
+    assert "Cancelled; Resume goes on. 1 done." in widget.form.status.text()
+    assert column(widget, STATE) == ["done", "waits", "waits"] and widget.form.run.text() == "Resume"
+    assert sorted(path.name for path in out.iterdir()) == ["0.ome.zarr", "shiftseg_images.csv", "shiftseg_objects.csv"]
+    first = open_result(out / "0.ome.zarr").record["run"]
+    press(qtbot, widget, widget.form.run)
+    assert column(widget, STATE) == ["done"] * 3 and widget.form.run.text() == "Run"
+    assert open_result(out / "0.ome.zarr").record["run"] == first
+    with (out / "shiftseg_images.csv").open() as file:
+        assert [row["image"] for row in csv.DictReader(file)] == ["0.tif", "1.tif", "2.tif"], "the table is the same one"
+    assert len(list(out.glob("*.csv"))) == 2
+
+
+def test_another_day_takes_what_is_there_for_done_and_overwrites_no_table(open_queue, qtbot, folder, tmp_path):
+    out = tmp_path / "results"
+    for states in (["done", "failed", "done"], ["there", "failed", "there"]):
+        _, widget = open_queue()
+        choose_folder(qtbot, widget, folder, out)
+        press(qtbot, widget, widget.form.run)
+        assert column(widget, STATE) == states
+        (out / "shiftseg_images.csv").write_text("mine")
+    assert (out / "shiftseg_images.csv").read_text() == "mine" and (out / "shiftseg_images-2.csv").exists()
+    widget.form.model.choose("")  # the bundled model
+    widget.form.model.set_names(("nuclei",))
+    widget.form.model.choose("nuclei")
+    before = open_result(out / "0.ome.zarr").record["run"]
+    press(qtbot, widget, widget.form.run)
+    assert column(widget, STATE) == ["failed"] * 3 and "result of another model" in column(widget, VERDICT)[0]
+    assert open_result(out / "0.ome.zarr").record["run"] == before
+
+
+def test_the_settings_of_a_result_and_of_the_segment_widget_are_taken(open_queue, open_widget, qtbot, cells, tiny, monkeypatch):
+    viewer, widget = open_queue(ImageLayer(cells((40, 48)), name="one"))
+    _, other = open_widget(ImageLayer(cells((40, 48)), name="one"))
+    other.form.min_size.setValue(60)
+    other.run()
+    qtbot.waitUntil(lambda: not other.running, timeout=60_000)
+    viewer.add_layer(other.viewer.layers["one instances"])
+    viewer.add_layer(ImageLayer(cells((64, 48)), name="two"))
+    viewer.layers.selection = {viewer.layers["two"]}
+    assert column(widget, 0) == ["two"]
+    expected = segment(viewer.layers["two"].data, tiny, SegmentSettings(min_size=60)).labels
+    assert not np.array_equal(expected, segment(viewer.layers["two"].data, tiny).labels)
+    monkeypatch.setattr(widget, "_segment_widget", lambda: other)
+    for choice in (RESULT + "one instances", SEGMENT):
+        widget.form.wish.setCurrentText(choice)
+        press(qtbot, widget, widget.form.run)
+        np.testing.assert_array_equal(viewer.layers["two instances"].data, expected)
+
+
+def test_a_layer_that_cannot_be_segmented_or_goes_stays_alone_with_its_sentence(open_queue, qtbot, cells):
+    layers = [
+        ImageLayer(cells((3, 40, 48)), name="colours", axis_labels=("c", "y", "x")),
+        ImageLayer(cells((40, 48)), name="b"),
+    ]
+    viewer, widget = open_queue(*layers)
+    press(qtbot, widget, widget.form.run)
+    assert column(widget, STATE) == ["failed", "done"] and "3 channels" in column(widget, VERDICT)[0]
+    widget.run()
+    viewer.layers.remove("b")
+    wait(qtbot, widget)
+    assert any(layer.name == "b instances" for layer in viewer.layers)
+
+
+def test_wrong_places_are_said(open_queue, qtbot, tmp_path, folder):
+    _, widget = open_queue()
+    (tmp_path / "empty").mkdir()
+    choose_folder(qtbot, widget, tmp_path / "empty")
+    assert "holds no image" in widget.form.found.text() and not widget.form.run.isEnabled()
+    import zarr
+
+    zarr.open_group(tmp_path / "store.zarr", mode="w")
+    choose_folder(qtbot, widget, folder, tmp_path / "store.zarr" / "inner")
+    press(qtbot, widget, widget.form.run)
+    assert "lies in a zarr store" in widget.form.status.text() and not (tmp_path / "store.zarr" / "inner").exists()
+
+
+def test_closing_the_window_ends_the_queue(qtbot, folder, tiny):
+    widget = QueueWidget(ViewerModel())
+    widget.form.model.choose_file(tiny)
+    choose_folder(qtbot, widget, folder)
+    widget.run()
+    (job,) = widget.jobs
+    widget.deleteLater()
+    qtbot.waitUntil(lambda: job.cancelled.is_set(), timeout=10_000)
+
+
+def test_nothing_chosen_is_a_hint_and_no_error(open_queue):
+    _, widget = open_queue()
+    assert "Select image layers" in widget.form.found.text() and not widget.form.run.isEnabled()
+    widget.form.what.setCurrentText(FOLDER)
+    assert "Choose a folder" in widget.form.found.text() and not widget.form.run.isEnabled()
+    assert Path(str(widget.form.folder.value or "")) == Path()
