@@ -48,6 +48,8 @@ MODEL, SEGMENT, RESULT = "As the model suggests", "As the Segment widget says", 
 class QueueWidget(QWidget):
     """Segment many images; verbs: `find`, `run`, `cancel`, `open_row`, `save_tables`."""
 
+    leader = "Alt+Q"
+
     def __init__(self, viewer: "napari.viewer.Viewer", parent: QWidget | None = None):
         super().__init__(parent)
         self.viewer = viewer
