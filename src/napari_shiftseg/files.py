@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -66,20 +67,21 @@ def check_targets(
     """
     single, folders = ([path_of(path, "the place of a result", ResultError) for path in paths] for paths in (files, stores))
     sources = [path_of(path, "an input", ResultError) for path in inputs]
-    targets = [*single, *folders]
-    for number, path in enumerate(targets):
-        for source in sources:
-            if _same(path, source):
-                raise ResultError(f"{path} is one of the inputs, which a result does not replace; choose another name.")
-            if _inside(path, source):
-                raise ResultError(f"{path} lies in {source}, which is one of the inputs; choose a place outside of it.")
-            if _inside(source, path):
-                raise ResultError(f"{path} holds {source}, which is one of the inputs; choose another name.")
-        for other in targets[:number]:
-            if _same(path, other):
-                raise ResultError(f"two results would be written to {path}; give each a name of its own.")
-            if _inside(path, other) or _inside(other, path):
-                raise ResultError(f"of {other} and {path} one lies in the other; give two places side by side.")
+    targets, given, before = [*single, *folders], _Index(), _Index()
+    for source in sources:
+        given.add(source)
+    for path in targets:
+        if given.at(path):
+            raise ResultError(f"{path} is one of the inputs, which a result does not replace; choose another name.")
+        if around := given.around(path):
+            raise ResultError(f"{path} lies in {around}, which is one of the inputs; choose a place outside of it.")
+        if below := given.below(path):
+            raise ResultError(f"{path} holds {below}, which is one of the inputs; choose another name.")
+        if before.at(path):
+            raise ResultError(f"two results would be written to {path}; give each a name of its own.")
+        if other := before.around(path) or before.below(path):
+            raise ResultError(f"of {other} and {path} one lies in the other; give two places side by side.")
+        before.add(path)
     for path in single:
         check_file(path)
     for path in folders:
@@ -278,18 +280,48 @@ def _move(partial: Path, path: Path, *, new: bool) -> None:
     partial.replace(path)
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Whether two paths name one place, through whatever links, and in whatever letters where the disk makes no difference."""
-    if os.path.realpath(one) == os.path.realpath(other):
-        return True
-    with suppress(OSError):
-        return one.samefile(other)
-    return False
+class _Index:
+    """Paths by the places that they name, through whatever links and in whatever letters, where the disk makes no difference."""
+
+    def __init__(self) -> None:
+        self._at: dict[object, Path] = {}
+        self._around: dict[object, Path] = {}  # by the folders in which a path lies
+        self._keys = lru_cache(maxsize=None)(_keys)  # many lie in one folder
+
+    def add(self, path: Path) -> None:
+        """Know one more path."""
+        real = os.path.realpath(path)
+        for key in self._keys(real):
+            self._at.setdefault(key, path)
+        for parent in Path(real).parents:
+            for key in self._keys(str(parent)):
+                self._around.setdefault(key, path)
+
+    def at(self, path: Path) -> Path | None:
+        """One that names the same place."""
+        return _first(self._at, self._keys(os.path.realpath(path)))
+
+    def around(self, path: Path) -> Path | None:
+        """One that names a folder in which a path lies."""
+        found = (_first(self._at, self._keys(str(parent))) for parent in Path(os.path.realpath(path)).parents)
+        return next(filter(None, found), None)
+
+    def below(self, path: Path) -> Path | None:
+        """One that lies in the folder that a path names."""
+        return _first(self._around, self._keys(os.path.realpath(path)))
 
 
-def _inside(path: Path, folder: Path) -> bool:
-    """Whether a path lies below a folder, by whatever names."""
-    return any(_same(parent, folder) for parent in Path(os.path.realpath(path)).parents)
+def _keys(real: str) -> tuple[object, ...]:
+    """What a place is known by: its path without links, and what is there now."""
+    try:
+        seen = os.stat(real)
+    except OSError:
+        return (real,)
+    return real, (seen.st_dev, seen.st_ino)
+
+
+def _first(known: dict[object, Path], keys: tuple[object, ...]) -> Path | None:
+    return next((known[key] for key in keys if key in known), None)
 
 
 def _kind(path: Path, error: type[ShiftsegError] = ResultError) -> int | None:

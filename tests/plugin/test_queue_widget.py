@@ -180,8 +180,7 @@ def test_another_day_takes_what_is_there_for_done_and_overwrites_no_table(open_q
         assert column(widget, STATE) == states
         (out / "shiftseg_images.csv").write_text("mine")
     assert (out / "shiftseg_images.csv").read_text() == "mine" and (out / "shiftseg_images-2.csv").exists()
-    widget.form.model.choose("")  # the bundled model
-    widget.form.model.set_names(("nuclei",))
+    qtbot.waitUntil(lambda: widget.form.model.names.findText("nuclei") >= 0, timeout=10_000)
     widget.form.model.choose("nuclei")
     before = open_result(out / "0.ome.zarr").record["run"]
     press(qtbot, widget, widget.form.run)

@@ -60,8 +60,6 @@ class QueueForm(QWidget):
         names = {"what": "Images", "pattern": "Pattern", "wish": "Settings", "place": "Results", "table": "Images of the queue"}
         for name, text in names.items():
             getattr(self, name).setAccessibleName(text)
-        for edit, text in ((self.folder, "Folder or plate"), (self.out, "Folder for results")):
-            edit.line_edit.native.setAccessibleName(text)
         self.progress.setAccessibleName("Progress of all images")
         self._build()
         self.follow_choices()
@@ -118,7 +116,7 @@ class QueueForm(QWidget):
         rows.addRow("Settings", self.wish)
         rows.addRow("Model", self.model)
         rows.addRow("Results", self.place)
-        rows.addRow("", self.out.native)
+        rows.addRow("Into", self.out.native)
         rows.addRow(self.embedding)
         self.table.setHorizontalHeaderLabels(COLUMNS)
         self.table.verticalHeader().setVisible(False)

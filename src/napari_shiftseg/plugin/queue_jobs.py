@@ -56,6 +56,14 @@ class Written:
     found: dict[Path, Found] = field(default_factory=dict)
 
 
+def names_steps() -> Generator[Event, None, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Names of the models that come with the package, and which of them only show something."""
+    from napari_shiftseg.io import bundled_models, demonstrations
+
+    return bundled_models(), demonstrations()
+    yield  # jobs are generators
+
+
 def find_steps(place: Path, pattern: str, recursive: bool) -> "Generator[Event, None, list[Source]]":
     """The images at a place."""
     from napari_shiftseg.io import find_images

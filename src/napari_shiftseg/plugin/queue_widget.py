@@ -28,6 +28,7 @@ from napari_shiftseg.plugin.queue_jobs import (
     disk_steps,
     find_steps,
     layer_steps,
+    names_steps,
     ready_steps,
     tables_steps,
 )
@@ -70,6 +71,7 @@ class QueueWidget(QWidget):
         self._connect()
         self.reset_choices()
         self._on_choice()
+        start_job(names_steps, on_end=self._on_names)
 
     running = property(lambda self: bool(self.jobs), doc="Whether something is computed.")
 
@@ -383,6 +385,10 @@ class QueueWidget(QWidget):
             if inner:
                 return inner[0]
         return None
+
+    def _on_names(self, end: End) -> None:
+        if isalive(self) and end.state == "done":
+            self.form.model.set_names(*end.value)
 
     def _on_choice(self, *_: Any) -> None:
         self.form.follow_choices()
