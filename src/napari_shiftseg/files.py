@@ -281,7 +281,7 @@ def _move(partial: Path, path: Path, *, new: bool) -> None:
 
 
 class _Index:
-    """Paths by the places that they name, through whatever links and in whatever letters, where the disk makes no difference."""
+    """Paths by the places that they name: through whatever links, in whatever letters where the disk makes no difference."""
 
     def __init__(self) -> None:
         self._at: dict[object, Path] = {}

@@ -141,6 +141,8 @@ def test_a_row_opens_its_result(make_napari_viewer, qtbot, folder, tiny):
     widget.form.table.cellDoubleClicked.emit(2, 0)
     assert [layer.name for layer in viewer.layers] == ["2_shiftseg.ome", "2_shiftseg.ome instances"]
     np.testing.assert_array_equal(viewer.layers[0].data, tifffile.imread(folder / "2.tif"))
+    area = (open_result(folder / "2_shiftseg.ome.zarr").labels[:] > 0).sum()
+    assert column(widget, 3)[2] == f"{area} pixel\u00b2"
 
 
 def test_what_is_done_stays_done_after_cancel_and_resume_does_the_rest(open_queue, qtbot, folder, cells, tmp_path):

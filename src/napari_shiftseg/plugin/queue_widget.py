@@ -220,10 +220,12 @@ class QueueWidget(QWidget):
         from napari_shiftseg.segmentation.queue import images_table
 
         known = {name: column[0] for name, column in images_table([outcome]).items()}
-        said = known["error"] or known["verdict"] or ""
-        area = "" if known["area"] is None else f"{known['area']:.6g} {known['unit'] or ''}".strip()
+        verdict = (known["verdict"] or "").capitalize()
+        power = sum(name.startswith("spacing-") for name in outcome.features)
+        unit = f" {known['unit']}{'\u00b2' if power == 2 else '\u00b3'}" if known["unit"] else ""
+        area = "" if known["area"] is None else f"{known['area']:.6g}{unit}"
         objects = "" if known["objects"] is None else str(known["objects"])
-        texts = (outcome.state, objects, area, f"{outcome.seconds:.1f}", said[:1].upper() + said[1:])
+        texts = (outcome.state, objects, area, f"{outcome.seconds:.1f}", known["error"] or verdict)
         self.form.tell_row(row, *texts)
 
     def _show_layers(self, row: int, made: Any) -> None:
