@@ -60,7 +60,7 @@ def open_by_mouse(viewer, widget, row):
     place = table.visualItemRect(table.item(row, 0)).center()
     QTest.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=place)
     QTest.mouseDClick(table.viewport(), Qt.MouseButton.LeftButton, pos=place)
-    wait_for(lambda: len(viewer.layers) > 1)
+    wait_for(lambda: len(viewer.layers) == 2)
     viewer.layers[-1].opacity = 0.55
     viewer.reset_view()
 

@@ -59,7 +59,7 @@ class QueueWidget(QWidget):
         self.outcomes: dict[int, Outcome] = {}  # by the row
         self._layers: list[ImageLayer] = []
         self._targets: dict[int, Target] = {}
-        self._shown: dict[int, Layer] = {}  # results of layers
+        self._shown: dict[int, Layer] = {}  # results in the viewer
         self._rows: list[int] = []  # that the present part of the work is about
         self._tables = Written()
         self._left: TimeLeft | None = None
@@ -221,8 +221,8 @@ class QueueWidget(QWidget):
 
         known = {name: column[0] for name, column in images_table([outcome]).items()}
         verdict = (known["verdict"] or "").capitalize()
-        power = sum(name.startswith("spacing-") for name in outcome.features)
-        unit = f" {known['unit']}{'\u00b2' if power == 2 else '\u00b3'}" if known["unit"] else ""
+        power = "\u00b2" if sum(name.startswith("spacing-") for name in outcome.features) == 2 else "\u00b3"
+        unit = f" {known['unit']}{power}" if known["unit"] else ""
         area = "" if known["area"] is None else f"{known['area']:.6g}{unit}"
         objects = "" if known["objects"] is None else str(known["objects"])
         texts = (outcome.state, objects, area, f"{outcome.seconds:.1f}", known["error"] or verdict)
@@ -289,7 +289,9 @@ class QueueWidget(QWidget):
             self.viewer.layers.selection.active = layer
         elif outcome is not None and outcome.item.out is not None and outcome.state != "failed":
             try:
-                self.viewer.open(str(outcome.item.out), plugin="napari-shiftseg")
+                opened = self.viewer.open(str(outcome.item.out), plugin="napari-shiftseg")
+                if opened:  # a second time it is selected; Qt tells of a double click in two ways
+                    self._shown[row] = opened[-1]
             except (ShiftsegError, OSError, ValueError) as exc:
                 self.form.status.tell("fail", sentence(exc))
 
