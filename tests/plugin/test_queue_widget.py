@@ -16,8 +16,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_shiftseg import SegmentSettings, open_result, segment
+from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.queue_form import FOLDER, INSIDE
+from napari_shiftseg.plugin.queue_jobs import items_of, outside
 from napari_shiftseg.plugin.queue_widget import RESULT, SEGMENT, QueueWidget
 
 pytestmark = pytest.mark.gui
@@ -235,6 +237,29 @@ def test_wrong_places_are_said(open_queue, qtbot, tmp_path, folder):
     choose_folder(qtbot, widget, folder, tmp_path / "store.zarr" / "inner")
     press(qtbot, widget, widget.form.run)
     assert "lies in a zarr store" in widget.form.status.text() and not (tmp_path / "store.zarr" / "inner").exists()
+
+
+def test_results_and_tables_of_a_plate_lie_beside_it_and_never_in_a_store(tmp_path, cells):
+    import zarr
+
+    from napari_shiftseg.io import find_images
+
+    plate = tmp_path / "plate.zarr"
+    group = zarr.open_group(plate, mode="w")
+    group.attrs["ome"] = {"version": "0.5", "plate": {"wells": [{"path": "A/1"}, {"path": "B/2"}]}}
+    for well in ("A/1", "B/2"):
+        inner = group.require_group(well)
+        inner.attrs["ome"] = {"version": "0.5", "well": {"images": [{"path": "0"}, {"path": "1"}]}}
+        for name in "01":
+            inner.create_array(name, data=cells((8, 8)))
+    found = find_images(plate)
+    names = [f"plate_{well}_{field}_shiftseg.ome.zarr" for well in ("A_1", "B_2") for field in "01"]
+    assert [item.out for item in items_of(found, None)] == [tmp_path / name for name in names]
+    assert items_of(found, tmp_path / "r")[3].out == tmp_path / "r" / "plate_B_2_1.ome.zarr"
+    assert outside(plate) == outside(plate / "A" / "1") == outside(tmp_path) == tmp_path
+    for sources, folder in ((find_images(plate / "A" / "1"), None), (found, plate / "A" / "results")):
+        with pytest.raises(SettingsError, match="lies in a zarr store"):
+            items_of(sources, folder)
 
 
 def test_closing_the_window_ends_the_queue(qtbot, folder, tiny):

@@ -99,11 +99,11 @@ def items_of(sources: "Sequence[Source]", folder: Path | None) -> "list[Item]":
     SettingsError if the folder lies in a store.
     """
     from napari_shiftseg.io import names_of
-    from napari_shiftseg.io.ome_zarr import is_store
     from napari_shiftseg.segmentation.queue import Item
 
-    if folder is not None and any(is_store(parent) for parent in (folder, *folder.absolute().parents)):
-        raise SettingsError(f"{folder} lies in a zarr store, which results would damage; choose another folder for them.")
+    for place in [folder] if folder is not None else {source.called.parent for source in sources}:
+        if outside(place) != place:
+            raise SettingsError(f"{place} lies in a zarr store, which results would damage; choose another folder for them.")
     stems = dict(zip(sources, names_of([source.called for source in sources]), strict=True))
     if folder is None:  # only images that lie beside each other need to be told apart
         for parent in {source.called.parent for source in sources}:
@@ -117,6 +117,14 @@ def items_of(sources: "Sequence[Source]", folder: Path | None) -> "list[Item]":
         Item(name=source.name, source=source.path, scene=source.scene, out=places[source], weight=source.weight)
         for source in sources
     ]
+
+
+def outside(place: Path) -> Path:
+    """A folder, or where it lies in a zarr store, that in which the store lies."""
+    from napari_shiftseg.io.ome_zarr import is_store
+
+    stores = [folder for folder in (place, *place.absolute().parents) if is_store(folder)]
+    return stores[-1].parent if stores else place
 
 
 def disk_steps(sources: "Sequence[Source]", ready: Ready, places: Places) -> "Generator[Event, None, list[Outcome]]":

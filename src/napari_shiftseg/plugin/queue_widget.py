@@ -29,6 +29,7 @@ from napari_shiftseg.plugin.queue_jobs import (
     find_steps,
     layer_steps,
     names_steps,
+    outside,
     ready_steps,
     tables_steps,
 )
@@ -252,13 +253,9 @@ class QueueWidget(QWidget):
                       f"{before}{', '.join(words) or 'Nothing was done'}.{''.join(self._notes)}")  # fmt: skip
         self.form.status.tell(*self._said)
         if self.on_disk and self.outcomes:
-            folder = self.form.out.value if self.form.place.currentText() == INSIDE else self.form.folder.value
-            base = Path(folder) if self.form.place.currentText() == INSIDE else self._folder_of(Path(folder))
+            inside = self.form.place.currentText() == INSIDE
+            base = Path(self.form.out.value) if inside else outside(Path(self.form.folder.value))
             self._write_tables([base / "shiftseg_images.csv", base / "shiftseg_objects.csv"])
-
-    def _folder_of(self, place: Path) -> Path:
-        """The folder that was given, or that in which a plate lies."""
-        return place if not self.sources or self.sources[0].called.is_relative_to(place) else self.sources[0].called.parent
 
     # -- tables -------------------------------------------------------------------------------------------------------
 
