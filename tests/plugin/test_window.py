@@ -260,11 +260,16 @@ def test_every_command_runs_from_the_palette(plugin, make_napari_viewer, qtbot):
         assert len(viewer.layers) > before, title
     labels = next(layer for layer in viewer.layers if type(layer).__name__ == "Labels")
     viewer.layers.selection.active = labels
-    for title in sorted(titles - samples - {*TITLES}):
+    copies = {title for title in titles if title.startswith("Copy how")}
+    for title in sorted(titles - samples - {*TITLES} - copies):
         by_palette(viewer, title)
         dialog = next(w for w in QApplication.topLevelWidgets() if isinstance(w, QFileDialog) and w.isVisible())
         dialog.reject()
         spin()
+    for title in sorted(copies):
+        by_palette(viewer, title)
+        qtbot.waitUntil(lambda: bool(notification_manager.records), timeout=30_000)
+        assert "is no result of ShiftSeg" in notification_manager.records.pop().message
     viewer.layers.selection.active = viewer.layers[0]
     by_palette(viewer, "Save labels for other programs (ShiftSeg)")
     said = [(record.severity.value, record.message) for record in notification_manager.records]
