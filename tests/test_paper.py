@@ -76,10 +76,10 @@ def test_a_training_on_fresh_images_asks_for_one_a_step(monkeypatch, tmp_path):
     image = DiskRecipe(shape=(60, 60), spacing=(8, 8), radius=3, offset=(0, 0), noise=0.1)
     spec = UNetSpec(levels=1, features=2)
     training = Training(image=image, window=12, steps=4, fresh=True)
-    drain(training.train_steps(spec, 0, UNet(spec), None))
+    drain(training.train_steps(spec, 0, UNet(spec), checkpoint=None))
     assert asked[:5] == [0, 0, 1, 2, 3], "the first to check the settings by; the next one is drawn ahead"
     asked.clear()
-    drain(replace(training, fresh=False).train_steps(spec, 0, UNet(spec), None))
+    drain(replace(training, fresh=False).train_steps(spec, 0, UNet(spec), checkpoint=None))
     assert asked == [0]
 
 

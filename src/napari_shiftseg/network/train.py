@@ -211,7 +211,7 @@ def train_steps(
         state = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
         first = resume(settings.checkpoint, settings.spec, state)
     recent: dict[str, float] = {}
-    for step, batch in _batches(images, settings, first, redraw):
+    for step, batch in _batches(images, settings, first, redraw=redraw):
         with learning(), memory_errors(f"training step {step}"), exact_convolutions(tf32=settings.dtype == "tf32"):
             losses = _step(net, batch, settings, where=where, dtype=dtype, layout=layout)
             optimiser.zero_grad(set_to_none=True)
@@ -254,7 +254,7 @@ def _take_statistics(
     longer = replace(settings, steps=settings.steps + STATISTICS_BATCHES)
     net.train()
     with torch.no_grad():
-        for _, (pixels, _) in _batches(images, longer, settings.steps, redraw):
+        for _, (pixels, _) in _batches(images, longer, settings.steps, redraw=redraw):
             net(pixels.to(where).to(memory_format=layout))
 
 
@@ -383,7 +383,9 @@ Redraw = Callable[[int], TrainImage] | None
 """The image of a step, by its number; None where all steps draw from the same images."""
 
 
-def _batches(images: Sequence[TrainImage], settings: TrainSettings, first: int, redraw: Redraw) -> Iterator[tuple[int, Batch]]:
+def _batches(
+    images: Sequence[TrainImage], settings: TrainSettings, first: int, *, redraw: Redraw
+) -> Iterator[tuple[int, Batch]]:
     """Batches in order; the next one is drawn while the network works, each from its own seed so that a training resumes."""
     weights = sampling_weights(images, settings.balance)
     write = _window(settings)

@@ -70,7 +70,7 @@ class Training:
         return TrainImage.from_arrays(drawn.image, drawn.labels, Normalisation(low=0, high=0))
 
     def train_steps(
-        self, spec: UNetSpec, seed: int, start: UNet, checkpoint: Path | None
+        self, spec: UNetSpec, seed: int, start: UNet, *, checkpoint: Path | None
     ) -> Generator[TrainStep | Stage, None, Model]:
         """Train from these weights on; yields events, returns the model."""
         redraw = partial(self.draw, seed) if self.fresh else None
@@ -93,7 +93,7 @@ class Setup:
         if isinstance(self.weights, Training):
             checkpoint = None if folder is None else folder / f"{self.key()}-seed{seed}.pt"
             yield Stage(done=0, total=self.weights.steps, text="training")
-            model = yield from self.weights.train_steps(self.spec, seed, self.start(seed), checkpoint)
+            model = yield from self.weights.train_steps(self.spec, seed, self.start(seed), checkpoint=checkpoint)
             return model.unet
         torch.manual_seed(seed)
         kinds: Mapping[str, Callable[[UNetSpec], UNet]] = {
