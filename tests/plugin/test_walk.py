@@ -160,6 +160,7 @@ def walk(npe2pm, make_napari_viewer, qtbot, monkeypatch, tmp_path, tiny):
     }
     for (kind, name), answer in nothing.items():
         monkeypatch.setattr(kind, name, staticmethod(lambda *_, _answer=answer, **__: _answer))
+    monkeypatch.setattr("magicgui.backends._qtpy.show_file_dialog", lambda *_, **__: None)
     for kind in (QDialog, QFileDialog, QMessageBox):
         monkeypatch.setattr(kind, "exec", lambda *_: 0)
         monkeypatch.setattr(kind, "exec_", lambda *_: 0, raising=False)

@@ -22,12 +22,10 @@ from napari_shiftseg.plugin.signature import KEY, is_older, signature_of
 from napari_shiftseg.plugin.subject import is_result, layers_of_run, subject_of
 from napari_shiftseg.plugin.tune_form import TuneForm
 from napari_shiftseg.plugin.tune_jobs import Ready, Shown, ViewTuned, apply_steps, free_store, pass_on, ready_steps, tune_steps
+from napari_shiftseg.plugin.tune_words import words_on_tuned
 
 if TYPE_CHECKING:
-    from napari_shiftseg.instances import LabelSettings
     from napari_shiftseg.segmentation import Preview, Segmentation
-
-_WORDS = {"threshold": "threshold", "bandwidth": "bandwidth", "dip": "dip", "min_size": "smallest size"}
 
 
 class TunePanel(QWidget):
@@ -366,30 +364,6 @@ class TunePanel(QWidget):
         for source in sources:
             source.connect(moved)
         self.destroyed.connect(partial(_let_go, self.jobs, [(source, moved) for source in sources]))
-
-
-def words_on_tuned(record: Mapping[str, Any], run: "LabelSettings") -> tuple[str, str]:
-    """Level and text of a line on labels that were tuned; the dot is that of the network's part, and says so.
-
-    `run`: the clustering that they are compared with.
-    """
-    from napari_shiftseg.instances import LabelSettings
-    from napari_shiftseg.segmentation.relabelling import changed_of
-
-    counts, status = record["instances"], record["status"]
-    found = f"{counts[0]} instances" if len(counts) == 1 else f"{sum(counts)} instances in {len(counts)} frames"
-    changed = changed_of(run, LabelSettings(**record["clustering"]))
-    source = record.get("relabelled", {}).get("from", "network")
-    words = ", ".join(f"{_WORDS.get(name, name)} {new:g} (run: {old:g})" for name, (old, new) in changed.items())
-    how = (
-        f"{'run again' if source == 'network' else 'tuned without the network'}: {words}"
-        if words
-        else "the settings of the run"
-    )
-    level = "pass" if status == "compliant" else "warn"
-    if source == "labels" and words:
-        level, how = "warn", f"{how}, from the labels alone, so close to those of a run and not equal"
-    return level, f"{found}; {how}. The embedding they come from is {status}."
 
 
 def _is_tunable(layer: Layer) -> bool:
