@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -199,7 +200,7 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     whole = BlockGrid(shape=shape, edge=shape, halo=0)[0]
     ran: list[Prediction] = []
     gaps: list[tuple[int, list[int], bool]] = []
-    patches = pixel_digest(job.opened.frames)
+    patches, values = pixel_digest(job.opened.frames), _values_digest(job.opened.image)
     for frame in range(job.frames):
         which = f" of frame {frame + 1}/{job.frames}" if job.frames > 1 else ""
         yield Stage(done=0, total=job.stream.steps if job.stream else len(now.plan), text=f"network{which}")
@@ -221,7 +222,7 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     record["instances"] = [int(sink.labels[at].max()) for at in sink.places]
     record = finished(job, record, sink.labels, outputs=sink.outputs, seconds=seconds)
     _check_written(job.opened.image, stamp)
-    if pixel_digest(job.opened.frames) != patches:
+    if pixel_digest(job.opened.frames) != patches or _values_digest(job.opened.image) != values:
         raise _two_images(job.opened.image)
     result = _segmentation(job, plan, record, labels=sink.labels, outputs=sink.outputs, _stamp=stamp)
     if job.out is not None:
@@ -279,6 +280,16 @@ def _check_written(image: Image, stamp: Stamp | None) -> None:
         if not all(place.exists() for place in files_of(image.data) or ()):
             raise ImageError(f"{image.source} is gone since its segmentation began; give the image back and run again.")
         raise _two_images(image)
+
+
+def _values_digest(image: Image) -> str:
+    """Of all values of an array in memory, which its owner may edit meanwhile; "" for files, which have stamps."""
+    if not isinstance(image.data, np.ndarray):
+        return ""
+    found = hashlib.blake2b(digest_size=16)
+    for part in image.data:
+        found.update(np.ascontiguousarray(part).data)
+    return found.hexdigest()
 
 
 def _two_images(image: Image) -> ImageError:
