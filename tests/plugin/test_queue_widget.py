@@ -233,6 +233,11 @@ def test_wrong_places_are_said(open_queue, qtbot, tmp_path, folder):
     assert "holds no image" in widget.form.found.text() and not widget.form.run.isEnabled()
     import zarr
 
+    choose_folder(qtbot, widget, folder)
+    widget.form.place.setCurrentText(INSIDE)
+    press(qtbot, widget, widget.form.run)
+    assert "no folder for the results was chosen" in widget.form.status.text().lower()
+    assert len(list(folder.iterdir())) == 3 and widget.form.run.isEnabled()
     zarr.open_group(tmp_path / "store.zarr", mode="w")
     choose_folder(qtbot, widget, folder, tmp_path / "store.zarr" / "inner")
     press(qtbot, widget, widget.form.run)

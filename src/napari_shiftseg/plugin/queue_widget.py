@@ -63,6 +63,7 @@ class QueueWidget(QWidget):
         self._shown: dict[int, Layer] = {}  # results in the viewer
         self._rows: list[int] = []  # that the present part of the work is about
         self._tables = Written()
+        self._folder: Path | None = None  # of the present work
         self._left: TimeLeft | None = None
         self._stage = ""
         self._notes: list[str] = []
@@ -80,6 +81,19 @@ class QueueWidget(QWidget):
     def on_disk(self) -> bool:
         """Whether files are segmented, and not layers."""
         return self.form.what.currentText() == FOLDER
+
+    @property
+    def folder(self) -> Path | None:
+        """The one folder for all results; None where each lies beside its image.
+
+        SettingsError if none was chosen.
+        """
+        if self.form.place.currentText() != INSIDE:
+            return None
+        chosen = self.form.out.value
+        if chosen is None or str(chosen) in ("", "."):
+            raise SettingsError("no folder for the results was chosen; choose one under Into.")
+        return Path(chosen)
 
     # -- which images -------------------------------------------------------------------------------------------------
 
@@ -127,7 +141,7 @@ class QueueWidget(QWidget):
             self.form.tell_row(row, "waits", "", "", "", "")
         self._notes = []
         try:
-            wish = self._wish()
+            wish, self._folder = self._wish(), self.folder if self.on_disk else None
         except ShiftsegError as exc:
             self.form.status.tell("fail", sentence(exc))
             return
@@ -145,8 +159,7 @@ class QueueWidget(QWidget):
 
         self._unfinished = True
         if self.on_disk:
-            out = self.form.out.value if self.form.place.currentText() == INSIDE else None
-            places = Places(folder=None if out is None else Path(out), keep_embedding=self.form.embedding.isChecked())
+            places = Places(folder=self._folder, keep_embedding=self.form.embedding.isChecked())
             work = partial(disk_steps, [self.sources[row] for row in self._rows], ready, places)
         else:
             images, rows = [], []
@@ -253,8 +266,7 @@ class QueueWidget(QWidget):
                       f"{before}{', '.join(words) or 'Nothing was done'}.{''.join(self._notes)}")  # fmt: skip
         self.form.status.tell(*self._said)
         if self.on_disk and self.outcomes:
-            inside = self.form.place.currentText() == INSIDE
-            base = Path(self.form.out.value) if inside else outside(Path(self.form.folder.value))
+            base = self._folder or outside(Path(self.form.folder.value))
             self._write_tables([base / "shiftseg_images.csv", base / "shiftseg_objects.csv"])
 
     # -- tables -------------------------------------------------------------------------------------------------------
