@@ -8,6 +8,7 @@ saved after each act. Ends with exit code 0 if in every act the window showed wh
 """
 
 import argparse
+import csv
 import sys
 import tempfile
 from pathlib import Path
@@ -243,8 +244,18 @@ def colour(hand, folder):
 
 
 def many(hand, folder):
-    """Run ten images: *Layers > Segment > Many images (ShiftSeg)*, a folder."""
-    raise NotImplementedError
+    """Run ten images: *Layers > Segment > Many images (ShiftSeg)*, a folder, one table for all."""
+    hand.menu("Layers", "Segment", "Many images (ShiftSeg)")
+    hand.choose("Images", "A folder or a plate")
+    hand.type("Folder or plate", str(folder / "fields"))
+    hand.sees("10 images")
+    hand.choose("Results", "In one folder")
+    hand.type("Folder for results", str(folder / "results"))
+    hand.press("Run")
+    hand.sees("10 done", "Tables:")
+    with open(folder / "results" / "shiftseg_images.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    hand.sees_that(lambda: [row["state"] for row in rows] == ["done"] * 10, "ten images that are done")
 
 
 # -- help -----------------------------------------------------------------------------------------------------------------

@@ -136,17 +136,31 @@ class Hand:
 
         self._when_asked(QWidget, act)
 
+    def _press_until_gone(self, box: QWidget, button: QAbstractButton) -> None:
+        """Press a button that may be grey for a moment, as while a folder is read."""
+        if isalive(box) and box.isVisible():
+            QTest.mouseClick(button, _LEFT)
+            QTimer.singleShot(1000, lambda: self._press_until_gone(box, button))
+
     def _when_asked(self, kind: type, act: Callable) -> None:
         end = time.monotonic() + PATIENCE
 
         def look() -> None:
             box = QApplication.activeModalWidget()
             if isinstance(box, kind) and box.isVisible():
-                QTimer.singleShot(200, lambda: act(box))
+                QTimer.singleShot(200, lambda: self._guarded(act, box))
             elif time.monotonic() < end:
                 QTimer.singleShot(50, look)
 
         QTimer.singleShot(50, look)
+
+    def _guarded(self, act: Callable, box: QWidget) -> None:
+        """A question that cannot be answered is closed, so that the task ends."""
+        try:
+            act(box)
+        except (NotSeen, StopIteration) as exc:
+            self.broken.append(f"{type(exc).__name__}: {exc}")
+            box.reject()
 
     # -- controls -----------------------------------------------------------------------------------------------------
 
