@@ -247,10 +247,10 @@ def many(hand, folder):
     """Run ten images: *Layers > Segment > Many images (ShiftSeg)*, a folder, one table for all."""
     hand.menu("Layers", "Segment", "Many images (ShiftSeg)")
     hand.choose("Images", "A folder or a plate")
-    hand.type("Folder or plate", str(folder / "fields"))
+    hand.type("Folder", str(folder / "fields"))
     hand.sees("10 images")
     hand.choose("Results", "In one folder")
-    hand.type("Folder for results", str(folder / "results"))
+    hand.type("Into", str(folder / "results"))
     hand.press("Run")
     hand.sees("10 done", "Tables:")
     with open(folder / "results" / "shiftseg_images.csv", newline="") as file:

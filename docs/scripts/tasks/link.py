@@ -6,13 +6,14 @@ from tasks import _images
 
 from napari_shiftseg import open_result
 
-task = Task(name="link", prepare=lambda folder: prepare(folder))
-
 
 def prepare(folder):
     """`stack.tif`: three planes, in each of which the nuclei lie a pixel farther."""
     nuclei = _images.sample("nuclei")[120:312, 200:456]
     _images.save_stack(folder / "stack.tif", np.stack([np.roll(nuclei, step, 1) for step in range(3)]))
+
+
+task = Task(name="link", prepare=prepare)
 
 
 @task.step(
