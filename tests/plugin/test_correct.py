@@ -201,6 +201,20 @@ def test_a_stroke_beside_the_image_splits_nothing(bench):
     assert np.array_equal(desk.layer.data, squares()) and not desk.edits and desk.status()
 
 
+@pytest.mark.parametrize("shape", [(), (2,)], ids=["plane", "frames"])
+def test_a_hidden_layer_can_be_edited(bench, shape):
+    start = np.broadcast_to(squares(), (*shape, *squares().shape)).copy()
+    desk = bench(Labels(start.copy(), visible=False))
+    first, second = (int(number) for number in np.unique(start)[1:3])
+    desk.widget.viewer.dims.set_point(0, len(shape))  # elsewhere than where it was last drawn, if it ever was
+    edit = desk.widget.correction.merge((first, second), (0,) * len(shape))
+    assert not (desk.layer.data[(0,) * len(shape)] == second).any() and edit.describe().startswith(
+        f"merged {first}, {second} into {first}"
+    )
+    desk.widget.correction.undo()
+    assert np.array_equal(desk.layer.data, start)
+
+
 def test_a_locked_layer_is_left_alone(bench):
     desk = bench(Labels(squares()))
     desk.layer.editable = False

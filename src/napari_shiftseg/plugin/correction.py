@@ -176,7 +176,11 @@ class Correction:
     def _put(self, edit: Edit, values: np.ndarray) -> None:
         self._writing = True
         try:
-            self.layer.data_setitem(self.sheet.in_layer(edit.indices()), values)  # which draws the part that changed
+            places = self.sheet.in_layer(edit.indices())
+            if self.layer.visible:
+                self.layer.data_setitem(places, values)  # which draws the part that changed
+            else:  # of a hidden layer napari knows no picture of now, into which it would draw
+                self.layer.data[places] = values
         finally:
             self._writing = False
         forget_strokes(self.layer)
