@@ -283,7 +283,8 @@ class View(LazyArray):
         except Exception as exc:  # decoders of damaged files raise anything
             if memory_ran_out(exc):
                 raise
-            what = " ".join(f"{type(exc).__name__}: {exc}".split())[:200]
+            said = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc  # without the system's number
+            what = " ".join(f"{type(exc).__name__}: {said}".split())[:200]
             raise ImageError(f"{self._name} cannot be read to the end ({what}); the file is damaged or gone.") from exc
 
 
