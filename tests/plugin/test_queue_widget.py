@@ -108,6 +108,18 @@ def test_a_result_lands_on_the_layer_that_it_was_started_on(open_queue, qtbot, c
         assert viewer.layers.selection.active is labels
 
 
+def test_a_path_is_typed_to_its_end_before_images_are_looked_for(open_queue, qtbot, folder):
+    """A field that is switched off at the first letter takes no other."""
+    _, widget = open_queue()
+    widget.form.what.setCurrentText(FOLDER)
+    line = widget.form.folder.line_edit.native
+    QTest.keyClicks(line, str(folder))
+    assert line.text() == str(folder) and not widget.running
+    QTest.keyClick(line, Qt.Key.Key_Return)
+    wait(qtbot, widget)
+    assert len(widget.sources) == 3
+
+
 def test_a_folder_gives_a_store_per_image_a_sentence_per_error_and_two_tables(open_queue, qtbot, folder, tiny):
     viewer, widget = open_queue()
     choose_folder(qtbot, widget, folder)

@@ -97,6 +97,11 @@ class QueueWidget(QWidget):
 
     # -- which images -------------------------------------------------------------------------------------------------
 
+    def _on_typed(self, line: Any) -> None:
+        if line.isModified():
+            line.setModified(False)
+            self.find()
+
     def find(self) -> None:
         """Look for the images of the folder, in a thread, or list the selected layers."""
         if self.running:
@@ -420,7 +425,10 @@ class QueueWidget(QWidget):
         form.model.changed.connect(self._forget)
         form.out.changed.connect(self._forget)
         form.embedding.toggled.connect(self._forget)
-        form.folder.changed.connect(lambda _: self.find())
+        line = form.folder.line_edit.native
+        # a path that is being typed is none yet: looking for its images would take the keys away
+        form.folder.changed.connect(lambda _: None if line.isModified() else self.find())
+        line.editingFinished.connect(lambda: self._on_typed(line))
         form.pattern.editingFinished.connect(self.find)
         form.recursive.toggled.connect(lambda _: self.find())
         form.run.clicked.connect(lambda _: self.run())
