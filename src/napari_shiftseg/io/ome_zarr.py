@@ -300,7 +300,7 @@ def _axes(entry: Any) -> list[dict[str, Any]]:
 
 
 def _paths(entry: Any) -> tuple[str, ...]:
-    datasets = entry.get("datasets")
+    datasets = entry.get("datasets") if isinstance(entry, dict) else None
     if not isinstance(datasets, list) or not all(
         isinstance(one, dict) and isinstance(one.get("path"), str) for one in datasets
     ):
