@@ -196,13 +196,14 @@ def reopen(hand, folder):
     hand.menu("Layers", "Segment", "Segment (ShiftSeg)")
     hand.sees("As last time", "0.45")
     hand.answer_files(folder / "series-labels.ome.zarr")
+    hand.answer("OK", choose="ShiftSeg", title="Choose reader")  # napari asks where several can read a folder
     hand.menu("File", "Open Folder")
-    hand.sees_that(lambda: any(layer.name.startswith("series accepted") for layer in hand.viewer.layers), "the saved labels")
+    hand.sees_that(lambda: bool(_labels(hand)), "the saved labels")
 
 
 def go_on(hand, folder):
     """Go on: an object is deleted from the labels of before, and undone."""
-    layer = next(layer for layer in hand.viewer.layers if layer.name.startswith("series accepted"))
+    layer = _labels(hand)[0]
     hand.select(layer.name)
     hand.menu("Layers", "Annotate", "Correct (ShiftSeg)")
     hand.sees("objects in this frame")
@@ -265,6 +266,10 @@ def largest_inside(labels: np.ndarray) -> list[int]:
     """Objects that do not touch the border, the largest first."""
     border = set(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]).tolist())
     return [number for number in _by_size(labels) if number not in border]
+
+
+def _labels(hand) -> list:
+    return [layer for layer in hand.viewer.layers if type(layer).__name__ == "Labels"]
 
 
 def _by_size(labels: np.ndarray) -> list[int]:

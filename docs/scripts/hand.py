@@ -127,14 +127,14 @@ class Hand:
 
         self._when_asked(QFileDialog, act)
 
-    def answer(self, button: str, *, choose: str = "") -> None:
-        """Arm the hand for the question that comes next: press a button of it, by its text, after a choice in it."""
+    def answer(self, button: str, *, choose: str = "", title: str = "") -> None:
+        """Arm the hand for the next question, or that of a title: press a button, by its text, after a choice."""
 
         def act(box: QWidget) -> None:
             for name in (choose, button) if choose else (button,):
                 QTest.mouseClick(next(b for b in box.findChildren(QAbstractButton) if name in _plain(b.text())), _LEFT)
 
-        self._when_asked(QWidget, act)
+        self._when_asked(QWidget, act, title=title)
 
     def _press_until_gone(self, box: QWidget, button: QAbstractButton) -> None:
         """Press a button that may be grey for a moment, as while a folder is read."""
@@ -142,12 +142,12 @@ class Hand:
             QTest.mouseClick(button, _LEFT)
             QTimer.singleShot(1000, lambda: self._press_until_gone(box, button))
 
-    def _when_asked(self, kind: type, act: Callable) -> None:
+    def _when_asked(self, kind: type, act: Callable, *, title: str = "") -> None:
         end = time.monotonic() + PATIENCE
 
         def look() -> None:
             box = QApplication.activeModalWidget()
-            if isinstance(box, kind) and box.isVisible():
+            if isinstance(box, kind) and box.isVisible() and title in box.windowTitle():
                 QTimer.singleShot(200, lambda: self._guarded(act, box))
             elif time.monotonic() < end:
                 QTimer.singleShot(50, look)
