@@ -160,7 +160,7 @@ MUTANTS = (
     _m("Slight noise", "paper/experiment.py::Training.draw", "step * self.fresh", "0"),
     # -- what the figures show
     _m('"Instances" are', "paper/measure.py::instances", "score.at_seams.splits", "score.splits"),
-    _m('"Instances" are', "paper/measure.py::instances", "np.where(at_border, 0, truth)", "truth"),
+    _m('"Instances" are', "paper/measure.py::instances", "np.where(np.isin(truth, at_border), 0, truth)", "truth"),
     _m('"Instances" are', "paper/measure.py::instances", "bincount(found[truth == 0]", "bincount(found[truth >= 0]"),
     _m('Objects "split"', "paper/measure.py::_halves", "> 3 * GAP", "> 300 * GAP"),
     _m('Objects "split"', "paper/measure.py::_halves", "[axis]) >= 1}", "[axis]) >= 0}"),

@@ -12,6 +12,7 @@ NUMBERS = {
     "WINDOW_OF_PLACES": {1: 4096, 2: 512, 3: 64},
     "HALO": {1: 256, 2: 64, 3: 24},
     "MOST_THREADS": 4,
+    "CODE_STEP": 2.0**-16,
     "EDGE": 0.5,
     "WIDE_EDGE": 0.9,
     "FLOAT32_POINTS": 1_048_576,

@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing, nullcontext
 from importlib import import_module
 from itertools import pairwise
@@ -411,6 +412,7 @@ def test_two_runs_with_other_wishes_do_not_change_each_other(seeded_net, monkeyp
     def look():
         wanted = wishes[threading.current_thread().name]
         seen.append(wanted)
+        time.sleep(0.001)  # a turn for the other one
         if torch.backends.cudnn.deterministic is not wanted:
             mixed.append(wanted)
 

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from roifile import roiread
 from steps import Task
 from tasks import _images
 
@@ -38,8 +39,7 @@ def check_saved(folder, labels, scale):
     features = json.loads((folder / "nuclei-labels.geojson").read_text())
     features = features["features"] if isinstance(features, dict) else features
     assert len(features) == len(numbers)
-    roifile = __import__("pytest").importorskip("roifile")
-    regions = {int(region.name.split("-")[0]) for region in roifile.roiread(folder / "nuclei-labels.zip")}
+    regions = {int(region.name.split("-")[0]) for region in roiread(folder / "nuclei-labels.zip")}
     assert regions == numbers
 
 
