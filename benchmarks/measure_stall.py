@@ -9,21 +9,18 @@ what napari itself takes for the same layers: adding them, and drawing them in o
 import argparse
 import time
 
-import napari
 import numpy as np
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication
-
-from napari_shiftseg.plugin.correction import correction_of
-from napari_shiftseg.plugin.measure_widget import MeasureWidget
-from napari_shiftseg.plugin.object_colours import HIGHLIGHTED
 
 
 class Clock:
     """The longest time between two turns of the event loop."""
 
     def __init__(self):
+        from qtpy.QtCore import QTimer
+        from qtpy.QtWidgets import QApplication
+
         self.last, self.longest = time.perf_counter(), 0.0
+        self.turn = QApplication.processEvents
         self.timer = QTimer()
         self.timer.timeout.connect(self.tick)
         self.timer.start(1)
@@ -35,14 +32,14 @@ class Clock:
     def measure(self, name, action, done=lambda: True, turns=40):
         """Do something, wait until it is done and drawn, and print how long the loop stood still."""
         for _ in range(turns):
-            QApplication.processEvents()
+            self.turn()
         self.last, self.longest, began = time.perf_counter(), 0.0, time.perf_counter()
         action()
         self.tick()
         while not done():
-            QApplication.processEvents()
+            self.turn()
         for _ in range(turns):
-            QApplication.processEvents()
+            self.turn()
         self.tick()
         print(f"{name:58s} {1000 * self.longest:8.0f} ms of {1000 * (time.perf_counter() - began):8.0f} ms", flush=True)
 
@@ -51,6 +48,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edge", type=int, default=8192, help="pixels of the image along an axis")
     wishes = parser.parse_args()
+    import napari
+
+    from napari_shiftseg.plugin.correction import correction_of
+    from napari_shiftseg.plugin.measure_widget import MeasureWidget
+    from napari_shiftseg.plugin.object_colours import HIGHLIGHTED
+
     cells = wishes.edge // 64
     block = np.zeros((64, 64), np.int32)
     block[6:58, 6:58] = 1

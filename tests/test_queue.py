@@ -179,14 +179,21 @@ def test_images_of_all_kinds_go_into_one_table_of_objects(shiftseg):
     tifffile.imwrite("in/series.tif", series, imagej=True, metadata={"axes": "TYX"})
     tifffile.imwrite("in/colours.ome.tif", np.stack([bars(2), bars(2)]), photometric="minisblack", metadata={"axes": "CYX"})
     assert shiftseg("in", "--pattern", "*s.tif", "--channels", "0", "--features", "one.csv")[0] == 0
-    code, _, err = shiftseg("in", "--features", "all.csv", "--summary", "s.parquet", "--json")
+    code, _, err = shiftseg("in", "--features", "all.csv", "--summary", "s.csv", "--json")
     assert code == 2 and "colours gives 2 channels" in err
     got = rows("all.csv")
     assert [(row["image"], row["t"]) for row in got] == [("plane.tif", "")] * 2 + [("series.tif", "0.0")] + [
         ("series.tif", "1.0")
     ] * 3
+    assert [row["objects"] for row in rows("s.csv")] == ["", "2", "4"]
+
+
+def test_a_table_of_images_is_parquet_where_its_name_says_so(shiftseg):
     pyarrow = pytest.importorskip("pyarrow.parquet")
-    assert pyarrow.read_table("s.parquet").column("objects").to_pylist() == [None, 2, 4]
+    draw("in/plane.tif", 2)
+    Path("in/none.tif").write_text("no image")
+    assert shiftseg("in", "--features", "all.csv", "--summary", "s.parquet")[0] == 2
+    assert pyarrow.read_table("s.parquet").column("objects").to_pylist() == [None, 2]
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
