@@ -1,5 +1,6 @@
 """What napari finds of the plugin before any of its code runs."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from npe2 import PluginManifest
 import napari_shiftseg
 
 MANIFEST = Path(napari_shiftseg.__file__).with_name("napari.yaml")
+WIDGETS = sorted((MANIFEST.parent / "plugin").glob("*_widget.py"))
 
 
 @pytest.fixture
@@ -114,7 +116,41 @@ def test_the_widgets_open_from_the_menu(plugin, make_napari_viewer):
 
 
 def test_opening_a_menu_imports_no_torch():
-    names = ("samples", "segment_widget", "inspect_widget", "correct_widget", "layers", "jobs", "reader")
+    names = ("samples", "layers", "jobs", "reader", "file_reader", "writers", *(path.stem for path in WIDGETS))
     code = f"import sys, {', '.join(f'napari_shiftseg.plugin.{name}' for name in names)}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
+OPENING = """
+import sys, threading
+from importlib import import_module
+import napari, numpy as np
+from superqt.utils._qthreading import WorkerBase
+
+class Watch:
+    def find_spec(self, name, *_):
+        if name in ("torch", "zarr") and threading.current_thread() is threading.main_thread():
+            print(name, "for", widget)
+
+viewer = napari.Viewer(show=False)
+viewer.add_image(np.zeros((32, 32), np.uint8))
+viewer.add_labels(np.eye(32, dtype=np.int32))
+sys.meta_path.insert(0, Watch())
+for widget in sys.argv[1:]:
+    made = getattr(import_module(f"napari_shiftseg.plugin.{widget}_widget"), f"{widget.capitalize()}Widget")(viewer)
+    viewer.window.add_dock_widget(made)
+WorkerBase.await_workers()
+viewer.close()
+"""
+
+
+def test_the_thread_of_the_window_waits_for_no_torch_when_a_widget_opens_on_layers(tmp_path):
+    """Which takes seconds; widgets that need it load it in a thread, and those come last here."""
+    names = ("measure", "link", "synth", "correct", "inspect", "queue", "segment")
+    assert {f"{name}_widget" for name in names} == {path.stem for path in WIDGETS}
+    done = subprocess.run(
+        [sys.executable, "-c", OPENING, *names],
+        capture_output=True, text=True, check=False, env={**os.environ, "NAPARI_CONFIG": str(tmp_path / "settings.yaml")},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr[-2000:]

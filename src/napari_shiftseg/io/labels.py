@@ -13,7 +13,6 @@ from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.files import path_of
 from napari_shiftseg.io.axes import ORDER, check_integers
 from napari_shiftseg.io.image import Image, read_image
-from napari_shiftseg.io.result import open_result, our_attributes
 from napari_shiftseg.views import ArrayLike, View
 
 
@@ -84,6 +83,8 @@ def read_labels(path: str | Path, *, scene: int | None = None, axes: str | None 
     >>> labels.axes, labels.ndim, labels.data.shape
     ('yx', 2, (520, 696))
     """
+    from napari_shiftseg.io.result import our_attributes  # with zarr, which labels of a layer do without
+
     path = path_of(path, "labels", ResultError)
     if path.is_dir() and our_attributes(path) is not None:
         return _of_result(path)
@@ -113,6 +114,8 @@ def labels_of(image: Image) -> Labels:
 
 
 def _of_result(path: Path) -> Labels:
+    from napari_shiftseg.io.result import open_result
+
     result = open_result(path)
     plan = result.record.get("plan")
     known = len(plan["image_shape"]) if isinstance(plan, Mapping) and "image_shape" in plan else 0

@@ -9,7 +9,7 @@ from napari.layers import Labels as LabelsLayer
 from napari.utils.notifications import show_error, show_warning
 
 from napari_shiftseg.errors import ShiftsegError
-from napari_shiftseg.io import Image, export_labels
+from napari_shiftseg.io import Image
 from napari_shiftseg.io.axes import axis_letter, guess_axes, name_axes
 from napari_shiftseg.io.labels import Labels, labels_of
 from napari_shiftseg.plugin.jobs import sentence
@@ -34,6 +34,8 @@ def write_labels(path: str | None = None, data: Any = None, meta: dict[str, Any]
     if path is None or meta is None:
         ask_for_file()
         return []
+    from napari_shiftseg.io import export_labels
+
     return [str(export_labels(path, labels_of_layer(data, meta), overwrite=True))]
 
 
