@@ -64,13 +64,14 @@ TRAININGS = {
         data=("usiigaci_t98g_phase",),
         kind="cells in phase contrast",
         steps=2400,
-        options="--embedding-dim 2 --levels 4 --features 16 --window 196 --batch 2 --zoom 1.5 --degrade 0.05",
+        options="--embedding-dim 2 --levels 4 --features 16 --window 196 --batch 2 --zoom 1.5 --degrade 0.05 --factor 1.1",
     ),
     "axons-sem": Training(
         data=("axon_sem",),
         kind="myelinated axons in scanning electron microscopy",
         steps=1000,
-        options="--embedding-dim 2 --features 24 --window 132 --batch 4 --balance 0.5 --zoom 1.5 --degrade 0.05 --small 0.2",
+        options="--embedding-dim 2 --features 24 --window 132 --batch 4 --balance 0.5 --zoom 1.5 --degrade 0.05 --small 0.2 "
+        "--factor 1.2 --least-seed 0.6",
         average=0,
     ),
     "nuclei-3d": Training(

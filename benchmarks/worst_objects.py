@@ -7,8 +7,11 @@ labels (IoU 0.5) are ranked by the pixels that are wrong: those of the object ou
 them at most, or its share where there are few images. What is at fault is found out for *all* missed and extra objects of the
 split, and counted:
 
-- *clustering*: with the true centres the same output of the network would have given the object (`true_centre_labels`);
-- *foreground*: it would have only with the true foreground as well; or an extra object lies on no true one;
+- *clustering*: with the true centres the same output of the network would have given the object (`true_centre_labels`), and the
+  network says the object itself (`said`);
+- *centre*: the true centres would have given it, and the network says it not: its seeds doubt that it is one, or no pixel of it
+  says a place and a bandwidth that hold it;
+- *foreground*: it would have been given only with the true foreground as well; or an extra object lies on no true one;
 - *embedding*: not even then.
 
 The fault of an extra object on a true one is that of the true one.
@@ -33,13 +36,40 @@ from skimage.transform import resize
 
 from napari_shiftseg import SegmentSettings, load_model, segment
 from napari_shiftseg.evaluation import true_centre_labels
-from napari_shiftseg.instances import mistaken_objects
+from napari_shiftseg.instances import mistaken_objects, said_by
 from napari_shiftseg.picture import encode_png, instance_colours
 
 PANEL, GAP, CAPTION = 160, 4, 14  # px
 AROUND, SMALLEST = 12, 48  # px of the image: beside the object, and the least edge of what is shown
 COLUMNS = 2
-FAULTS = ("clustering", "foreground", "embedding")
+FAULTS = ("clustering", "centre", "foreground", "embedding")
+ASKED = 64  # pixels of an object that are asked for its place and bandwidth
+HOLDS = (1.18, 1.6)  # bandwidths: where a Gaussian is half, and where the clustering ends
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Said:
+    """What a network says of an image's objects."""
+
+    places: np.ndarray  # (E, *shape), where each pixel's object is
+    seeds: np.ndarray  # (*shape)
+    widths: np.ndarray  # (*shape) bandwidth of its object
+    inside: np.ndarray  # (*shape) bool, foreground
+    least_seed: float  # mean seed of an object
+
+    def has(self, mask: np.ndarray) -> bool:
+        """Whether the network says a true object: its seeds do not doubt it, and a pixel of it says a ball that holds it."""
+        own = np.flatnonzero((mask & self.inside).ravel())
+        if not len(own) or self.seeds.ravel()[own].mean() < self.least_seed:
+            return False
+        ranked = own[np.argsort(-self.seeds.ravel()[own], kind="stable")]
+        places = self.places.reshape(len(self.places), -1)
+        for pixel in ranked[np.unique(np.linspace(0, len(ranked) - 1, ASKED).astype(int))]:
+            gaps = ((places - places[:, pixel, None]) ** 2).sum(axis=0).reshape(mask.shape) ** 0.5
+            width = self.widths.ravel()[pixel]
+            if any(iou(self.inside & (gaps < reach * width), mask) >= 0.5 for reach in HOLDS):
+                return True
+        return False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,6 +83,7 @@ class Found:
     foreground: np.ndarray | None
     centred: np.ndarray  # labels with the true centres
     helped: np.ndarray  # and with the true foreground
+    said: Said | None = None  # of a network that says seeds and bandwidths
 
     @classmethod
     def of(cls, pair: Pair, model: Any) -> Found:
@@ -66,7 +97,14 @@ class Found:
         grey = image.mean(axis=-1) if channels_of(image) > 1 else image
         labels = np.asarray(result.labels)
         return cls(
-            pair=pair, pixels=grey, truth=truth, labels=labels, foreground=result.foreground, centred=centred, helped=helped
+            pair=pair,
+            pixels=grey,
+            truth=truth,
+            labels=labels,
+            foreground=result.foreground,
+            centred=centred,
+            helped=helped,
+            said=said_of(result, coordinates=coordinates),
         )
 
 
@@ -85,6 +123,24 @@ class Worst:
     @property
     def mask(self) -> np.ndarray:
         return (self.found.truth if self.kind == "missed" else self.found.labels) == self.number
+
+
+def said_of(result: Any, *, coordinates: bool) -> Said | None:
+    """What the network says of the objects of a result; None where it says no seeds."""
+    said, clustering = said_by(result.outputs), result.record["clustering"]
+    if not said:
+        return None
+    inside = result.foreground >= clustering["threshold"]
+    places = result.embedding.astype(float)
+    if coordinates:
+        places[: inside.ndim] += np.indices(inside.shape)
+    return Said(
+        places=places,
+        seeds=said["seeds"],
+        widths=said["bandwidths"] * clustering["factor"],
+        inside=inside,
+        least_seed=clustering["least_seed"],
+    )
 
 
 def mistakes(found: Found) -> Iterator[Worst]:
@@ -119,7 +175,7 @@ def fault_of_missed(found: Found, number: int) -> str:
     """What is at fault if a true object is not found as it is."""
     mask = found.truth == number
     if iou(found.centred == number, mask) >= 0.5:
-        return "clustering"
+        return "centre" if found.said is not None and not found.said.has(mask) else "clustering"
     return "foreground" if iou(found.helped == number, mask) >= 0.5 else "embedding"
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from argparse import Namespace
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +283,44 @@ def test_each_mistake_has_its_fault(script, found, labels, centred, helped, faul
     image = found(truth=[1, 1, 2, 2, 3, 3], labels=labels, centred=centred, helped=helped)
     of = Counter(f"{one.kind} {one.fault}" for one in script("worst_objects").mistakes(image))
     assert of == Counter(faults)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "places", "width", "fault"),
+    [
+        (0.9, [0, 0, 2.5, 2.5, 5, 5], 1.0, "clustering"),  # a place and a bandwidth that hold it
+        (0.4, [0, 0, 2.5, 2.5, 5, 5], 1.0, "centre"),  # its seeds doubt it
+        (0.9, [0, 0, 2.5, 2.5, 5, 5], 9.0, "centre"),  # all lies within the bandwidth
+        (0.9, [0, 0, 0, 5, 5, 5], 1.0, "centre"),  # its halves say the places of its neighbours
+    ],
+)
+def test_a_centre_that_the_network_does_not_say_is_no_fault_of_the_clustering(script, found, seeds, places, width, fault):
+    worst = script("worst_objects")
+    image = found(truth=[1, 1, 2, 2, 3, 3], labels=[1, 1, 0, 0, 3, 3], centred=[1, 1, 2, 2, 3, 3], helped=[1, 1, 2, 2, 3, 3])
+    shape = image.truth.shape
+    said = worst.Said(
+        places=np.broadcast_to(np.array(places, float), (1, *shape)),
+        seeds=np.full(shape, seeds),
+        widths=np.full(shape, width),
+        inside=np.ones(shape, bool),
+        least_seed=0.5,
+    )
+    (one,) = worst.mistakes(replace(image, said=said))
+    assert (one.kind, one.fault) == ("missed", fault)
+
+
+def test_the_share_of_right_objects_of_each_mean_seed_is_counted(script, data, tmp_path, monkeypatch):
+    confidence, out = script("seed_confidence"), tmp_path / "out.json"
+    monkeypatch.setattr(confidence, "pairs_of", lambda folders, split: ["a", "b"])
+    monkeypatch.setattr(
+        confidence, "objects_of", lambda pair, model: (np.array([0.3, 0.52, 0.9]), np.array([False, pair == "a", True]))
+    )
+    monkeypatch.setattr("sys.argv", ["seed_confidence.py", str(data), "--out", str(out)])
+    confidence.main()
+    rows = [row for row in json.loads(out.read_text())["rows"] if row["objects"]]
+    assert [(row["from"], row["objects"], row["right"], row["share"]) for row in rows] == [
+        (0.0, 2, 0, 0.0), (0.5, 2, 1, 0.5), (0.7, 2, 2, 1.0),
+    ]  # fmt: skip
 
 
 def test_an_object_on_no_true_one_is_a_fault_of_the_foreground(script, found):

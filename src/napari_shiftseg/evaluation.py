@@ -32,12 +32,13 @@ IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 _GRID: tuple[tuple[str, tuple[float, ...]], ...] = (
     ("bandwidth", (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)),
     ("factor", (0.7, 0.85, 1.0, 1.2, 1.4)),
+    ("least_seed", (0.4, 0.45, 0.5, 0.55, 0.6, 0.65)),
     ("dip", (0.6, 0.7, 0.8, 0.85, 0.9, 1.0)),
     ("threshold", (0.3, 0.4, 0.5, 0.6, 0.7)),
     ("min_size", (8, 16, 32, 36, 64)),
 )
 # Settings of the mean shift with one bandwidth, and with those that the network says.
-_FIXED, _SAID = {"bandwidth", "dip"}, {"factor"}
+_FIXED, _SAID = {"bandwidth", "dip"}, {"factor", "least_seed"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -125,6 +125,34 @@ def test_a_larger_factor_tells_fewer_apart():
     assert counts[0] == counts[1] == 2 and counts[2] == 1
 
 
+@pytest.mark.parametrize("dim", [2, 4])
+def test_the_least_seed_says_which_doubtful_objects_are_there(dim):
+    truth = np.zeros((40, 90), int)
+    for number, start in enumerate((10, 35, 60), 1):
+        truth[10:30, start : start + 20] = number
+    offsets, foreground, seeds, widths = said_of(truth, share=0.5)
+    seeds = np.where(truth > 0, np.array([0, 0.35, 0.55, 0.9])[truth], 0)
+    if dim == 2:
+        said = {"coordinates": True}
+    else:
+        offsets, said = np.where(truth > 0, 1.0, 0.0)[None] * np.ones((dim, 1, 1)), {}
+        widths = np.ones(truth.shape)
+    counts = [
+        label_instances(offsets, foreground, seeds=seeds, bandwidths=widths, **said, **wish).max()
+        for wish in ({"least_seed": 0.2}, {}, {"least_seed": 0.5}, {"least_seed": 0.6}, {"least_seed": 0.95})
+    ]
+    assert counts == [3, 2, 2, 1, 0]
+
+
+def test_an_object_smaller_than_the_network_knows_is_found():
+    """It says the least bandwidth that it learnt, of which such an object has only 0.6."""
+    truth = np.zeros((30, 30), int)
+    truth[np.hypot(*(np.indices(truth.shape) - 15)) < 7] = 1
+    offsets, foreground, _, _ = said_of(truth, share=0.5)
+    labels = found(truth, said=(offsets, foreground, np.where(truth > 0, 0.9, 0.0), np.full(truth.shape, 10.0)))
+    assert renamed(labels, truth)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -136,6 +164,8 @@ def test_a_larger_factor_tells_fewer_apart():
         ({"seeds": np.full((8, 8), 1.5)}, "from 0 to 1"),
         ({"seeds": np.full((8, 8), np.nan)}, "from 0 to 1"),
         ({"factor": 0.0}, "factor is 0"),
+        ({"least_seed": 1.5}, "least_seed is 1.5"),
+        ({"least_seed": float("nan")}, "least_seed is nan"),
     ],
 )
 def test_what_cannot_work_is_refused(change, words):

@@ -39,7 +39,7 @@ _SETTINGS = (
 )  # fmt: skip
 _AUGMENTATION = {"scale": "zoom", "degrade": "degrade", "small": "small"}
 _CLUSTERING = (
-    "bandwidth", "threshold", "min_size", "radius", "dip", "min_density", "factor",
+    "bandwidth", "threshold", "min_size", "radius", "dip", "min_density", "factor", "least_seed",
 )  # fmt: skip
 
 _POSITIVE = number(positive=True)
@@ -126,6 +126,9 @@ def _add_clustering_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dip", type=number(0, 1), default=0.95, help="depth that parts two modes [%(default)s]")
     group.add_argument("--min-density", type=number(), default=4.0, help="of a mode, px [%(default)s]")
     group.add_argument("--factor", type=_POSITIVE, default=1.0, help="on bandwidths that it says itself [%(default)s]")
+    group.add_argument(
+        "--least-seed", type=number(0, 1), default=0.5, help="mean seed of an object that it says itself [%(default)s]"
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> None:

@@ -104,12 +104,15 @@ ALIKE: Final = 0.3
 NOISE: Final = 1e-5
 # Modes that a vote can go to: the nearest of all.
 CANDIDATES: Final = 6
-# Seeds of an object, summed, in bandwidths to the power of the axes: those of a disk of 0.8 bandwidths. Whole objects have 5.
-LEAST_MASS: Final = 2.0
+# Seeds of an object, summed, in bandwidths to the power of the axes: those of a disk of 0.56 bandwidths. Whole objects have 5;
+# those smaller than a network knows have less, since it says no bandwidth below the least that it learnt.
+LEAST_MASS: Final = 1.0
 # Seed below which a pixel does not vote.
 FAINT: Final = 0.05
-# Mean seed of a piece: half is the border of an object's Gaussian.
+# Mean seed of a piece, by default: half is the border of an object's Gaussian.
 LEAST_SEED: Final = 0.5
+# Density at a cell's mean, of the mass of an object, from which it is climbed from there.
+CLIMBED: Final = 0.25
 # Least bandwidth of places, pixels: that of an object of a few.
 LEAST_WIDTH: Final = 0.5
 # Cells that carry the density in many dimensions, and steps of a climb there.

@@ -20,7 +20,16 @@ from skimage.measure import label as connected
 
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import WindowDone, side_by_side
-from napari_shiftseg.instances.constants import HALO, MOST_INSTANCES, NEW, UNDECIDED, WINDOW, WINDOW_BYTES, WINDOW_OF_PLACES
+from napari_shiftseg.instances.constants import (
+    HALO,
+    LEAST_SEED,
+    MOST_INSTANCES,
+    NEW,
+    UNDECIDED,
+    WINDOW,
+    WINDOW_BYTES,
+    WINDOW_OF_PLACES,
+)
 from napari_shiftseg.instances.contacts import Window, agreeing, touching
 from napari_shiftseg.instances.mean_shift import mean_shift
 from napari_shiftseg.instances.seeds import seeded_modes
@@ -48,6 +57,8 @@ class LabelSettings:
     # `dip` and `min_density` mean nothing, and foreground without the seeds of an object is background.
     seeds: bool = False
     factor: float = 1.0  # on the bandwidths that the network says; below 1 more objects are told apart
+    # Mean seed of the pixels of an object, 0 to 1, from which it is one; a lower one lets doubtful objects in.
+    least_seed: float = LEAST_SEED
     # window, halo: core edge and margin of a clustering window, pixels
     window: int | None = None
     halo: int | None = None
@@ -79,6 +90,8 @@ def check_embedding(shape: Sequence[int], foreground: ArrayLike | None, settings
         )
     if not 0 < settings.factor < float("inf"):
         raise SettingsError(f"factor is {settings.factor}; give a positive one, by which the bandwidths are multiplied.")
+    if not 0 <= settings.least_seed <= 1:
+        raise SettingsError(f"least_seed is {settings.least_seed}; give the mean seed of an object, 0 to 1.")
     numbers = (settings.bandwidth, settings.radius)
     if not all(isinstance(value, int | float) and 0 < value < float("inf") for value in numbers):
         raise SettingsError(f"bandwidth is {settings.bandwidth}, radius {settings.radius}; give positive numbers.")

@@ -226,7 +226,7 @@ def seeded_modes(
     assignment = np.zeros(len(seeds), np.int64)
     assignment[able] = found.assignment + 1
     modes[mask] = assignment
-    return _sure(modes, mask, seeds, whole=whole), np.column_stack([found.modes, found.widths])
+    return _sure(modes, mask, seeds, least=settings.least_seed, whole=whole), np.column_stack([found.modes, found.widths])
 
 
 def _at_ends(mask: npt.NDArray[np.bool_], cut: Sequence[tuple[bool, bool]]) -> npt.NDArray[np.bool_]:
@@ -239,7 +239,9 @@ def _at_ends(mask: npt.NDArray[np.bool_], cut: Sequence[tuple[bool, bool]]) -> n
     return ends
 
 
-def _sure(modes: IntArray, mask: npt.NDArray[np.bool_], seeds: npt.NDArray[np.floating], *, whole: bool) -> IntArray:
+def _sure(
+    modes: IntArray, mask: npt.NDArray[np.bool_], seeds: npt.NDArray[np.floating], *, least: float, whole: bool
+) -> IntArray:
     """Mode of each pixel, 0 also for those of pieces whose seeds deny it: they are undecided.
 
     Parameters
@@ -250,13 +252,15 @@ def _sure(modes: IntArray, mask: npt.NDArray[np.bool_], seeds: npt.NDArray[np.fl
         (*seen) bool.
     seeds : ndarray
         (N,) of each pixel of the mask.
+    least : float
+        Mean seed of a piece that is sure.
     whole : bool
         Whether a mode is one object, so that of its pieces only the largest is sure; codes stand for many objects.
     """
     parts = connected(modes, connectivity=modes.ndim, background=0)
     part, mode = parts[mask], modes[mask]
     sizes = np.bincount(part)
-    sure = np.bincount(part, seeds, len(sizes)) >= LEAST_SEED * sizes
+    sure = np.bincount(part, seeds, len(sizes)) >= least * sizes
     if whole:
         owner = np.zeros(len(sizes), np.int64)
         owner[part] = mode

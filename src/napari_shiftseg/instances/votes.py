@@ -18,8 +18,10 @@ from scipy import ndimage
 
 from napari_shiftseg.instances.constants import (
     CLASS_STEP,
+    CLIMBED,
     KERNEL,
     KERNEL_REACH,
+    LEAST_MASS,
     MOST_KERNELS,
     MOST_NODES,
     NARROW,
@@ -139,7 +141,7 @@ class VoteKernels:
     def peaks(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Positions (K, E) of the maxima, widths (K,) and densities (K,) there."""
         density, _, _ = self._sums(self.means)
-        starts = self.means[density > 0.5]
+        starts = self.means[density > CLIMBED * LEAST_MASS]
         for _ in range(VOTE_STEPS):
             _, starts, _ = self._sums(starts)
         density, starts, logs = self._sums(starts)

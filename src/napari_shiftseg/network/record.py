@@ -63,6 +63,7 @@ class Clustering:
     dip: float = 0.95
     min_density: float = 4.0
     factor: float = 1.0  # on the bandwidths that a network says itself
+    least_seed: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

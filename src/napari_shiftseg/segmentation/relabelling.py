@@ -41,7 +41,7 @@ class RelabelSettings:
 
     >>> RelabelSettings(min_size=40).of(LabelSettings(threshold=0.3))
     LabelSettings(bandwidth=0.75, threshold=0.3, min_size=40, coordinates=False, radius=3.0, dip=0.95, min_density=4.0, \
-seeds=False, factor=1.0, window=None, halo=None)
+seeds=False, factor=1.0, least_seed=0.5, window=None, halo=None)
     """
 
     threshold: float | None = None
