@@ -1,5 +1,8 @@
 """Objects are measured in physical units, by scikit-image's names, and in parts as in one piece."""
 
+import gc
+from importlib import import_module
+
 import numpy as np
 import pytest
 import zarr
@@ -176,3 +179,53 @@ def test_flat_volumes_have_no_hull_and_no_warning():
 def test_what_does_not_fit_is_said(error, words, options):
     with pytest.raises(error, match=words):
         measure(cells(), **options)
+
+
+@pytest.fixture
+def collections():
+    """Generations at which Python's collector of cycles has looked."""
+    seen = []
+
+    def note(phase, told):
+        if phase == "start":
+            seen.append(told["generation"])
+
+    gc.callbacks.append(note)
+    yield seen
+    gc.callbacks.remove(note)
+
+
+def test_what_is_made_for_each_object_is_no_work_for_the_collector_of_cycles(collections):
+    """A full collection takes a quarter of a second of all threads, that of a window as well."""
+    squares = np.kron(np.arange(1, 1601, dtype=np.int32).reshape(40, 40), np.pad(np.ones((4, 4), np.int32), 1))
+    measure(squares[:12, :12], squares[:12, :12])  # modules are loaded
+    gc.collect()
+    collections.clear()
+    measure(squares, squares)
+    assert max(collections, default=0) == 0
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_collector_of_cycles_is_afterwards_as_it_was(on, monkeypatch):
+    """Also where a part cannot be measured, or one is measured inside another."""
+    module = import_module("napari_shiftseg.analysis.measure")
+    before, seen = module.regionprops_table, []
+
+    def fail(*_, **__):
+        seen.append(gc.isenabled())
+        with module._uncollected():
+            pass
+        seen.append(gc.isenabled())
+        raise MemoryError
+
+    (gc.enable if on else gc.disable)()
+    try:
+        monkeypatch.setattr(module, "regionprops_table", fail)
+        with pytest.raises(MemoryError):
+            measure(cells())
+        assert (seen, gc.isenabled()) == ([False, False], on)
+        monkeypatch.setattr(module, "regionprops_table", before)
+        measure(cells())
+        assert gc.isenabled() is on
+    finally:
+        gc.enable()

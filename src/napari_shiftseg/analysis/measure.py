@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import isclose
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -218,13 +221,14 @@ def _features(part: Part, values: npt.NDArray[Any] | None, steps: tuple[float, .
     names = ["label", "num_pixels", "area", *_SHAPE, *(_PLANE if len(steps) == 2 else ())]
     names += ["perimeter"] if len(steps) == 2 and steps[0] == steps[1] else []
     names += [] if values is None else _INTENSITY
-    found: Table = regionprops_table(
-        part.places,
-        intensity_image=values,
-        properties=names,
-        spacing=steps,
-        extra_properties=[_filling] if len(steps) == 3 else None,
-    )
+    with _uncollected():
+        found: Table = regionprops_table(
+            part.places,
+            intensity_image=values,
+            properties=names,
+            spacing=steps,
+            extra_properties=[_filling] if len(steps) == 3 else None,
+        )
     if "_filling" in found:
         found["solidity"] = found.pop("_filling")
     found["label"] = part.index[found["label"] - 1]
@@ -235,6 +239,30 @@ def _features(part: Part, values: npt.NDArray[Any] | None, steps: tuple[float, .
     if len(steps) == 2 and "perimeter" not in found:
         found["perimeter"] = np.full(len(found["label"]), np.nan)
     return found
+
+
+_collector, _LOCK = {"users": 0, "on": False}, Lock()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python's collector of cycles from looking at what scikit-image makes for each object, and frees by itself.
+
+    It would take so many new things for a reason to look at all that is loaded, for a quarter of a second in which no thread
+    runs, that of a window neither.
+    """
+    with _LOCK:
+        if not _collector["users"]:
+            _collector["on"] = gc.isenabled()
+            gc.disable()
+        _collector["users"] += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _collector["users"] -= 1
+            if not _collector["users"] and _collector["on"]:
+                gc.enable()
 
 
 def _filling(mask: npt.NDArray[np.bool_]) -> float:
