@@ -10,12 +10,16 @@ pytest.importorskip("pytestqt")
 
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
+from napari.layers import Labels
 from qtpy.QtCore import Qt
 
 from napari_shiftseg import SegmentSettings, load_model
 from napari_shiftseg.plugin import kept
 from napari_shiftseg.plugin.forecast import keep_pace, words_on_time, words_on_waste
 from napari_shiftseg.plugin.inspect_widget import InspectWidget
+from napari_shiftseg.plugin.link_widget import LinkWidget
+from napari_shiftseg.plugin.measure_widget import MeasureWidget
+from napari_shiftseg.plugin.queue_widget import QueueWidget
 from napari_shiftseg.plugin.segment_widget import SegmentWidget
 from napari_shiftseg.plugin.synth_widget import SynthWidget
 from napari_shiftseg.segmentation import decide
@@ -141,6 +145,48 @@ def test_widgets_keep_their_own_and_leave_what_others_keep(opened, kept_place, t
     again.hide()
     last = opened(SynthWidget)
     assert (last.form.preset.currentText(), last.form.spacing.value()) == ("None", 77)
+
+
+def test_link_measure_and_many_images_begin_as_they_were_left(opened, kept_place, tiny):
+    link, measure, many = opened(LinkWidget), opened(MeasureWidget), opened(QueueWidget)
+    link.form.through.setCurrentText("frames of a series (t)")
+    link.form.distance.setValue(2.5)
+    link.form.gap.setValue(3)
+    link.form.splits.click()
+    measure.form.colours.setCurrentText("magma")
+    measure.form.tool.setCurrentText("Lasso")
+    measure.form.planes.click()
+    measure.form.groups[1].collapse()
+    many.form.what.setCurrentText("A folder or a plate")
+    many.form.pattern.setText("*.tif")
+    many.form.recursive.click()
+    many.form.wish.setCurrentText("As the Segment widget says")
+    many.form.place.setCurrentText("In one folder")
+    many.form.embedding.click()
+    many.form.model.choose_file(tiny)
+    for widget in (link, measure, many):
+        widget.hide()
+    link, measure, many = opened(LinkWidget), opened(MeasureWidget), opened(QueueWidget)
+    assert (link.form.axis, link.form.wishes()) == ("t", {"distance": 2.5, "gap": 3, "splits": False})
+    assert (measure.form.colours.currentText(), measure.form.plot.tool) == ("magma", "Lasso")
+    assert measure.form.planes.isChecked() and [group.is_open for group in measure.form.groups] == [True, False, True]
+    form = many.form
+    assert many.on_disk and (form.pattern.text(), form.recursive.isChecked(), form.embedding.isChecked()) == (
+        "*.tif",
+        True,
+        True,
+    )
+    assert (form.wish.currentText(), form.place.currentText()) == ("As the Segment widget says", "In one folder")
+    assert form.model.value() == str(tiny) and form.out.native.isVisibleTo(form), "what belongs to the choices is shown"
+    assert not form.folder.line_edit.value, "a folder belongs to one experiment"
+
+
+def test_the_axes_of_labels_say_through_what_they_are_linked_whatever_was_last(opened, kept_place):
+    first = opened(LinkWidget)
+    first.form.choose("t")
+    first.hide()
+    stack = Labels(np.zeros((2, 4, 4), np.int32), axis_labels=("z", "y", "x"))
+    assert opened(LinkWidget, stack).form.axis == "z"
 
 
 def test_napari_says_where_the_file_lies(monkeypatch, tmp_path):

@@ -75,6 +75,10 @@ class LinkForm(QWidget):
         """Choose an axis."""
         self.through.setCurrentText(next(text for text, letter in THROUGH.items() if letter == axis))
 
+    def kept(self) -> dict[str, Any]:
+        """What is kept from one session to the next, by the names that a user knows."""
+        return {text: getattr(self, name) for name, text in _NAMES.items()}
+
     def wishes(self) -> dict[str, Any]:
         """The settings of the chosen axis, as `link` takes them."""
         return {

@@ -12,6 +12,7 @@ from napari_shiftseg.events import Event
 from napari_shiftseg.plugin.dock import fill_dock
 from napari_shiftseg.plugin.inputs import keep_choice
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
+from napari_shiftseg.plugin.kept import Keeper
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.link_form import LinkForm
 from napari_shiftseg.plugin.link_jobs import link_layer_steps, linkable_of, words_of
@@ -30,6 +31,7 @@ class LinkWidget(QWidget):
         self.viewer = viewer
         self.jobs: list[Job] = []
         self.form = LinkForm(ComboBox(choices=self._label_layers, nullable=False))
+        Keeper(self, "link", self.form.kept())
         content = QWidget()
         column = QVBoxLayout(content)
         column.addWidget(self.form)

@@ -118,6 +118,11 @@ class MeasureForm(QWidget):
     def _named(self, name: str) -> Any:
         return self.show_ if name == "show" else getattr(self, name)
 
+    def kept(self) -> dict[str, Any]:
+        """What is kept from one session to the next, by the names that a user knows; all else is of one layer."""
+        boxes = {_NAMES["colours"]: self.colours, _NAMES["tool"]: self.tool, _TEXTS["planes"]: self.planes}
+        return boxes | {group.head.text(): group for group in self.groups}
+
     # -- values -------------------------------------------------------------------------------------------------------
 
     def offer_images(self, layers: list[ImageLayer], ticked: set[ImageLayer]) -> None:

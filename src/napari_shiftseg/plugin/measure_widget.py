@@ -18,6 +18,7 @@ from napari_shiftseg.plugin.colour_controls import ColourControls
 from napari_shiftseg.plugin.dock import fill_dock
 from napari_shiftseg.plugin.inputs import keep_choice
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
+from napari_shiftseg.plugin.kept import Keeper
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.measure_form import COUNT, MeasureForm
 from napari_shiftseg.plugin.measure_jobs import deletion_steps, layer_of_steps, measure_layer_steps, save_steps, undo_steps
@@ -47,7 +48,9 @@ class MeasureWidget(QWidget):
         self.jobs: list[Job] = []  # what is computed or written, if something is
         self._watched: Labels | None = None
         self._build()
+        Keeper(self, "measure", self.form.kept())
         self._connect()
+        self._on_tool(self.form.tool.currentText())
         self._choose_active_layer()
         self._on_layer()
 

@@ -79,6 +79,17 @@ class QueueForm(QWidget):
             self._rows.setRowVisible(row, shown)
         self.tables.setVisible(not on_disk)
 
+    def kept(self) -> dict[str, QWidget]:
+        """What is kept from one session to the next, by the names that a user knows; folders are of one experiment."""
+        boxes = {
+            "Images": self.what,
+            "Pattern": self.pattern,
+            "Settings": self.wish,
+            "Model": self.model,
+            "Results": self.place,
+        }
+        return boxes | {box.text(): box for box in (self.recursive, self.embedding)}
+
     def fill(self, names: list[str]) -> None:
         """List images, of which nothing is known yet."""
         self.table.setRowCount(len(names))

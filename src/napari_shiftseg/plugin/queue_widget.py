@@ -15,6 +15,7 @@ from napari_shiftseg.errors import SettingsError, ShiftsegError
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.plugin.dock import fill_dock
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
+from napari_shiftseg.plugin.kept import Keeper
 from napari_shiftseg.plugin.large import LiveLabels
 from napari_shiftseg.plugin.large import Written as WrittenLarge
 from napari_shiftseg.plugin.layer_axes import axes_of_layer
@@ -70,8 +71,9 @@ class QueueWidget(QWidget):
         self._unfinished = False
         self.form = QueueForm()
         fill_dock(self, self.form, self.form.foot)
-        self._connect()
         self.reset_choices()
+        Keeper(self, "many images", self.form.kept())
+        self._connect()
         self._on_choice()
         start_job(names_steps, on_end=self._on_names)
 
