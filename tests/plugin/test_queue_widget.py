@@ -160,6 +160,24 @@ def test_a_row_opens_its_result(make_napari_viewer, qtbot, folder, tiny):
     assert column(widget, 3)[2] == f"{area} pixel\u00b2"
 
 
+def test_of_a_file_of_several_images_it_is_said_which_was_segmented(open_queue, qtbot, tmp_path, cells, tiny):
+    place = tmp_path / "several"
+    place.mkdir()
+    with tifffile.TiffWriter(place / "three.tif") as file:
+        for size in (40, 48, 56):
+            file.write(cells((size, 40)), photometric="minisblack")
+    tifffile.imwrite(place / "one.tif", cells((40, 48)))
+    _, widget = open_queue()
+    widget.form.model.choose_file(tiny)
+    choose_folder(qtbot, widget, place)
+    press(qtbot, widget, widget.form.run)
+    said = dict(zip(column(widget, 0), column(widget, VERDICT), strict=True))
+    assert said["three.tif"].endswith("The file holds 3 images; the first was read."), said
+    assert "first" not in said["one.tif"]
+    table = (place / "shiftseg_images.csv").read_text()
+    assert table.count("The file holds 3 images; the first was read.") == 1
+
+
 def test_what_is_done_stays_done_after_cancel_and_resume_does_the_rest(open_queue, qtbot, folder, cells, tmp_path):
     tifffile.imwrite(folder / "1.tif", cells((120, 130)))
     out = tmp_path / "results"

@@ -241,7 +241,7 @@ class QueueWidget(QWidget):
         from napari_shiftseg.segmentation.queue import images_table
 
         known = {name: column[0] for name, column in images_table([outcome]).items()}
-        verdict = (known["verdict"] or "").capitalize()
+        verdict = " ".join(filter(None, [(known["verdict"] or "").capitalize() + "." * bool(known["note"]), known["note"]]))
         power = "\u00b2" if sum(name.startswith("spacing-") for name in outcome.features) == 2 else "\u00b3"
         unit = f" {known['unit']}{power}" if known["unit"] else ""
         area = "" if known["area"] is None else f"{known['area']:.6g}{unit}"

@@ -292,10 +292,11 @@ def images_table(outcomes: Iterable[Outcome]) -> Table:
     dict of ndarray
         "image"; "state" ("done", "there" before, "failed"); "objects", and their "area" in all (in 3D the volume) in squares or
         cubes of "unit"; "seconds"; "verdict" as of a record, with "edited" where labels were; "model"; "error"; "result", the
-        store. What is not known is None.
+        store; "note", what is said of the image, such as that it is the first of several of its file. What is not known is
+        None.
     """
     rows = [_row(outcome) for outcome in outcomes]
-    names = ("image", "state", "objects", "area", "unit", "seconds", "verdict", "model", "error", "result")
+    names = ("image", "state", "objects", "area", "unit", "seconds", "verdict", "model", "error", "result", "note")
     table: Table = {}
     for name in names:
         table[name] = np.empty(len(rows), object)
@@ -310,6 +311,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     if record:
         edited = ", edited" * bool(record.get("edits"))
         row |= {"verdict": f"{record['status']}{edited}", "model": record["model"]["name"]}
+        row["note"] = record.get("image", {}).get("note") or None
         row["objects"] = sum(record["instances"]) if not table else len(table["label"])
         row["result"] = None if outcome.item.out is None else str(outcome.item.out)
     if table:
