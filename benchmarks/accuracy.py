@@ -51,7 +51,7 @@ VALIDATED = {
     "nuclei-he": ("dsb2018_histology_rgb",),
     "cells-phase": ("usiigaci_t98g_phase",),
     "axons-sem": ("axon_sem",),
-    "nuclei-3d": ("gonuclear_ovule_nuclei_3d",),
+    "nuclei-3d": ("gonuclear_1136_apart",),
     "nuclei-codes": ("dsb2018_fluo", "bitdepth_dapi16"),
 }
 TILE = {2: 128, 3: 64}  # px, edge of the tiles that are compared with the usual way

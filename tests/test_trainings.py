@@ -70,6 +70,8 @@ def test_drawn_volumes_are_the_same_each_time_and_lie_flat_where_planes_are_far_
     made = script("made_volumes")
     monkeypatch.setattr(made, "EDGE", 40)
     monkeypatch.setattr(made, "KINDS", (((4.0, 5.0), 6, 0.5),) * 2)
+    monkeypatch.setattr(made, "TISSUE", 40)
+    monkeypatch.setattr(made, "TISSUES", (((5.0, 7.0), 6, 0.5),) * 2)
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         monkeypatch.setattr(sys, "argv", ["made_volumes.py", str(folder), "--count", "2"])
@@ -79,8 +81,28 @@ def test_drawn_volumes_are_the_same_each_time_and_lie_flat_where_planes_are_far_
     assert [(row["id"], row["split"], row["n_instances"]) for row in rows] == [
         ("made00", "train", "6"),
         ("made01", "train", "12"),
+        ("tissue00", "train", "12"),
+        ("tissue01", "train", "12"),
     ]
-    first, second = (tifffile.imread(folder / "masks" / "made01.tif") for folder in folders)
-    assert first.shape == (40, 40, 40) and np.array_equal(first, second)
+    for kind, name in (("images", "tissue01"), ("masks", "tissue01"), ("images", "made01"), ("masks", "made01")):
+        first, second = (tifffile.imread(folder / kind / f"{name}.tif") for folder in folders)
+        assert first.shape == (40, 40, 40) and np.array_equal(first, second)
     extents = [np.ptp(np.nonzero(first == number), axis=1) + 1 for number in np.unique(first[first > 0])]
     assert np.median([extent[0] for extent in extents]) < 0.7 * np.median([extent[1:].mean() for extent in extents])
+
+
+def test_a_volume_that_scores_are_of_is_none_that_the_network_learns_from(script, tmp_path):
+    trainings = script("trainings")
+    source = tmp_path / trainings.OVULES
+    for kind in ("images", "masks"):
+        (source / kind).mkdir(parents=True)
+        for name in ("1135", "1136", "1137"):
+            tifffile.imwrite(source / kind / f"{name}.tif", np.full((2, 2, 2), int(name) % 256, np.uint8))
+    (source / "meta.csv").write_text("id,split,axes\n1135,train,ZYX\n1136,train,ZYX\n1137,val,ZYX\n")
+    training = replace(trainings.TRAININGS["nuclei-3d"], data=(trainings.APART,))
+    trainings.make_missing(training, tmp_path)
+    trainings.make_missing(training, tmp_path)  # it is there
+    learnt, scored = (find_pairs([tmp_path / trainings.APART], split) for split in (training.split, "val"))
+    assert [pair.name for pair in learnt] == ["1135"] and [pair.name for pair in scored] == ["1136"]
+    assert tifffile.imread(scored[0].image)[0, 0, 0] == 1136 % 256
+    assert trainings.APART in script("accuracy").VALIDATED["nuclei-3d"]
