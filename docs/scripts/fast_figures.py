@@ -6,6 +6,7 @@ Each function gives the figures of one place, as the pages write them. A name in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -121,10 +122,14 @@ def _effective(name: str, model: Model) -> dict[str, str]:
     else:
         image = synthetic.make(synthetic.preset("fig2b" if "fig2b" in name else "fig3").recipe).image
     found = effective_period(model, image)
-    (period,) = set(found.period)
-    half = found.declared[0] // 2
-    changes = {"one": [felt[1] for felt in found.change], "half": [felt[half] for felt in found.change]}
-    return {"effective": str(period)} | {f"effective.{key}": f"{100 * max(felt):.0f}" for key, felt in changes.items()}
+    halves = [felt[period // 2] for felt, period in zip(found.change, found.declared, strict=True)]
+    changes = {"one": [felt[1] for felt in found.change], "half": halves}
+    return {"effective": _edges(found.period)} | {f"effective.{key}": f"{100 * max(felt):.0f}" for key, felt in changes.items()}
+
+
+def _edges(sizes: Sequence[int]) -> str:
+    """One number where all axes have it."""
+    return " x ".join(map(str, sizes if len(set(sizes)) > 1 else sizes[:1]))
 
 
 def models() -> dict[str, str]:
@@ -136,9 +141,9 @@ def models() -> dict[str, str]:
         assert record is not None
         parameters = sum(parameter.numel() for parameter in model.module.parameters())
         values: dict[str, Any] = {
-            "poolings": spec.levels, "period": spec.period[0], "features": spec.features, "margin": spec.margin[0],
-            "reach": spec.reach[0], "parameters": f"{parameters:,}", "millions": f"{parameters / 1e6:.1f}",
-            "channels": spec.embedding_dim, "head": spec.head_kernel, "window": record.window[0], "steps": f"{record.steps:,}",
+            "poolings": spec.levels, "period": _edges(spec.period), "features": spec.features, "margin": _edges(spec.margin),
+            "reach": _edges(spec.reach), "parameters": f"{parameters:,}", "millions": f"{parameters / 1e6:.1f}",
+            "channels": spec.embedding_dim, "head": spec.head_kernel, "window": _edges(record.window), "steps": f"{record.steps:,}",
             "megabytes": f"{file.stat().st_size / 1e6:.1f}", "sha": f"`{model.hash[:12]}`",
             "low": f"{record.normalisation.low:g}", "high": f"{record.normalisation.high:g}",
         }  # fmt: skip
