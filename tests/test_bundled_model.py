@@ -53,6 +53,7 @@ def test_bundled_models_are_small_and_say_how_they_were_trained():
 WEIGHTS = {
     "axons-sem": "c6013e32f106efad",
     "cells-phase": "1c75dcec7b211f57",
+    "nuclei-3d": "d2725ca27de1ff65",
     "nuclei-he": "cf4c7b16543c85bc",
     "nuclei": "45b2286559023875",
     "disks-fig2b": "f745492e05884c11",
@@ -69,7 +70,7 @@ def test_the_weights_are_those_that_were_trained_bit_for_bit():
 
 
 # AP of a model on the sample of its kind: below what was found by so much that rounding on another machine does not matter.
-LEAST = {"cells-phase": 0.15, "nuclei-he": 0.6, "axons-sem": 0.55}
+LEAST = {"cells-phase": 0.15, "nuclei-he": 0.6, "axons-sem": 0.55, "nuclei-3d": 0.5}
 
 
 @pytest.mark.parametrize("name", LEAST)

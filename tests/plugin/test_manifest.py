@@ -55,6 +55,7 @@ SAMPLES = {
     "cells_phase": ((400, 400), 34),
     "nuclei_he": ((256, 320, 3), 62),
     "axons_sem": ((400, 400), 157),
+    "nuclei_3d": ((48, 96, 96), 19),
     "disks_on_period": ((256, 256), None),
     "disks_off_period": ((256, 256), None),
     "touching_blobs": ((256, 256), 60),

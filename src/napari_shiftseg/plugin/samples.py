@@ -93,11 +93,12 @@ def real_layers(name: str) -> list[LayerDataTuple]:
 
 
 # In turn: fluorescence, (520, 696) uint8; phase contrast, (400, 400) uint16; stained tissue, (256, 320, 3) uint8;
-# electron microscopy, (400, 400) uint8.
+# electron microscopy, (400, 400) uint8; a volume of tissue, (48, 96, 96) uint8.
 nuclei = partial(real_layers, "nuclei")
 cells_phase = partial(real_layers, "cells-phase")
 nuclei_he = partial(real_layers, "nuclei-he")
 axons_sem = partial(real_layers, "axons-sem")
+nuclei_3d = partial(real_layers, "nuclei-3d")
 
 
 def disks_on_period(spacing: int = 16) -> list[LayerDataTuple]:
