@@ -128,8 +128,8 @@ def _effective(name: str, model: Model) -> dict[str, str]:
 
 
 def _edges(sizes: Sequence[int]) -> str:
-    """One number where all axes have it."""
-    return " x ".join(map(str, sizes if len(set(sizes)) > 1 else sizes[:1]))
+    """One number where all axes have it, else code of all."""
+    return str(sizes[0]) if len(set(sizes)) == 1 else f"`{' x '.join(map(str, sizes))}`"
 
 
 def models() -> dict[str, str]:
