@@ -143,7 +143,8 @@ def models() -> dict[str, str]:
         values: dict[str, Any] = {
             "poolings": spec.levels, "period": _edges(spec.period), "features": spec.features, "margin": _edges(spec.margin),
             "reach": _edges(spec.reach), "parameters": f"{parameters:,}", "millions": f"{parameters / 1e6:.1f}",
-            "channels": spec.embedding_dim, "head": spec.head_kernel, "window": _edges(record.window), "steps": f"{record.steps:,}",
+            "channels": spec.embedding_dim, "head": spec.head_kernel, "window": _edges(record.window),
+            "steps": f"{record.steps:,}",
             "megabytes": f"{file.stat().st_size / 1e6:.1f}", "sha": f"`{model.hash[:12]}`",
             "low": f"{record.normalisation.low:g}", "high": f"{record.normalisation.high:g}",
         }  # fmt: skip
