@@ -4,9 +4,10 @@
     python benchmarks/fuzz.py --seconds 20 --only limits
 
 Words of the command (limits, percentiles, sizes, memory, axes, shapes, poolings, steps, numbers), units, OME-XML in a TIFF,
-descriptions of stores, entries of OME-Zarr, records and jobs, tables of data, headers of model files, specs. Hypothesis draws
-what each gets: random text, near misses of what is right, and what is right with some of it as something else. Each finding is
-printed once, by kind of error and line.
+descriptions of stores, entries of OME-Zarr, records and jobs, tables of data, headers and descriptions of model files, specs,
+checkpoints, results, and the bytes of images, chunks, models and checkpoints. Hypothesis draws what each gets: random text,
+near misses of what is right, and what is right with some of it as something else. Each finding is printed once, by kind of
+error and line. A parser gets its share of the seconds, and `LEAST` draws if that is too little for them.
 """
 
 from __future__ import annotations
@@ -30,17 +31,21 @@ import torch
 from bench import keep, origin, parser, told
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from imagecodecs import jpeg8_encode, png_encode
 
-from napari_shiftseg import UNet, UNetSpec, read_image, save_model
+from napari_shiftseg import UNet, UNetSpec, open_result, read_image, save_model
 from napari_shiftseg.cli import options
 from napari_shiftseg.cli.measure import steps as spacing
 from napari_shiftseg.cli.pairs import find_pairs
 from napari_shiftseg.errors import ShiftsegError
-from napari_shiftseg.io import from_plain, load_model
+from napari_shiftseg.io import from_plain, load_model, save_result, to_json, to_plain
 from napari_shiftseg.io.axes import check_axes, unit_name
 from napari_shiftseg.io.ome_zarr import read_entry
 from napari_shiftseg.network import Clustering, ModelRecord, Normalisation
+from napari_shiftseg.network.device import memory_errors
+from napari_shiftseg.network.train import resume
 from napari_shiftseg.segmentation import Job
+from napari_shiftseg.views import View
 
 NUMBERS = st.one_of(
     st.integers(),
@@ -59,7 +64,10 @@ VALUE = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)),
     max_leaves=8,
 )
+SPEC = UNetSpec(levels=1, convs=1, features=2)
+LETTERS = st.text(alphabet="tczyxTCZYXqs ", max_size=6)
 RIGHT = (ShiftsegError, argparse.ArgumentTypeError)
+LEAST = 200  # draws of each parser, so that one that comes last on a busy machine is tried at all
 
 
 def main() -> int:
@@ -85,7 +93,7 @@ def fuzz(
 
     def once(value: Any) -> None:
         nonlocal tried, refused
-        if time.monotonic() > until:
+        if time.monotonic() > until and tried >= LEAST:
             return
         tried += 1
         try:
@@ -101,7 +109,7 @@ def fuzz(
     )
     import hypothesis
 
-    while time.monotonic() < until:
+    while time.monotonic() < until or tried < LEAST:
         seed += 1
         hypothesis.seed(seed)(quick(given(values)(once)))()
     return {"parser": name, "tried": tried, "refused": refused, "found": [f"{kind}: {value}" for kind, value in found.items()]}
@@ -146,24 +154,22 @@ def parsers(place: Path) -> dict[str, tuple[Callable[[Any], object], st.SearchSt
         "shape": options.shape,
         "channels": options.indices,
         "pooling": options.pooling,
-        "axes": options.axes,
         "diameter": options.diameter,
         "no data": options.finite,
         "whole numbers": options.whole(0),
         "numbers": options.number(0, 1),
         "steps": spacing,
         "units": unit_name,
-        "axes of an array": lambda text: check_axes(text, (4, 5, 6)),
     }
     spec, record = (
         UNetSpec(levels=1, features=2),
         ModelRecord(window=(6, 6), normalisation=Normalisation(), clustering=Clustering()),
     )
-    from napari_shiftseg.io import to_plain
-
     found: dict[str, tuple[Callable[[Any], object], st.SearchStrategy[Any]]] = {
         name: (parse, WORD) for name, parse in words.items()
     }
+    found["axes"] = (options.axes, st.one_of(WORD, LETTERS))
+    found["axes of an array"] = (lambda text: check_axes(text, (4, 5, 6)), st.one_of(WORD, LETTERS))
     found["spec"] = (lambda value: from_plain(UNetSpec, value), changed(to_plain(spec)))
     found["record of a model"] = (lambda value: from_plain(ModelRecord, value), changed(to_plain(record)))
     found["clustering"] = (lambda value: from_plain(Clustering, value), changed(to_plain(Clustering())))
@@ -178,10 +184,15 @@ def parsers(place: Path) -> dict[str, tuple[Callable[[Any], object], st.SearchSt
     found["description of a store"] = (lambda value: stored(place, value), changed(description()))
     found["OME-XML"] = (lambda value: tiff(place, value), xml())
     found["header of a model"] = (lambda value: header(place, value), changed(head_of(place)))
-    found["meta.csv"] = (
-        lambda data: table(place, data),
-        st.one_of(st.binary(max_size=80), WORD.map(lambda text: f"id,split\n{text}\n".encode("utf-8", "replace"))),
+    found["description in a model"] = (
+        lambda value: header(place, {**head_of(place), "__metadata__": value}),
+        deeper(head_of(place)["__metadata__"]),
     )
+    found["meta.csv"] = (lambda data: table(place, data), tables())
+    found["checkpoint"] = (lambda value: checkpoint(place, value), changed(saved()))
+    found["description of a result"] = (lambda value: opened(place, value), changed(description_of_a_result(place)))
+    for name, parse in files(place).items():
+        found[f"bytes of {name}"] = (parse, torn((place / name).read_bytes()))
     return found
 
 
@@ -253,7 +264,122 @@ def xml() -> st.SearchStrategy[str]:
 def tiff(place: Path, text: str) -> None:
     path = place / "i.ome.tif"
     tifffile.imwrite(path, np.zeros((8, 8), np.uint8), description=text.encode("utf-8", "replace"), metadata=None)
-    read_image(path).data[...]
+    pixels_of(path)
+
+
+def pixels_of(path: Path) -> None:
+    """Read all pixels of an image as a run does."""
+    with memory_errors("an image"):
+        View.whole(read_image(path).data)[...]
+
+
+def torn(data: bytes) -> st.SearchStrategy[bytes]:
+    """Bytes of a file, a few of which are others, gone, or there twice."""
+    few = st.binary(min_size=0, max_size=4)
+    places = st.integers(0, min(len(data), 600)) | st.integers(0, len(data))
+    change = st.tuples(places, st.integers(0, 4), few)
+
+    def build(changes: list[tuple[int, int, bytes]]) -> bytes:
+        made = data
+        for at, length, more in changes:
+            made = made[:at] + more + made[at + length :]
+        return made
+
+    cut = st.integers(0, len(data)).map(lambda length: data[:length])
+    return st.one_of(st.builds(build, st.lists(change, min_size=1, max_size=3)), cut)
+
+
+def files(place: Path) -> dict[str, Callable[[bytes], object]]:
+    """A right file of each format, and what reads one of other bytes."""
+    import zarr
+
+    pixels = np.arange(96, dtype=np.uint8).reshape(8, 12)
+    np.save(place / "a.npy", pixels)
+    tifffile.imwrite(place / "plain.tif", pixels)
+    tifffile.imwrite(place / "packed.tif", pixels, compression="zlib", tile=(16, 16))
+    tifffile.imwrite(place / "set.ome.tif", np.stack([pixels] * 3), metadata={"axes": "ZYX", "PhysicalSizeX": 0.5})
+    (place / "a.png").write_bytes(png_encode(pixels))
+    (place / "a.jpg").write_bytes(jpeg8_encode(pixels))
+    np.savez(place / "a.npz", pixels)
+    zarr.create_array(str(place / "chunk.zarr"), data=pixels)
+    (chunk,) = (file for file in (place / "chunk.zarr" / "c").rglob("*") if file.is_file())
+    (place / "chunk").write_bytes(chunk.read_bytes())
+    save_model(place / "m.safetensors", UNet(UNetSpec(levels=1, convs=1, features=2)), ModelRecord(window=(8, 8)))
+    torch.save(saved(), place / "a.ckpt")
+
+    def image(name: str) -> Callable[[bytes], object]:
+        def parse(data: bytes) -> None:
+            (place / f"f-{name}").write_bytes(data)
+            pixels_of(place / f"f-{name}")
+
+        return parse
+
+    def chunked(data: bytes) -> None:
+        chunk.write_bytes(data)
+        pixels_of(place / "chunk.zarr")
+
+    def model(data: bytes) -> None:
+        (place / "f.safetensors").write_bytes(data)
+        load_model(place / "f.safetensors")
+
+    def check(data: bytes) -> None:
+        (place / "f.ckpt").write_bytes(data)
+        resume(place / "f.ckpt", SPEC, parts())
+
+    images = ("a.npy", "plain.tif", "packed.tif", "set.ome.tif", "a.png", "a.jpg")
+    return {**{name: image(name) for name in images}, "chunk": chunked, "m.safetensors": model, "a.ckpt": check}
+
+
+def parts() -> dict[str, Any]:
+    """The parts of a training that a checkpoint gives its state to."""
+    net = UNet(SPEC)
+    return {"model": net, "optimiser": torch.optim.Adam(net.parameters())}
+
+
+def saved() -> dict[str, Any]:
+    """What a checkpoint holds, without its weights, which Hypothesis would draw from for ever."""
+    return {"spec": json.loads(to_json(SPEC)), "step": 3, "model": {}, "optimiser": {"state": {}, "param_groups": []}}
+
+
+def checkpoint(place: Path, value: Any) -> None:
+    torch.save(value, place / "f.ckpt")
+    resume(place / "f.ckpt", SPEC, parts())
+
+
+def description_of_a_result(place: Path) -> dict[str, Any]:
+    labels = np.zeros((8, 8), np.uint32)
+    save_result(place / "r.zarr", labels=labels, axes="yx", scale=(1.0, 2.0), record={"clustering": {}})
+    plain: dict[str, Any] = json.loads((place / "r.zarr" / "zarr.json").read_text(encoding="utf-8"))
+    return plain
+
+
+def opened(place: Path, value: Any) -> None:
+    (place / "r.zarr" / "zarr.json").write_text(json.dumps(value), encoding="utf-8")
+    open_result(place / "r.zarr")
+
+
+def deeper(metadata: dict[str, str]) -> st.SearchStrategy[dict[str, str]]:
+    """Texts of JSON by name, as they stand in a model file, of which some say something else."""
+    plain = {name: json.loads(text) if text[:1] in "[{" else text for name, text in metadata.items()}
+    return changed(plain).map(
+        lambda value: {
+            str(name): one if isinstance(one, str) else json.dumps(one)
+            for name, one in (value.items() if isinstance(value, dict) else [("spec", value)])
+        }
+    )
+
+
+def tables() -> st.SearchStrategy[bytes]:
+    """Tables with a head, of any columns and coding, or bytes."""
+    cell = st.one_of(st.sampled_from(["a", "a.npy", "train", "id", "split", "train,test", '"', "\n", "../a", "\0", ""]), WORD)
+    rows = st.lists(st.lists(cell, max_size=3), max_size=4)
+    head = st.sampled_from([["id", "split"], ["split", "id"], ["id", "id", "split"], ["id"], ["\ufeffid", "split", ""]])
+    coding = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1", "utf-32"])
+
+    def build(head: list[str], rows: list[list[str]], mark: str, coding: str) -> bytes:
+        return "\n".join(mark.join(row) for row in (head, *rows)).encode(coding, "replace")
+
+    return st.one_of(st.binary(max_size=80), st.builds(build, head, rows, st.sampled_from([",", ";", "\t"]), coding))
 
 
 def head_of(place: Path) -> dict[str, Any]:

@@ -95,6 +95,8 @@ def path_of(path: object, what: str, error: type[ShiftsegError]) -> Path:
     """A path as `Path`; `error` if something else was given."""
     if not isinstance(path, str | os.PathLike):
         raise error(f"a {type(path).__name__} was given as {what}; give its path.")
+    if not os.fspath(path):  # which would be the folder that one works in
+        raise error(f"an empty text was given as {what}; give its path.")
     found = Path(os.fsdecode(path))
     if "\0" in str(found):  # which Python refuses with an error of its own at each place
         raise error(f"{str(found)!r} was given as {what}; no file has a NUL in its name.")

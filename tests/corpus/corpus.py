@@ -1,25 +1,27 @@
 """Hundreds of hostile cases for the command, each in a child with limits of time and memory, judged by rule.
 
-    python tests/corpus/corpus.py --all [--real 40] [--out docs/measurements/corpus.json]
+    python tests/corpus/corpus.py --all [--real 40] [--notes FILE] [--out docs/measurements/corpus.json]
     python tests/corpus/corpus.py --share 10            # every tenth
     python tests/corpus/corpus.py --only images/cut     # those whose names hold that, with what they say
 
 A case is clean if its exit code is one of the documented ones that it may have, a failure says one line on stderr and nothing
 of a library, there is no traceback, nothing is left behind, no file that was there has changed, nothing that a file brings was
 executed, it took at most 10 s of a processor and 1 GiB, and a success has the labels that are known to be right. All is
-imported once, and each case is a fork of that; `--real N` runs every Nth as a process of its own as well.
+imported once, and each case is a fork of that; `--real N` runs every Nth as a process of its own as well. Where `--notes` names
+a file, verdicts are kept there, one a line, and cases that it holds as clean are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -70,12 +72,32 @@ def warm() -> None:
     )
     for name in f"{modules} {more}".split():
         import_module(f"napari_shiftseg.{name}")
-    for name in ("tifffile", "zarr", "imagecodecs", "skimage.measure", "scipy.ndimage", "hypothesis"):
+    for name in (
+        "tifffile",
+        "zarr",
+        "imagecodecs",
+        "skimage.measure",
+        "scipy.ndimage",
+        "hypothesis",
+        "psutil",
+        "pydantic.dataclasses",
+    ):
         import_module(name)
+    gc.collect()
+    gc.freeze()  # a child that collects would copy all pages
 
 
-def run(cases: list[Case], *, at_once: int, real: int, tell: bool) -> list[Verdict]:
+def noted(file: Path | None) -> dict[str, Verdict]:
+    """Verdicts of clean cases by name, of runs before."""
+    if file is None or not file.exists():
+        return {}
+    found = [Verdict(**json.loads(line)) for line in file.read_text("utf-8").splitlines() if line.endswith("}")]
+    return {f"{one.kind}/{one.name}": replace(one, faults=()) for one in found if not one.faults}
+
+
+def run(cases: list[Case], *, at_once: int, real: int, tell: bool, notes: Path | None = None) -> list[Verdict]:
     """Verdicts of cases; every `real`th runs as a process as well, and is clean if both are and say the same code."""
+    before = noted(notes)
     with tempfile.TemporaryDirectory(prefix="corpus-") as root:
         kept = Path(root) / "kept"
         kept.mkdir()
@@ -84,11 +106,16 @@ def run(cases: list[Case], *, at_once: int, real: int, tell: bool) -> list[Verdi
 
         def one(item: tuple[int, Case]) -> Verdict:
             number, case = item
+            if f"{case.kind}/{case.name}" in before:
+                return before[f"{case.kind}/{case.name}"]
             verdict = judge(case, kept, Path(root) / str(number), base=base)
             if real and number % real == 0:
                 other = judge(case, kept, Path(root) / f"{number}-real", base=base, real=True)
                 differs = (f"exit code {other.code} as a process of its own",) * (other.code != verdict.code)
                 verdict = replace(verdict, faults=(*verdict.faults, *other.faults, *differs))
+            if notes is not None:
+                with notes.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(verdict)) + "\n")
             if tell or not verdict.clean:
                 text = f"{verdict.said.strip()} [{verdict.seconds:.1f} s, {verdict.peak >> 20} MiB]"
                 print(
@@ -129,6 +156,7 @@ def main() -> int:
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave the first N of these out")
     parser.add_argument("--at-once", type=int, default=2, help="cases side by side")
     parser.add_argument("--real", type=int, default=0, metavar="N", help="every Nth as a process of its own as well")
+    parser.add_argument("--notes", type=Path, metavar="FILE", help="keep verdicts here, and leave out those that are clean")
     parser.add_argument("--out", type=Path, help="JSON")
     wishes = parser.parse_args()
     warm()
@@ -138,7 +166,7 @@ def main() -> int:
     if wishes.only:
         cases = [case for case in cases if wishes.only in f"{case.kind}/{case.name}"]
     cases = cases[wishes.skip :]
-    verdicts = run(cases, at_once=wishes.at_once, real=wishes.real, tell=bool(wishes.only))
+    verdicts = run(cases, at_once=wishes.at_once, real=wishes.real, tell=bool(wishes.only), notes=wishes.notes)
     table = rows(verdicts)
     print(json.dumps(table, indent=1))
     if wishes.out:

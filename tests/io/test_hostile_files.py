@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from grey import grey_model
+from grey import bars, grey_model
 from zarr.errors import ZarrUserWarning
 
 from napari_shiftseg import cli, load_model, read_image, save_model, synthetic
 from napari_shiftseg.errors import ImageError, ModelError, ResultError, SettingsError
 from napari_shiftseg.files import check_targets
+from napari_shiftseg.io import find_images, open_result
 from napari_shiftseg.io.constants import LARGEST_METADATA
 
 PIXELS = np.arange(96 * 80).reshape(96, 80).astype("u2") + 1
@@ -173,6 +174,40 @@ def test_a_nul_is_in_no_name(tmp_path):
         check_targets([tmp_path / "a\0b"])
     with pytest.raises(ImageError, match="NUL"):
         read_image("a\0b")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["segment", "", "--model", "m.safetensors", "--labels-tiff", "found"],
+        ["segment", "a.npy", "", "--model", "m.safetensors", "--out", "found"],
+        ["segment", "a.npy", "--model", "", "--out", "found"],
+        ["segment", "a.npy", "--model", "m.safetensors", "--out="],
+        ["train", "", "--out", "found"],
+        ["evaluate", "", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_word_is_not_the_folder_that_one_works_in(tmp_path, monkeypatch, capsys, words):
+    """As `"$IMAGE"` gives it; it took all images that lay there."""
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", bars((40, 40)))
+    save_model("m.safetensors", grey_model())
+    assert cli.main(words) == 2
+    err = capsys.readouterr().err
+    assert (
+        err.count("\n") == 1
+        and "empty word" in err
+        and {path.name for path in tmp_path.iterdir()} == {"a.npy", "m.safetensors"}
+    )
+
+
+def test_an_empty_text_is_no_path(tmp_path):
+    for read, error in ((read_image, ImageError), (find_images, ImageError), (open_result, ResultError)):
+        with pytest.raises(error, match="empty text"):
+            read("")
+    with pytest.raises(ResultError, match="empty text"):
+        check_targets([""])
 
 
 def test_offsets_of_recipes_have_an_end():

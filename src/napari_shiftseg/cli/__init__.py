@@ -202,6 +202,8 @@ def _run(name: str, arguments: list[str]) -> int:
     if not name:
         _build_overview().parse_args(arguments or ["--help"])
         raise SettingsError("no command was given; see shiftseg --help.")
+    if any(not word or re.fullmatch(r"--[\w-]+=", word) for word in arguments):  # a path "" is the folder that one works in
+        raise SettingsError("an empty word was given; give it a value, or look whether a variable of the shell is empty.")
     args = build_parser(name).parse_args(_with_signs(arguments[1:]))
     return int(_module(name).run(args, Console(json=args.json, quiet=args.quiet)) or 0)
 
