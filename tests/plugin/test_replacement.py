@@ -134,6 +134,45 @@ def test_other_layers_of_ours_are_kept_as_well(desk):
     assert [layer.name for layer in put.layers] == ["cells embedding", "cells embedding RGB", "cells instances"]
 
 
+def test_a_new_result_comes_below_what_is_accepted_of_its_image_and_is_the_active_layer(desk):
+    from napari_shiftseg.plugin.correction import accept_layer
+
+    def names():
+        return [layer.name for layer in desk.viewer.layers]
+
+    desk.run()
+    accepted = desk.viewer.layers[-1]
+    accept_layer(accepted)
+    before = names()
+    assert before[-1] == "cells accepted" and before[:2] == ["cells", "cells embedding"]
+    desk.run()
+    new = desk.viewer.layers["cells instances"]
+    assert names() == [*before[:-1], "cells instances", "cells accepted"] and accepted.visible and new.visible
+    assert desk.viewer.layers.selection.active is new
+    desk.run()  # in place
+    assert names() == [*before[:-1], "cells instances", "cells accepted"]
+    accept_layer(new)
+    desk.run()
+    assert names()[-3:] == ["cells instances", "cells accepted [1]", "cells accepted"], "below all of them"
+    other = desk.viewer.add_layer(ImageLayer(desk.image.data, name="others"))
+    desk.image = other
+    desk.run()
+    assert desk.viewer.layers[-1].metadata[KEY]["source_id"] == other.unique_id, (
+        "what is accepted of another image does not count"
+    )
+
+
+def test_a_preview_lies_on_top_of_what_is_accepted(desk):
+    from napari_shiftseg.plugin.correction import accept_layer
+
+    desk.run()
+    accept_layer(desk.viewer.layers[-1])
+    data, options, kind = desk.tuples()[-1]
+    known = {**options["metadata"][KEY], "role": PREVIEW}
+    put_layers(desk.viewer, [(data, {**options, "metadata": {KEY: known}, "name": "cells preview"}, kind)])
+    assert desk.viewer.layers[-1].name == "cells preview"
+
+
 def test_how_a_layer_looks_is_no_touch_but_stays(desk):
     embedding, _, labels = desk.run().layers
     labels.opacity, labels.contour, embedding.contrast_limits = 0.3, 2, (0.0, 0.5)

@@ -14,7 +14,7 @@ from napari_shiftseg.plugin.constants import LIVE_EVERY, MOST_FEATURES
 from napari_shiftseg.plugin.layers import KEY, from_zarr, laid_out, layer_name, placed
 from napari_shiftseg.plugin.preview import window_in_view
 from napari_shiftseg.plugin.refresher import Refresher
-from napari_shiftseg.plugin.replacement import keep_view, leave_behind
+from napari_shiftseg.plugin.replacement import keep_view, leave_behind, put_below_accepted
 from napari_shiftseg.plugin.signature import is_moved, is_untouched, sign, signature_of
 
 if TYPE_CHECKING:
@@ -188,7 +188,8 @@ class LiveLabels:
             with keep_view(self.viewer):
                 # cache=False: the arrays change while they are shown
                 options = {"multiscale": several, "name": name, "metadata": metadata, "features": features, "cache": False}
-                self.layer = self.viewer.add_layer(Labels(data, **options, **placed(place)))
+                self.layer = Labels(data, **options, **placed(place))
+                put_below_accepted(self.viewer, self.layer)
             sign(self.layer)
         return self.layer
 

@@ -148,9 +148,23 @@ def _fits(layer: Layer, data: Any, known: dict[str, Any], *, kind: str) -> bool:
 
 def _add(viewer: Any, layer: Layer) -> Layer:
     left = sign(layer, layer.metadata[KEY].get("digest"))  # before others hear of it
-    viewer.add_layer(layer)
+    put_below_accepted(viewer, layer)
     left.name = layer.name  # which napari makes unique
     return layer
+
+
+def put_below_accepted(viewer: Any, layer: Layer) -> None:
+    """Add a layer: on top, but below what the user has accepted of the same source, whose colours stay in sight.
+
+    What is previewed is asked for to be looked at, and comes on top of that as well.
+    """
+    mine, at = layer.metadata[KEY], len(viewer.layers)
+    for place, other in enumerate(viewer.layers):
+        known = other.metadata.get(KEY)
+        accepted = known.get(ACCEPTED, {}) if isinstance(known, dict) else {}
+        if accepted.get("source_id", mine) == mine["source_id"] and mine["role"] != PREVIEW:
+            at = min(at, place)
+    viewer.layers.insert(at, layer)
 
 
 def _update(layer: Layer, data: Any, options: dict[str, Any]) -> None:
