@@ -17,7 +17,7 @@ from napari.layers import Labels, Layer
 from napari_shiftseg import SegmentSettings, segment
 from napari_shiftseg.plugin.layers import draw, layer_tuples
 from napari_shiftseg.plugin.replacement import PREVIEW, put_layers, replace_layers, words_on_kept
-from napari_shiftseg.plugin.signature import KEY, OLDER, is_untouched
+from napari_shiftseg.plugin.signature import KEY, OLDER, Digests, is_untouched
 from napari_shiftseg.plugin.source import image_of, placement_of
 from napari_shiftseg.plugin.subject import is_result, subject_of
 
@@ -339,3 +339,49 @@ def test_in_any_order_all_that_a_user_made_is_there_bit_for_bit(desk, seed):
 
 def test_put_layers_gives_the_layers(desk):
     assert [layer.name for layer in put_layers(desk.viewer, desk.tuples(embedding=False))] == ["cells instances"]
+
+
+@pytest.mark.parametrize("touch", ["", "painted", "painted before", "other data", "painted and undone"])
+def test_hashes_that_a_thread_took_hold_until_somebody_writes(desk, touch, monkeypatch):
+    """A stroke between the hash and the new result is kept as any other; where nobody wrote, nothing is hashed anew."""
+    from napari_shiftseg.plugin import signature
+
+    desk.run()
+    layer = desk.viewer.layers["cells instances"]
+    before, digests = layer.data.copy(), Digests()
+    if touch == "painted before":
+        layer.paint((3, 4), 7)
+    digests.take(desk.viewer.layers)
+    if touch.startswith("painted and") or touch == "painted":
+        layer.paint((3, 4), 7)
+    if touch == "painted and undone":
+        layer.undo()
+    if touch == "other data":
+        layer.data = np.where(layer.data, 0, 7).astype(np.int32)
+    if touch == "":
+        monkeypatch.setattr(signature, "digest_of", lambda _: pytest.fail("hashed anew"))
+    mine = layer.data.copy()
+    tuples = desk.tuples()
+    put = replace_layers(desk.viewer, tuples, whole=True, digests=digests)
+    if touch in ("", "painted and undone"):
+        assert put.kept == [] and layer in put.layers and not np.array_equal(layer.data, before)
+    else:
+        assert put.kept == [layer] and layer not in put.layers and np.array_equal(layer.data, mine)
+
+
+def test_a_new_result_in_place_is_drawn_as_often_as_other_data(desk):
+    """Each attribute of the place that is set draws the whole layer, half a second for 8,192 px."""
+    desk.image.scale, desk.image.translate = (2, 3), (5, 7)
+    desk.run()
+    layer, drawn = desk.viewer.layers["cells instances"], []
+    layer.events.set_data.connect(lambda _: drawn.append(1))
+    layer.data = layer.data.copy()  # as bare napari does
+    count = len(drawn)
+    desk.run()
+    assert len(drawn) == 2 * count, "no more than that"
+    moved = {"translate": (1, 1), "rotate": 30, "shear": (0.25,), "scale": (4, 4), "affine": np.diag([2, 3, 1])}
+    for name, value in moved.items():
+        setattr(desk.image, name, value)
+        desk.run()
+    for name in moved:
+        np.testing.assert_allclose(np.asarray(getattr(layer, name)), np.asarray(getattr(desk.image, name)))

@@ -9,7 +9,18 @@ import numpy as np
 from napari.layers import Labels, Layer
 from napari.types import LayerDataTuple
 
-from napari_shiftseg.plugin.signature import ACCEPTED, KEY, PLACE, is_older, is_untouched, mark_older, sign, signature_of
+from napari_shiftseg.plugin.signature import (
+    ACCEPTED,
+    KEY,
+    PLACE,
+    Digests,
+    is_older,
+    is_untouched,
+    mark_older,
+    set_place,
+    sign,
+    signature_of,
+)
 
 PREVIEW = "preview instances"
 """Role of the instances of what was in view."""
@@ -31,7 +42,9 @@ def put_layers(viewer: Any, tuples: list[LayerDataTuple]) -> list[Layer]:
     return replace_layers(viewer, tuples).layers
 
 
-def replace_layers(viewer: Any, tuples: list[LayerDataTuple], *, whole: bool = False) -> Replaced:
+def replace_layers(
+    viewer: Any, tuples: list[LayerDataTuple], *, whole: bool = False, digests: Digests | None = None
+) -> Replaced:
     """Show layers in a viewer.
 
     One of ours of the same role and source that the user has not touched is updated in place if the shape is the same. Other
@@ -44,11 +57,13 @@ def replace_layers(viewer: Any, tuples: list[LayerDataTuple], *, whole: bool = F
     whole : bool
         Whether these are the layers of a new run. All that is left of earlier runs of the source is then marked as older, and
         hidden where the user has not touched it; else that happens to layers of the same roles alone.
+    digests : Digests, optional
+        Of the layers that are there, taken in a thread: a large one takes a fifth of a second.
     """
     news = [options["metadata"][KEY] for _, options, _ in tuples]
     source, run, roles = news[0]["source_id"], news[0].get("run"), {known["role"] for known in news}
-    theirs = [layer for layer in _of_source(viewer, source) if whole or layer.metadata[KEY].get("role") in roles]
-    free, kept = _set_aside(theirs, run, roles)
+    theirs = [layer for layer in of_source(viewer, source) if whole or layer.metadata[KEY].get("role") in roles]
+    free, kept = _set_aside(theirs, run, roles, digests=digests)
     shown = []
     with keep_view(viewer):
         for data, options, kind in tuples:
@@ -82,9 +97,22 @@ def put_in_place(viewer: Any, layer: Layer, made: LayerDataTuple, *, digest: str
         return Replaced(layers=[_add(viewer, Layer.create(data, options, kind))], kept=[layer])
 
 
+def of_source(viewer: Any, source_id: Any) -> list[Layer]:
+    """Layers that were made from a source, also by a user from ours, but for those that somebody looks after."""
+    known = {layer: layer.metadata.get(KEY) for layer in tuple(viewer.layers)}
+    return [
+        layer
+        for layer, value in known.items()
+        if isinstance(value, dict)
+        and value.get("source_id") == source_id
+        and value.get("role") not in LIVE
+        and ACCEPTED not in value
+    ]
+
+
 def leave_behind(viewer: Any, source_id: Any, run: str, *, roles: Collection[str], spare: Layer) -> list[Layer]:
     """Mark what is left of earlier runs of a source, but for the layer to spare; returns those of `roles` that were touched."""
-    theirs = [layer for layer in _of_source(viewer, source_id) if layer is not spare and layer.metadata[KEY].get("run") != run]
+    theirs = [layer for layer in of_source(viewer, source_id) if layer is not spare and layer.metadata[KEY].get("run") != run]
     free, kept = _set_aside(theirs, run, set(roles))
     for layer in free:
         mark_older(layer, hide=True)
@@ -108,24 +136,13 @@ def keep_view(viewer: Any) -> Iterator[None]:
         camera.center, camera.zoom = view
 
 
-def _of_source(viewer: Any, source_id: Any) -> list[Layer]:
-    """Layers that were made from a source, also by a user from ours, but for those that somebody looks after."""
-    known = {layer: layer.metadata.get(KEY) for layer in viewer.layers}
-    return [
-        layer
-        for layer, value in known.items()
-        if isinstance(value, dict)
-        and value.get("source_id") == source_id
-        and value.get("role") not in LIVE
-        and ACCEPTED not in value
-    ]
-
-
-def _set_aside(layers: list[Layer], run: str | None, roles: set[str]) -> tuple[list[Layer], list[Layer]]:
+def _set_aside(
+    layers: list[Layer], run: str | None, roles: set[str], *, digests: Digests | None = None
+) -> tuple[list[Layer], list[Layer]]:
     """Layers that may be written to, those of the present first, and what is kept of `roles`, marked as of an older run."""
     free, kept = [], []
     for layer in layers:
-        if is_untouched(layer):
+        if is_untouched(layer, None if digests is None else digests.of(layer)):
             free.append(layer)
             continue
         known, told = layer.metadata[KEY], is_older(layer)
@@ -174,9 +191,9 @@ def _update(layer: Layer, data: Any, options: dict[str, Any]) -> None:
     if isinstance(layer, Labels):
         forget_strokes(layer)
     layer.metadata = options["metadata"]
-    for attribute in (*PLACE, "features"):
-        if attribute in options:
-            setattr(layer, attribute, options[attribute])
+    if "features" in options:
+        layer.features = options["features"]
+    set_place(layer, options)
     limits = options.get("contrast_limits")
     if limits is not None and tuple(layer.contrast_limits) == left.limits:
         layer.contrast_limits_range = layer.contrast_limits = limits

@@ -149,7 +149,7 @@ class SegmentWidget(QWidget):
         self._live = LiveLabels(self.viewer, target.place_in, layer.name, source_id=layer.unique_id)
         self._set_running(True, blocks=out is not None)
         # what runs is the job that is shown, even if the free memory has changed since
-        work = partial(steps, self._verdict.job)
+        work = partial(target.steps, partial(steps, self._verdict.job))
         self.jobs.append(start_job(work, on_event=self._on_event, on_end=partial(self._on_end, show, out)))
 
     def copy(self, verb: str) -> None:

@@ -4,6 +4,7 @@ Metadata cannot tell: a duplicate copies them. So what was written is kept besid
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -48,7 +49,7 @@ class Signature:
 
 _SIGNED: WeakKeyDictionary[Layer, Signature] = WeakKeyDictionary()
 _PAINTED: WeakSet[Layer] = WeakSet()
-"""Layers whose pixels are not in memory and that were painted in."""
+"""Layers that were painted in since they were signed, or since a thread began to take the hash of their pixels."""
 
 
 def digest_of(data: Any) -> str | None:
@@ -64,6 +65,26 @@ def digest_of(data: Any) -> str | None:
     return digest.hexdigest()
 
 
+class Digests:
+    """Hashes of the pixels of layers, taken in a thread, that hold as long as nobody writes to these."""
+
+    def __init__(self) -> None:
+        self._taken: WeakKeyDictionary[Layer, tuple[Any, str | None]] = WeakKeyDictionary()
+
+    def take(self, layers: Iterable[Layer]) -> None:
+        """Take the hashes of those of our layers that lie in memory."""
+        for layer in layers:
+            left, data = _SIGNED.get(layer), _finest(layer)
+            if left is not None and left.digest is not None:
+                _PAINTED.discard(layer)  # who paints from now on is seen
+                self._taken[layer] = data, digest_of(data)
+
+    def of(self, layer: Layer) -> str | None:
+        """The hash of the pixels that a layer has now; None where it is not known."""
+        data, digest = self._taken.get(layer, (None, None))
+        return digest if data is _finest(layer) else None
+
+
 def sign(layer: Layer, digest: str | None = None) -> Signature:
     """Remember a layer as it is now, and return that.
 
@@ -71,7 +92,7 @@ def sign(layer: Layer, digest: str | None = None) -> Signature:
     """
     data, features = _finest(layer), getattr(layer, "features", None)
     in_memory = isinstance(data, np.ndarray)
-    if not in_memory and layer not in _SIGNED and hasattr(layer.events, "paint"):
+    if layer not in _SIGNED and hasattr(layer.events, "paint"):
         layer.events.paint.connect(_on_paint)
     _PAINTED.discard(layer)
     _SIGNED[layer] = Signature(
@@ -144,7 +165,9 @@ def _on_paint(event: Any) -> None:
 def _same_pixels(layer: Layer, left: Signature, digest: str | None) -> bool:
     if left.digest is None:
         return _finest(layer) is left.data and layer not in _PAINTED
-    return digest == left.digest or digest_of(_finest(layer)) == left.digest
+    if digest is not None and layer not in _PAINTED:
+        return digest == left.digest
+    return digest_of(_finest(layer)) == left.digest
 
 
 def _same_features(layer: Layer, left: Signature) -> bool:
@@ -160,6 +183,19 @@ def _place_of(layer: Layer) -> dict[str, Any]:
     place = {name: np.array(getattr(layer, name)) for name in PLACE[:4]}
     place["affine"] = np.array(layer.affine.affine_matrix)
     return place | {name: tuple(map(str, getattr(layer, name))) for name in PLACE[5:]}
+
+
+def set_place(layer: Layer, options: Mapping[str, Any]) -> None:
+    """Put a layer where options say, as far as it lies elsewhere: each attribute has napari draw all of it anew."""
+    there = _place_of(layer)
+    for name in PLACE:
+        if name in options:
+            value = options[name]
+            if name == "shear" and np.ndim(value) == 2 and np.array_equal(value, np.triu(value, 1) + np.eye(len(value))):
+                value = np.asarray(value)[np.triu_indices(len(value), 1)]  # as napari says it itself
+            same = tuple(map(str, value)) == there[name] if name in PLACE[5:] else np.array_equal(there[name], value)
+            if not same:
+                setattr(layer, name, value)
 
 
 def _limits_of(layer: Layer) -> tuple[float, ...] | None:
