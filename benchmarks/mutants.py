@@ -5,12 +5,16 @@
 Each mutant changes one line of one function in a copy of `src`, and names a sentence of docs/rules.md by its first words. Only
 the tests that stand beside the sentence run, on the copy. The mutant is killed if one of them fails that passes on an unchanged
 copy; one that cannot be imported, or stops the tests from being collected, is none and counts as survived.
+
+FILE is written after each mutant. A run that is started again keeps the rows whose code and tests are still the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -192,6 +196,19 @@ def tests_of(mutant: Mutant) -> list[str]:
     return tests
 
 
+def digest(mutant: Mutant) -> str:
+    """Of the file that is changed and of the files of the tests: while it stays, so does what came out."""
+    files = {f"src/{PACKAGE}/{mutant.where.partition('::')[0]}", *(test.partition("::")[0] for test in tests_of(mutant))}
+    texts = [
+        mutant.where,
+        mutant.old,
+        mutant.new,
+        *tests_of(mutant),
+        *((ROOT / file).read_text("utf-8") for file in sorted(files)),
+    ]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
 def mutated(mutant: Mutant, package: Path) -> tuple[Path, str]:
     """The file that a mutant changes, and its changed text; ValueError if that is no change of one line of the function."""
     file, _, name = mutant.where.partition("::")
@@ -230,12 +247,13 @@ def first_failure(tests: list[str], source: Path) -> str | None:
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
-        os.environ["PYTHONPATH"] = str(source)
+        # plugins of other packages import Qt and napari, which no test of a sentence needs
+        os.environ.update(PYTHONPATH=str(source), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
         sys.path.insert(0, str(source))
         import pytest
 
         signal.alarm(LONGEST)  # which ends a mutant that runs on; it counts as survived
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xvfb", *tests], plugins=[_First(write)])
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests], plugins=[_First(write)])
         file = str(getattr(sys.modules.get(PACKAGE), "__file__", ""))
         os._exit(int(code) if file.startswith(str(source)) else STRANGE)
     os.close(write)
@@ -245,6 +263,41 @@ def first_failure(tests: list[str], source: Path) -> str | None:
     if status == STRANGE:
         raise SystemExit("the tests did not import the copy")
     return failed if status == 1 and failed else None
+
+
+def _tried(mutant: Mutant, source: Path, sound: set[str]) -> dict[str, Any]:
+    """A row; `sound` gains the test that kills it, once it has passed without the mutant."""
+    started = time.monotonic()
+    path, text = mutated(mutant, source / PACKAGE)
+    kept = path.read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    failed = first_failure(tests_of(mutant), source)
+    path.write_text(kept, encoding="utf-8")
+    if failed is not None and failed not in sound:
+        if first_failure([failed], source) is not None:
+            raise SystemExit(f"{failed} fails without a mutant, too")
+        sound.add(failed)
+    (sentence,) = [sentence for sentence in rows() if sentence.startswith(mutant.sentence)]
+    row = {"sentence": sentence, "where": mutant.where, "old": mutant.old, "new": mutant.new, "killed": bool(failed)}
+    return {**row, "by": failed, "seconds": round(time.monotonic() - started, 1), "digest": digest(mutant)}
+
+
+def _document(out: Path | None) -> dict[str, Any]:
+    return json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
+
+
+def _keep(out: Path | None, found: list[dict[str, Any]]) -> None:
+    """What there is so far, whole."""
+    document = {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": "python benchmarks/mutants.py --out docs/measurements/mutants.json",
+        "mutants": len(found),
+        "killed": sum(row["killed"] for row in found),
+        "sentences": len({row["sentence"] for row in found}),
+        "rows": found,
+    }
+    if out is not None:
+        out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -260,34 +313,19 @@ def main() -> int:
     import torch  # once for all mutants
 
     assert (scipy.ndimage, skimage.measure, torch) and PACKAGE not in sys.modules
+    before = {row["digest"]: row for row in _document(wishes.out).get("rows", [])}
     found = []
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "src"
         shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
         sound: set[str] = set()
         for mutant in chosen:
-            path, text = mutated(mutant, source / PACKAGE)
-            kept = path.read_text(encoding="utf-8")
-            path.write_text(text, encoding="utf-8")
-            started = time.monotonic()
-            failed = first_failure(tests_of(mutant), source)
-            path.write_text(kept, encoding="utf-8")
-            if failed is not None and failed not in sound:
-                if first_failure([failed], source) is not None:
-                    raise SystemExit(f"{failed} fails without a mutant, too")
-                sound.add(failed)
-            seconds = round(time.monotonic() - started, 1)
-            print(f"{'killed' if failed else 'SURVIVED'} {seconds:6.1f} s  {mutant.where}: {mutant.new}  {failed}", flush=True)
-            (sentence,) = [sentence for sentence in rows() if sentence.startswith(mutant.sentence)]
-            row = {"sentence": sentence, "where": mutant.where, "old": mutant.old, "new": mutant.new, "killed": bool(failed)}
-            found.append({**row, "by": failed})
+            row = before.get(digest(mutant)) or _tried(mutant, source, sound)
+            found.append(row)
+            print(f"{'killed' if row['killed'] else 'SURVIVED'} {mutant.where}: {mutant.new}  {row['by']}", flush=True)
+            _keep(wishes.out, found)
     killed = sum(row["killed"] for row in found)
     print(f"{killed} of {len(found)} mutants killed")
-    if wishes.out is not None:
-        from bench import keep, origin  # which import the package
-
-        document = {**origin(), "mutants": len(found), "killed": killed, "sentences": len({r["sentence"] for r in found})}
-        keep(wishes.out, {**document, "rows": found})
     return int(killed < len(found))
 
 

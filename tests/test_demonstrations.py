@@ -1,5 +1,9 @@
 """The demonstration models show on the sample of Fig. 3 what the tour says they show."""
 
+from dataclasses import replace
+from importlib import util
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -16,6 +20,7 @@ from napari_shiftseg import (
     violations,
 )
 from napari_shiftseg.io import bundled_models
+from napari_shiftseg.network import training_of
 from napari_shiftseg.paper.measure import count_codes
 
 
@@ -109,3 +114,32 @@ def test_disks_of_shared_codes_are_found(name, model, least):
     drawn = synthetic.make(synthetic.preset(name).recipe)
     labels = segment(drawn.image, load_model(model), SegmentSettings(write=1000, device="cpu")).labels
     assert match_score(labels, drawn.labels).ap >= least
+
+
+@pytest.fixture(scope="module")
+def script():
+    folder = Path(__file__).parents[1] / "benchmarks"
+    if not folder.is_dir():
+        pytest.skip("the benchmarks are not part of a source distribution")
+    spec = util.spec_from_file_location("demo_weights", folder / "demo_weights.py")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["disks-fig2b", "disks-fig3", "disks-fig3a"])
+def test_each_model_is_trained_again_by_the_script_that_says_so(script, name, tmp_path, monkeypatch):
+    spec, training = script.MODELS[name]
+    record = load_model(name).record
+    trained = training_of(training.settings(spec, 0, None))
+    assert load_model(name).spec == spec and record.note == script.NOTES[name] and record.steps == training.steps
+    assert (record.window, record.neighbours, record.inner) == (trained.window, trained.neighbours, trained.inner)
+    monkeypatch.setitem(script.MODELS, name, (spec, replace(training, steps=2)))
+    again = script.train_one(name, tmp_path)
+    assert again.record.steps == 2 and (tmp_path / f"{name}.pt").exists()
+
+
+def test_the_window_that_reaches_the_loss_alone_makes_the_difference(script):
+    """> Fig. 3a against 3b: one network, the same windows"""
+    (spec, whole), (cropped_spec, cropped) = script.MODELS["disks-fig3"], script.MODELS["disks-fig3a"]
+    assert spec == cropped_spec and replace(cropped, keep=None) == whole and cropped.keep == spec.period[0]

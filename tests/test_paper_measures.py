@@ -1,15 +1,20 @@
 """What the paper's experiments measure, on embeddings whose jumps are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from napari_shiftseg.analysis import passing_network
 from napari_shiftseg.geometry import UNetSpec, plan_tiles
+from napari_shiftseg.network import UNet
 from napari_shiftseg.paper import measure
 from napari_shiftseg.paper.experiment import Setup
-from napari_shiftseg.paper.measure import GAP, Stitched, grid_jumps
-from napari_shiftseg.synthetic import DiskRecipe
+from napari_shiftseg.paper.measure import GAP, Stitched, grid_jumps, places
+from napari_shiftseg.synthetic import ConstantRecipe, DiskRecipe
 from napari_shiftseg.synthetic.degrade import warp
+from napari_shiftseg.synthetic.figures import PADDED
 
 EDGE, PERIOD = 220, 8
 
@@ -195,3 +200,29 @@ def test_control_points_of_the_deformation_lie_20_px_apart(shape):
 
     assert alike(5) > 0.8, "neighbours move together"
     assert abs(alike(20)) < 0.25 and abs(alike(30)) < 0.25, "pixels a control point apart do not"
+
+
+@pytest.mark.parametrize(
+    ("changed", "edges", "wanted"),
+    [
+        ({}, [36, 40, 44, 48], [36, 40, 41, 41]),
+        ({"levels": 1}, [14, 16, 18, 20], [14, 16, 17, 17]),
+        ({"levels": 1, "upsampling": "learnt"}, [14, 16, 18, 20], [14, 16, 18, 18]),
+        ({"levels": 1, "pool": 3}, [18, 21, 24, 27], [18, 21, 23, 23]),
+        ({"ndim": 1}, [36, 40, 44, 48], [36, 40, 41, 41]),
+    ],
+    ids=["as in the paper", "one pooling", "learnt", "by 3", "1D"],
+)
+def test_places_are_those_that_see_a_border_and_one_inside_per_output_function(changed, edges, wanted):
+    """> Fig. 5: the boundary of the receptive field from both sides, by codes and by mean shift"""
+    spec = replace(PADDED, features=16, **changed)
+    torch.manual_seed(1)
+    network = UNet(spec)
+    setup = Setup(spec=spec, test=ConstantRecipe(shape=(40,) * spec.ndim), weights="random")
+    near = places(network, setup, 0)
+    assert near["edges"] == edges and near["codes"][-1] < near["wanted"][-1], "untrained codes are too near to each other"
+    with torch.no_grad():
+        network.head.weight *= 1e9
+    found = places(network, setup, 0)
+    assert found["wanted"] == [count**spec.ndim for count in wanted]
+    assert found["codes"] == found["clusters"] == found["wanted"]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from napari_shiftseg import UNet, UNetSpec, load_model, plan_tiles, synthetic
-from napari_shiftseg.analysis import effective_period, effective_steps, prime_network, verify_tiling
+from napari_shiftseg.analysis import EffectivePeriod, effective_period, effective_steps, prime_network, verify_tiling
 from napari_shiftseg.errors import ModelError, SettingsError
 from napari_shiftseg.events import Stage
 from napari_shiftseg.geometry import Lattice
@@ -116,3 +116,27 @@ def test_what_cannot_be_answered_is_refused():
 def test_each_pass_is_an_event():
     events = list(effective_steps(unet(UNetSpec(levels=1, features=2))))
     assert [event.done for event in events if not isinstance(event, Stage)] == [1, 2] * 2
+
+
+@pytest.mark.parametrize(("edge", "felt"), [(64, 0.0), (65, 0.9), (66, 0.9), (67, 0.9), (3, 0.9), (4, 0.0)])
+def test_a_size_is_felt_as_much_as_the_farthest_of_its_tiles(edge, felt):
+    """The second tile of 65 px is 1 px off the grid, the third 2 px, and so on."""
+    found = EffectivePeriod(
+        period=(4,),
+        declared=(4,),
+        change=({1: 0.1, 2: 0.9, 3: 0.2},),
+        shares=((0.1, 0.9),),
+        tolerance=0.05,
+        size=(64,),
+        text="",
+    )
+    assert found.felt(edge) == felt
+
+
+def test_a_step_whose_multiples_are_felt_is_no_effective_period():
+    def network(image):
+        return image * 0 + torch.arange(image.shape[2]) % 4 // 2  # functions 0, 0, 1, 1: moved by 1 px half are others
+
+    found = effective_period(network, np.ones(600), lattice=Lattice(ndim=1, period=(4,), reach=(0,)), tolerance=1.7)
+    assert found.change[0] == pytest.approx({1: 2**0.5, 2: 2, 3: 2**0.5}, rel=0.01)
+    assert found.period == (4,), "tiles of 1 px are off by 2 px, too"

@@ -17,7 +17,7 @@ from scipy import ndimage
 from napari_shiftseg.analysis import effective_period, seam_report, verify_tiling
 from napari_shiftseg.analysis.compare import changed_pixels
 from napari_shiftseg.analysis.probe import count_codes
-from napari_shiftseg.geometry import TilePlan, naive_plan, plan_tiles
+from napari_shiftseg.geometry import TilePlan, UNetSpec, naive_plan, plan_tiles
 from napari_shiftseg.instances import label_instances, match_score, mean_shift
 from napari_shiftseg.io import load_model, read_image
 from napari_shiftseg.network import Model, UNet, predict, training_of
@@ -70,6 +70,27 @@ def padded_codes(network: UNet, setup: Setup, seed: int) -> Measured:
         counts.append(_exact_codes(out.reshape(len(out), -1).T))
     reach = min(network.spec.reach)
     return {"codes": max(counts), "counts": counts, "pixels": image.size, "edge": image.shape[0], "reach": reach}
+
+
+def places(network: UNet, setup: Setup, seed: int) -> Measured:
+    """Codes of a trained zero-padded network on constant images, from the largest all of whose pixels see a border on.
+
+    Along an axis each place that sees a border is one of its own, and all others are one more, or one per output function
+    where the upsampling is learnt. The images are a period apart.
+    """
+    spec, period = setup.spec, setup.spec.period[0]
+    inside = 1 if spec.upsampling == "fixed" else period
+    seeing = {edge: _see_a_border(spec, edge) for edge in range(period, 3 * spec.reach[0], period)}
+    last = max(edge for edge, count in seeing.items() if count == edge)
+    edges = [last + period * step for step in (-1, 0, 1, 2)]
+    outs = [_one_pass(_double(network), np.ones((edge,) * spec.ndim, np.float32)) for edge in edges]
+    points = [out.reshape(len(out), -1).T for out in outs]
+    return {
+        "edges": edges,
+        "wanted": [(seeing[edge] + min(inside, edge - seeing[edge])) ** spec.ndim for edge in edges],
+        "codes": [count_codes(part, GAP) for part in points],
+        "clusters": [len(mean_shift(part, BANDWIDTH, seeds=part).modes) for part in points],
+    }
 
 
 def disk_codes(network: UNet, setup: Setup, seed: int) -> Measured:
@@ -295,6 +316,10 @@ def _one_pass(network: UNet, image: Array) -> Array:
     with torch.inference_mode():
         out: Array = network(torch.from_numpy(image.astype(np.float64))[None, None])[0].numpy()
     return out
+
+
+def _see_a_border(spec: UNetSpec, edge: int) -> int:
+    return sum(lo < 0 or hi >= edge for lo, hi in (spec.sees(0, place) for place in range(edge)))
 
 
 def _scale(values: Array) -> float:
