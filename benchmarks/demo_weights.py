@@ -34,7 +34,8 @@ MODELS = {
 }
 NOTES = {
     "disks-fig3": "Demonstration: same-looking disks 13 px apart; window above the period, so tiles of n x 16 px agree.",
-    "disks-fig3a": "Demonstration: as disks-fig3, but of each window one period alone was trained: splits disks on its grid.",
+    "disks-fig3a": "Demonstration: as disks-fig3, but of its windows one period alone was trained: "
+    "splits disks along its own grid.",
     "disks-fig2b": "Demonstration: same-looking disks 15 px apart get 64 codes, and no more.",
 }
 

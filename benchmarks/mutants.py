@@ -160,6 +160,7 @@ MUTANTS = (
     ),
     _m("There are weights", "analysis/constructions.py::_primes", "all(n % k for k in range(2, int(n**0.5) + 1))", "n"),
     _m("With zero padding, location", "geometry/spec.py::_layers_of", "kernel = (spec.head_kernel,)", "kernel = (1,)"),
+    _m("With zero padding, location", "paper/measure.py::_see_a_border", "or hi >= edge", "or hi > edge"),
     _m("Slight noise", "synthetic/degrade.py::_displacement", "size / CONTROL_SPACING", "size / (2 * CONTROL_SPACING)"),
     _m("Slight noise", "paper/experiment.py::Training.draw", "step * self.fresh", "0"),
     # -- what the figures show

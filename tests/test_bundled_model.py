@@ -58,7 +58,7 @@ WEIGHTS = {
     "nuclei": "45b2286559023875",
     "disks-fig2b": "f745492e05884c11",
     "disks-fig3": "1c9d8999977e263a",
-    "disks-fig3a": "448bb1b939c038b2",
+    "disks-fig3a": "bb947cc5fa4632c3",
 }
 
 

@@ -189,7 +189,7 @@ def test_seeds_that_change_nothing_are_no_further_runs(size):
 
 
 @pytest.mark.parametrize("size", ["quick", "full"])
-def test_what_no_weights_can_miss_is_told_as_a_check_of_the_code(size, capsys):
+def test_what_follows_from_the_layers_is_told_as_a_check_of_the_code(size, capsys):
     """A training is evidence for a claim only where the network could have come out otherwise."""
     certain = {name for name, one in EXPERIMENTS.items() if one.certain}
     assert certain == {name for name in EXPERIMENTS if name.startswith(("fig1-", "cor4-"))} | {

@@ -144,7 +144,7 @@ def models() -> dict[str, str]:
             "poolings": spec.levels, "period": _edges(spec.period), "features": spec.features, "margin": _edges(spec.margin),
             "reach": _edges(spec.reach), "parameters": f"{parameters:,}", "millions": f"{parameters / 1e6:.1f}",
             "channels": spec.embedding_dim, "head": spec.head_kernel, "window": _edges(record.window),
-            "steps": f"{record.steps:,}",
+            "inner": _edges(record.inner or record.window), "steps": f"{record.steps:,}",
             "megabytes": f"{file.stat().st_size / 1e6:.1f}", "sha": f"`{model.hash[:12]}`",
             "low": f"{record.normalisation.low:g}", "high": f"{record.normalisation.high:g}",
         }  # fmt: skip

@@ -165,7 +165,7 @@ class Experiment:
     expected: str  # a sentence; `{name}` stands for a measured value
     met: Callable[[Measured], bool]  # whether measured values meet the expectation
     setups: Mapping[Size, Setup]  # "quick" for minutes, "full" for the size in the paper
-    certain: bool = False  # follows from the layers, so that no weights and no training can miss it: a check of the code
+    certain: bool = False  # follows from the layers and not from what was learnt: a check of the code
 
 
 def run_steps(
