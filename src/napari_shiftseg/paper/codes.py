@@ -94,7 +94,7 @@ def _slid() -> Setup:
     return replace(made, test=lattice(made.spec.input_size(48, 0), 15, 5), write=1)
 
 
-def _so_many_codes(name: str, source: str, claim: str, setups: Mapping[Size, Setup], what: str = "disks") -> Experiment:
+def _so_many_codes(name: str, source: str, claim: str, *, setups: Mapping[Size, Setup], what: str = "disks") -> Experiment:
     return Experiment(
         name=name,
         source=source,
@@ -120,20 +120,20 @@ _SAME_LOOKING = (
         "fig2b",
         "Fig. 2b, Corollary 2",
         "Disks whose spacing is co-prime to f^l get f^(dl) codes, and no more.",
-        {"quick": _same_looking(2, 15), "full": _same_looking(3, 15, full=True)},
+        setups={"quick": _same_looking(2, 15), "full": _same_looking(3, 15, full=True)},
     ),
     _so_many_codes(
         "fig2c",
         "Fig. 2c",
         "Fixed upsampling reaches the same number of codes, because the image is not constant.",
-        {"quick": _same_looking(2, 15, "fixed"), "full": _same_looking(3, 15, "fixed", full=True)},
+        setups={"quick": _same_looking(2, 15, "fixed"), "full": _same_looking(3, 15, "fixed", full=True)},
     ),
     _so_many_codes(
         "fig2b-3d",
         "Fig. 2b, d = 3",
         "Balls whose spacing is co-prime to f^l get f^(dl) codes in 3D, and no more.",
-        {"quick": _balls(), "full": _balls(full=True)},
-        "balls",
+        setups={"quick": _balls(), "full": _balls(full=True)},
+        what="balls",
     ),
     Experiment(
         name="sliding",
@@ -170,7 +170,7 @@ def _all_places(features: int, steps: int, learning_rate: float) -> Setup:
     return Setup(spec=replace(PADDED, features=features), test=image, weights=training)
 
 
-def _repeated(name: str, source: str, claim: str, setups: Mapping[Size, Setup]) -> Experiment:
+def _repeated(name: str, source: str, claim: str, *, setups: Mapping[Size, Setup]) -> Experiment:
     return Experiment(
         name=name,
         source=source,
@@ -187,7 +187,7 @@ _CONSTANT = (
         "fig4",
         "Fig. 4",
         "Trained on a constant image, a valid U-Net with learnt upsampling gives f^(dl) IDs that repeat with the period.",
-        {
+        setups={
             "quick": _learnt(UNetSpec(levels=2, features=8), 4000, 1e-3),
             "full": _learnt(UNetSpec(levels=4, features=3), 20_000, 5e-4),
         },
@@ -196,7 +196,7 @@ _CONSTANT = (
         "fig4-f3",
         "Fig. 4, f = 3",
         "So it is with poolings by 3.",
-        {
+        setups={
             "quick": _learnt(UNetSpec(levels=1, pool=3, features=8), 3000, 1e-3),
             "full": _learnt(UNetSpec(levels=2, pool=3, features=8), 10_000, 1e-3),
         },
@@ -205,7 +205,7 @@ _CONSTANT = (
         "fig4-3d",
         "Fig. 4, d = 3",
         "So it is in 3D.",
-        {
+        setups={
             "quick": _learnt(UNetSpec(ndim=3, levels=1, features=8), 2000, 1e-3),
             "full": _learnt(UNetSpec(ndim=3, levels=2, convs=1, features=8), 10_000, 1e-3),
         },

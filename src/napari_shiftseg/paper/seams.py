@@ -41,7 +41,7 @@ def _untrained(levels: int, edge: int, write: int) -> Setup:
     return Setup(spec=UNetSpec(levels=levels, features=8), test=lattice(edge, 13, 5), weights="random", write=write)
 
 
-def _split(name: str, source: str, claim: str, setups: Mapping[Size, Setup], what: str = "disks") -> Experiment:
+def _split(name: str, source: str, claim: str, *, setups: Mapping[Size, Setup], what: str = "disks") -> Experiment:
     return Experiment(
         name=name,
         source=source,
@@ -53,7 +53,7 @@ def _split(name: str, source: str, claim: str, setups: Mapping[Size, Setup], wha
     )
 
 
-def _whole(name: str, source: str, claim: str, setups: Mapping[Size, Setup], what: str = "disks") -> Experiment:
+def _whole(name: str, source: str, claim: str, *, setups: Mapping[Size, Setup], what: str = "disks") -> Experiment:
     return Experiment(
         name=name,
         source=source,
@@ -107,27 +107,27 @@ _TILES = (
         "fig3b",
         "Fig. 3b",
         "Stitching the uncropped outputs of a network trained with a window above f^l leaves seams.",
-        {"quick": _tiled(20, 20), "full": _tiled(20, 20, full=True)},
+        setups={"quick": _tiled(20, 20), "full": _tiled(20, 20, full=True)},
     ),
     _whole(
         "fig3c",
         "Fig. 3c",
         "The same network's outputs, cropped to n f^l before stitching, leave none.",
-        {"quick": _tiled(20, 16), "full": _tiled(20, 32, full=True)},
+        setups={"quick": _tiled(20, 16), "full": _tiled(20, 32, full=True)},
     ),
     _split(
         "fig3b-3d",
         "Fig. 3b, d = 3",
         "Stitching uncropped outputs leaves seams in 3D.",
-        both(_tiled_3d(14)),
-        "balls",
+        setups=both(_tiled_3d(14)),
+        what="balls",
     ),
     _whole(
         "fig3c-3d",
         "Fig. 3c, d = 3",
         "The same network's outputs, cropped to n f^l before stitching, leave none.",
-        both(_tiled_3d(12)),
-        "balls",
+        setups=both(_tiled_3d(12)),
+        what="balls",
     ),
     Experiment(
         name="tile-size",
