@@ -160,7 +160,7 @@ MUTANTS = (
     ),
     _m("There are weights", "analysis/constructions.py::_primes", "all(n % k for k in range(2, int(n**0.5) + 1))", "n"),
     _m("With zero padding, location", "geometry/spec.py::_layers_of", "kernel = (spec.head_kernel,)", "kernel = (1,)"),
-    _m("With zero padding, location", "paper/measure.py::_see_a_border", "or hi >= edge", "or hi > edge"),
+    _m("With zero padding, location", "paper/measure.py::_see_a_border", "lo < 0 or", "lo < -2 or"),
     _m("Slight noise", "synthetic/degrade.py::_displacement", "size / CONTROL_SPACING", "size / (2 * CONTROL_SPACING)"),
     _m("Slight noise", "paper/experiment.py::Training.draw", "step * self.fresh", "0"),
     # -- what the figures show
@@ -314,17 +314,18 @@ def main() -> int:
     import torch  # once for all mutants
 
     assert (scipy.ndimage, skimage.measure, torch) and PACKAGE not in sys.modules
-    before = {row["digest"]: row for row in _document(wishes.out).get("rows", [])}
-    found = []
+    known = {row["digest"]: row for row in _document(wishes.out).get("rows", [])}
+    wanted = [digest(mutant) for mutant in chosen]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "src"
         shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
         sound: set[str] = set()
-        for mutant in chosen:
-            row = before.get(digest(mutant)) or _tried(mutant, source, sound)
-            found.append(row)
+        for mutant, name in zip(chosen, wanted, strict=True):
+            row = known.get(name) or _tried(mutant, source, sound)
+            known[name] = row
             print(f"{'killed' if row['killed'] else 'SURVIVED'} {mutant.where}: {mutant.new}  {row['by']}", flush=True)
-            _keep(wishes.out, found)
+            _keep(wishes.out, [known[one] for one in wanted if one in known])
+    found = [known[one] for one in wanted]
     killed = sum(row["killed"] for row in found)
     print(f"{killed} of {len(found)} mutants killed")
     return int(killed < len(found))
