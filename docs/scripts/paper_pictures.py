@@ -20,7 +20,7 @@ from napari_shiftseg.picture import draw_picture, encode_png
 
 IMAGES = Path(__file__).resolve().parents[1] / "images" / "paper"
 FIGURES = (
-    "fig2a", "fig2b", "fig2c", "fig3a", "fig3b", "fig3c", "window-below", "padding-single", "padding-d+1",
+    "fig2a", "fig2b", "fig2c", "fig3a", "fig3a-window", "fig3b", "fig3c", "window-below", "padding-single", "padding-d+1",
     "fig4", "fig5a", "fig5b", "fig6-noise", "fig6-elastic", "fig7a", "fig7b",
 )  # fmt: skip
 SHOWN = 128  # pixels of the result
