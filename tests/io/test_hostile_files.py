@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import warnings
 import zipfile
 
@@ -12,10 +13,11 @@ import zarr
 from grey import bars, grey_model
 from zarr.errors import ZarrUserWarning
 
-from napari_shiftseg import cli, load_model, read_image, save_model, synthetic
-from napari_shiftseg.errors import ImageError, ModelError, ResultError, SettingsError
+from napari_shiftseg import SegmentSettings, UNetSpec, cli, load_model, read_image, save_model, segment, synthetic
+from napari_shiftseg.errors import ImageError, ModelError, ResultError, SettingsError, TilingError
 from napari_shiftseg.files import check_targets
-from napari_shiftseg.io import find_images, open_result
+from napari_shiftseg.geometry import plan_again, plan_tiles
+from napari_shiftseg.io import Image, find_images, open_result
 from napari_shiftseg.io.constants import LARGEST_METADATA
 
 PIXELS = np.arange(96 * 80).reshape(96, 80).astype("u2") + 1
@@ -208,6 +210,57 @@ def test_an_empty_text_is_no_path(tmp_path):
             read("")
     with pytest.raises(ResultError, match="empty text"):
         check_targets([""])
+
+
+def maps(path):
+    """Arrays of a user that show a file, and what they show."""
+    np.save(path, PIXELS)
+    whole = np.load(path, mmap_mode="r")
+    yield "whole", whole
+    yield "rows", whole[20:60]
+    yield "big-endian", np.memmap(path, ">u2", "r", offset=128, shape=PIXELS.shape)
+    yield "written", np.load(path, mmap_mode="r+")
+    yield "reshaped", np.memmap(path, "u2", "r", offset=128 + 160, shape=PIXELS[1:].shape)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not say which file is mapped")
+@pytest.mark.parametrize("way", ["whole", "rows", "big-endian", "written", "reshaped"])
+def test_a_mapped_file_that_is_cut_short_is_an_error(tmp_path, way):
+    """The system ended the process."""
+    array = dict(maps(tmp_path / "a.npy"))[way]
+    image = Image.from_array(array)
+    np.testing.assert_array_equal(image.data[:], array)
+    np.testing.assert_array_equal(image.data[5:9, ::3], array[5:9, ::3])
+    if way == "written":
+        array[0, 0] = 77
+        assert image.data[0, 0] == 77, "what the user writes is seen, flushed or not"
+    os.truncate(tmp_path / "a.npy", 4000)
+    assert not isinstance(image.data, np.ndarray), "reading it would end the process"
+    with pytest.raises(ImageError, match="cut short"):
+        segment(image, grey_model(), SegmentSettings(device="cpu"))
+
+
+def test_maps_whose_values_are_not_those_of_the_file_stay_as_they_are(tmp_path):
+    np.save(tmp_path / "a.npy", PIXELS)
+    own = np.load(tmp_path / "a.npy", mmap_mode="c")
+    own[0, 0] = 77
+    whole = np.load(tmp_path / "a.npy", mmap_mode="r")
+    for array in (own, whole.T, whole[:, ::2], whole + 1, whole.copy(), np.sqrt(whole), whole[[3, 4]]):
+        np.testing.assert_array_equal(Image.from_array(array).data[...], array)
+    np.save(tmp_path / "b.npy", 0 * PIXELS)
+    (tmp_path / "b.npy").replace(tmp_path / "a.npy")  # under the same name, and not what is mapped
+    np.testing.assert_array_equal(Image.from_array(whole).data[...], PIXELS)
+    (tmp_path / "a.npy").unlink()
+    np.testing.assert_array_equal(Image.from_array(whole).data[...], PIXELS)
+
+
+@pytest.mark.parametrize("shape", [(10**9, 40), (40, 10**9), (2**27 + 1, 2), (10**30, 10**30)], ids=str)
+def test_edges_beyond_any_image_are_refused_before_a_plan_is_made(shape):
+    """A plan of 10^9 px took seven seconds and a list of millions."""
+    with pytest.raises(TilingError, match="beyond any image"):
+        plan_tiles(UNetSpec(), shape)
+    with pytest.raises(TilingError, match="beyond any image"):
+        plan_again(UNetSpec(), {"image_shape": list(shape), "write": [40, 40], "border": "reflect"})
 
 
 def test_offsets_of_recipes_have_an_end():

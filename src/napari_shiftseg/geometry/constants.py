@@ -20,6 +20,9 @@ LARGEST_EDGE: Final = {1: 1 << 20, 2: 512, 3: 96}
 # Tiles of deterministic runs: large enough for speed, small enough for any memory.
 CANONICAL_EDGE: Final = {1: 4096, 2: 192, 3: 48}
 
+# Pixels of an image along an axis: a hundred times the largest slides (1e6), and a plan of it still takes about a second.
+LARGEST_IMAGE: Final = 1 << 27
+
 # -- streams ----------------------------------------------------------------------------------------------------------
 
 # Strips of about this many pixels, where memory allows: at 1024 px, 32 rows take 8 to 45 % longer than 128, in a third of it.

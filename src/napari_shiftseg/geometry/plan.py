@@ -22,7 +22,7 @@ from operator import index
 from typing import Any, Literal
 
 from napari_shiftseg.errors import SettingsError, TilingError
-from napari_shiftseg.geometry.constants import CANONICAL_EDGE, DEFAULT_MEMORY, LARGEST_EDGE
+from napari_shiftseg.geometry.constants import CANONICAL_EDGE, DEFAULT_MEMORY, LARGEST_EDGE, LARGEST_IMAGE
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
 from napari_shiftseg.geometry.lattice import ImageAxis, Lattice
 from napari_shiftseg.geometry.spec import Layer, Map, UNetSpec, as_lattice, lattice_around
@@ -389,6 +389,10 @@ def image_axes(
         raise TilingError(f"the image has shape {image_shape!r}; give a tuple of {lattice.ndim} integers, pixels.") from None
     if len(shape) != lattice.ndim or min(shape, default=0) < 1:
         raise TilingError(f"the image has shape {shape}; the network wants {lattice.ndim} axes of 1 pixel or more.")
+    if max(shape) > LARGEST_IMAGE:
+        raise TilingError(
+            f"the image has shape {shape}, which is beyond any image ({LARGEST_IMAGE} px along an axis); give a part."
+        )
     if border not in ("reflect", "valid"):
         raise TilingError(f"border is {border!r}; give 'reflect' or 'valid'.")
     return tuple(

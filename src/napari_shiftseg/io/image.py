@@ -17,7 +17,7 @@ from napari_shiftseg.errors import ImageError
 from napari_shiftseg.files import check_readable, path_of
 from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
 from napari_shiftseg.io.constants import EAGER_BYTES
-from napari_shiftseg.io.raw_file import RawFile
+from napari_shiftseg.io.raw_file import RawFile, unmapped
 from napari_shiftseg.views import ArrayLike, Pick, View, as_array
 
 
@@ -126,7 +126,7 @@ class Image:
             axes, note = guess_axes(array.shape, array.dtype)
         axes = check_axes(axes, array.shape)
         return cls(
-            data=native(array, name),
+            data=native(unmapped(array), name),
             axes=axes,
             scale=check_scale(scale, len(axes)),
             units=tuple(unit_name(unit) for unit in units) if units is not None else (None,) * len(axes),

@@ -1,8 +1,10 @@
-"""`RawFile`: pixels that lie in a file as they are in memory, read where they are asked for."""
+"""`RawFile`: pixels that lie in a file as they are in memory, read where they are asked for; `unmapped`: those of a memmap."""
 
 from __future__ import annotations
 
 import itertools
+import mmap
+import os
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError
-from napari_shiftseg.views import LazyArray
+from napari_shiftseg.views import ArrayLike, LazyArray
 
 
 class RawFile(LazyArray):
@@ -77,3 +79,40 @@ class RawFile(LazyArray):
             f"{self.path.name} was cut short: its pixels end at byte {self._offset + self.nbytes} and the file at {there}; "
             "get the whole file."
         )
+
+
+class _MappedFile(RawFile):
+    """Of an array that a user mapped, and may write to during a run, as to any array in memory."""
+
+    in_memory = True
+
+
+def unmapped(array: ArrayLike) -> ArrayLike:
+    """An `np.memmap` as the part of its file that it shows; anything else as it is.
+
+    So is one that is not C-contiguous, whose values are those of the process alone (mode "c"), or whose file has another name
+    by now, which Linux alone can tell.
+    """
+    if not isinstance(array, np.memmap) or array.mode == "c" or array.filename is None or not array.size:
+        return array
+    pages = getattr(array, "_mmap", None)  # None where a function of numpy gave a memmap that shows no file
+    if pages is None or not array.flags.c_contiguous:
+        return array
+    first = np.frombuffer(pages, np.uint8).ctypes.data
+    begin = int(array.offset) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY + array.ctypes.data - first
+    if not first <= array.ctypes.data < first + len(pages) or _mapped_at(first) != os.path.realpath(array.filename):
+        return array
+    return _MappedFile(Path(array.filename), dtype=array.dtype, offset=begin, shape=array.shape)
+
+
+def _mapped_at(address: int) -> str:
+    """The file that is mapped at an address, as the system names it; "" where it does not say."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        begin, end = (int(text, 16) for text in line.split(maxsplit=1)[0].split("-"))
+        if begin <= address < end:
+            return line.split(maxsplit=5)[-1] if "/" in line else ""
+    return ""
