@@ -13,6 +13,7 @@ pytest.importorskip("pytestqt")
 
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
+from napari.layers._source import layer_source
 from npe2 import PluginManifest
 
 import napari_shiftseg
@@ -20,6 +21,7 @@ from napari_shiftseg import read_image
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.io import scene_names
 from napari_shiftseg.plugin.layer_axes import axes_of_layer
+from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.source import image_of
 
 AWKWARD = Path(__file__).resolve().parents[3] / "shared" / "data" / "awkward"
@@ -163,3 +165,63 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path, monkeypatch, opened):
     (tmp_path / "b.tif").write_bytes(b"II*\0" + bytes(3))
     for name, word in (("a.czi", r"napari-shiftseg[bioio]"), ("b.tif", "b.tif")):
         assert opened(tmp_path / name) == [] and word in said[-1]
+
+
+# -- files that lack something ----------------------------------------------------------------------------------------
+
+
+def no_strips(path):
+    tifffile.imwrite(path, np.full((40, 48), 9, np.uint8), rowsperstrip=8, compression="zlib", metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["StripByteCounts"].overwrite([0] * 5)
+
+
+def no_companion(path):
+    text = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><BinaryOnly MetadataFile="all.companion.ome"/></OME>'
+    tifffile.imwrite(path, np.arange(1920, dtype=np.uint16).reshape(40, 48), description=text, metadata=None)
+
+
+def cut_pages(path):
+    with tifffile.TiffWriter(path) as writer:
+        for _ in range(4):
+            writer.write(np.arange(1920, dtype=np.uint16).reshape(40, 48), contiguous=False, metadata=None)
+    with tifffile.TiffFile(path) as whole:
+        end = whole.pages[2].offset
+    path.write_bytes(path.read_bytes()[:end])
+
+
+LACKING = {"strips": (no_strips, "lacks pixels"), "companion": (no_companion, "companion"), "pages": (cut_pages, "breaks off")}
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize("by", ["our reader", "a layer of another reader"])
+@pytest.mark.parametrize("what", LACKING)
+def test_what_a_file_lacks_stands_in_the_widget_and_in_the_record(opened, open_widget, qtbot, tmp_path, what, by):
+    make, said = LACKING[what]
+    path = tmp_path / ("a.ome.tif" if what == "companion" else "a.tif")
+    make(path)
+    if by == "our reader":
+        (layer,) = opened(path)
+    else:
+        with layer_source(path=str(path), reader_plugin="napari"):
+            layer = ImageLayer(np.asarray(read_image(path).data), name="a")
+    viewer, widget = open_widget(layer)
+    assert said in widget.form.about_image.text() and widget.form.about_image.isVisibleTo(widget.form)
+    qtbot.waitUntil(widget.run_button.isEnabled, timeout=30_000)
+    widget.run()
+    qtbot.waitUntil(lambda: not widget.running and len(viewer.layers) > 1, timeout=30_000)
+    notes = {each.metadata[KEY]["record"]["image"]["note"] for each in viewer.layers if KEY in each.metadata}
+    assert notes and all(said in note for note in notes)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_napari_opens_no_layer_of_a_jpeg_that_is_cut(tmp_path, share):
+    """Such files are napari's own to read, and what it would make up of the rest is no layer either."""
+    from imagecodecs import jpeg8_encode
+
+    data = jpeg8_encode(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
+    (tmp_path / "a.jpg").write_bytes(data[: int(share * len(data))])
+    viewer = ViewerModel()
+    with pytest.raises(Exception, match=r"truncated|a\.jpg"):
+        viewer.open(str(tmp_path / "a.jpg"), plugin="napari")
+    assert not viewer.layers
