@@ -263,6 +263,25 @@ def test_edges_beyond_any_image_are_refused_before_a_plan_is_made(shape):
         plan_again(UNetSpec(), {"image_shape": list(shape), "write": [40, 40], "border": "reflect"})
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("status", True), ("status", ["compliant"]), ("status", "fine"), ("model", "words"), ("model", None), ("model", [])],
+    ids=str,
+)
+def test_a_record_that_says_what_no_run_says_is_refused_by_relabel(tmp_path, capsys, key, value):
+    """It was a mistake of the program, after the labels were written."""
+    out = tmp_path / "r.zarr"
+    segment(PIXELS, grey_model(), SegmentSettings(device="cpu"), out)
+    found = json.loads((out / "zarr.json").read_text())
+    record = found["attributes"]["napari-shiftseg"]["record"]
+    assert key in record
+    record[key] = value
+    (out / "zarr.json").write_text(json.dumps(found))
+    assert cli.main(["relabel", str(out), "--min-size", "9", "--labels-tiff", str(tmp_path / "new.tif")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "damaged" in err and not (tmp_path / "new.tif").exists()
+
+
 def test_offsets_of_recipes_have_an_end():
     with pytest.raises(SettingsError, match="beyond any image"):
         synthetic.disks((60, 60), 20, 5, offset=10**20)

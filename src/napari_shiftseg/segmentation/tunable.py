@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from napari_shiftseg.segmentation.pipeline import Seen
 from napari_shiftseg.segmentation.preview import InView, label_view_steps, spot_of
 from napari_shiftseg.segmentation.repeat import job_of
 from napari_shiftseg.segmentation.run import Segmentation
+from napari_shiftseg.segmentation.settings import Status
 from napari_shiftseg.views import LazyArray, View
 
 
@@ -151,6 +152,9 @@ def tunable(
             "that they were made from, and link it again."
         )
     job = job_of(result.record)
+    known = get_args(Status)
+    if not isinstance(result.record.get("model"), Mapping) or result.record.get("status", known[0]) not in known:
+        raise ResultError("the record of this result is damaged; segment the image anew.")
     # only a CUDA device clusters itself
     job = replace(job, device=choose_device(device or ("cuda" if job.device.kind == "cuda" else "cpu")))
     gone, stored = "", result if isinstance(result, StoredResult) else result.stored
