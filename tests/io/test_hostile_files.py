@@ -282,6 +282,16 @@ def test_a_record_that_says_what_no_run_says_is_refused_by_relabel(tmp_path, cap
     assert err.count("\n") == 1 and "damaged" in err and not (tmp_path / "new.tif").exists()
 
 
+def test_a_level_whose_path_is_longer_than_names_can_be_is_a_plain_sentence(tmp_path):
+    zarr.open_group(str(tmp_path / "i.zarr"), mode="w").attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [{"axes": [{"name": "y"}, {"name": "x"}], "datasets": [{"path": "m" * 5000}]}],
+    }
+    with pytest.raises(ImageError) as caught:
+        read_image(tmp_path / "i.zarr")
+    assert "[Errno" not in str(caught.value) and len(str(caught.value)) < 500
+
+
 def test_offsets_of_recipes_have_an_end():
     with pytest.raises(SettingsError, match="beyond any image"):
         synthetic.disks((60, 60), 20, 5, offset=10**20)

@@ -368,7 +368,8 @@ def _damage(path: Path) -> Iterator[None]:
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # the decoders of damaged files raise anything, down to struct.error
-        what = f"{type(exc).__name__}: {exc}"
+        said = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc  # without the system's number
+        what = " ".join(f"{type(exc).__name__}: {said}".split())[:200]
         raise ImageError(f"{path.name} is damaged and cannot be read as an image ({what}).") from exc
 
 
