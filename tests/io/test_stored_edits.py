@@ -1,7 +1,12 @@
 """Labels on a disk are corrected where they lie: all levels, the table and the record, whatever happens in between."""
 
 import json
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -191,6 +196,50 @@ def test_a_crash_at_any_moment_leaves_what_the_next_session_puts_right(tmp_path,
     if done:
         again.undo()
         check(path, labels, "yx", [])
+
+
+EDITING = """
+import random, sys
+from napari_shiftseg.io import StoredEdits
+
+path, seed = sys.argv[1], int(sys.argv[2])
+draw, editor = random.Random(seed), StoredEdits(path)
+while True:
+    verb = draw.choice(["merge", "merge", "undo", "redo"])
+    if verb == "undo" and editor.edits:
+        editor.undo()
+    elif verb == "redo" and editor.undone:
+        editor.redo()
+    else:
+        editor.merge(draw.sample(editor.rows()["index"].tolist(), 2))
+    print(len(editor.edits), flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_a_process_that_is_killed_while_it_edits_leaves_edits_that_are_whole(tmp_path, seed):
+    """By the signal that no program can answer, at any moment: opened again, all that the record lists is done and no more."""
+    labels = draw((1100, 700), "yx")
+    plan = {"result_shape": [1100, 700], "seams": [[32], [64]]}
+    path = save_result(tmp_path / "r.zarr", labels=labels, axes="yx", record={"run": "one", "plan": plan})
+    group = zarr.open_group(str(path), mode="r+").create_group("objects")
+    table = object_table(labels, [[32], [64]])
+    for name, values in table.items():
+        group.create_array(name, data=values)
+    group.update_attributes({"columns": list(table)})
+    chance = random.Random(seed)
+    with subprocess.Popen([sys.executable, "-c", EDITING, str(path), str(seed)], stdout=subprocess.PIPE, text=True) as child:
+        for _ in range(chance.randint(1, 4)):
+            child.stdout.readline()
+        time.sleep(chance.uniform(0, 0.3))
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    listed = StoredEdits(path).edits
+    expected = labels.copy()
+    for edit in listed:
+        expected[np.isin(expected, edit["ids"])] = edit["ids"][0]
+    check(path, expected, "yx", ["merge"] * len(listed))
 
 
 def test_nothing_is_written_while_a_run_writes_there(store):
