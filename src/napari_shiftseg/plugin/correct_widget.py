@@ -16,10 +16,9 @@ from napari_shiftseg.plugin.correct_form import CorrectForm
 from napari_shiftseg.plugin.correct_tool import SAID, CorrectTool
 from napari_shiftseg.plugin.dock import fill_dock
 from napari_shiftseg.plugin.edited import words_on_edits
-from napari_shiftseg.plugin.inputs import keep_choice
+from napari_shiftseg.plugin.inputs import choose_labels, keep_choice, labels_of_viewer
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, once, sentence, start_job
 from napari_shiftseg.plugin.layers import KEY
-from napari_shiftseg.plugin.replacement import LIVE
 
 if TYPE_CHECKING:
     import napari
@@ -48,7 +47,7 @@ class CorrectWidget(QWidget):
         self._watched: Labels | None = None
         self._build()
         self._connect()
-        self._choose_active_layer()
+        choose_labels(self.viewer, self.form.layers)
         self._on_layer()
 
     @property
@@ -184,19 +183,6 @@ class CorrectWidget(QWidget):
             if self.layer is not self._watched:
                 self._on_layer()
 
-    def _label_layers(self, _: Any) -> list[tuple[str, Labels]]:
-        """Labels that nobody else is writing."""
-        roles = {
-            layer: (layer.metadata.get(KEY) or {}).get("role") for layer in self.viewer.layers if isinstance(layer, Labels)
-        }
-        return [(layer.name, layer) for layer, role in roles.items() if role not in LIVE]
-
-    def _choose_active_layer(self) -> None:
-        layers = [layer for _, layer in self._label_layers(None)]
-        active = self.viewer.layers.selection.active
-        if layers:
-            self.form.layers.value = active if active in layers else layers[-1]
-
     def _on_layer(self, *_: Any) -> None:
         """Other labels were chosen."""
         cancel_all(self.jobs)
@@ -305,7 +291,7 @@ class CorrectWidget(QWidget):
     # -- form ---------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.form = CorrectForm(ComboBox(choices=self._label_layers, nullable=False))
+        self.form = CorrectForm(ComboBox(choices=lambda _: labels_of_viewer(self.viewer), nullable=False))
         content = QWidget()
         QVBoxLayout(content).addWidget(self.form)
         fill_dock(self, content, self.form.foot)

@@ -2,14 +2,18 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from magicgui.widgets import ComboBox, FileEdit
 from napari.layers import Image as ImageLayer
+from napari.layers import Labels
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.plugin.jobs import sentence
+from napari_shiftseg.plugin.replacement import LIVE
+from napari_shiftseg.plugin.signature import KEY
 
 AUTOMATIC = "Automatic"
 DOTS = {"pass": "#4caf50", "warn": "#e6a117", "fail": "#e5534b"}  # readable on napari's dark and light themes
@@ -204,6 +208,19 @@ def keep_choice(box: ComboBox) -> None:
             box.value = chosen
     if box.value is not chosen:
         box.changed.emit(box.value)
+
+
+def labels_of_viewer(viewer: Any) -> list[tuple[str, Labels]]:
+    """Labels that nobody else is writing, with their names, as a box offers them."""
+    layers = [layer for layer in viewer.layers if isinstance(layer, Labels)]
+    return [(layer.name, layer) for layer in layers if (layer.metadata.get(KEY) or {}).get("role") not in LIVE]
+
+
+def choose_labels(viewer: Any, box: ComboBox) -> None:
+    """Choose the active layer of a viewer in a box of labels, or the last one."""
+    layers, active = [layer for _, layer in labels_of_viewer(viewer)], viewer.layers.selection.active
+    if layers:
+        box.value = active if active in layers else layers[-1]
 
 
 def narrow(*boxes: QComboBox) -> None:

@@ -16,7 +16,7 @@ from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import Event
 from napari_shiftseg.plugin.colour_controls import ColourControls
 from napari_shiftseg.plugin.dock import fill_dock
-from napari_shiftseg.plugin.inputs import keep_choice
+from napari_shiftseg.plugin.inputs import choose_labels, keep_choice, labels_of_viewer
 from napari_shiftseg.plugin.jobs import End, Job, cancel_all, sentence, start_job
 from napari_shiftseg.plugin.kept import Keeper
 from napari_shiftseg.plugin.layers import KEY
@@ -26,7 +26,6 @@ from napari_shiftseg.plugin.measure_sources import pixels_under
 from napari_shiftseg.plugin.measured import Measured, measured_of
 from napari_shiftseg.plugin.object_colours import ObjectColours, colours_of
 from napari_shiftseg.plugin.object_view import clicked_row, is_taken, show_object
-from napari_shiftseg.plugin.replacement import LIVE
 from napari_shiftseg.plugin.selection import Selection
 from napari_shiftseg.plugin.sheet import Sheet
 
@@ -51,7 +50,7 @@ class MeasureWidget(QWidget):
         Keeper(self, "measure", self.form.kept())
         self._connect()
         self._on_tool(self.form.tool.currentText())
-        self._choose_active_layer()
+        choose_labels(self.viewer, self.form.layers)
         self._on_layer()
 
     @property
@@ -214,17 +213,6 @@ class MeasureWidget(QWidget):
             else:
                 self._offer_images()
 
-    def _label_layers(self, _: Any) -> list[tuple[str, Labels]]:
-        """Labels that nobody else is writing."""
-        labels = [layer for layer in self.viewer.layers if isinstance(layer, Labels)]
-        return [(layer.name, layer) for layer in labels if (layer.metadata.get(KEY) or {}).get("role") not in LIVE]
-
-    def _choose_active_layer(self) -> None:
-        layers = [layer for _, layer in self._label_layers(None)]
-        active = self.viewer.layers.selection.active
-        if layers:
-            self.form.layers.value = active if active in layers else layers[-1]
-
     def _on_layer(self, *_: Any) -> None:
         """Other labels were chosen."""
         cancel_all(self.jobs)
@@ -355,7 +343,7 @@ class MeasureWidget(QWidget):
     # -- form ---------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.form = MeasureForm(ComboBox(choices=self._label_layers, nullable=False))
+        self.form = MeasureForm(ComboBox(choices=lambda _: labels_of_viewer(self.viewer), nullable=False))
         self.controls = ColourControls(self.form, self._tell)
         content = QWidget()
         QVBoxLayout(content).addWidget(self.form)
