@@ -577,6 +577,30 @@ def test_a_jpeg_that_was_cut_is_no_image(tmp_path, share, thumbnail):
         read_image(path)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 1])
+@pytest.mark.parametrize(
+    "form", [{}, {"restart_marker_blocks": 2}, {"restart_marker_blocks": 7}, {"optimize": True}, {"progressive": True}]
+)
+@pytest.mark.parametrize("shape", [(64, 64), (50, 70, 3)])
+def test_a_jpeg_that_was_cut_and_ended_anew_is_no_image(tmp_path, share, form, shape):
+    """Some programs end a file that they got in part."""
+    from io import BytesIO
+
+    from PIL import Image as Pillow
+
+    written = BytesIO()
+    pixels = (np.random.default_rng(0).random(shape) * 255).astype(np.uint8)
+    Pillow.fromarray(pixels).save(written, "JPEG", quality=90, **form)
+    data, path = written.getvalue(), tmp_path / "a.jpg"
+    start = data.rfind(b"\xff\xda") + 16
+    path.write_bytes(data[: start + int(share * (len(data) - 2 - start))] + b"\xff\xd9")
+    if share == 1:
+        assert read_image(path).data.shape == shape
+    else:
+        with pytest.raises(ImageError, match="cut short"):
+            read_image(path)
+
+
 def test_a_tiff_without_strips_says_that_it_lacks_pixels(tmp_path):
     import struct
 

@@ -274,6 +274,10 @@ def native(data: ArrayLike, name: str) -> ArrayLike:
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _ZIP_START = b"PK\x03\x04"
+# Bits that a decoder takes for pixels where a scan lacks some, and passes over where it is whole: any, with restart markers.
+_MORE = b"".join(
+    bytes(73 * step % 251 for step in range(64)) + bytes((0xFF, 0xD0 + marker)) for marker in (*range(8), *range(8))
+)
 
 _CONVERT = "convert it to OME-TIFF or OME-Zarr (Fiji with Bio-Formats, or bioformats2raw, do that)"
 
@@ -418,9 +422,12 @@ def _read(path: Path, scene: int | None) -> Image:
         from imagecodecs import jpeg8_decode
 
         data = path.read_bytes()
-        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # no end after the last scan; what lacks would be grey
+        end = data.rfind(b"\xff\xd9")
+        pixels = jpeg8_decode(data)
+        # What lacks would be grey: there is no end after the last scan, or more of the scan before its end is read as pixels.
+        if end < data.rfind(b"\xff\xda") or not np.array_equal(jpeg8_decode(data[:end] + _MORE + data[end:]), pixels):
             raise ImageError(f"{path.name} is a JPEG that was cut short; get the whole file.")
-        return _from_samples(jpeg8_decode(data), path)
+        return _from_samples(pixels, path)
     kind = _vendor_kind(path, start)
     if kind in _VENDOR_FORMATS:
         from napari_shiftseg.io.vendor import READERS, read_vendor
