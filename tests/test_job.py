@@ -70,6 +70,8 @@ def test_a_job_that_is_none_is_a_sentence():
             Job.from_dict(values)
     with pytest.raises(SettingsError, match="no JSON"):
         Job.from_json("{")
+    with pytest.raises(SettingsError, match="no JSON"):
+        Job.from_json("[" * 100_000)
     missing = job.to_dict()
     del missing["plan"]["write"]
     with pytest.raises(SettingsError, match="the job is damaged"):

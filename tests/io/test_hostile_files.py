@@ -265,7 +265,17 @@ def test_edges_beyond_any_image_are_refused_before_a_plan_is_made(shape):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("status", True), ("status", ["compliant"]), ("status", "fine"), ("model", "words"), ("model", None), ("model", [])],
+    [
+        ("status", True),
+        ("status", ["compliant"]),
+        ("status", "fine"),
+        ("model", "words"),
+        ("model", None),
+        ("model", []),
+        ("limits", "words"),
+        ("limits", ["\x1b"]),
+        ("limits", {"low": "a"}),
+    ],
     ids=str,
 )
 def test_a_record_that_says_what_no_run_says_is_refused_by_relabel(tmp_path, capsys, key, value):

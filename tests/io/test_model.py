@@ -121,6 +121,7 @@ SPEC_JSON = SPEC.to_dict()
         ({"drop": ("spec",)}, "does not fit its weights"),
         ({"spec": "{"}, "does not fit its weights"),
         ({"spec": "[1, 2]"}, "does not fit its weights"),
+        ({"spec": "[" * 100_000}, "does not fit its weights"),
         ({"spec": "null"}, "does not fit its weights"),
         ({"spec": json.dumps(SPEC_JSON | {"depth": 3})}, "does not fit"),
         ({"spec": json.dumps(SPEC_JSON | {"features": 3})}, "does not fit its weights"),

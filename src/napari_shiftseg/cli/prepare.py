@@ -121,7 +121,7 @@ def record_at(path: Path) -> Any:
         return open_result(path).record
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise SettingsError(f"{path} is no JSON ({exc}); give a result, or what shiftseg segment --json printed.") from exc
     if isinstance(record, dict) and "images" in record:
         raise SettingsError(f"{path} tells of {len(record['images'])} runs, and one is asked for; give the result of one.")

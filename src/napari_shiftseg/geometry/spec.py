@@ -15,7 +15,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.geometry.constants import MOST_CONVS, MOST_LEVELS
+from napari_shiftseg.geometry.constants import LARGEST_IMAGE, MOST_CONVS, MOST_LEVELS
 from napari_shiftseg.geometry.lattice import Lattice, Meaning, Output, channel_count, named_outputs
 from napari_shiftseg.geometry.scaling import scaled_lattice
 from napari_shiftseg.geometry.turning import turned_lattice
@@ -530,6 +530,11 @@ def _check(spec: UNetSpec) -> None:
     ):
         raise SettingsError(
             f"pool is {spec.pool}; give one factor, or {spec.levels} tuples (one per level) of {spec.ndim} factors."
+        )
+    if max(spec.period) > LARGEST_IMAGE:
+        raise SettingsError(
+            f"the poolings have a period of {' x '.join(map(str, spec.period))} px, beyond any image; give smaller factors "
+            "or fewer levels."
         )
     kernels = (spec.kernel,) * spec.ndim if isinstance(spec.kernel, int) else spec.kernel
     if (

@@ -293,7 +293,7 @@ def from_json(
     """As `from_plain`, from the text of a file."""
     try:
         values = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise error(f"{what} is not JSON ({exc}); give what was saved, unchanged.") from exc
     return from_plain(kind, values, what=what, error=error)
 

@@ -80,7 +80,7 @@ def _is_ours(path: Path) -> bool:
     try:
         attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
         return isinstance(attributes[KEY], dict)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -300,7 +300,7 @@ def _attributes(path: Path) -> dict[str, Any]:
             found = json.loads((path / name).read_text(encoding="utf-8"))
             found = found.get("attributes", {}) if name == "zarr.json" else found
             ome = found.get("ome", found)
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             continue
         return ome if isinstance(ome, dict) else {}
     return {}

@@ -381,7 +381,7 @@ class Job:
         """A job that `to_json` wrote; errors as of `from_dict`."""
         try:
             return cls.from_dict(json.loads(text))
-        except json.JSONDecodeError as exc:
+        except (json.JSONDecodeError, RecursionError) as exc:
             raise SettingsError("the job is no JSON; segment the image anew.") from exc
 
 

@@ -16,7 +16,7 @@ from napari_shiftseg.geometry import Output, TilePlan, UNetSpec, Window, plan_ag
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import Image, StoredResult, from_plain, open_result, read_image
 from napari_shiftseg.network import Model, ModelRecord, choose_device
-from napari_shiftseg.segmentation.intensity import with_data
+from napari_shiftseg.segmentation.intensity import recorded_limits, with_data
 from napari_shiftseg.segmentation.job import Job, gather
 from napari_shiftseg.segmentation.pipeline import Seen
 from napari_shiftseg.segmentation.preview import InView, label_view_steps, spot_of
@@ -155,6 +155,10 @@ def tunable(
     known = get_args(Status)
     if not isinstance(result.record.get("model"), Mapping) or result.record.get("status", known[0]) not in known:
         raise ResultError("the record of this result is damaged; segment the image anew.")
+    try:  # the report reads them, when labels are there already
+        recorded_limits(result.record)
+    except (ShiftsegError, KeyError, TypeError, ValueError) as exc:
+        raise ResultError("the limits in the record of this result are damaged; segment the image anew.") from exc
     # only a CUDA device clusters itself
     job = replace(job, device=choose_device(device or ("cuda" if job.device.kind == "cuda" else "cpu")))
     gone, stored = "", result if isinstance(result, StoredResult) else result.stored
