@@ -1,5 +1,7 @@
 """A preview of what is in view: the pixels of the whole run, by fewer tiles."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import bundled_models
 from napari_shiftseg.network import Clustering, Model, ModelRecord, predict_steps
 from napari_shiftseg.plugin.layers import KEY
+from napari_shiftseg.plugin.preview import words_on_view
 from napari_shiftseg.segmentation import decide, view_steps
 
 pytestmark = pytest.mark.gui
@@ -149,3 +152,10 @@ def test_the_button_segments_what_is_in_view(open_widget, qtbot, tiny):
     assert wanted and wanted <= found
     assert shown.metadata[KEY]["plan"].write == (64, 64)
     assert [image.name for image in widget.form.layers.choices] == ["cells"]
+
+
+@pytest.mark.parametrize(("edge", "said"), [(100, "(100 %, "), (64, "(41 %, "), (20, "(4 %, ")])
+def test_the_share_of_a_preview_is_said_in_plain_digits(edge, said):
+    plan = plan_tiles(UNetSpec(levels=1, convs=1, features=2), (100, 100), write=20)
+    preview = SimpleNamespace(plan=plan, labels=np.zeros((edge, edge), np.int32))
+    assert said in words_on_view(preview)

@@ -26,14 +26,14 @@ known = {}
 
 
 @task.step(
-    "Open the group **Tune** of the Segment widget, and make **Bandwidth** larger: twice, then twice again. The network "
+    "Open the group **Tune** of the Segment widget, and make **Bandwidth x** larger: twice, then twice again. The network "
     "does not run again.",
     "There are fewer pieces; go on until neighbours begin to be merged.",
 )
 def tune(hand, folder):
     hand.open_group("Tune")
     hand.sees("changes show at once")
-    hand.type("Bandwidth", "1", group="Tune")
+    hand.type("Bandwidth x", "1", group="Tune")
     hand.sees("bandwidth 1 (run: 0.5)")
     after = score(hand.sees_layer("tissue instances").data)
     hand.sees_that(lambda: after.splits < known["before"].splits, f"fewer cut objects: {known['before']}, {after}")

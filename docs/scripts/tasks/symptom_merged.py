@@ -42,16 +42,16 @@ known = {}
 
 
 @task.step(
-    "Open the group **Tune** of the Segment widget, and make **Bandwidth** smaller: by a half, then by a half again. The "
+    "Open the group **Tune** of the Segment widget, and make **Bandwidth x** smaller: by a half, then by a half again. The "
     "network does not run again.",
     "There are more objects; go on until objects begin to be cut.",
 )
 def tune(hand, folder):
     hand.open_group("Tune")
     hand.sees("changes show at once")
-    hand.type("Bandwidth", "2", group="Tune")
+    hand.type("Bandwidth x", "2", group="Tune")
     hand.sees("bandwidth 2 (run: 4)")
-    hand.type("Bandwidth", "1", group="Tune")
+    hand.type("Bandwidth x", "1", group="Tune")
     hand.sees("bandwidth 1 (run: 4)")
     after = score(hand.sees_layer("tissue instances").data)
     hand.sees_that(lambda: after.merges < known["before"].merges, f"fewer merged objects: {known['before']}, {after}")

@@ -50,7 +50,7 @@ def automatic(hand, folder):
 def preview(hand, folder):
     hand.look_at("nuclei", (96, 128), 12)
     hand.press("Preview view")
-    hand.sees("Preview:", "Run segments the whole image")
+    hand.sees("Preview of ", "Run segments the whole image")
     hand.sees_that(lambda: any("preview" in layer.name for layer in hand.viewer.layers), "a preview")
 
 

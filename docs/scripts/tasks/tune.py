@@ -26,7 +26,7 @@ def open_group(hand, folder):
 
 
 @task.step(
-    "Move **Threshold** or **Bandwidth** (and *Dip*, for a model without seeds), or type a number beside the slider. As "
+    "Move **Threshold** or **Bandwidth x** (and *Dip*, for a model without seeds), or type a number beside the slider. As "
     "soon as it stands still, what is in view is labelled anew and shown, then the rest. A newer change stops the older "
     "one.",
     "The line below the run says how many objects there are now, and what was changed.",
@@ -34,7 +34,7 @@ def open_group(hand, folder):
 def move_sliders(hand, folder):
     hand.type("Threshold", "0.4", group="Tune")
     hand.sees("tuned without the network: threshold 0.4 (run: 0.5)")
-    hand.type("Bandwidth", "4", group="Tune")
+    hand.type("Bandwidth x", "4", group="Tune")
     hand.sees("instances; tuned without the network", "bandwidth 4")
     layer = hand.sees_layer("nuclei instances")
     found, before = known.setdefault("tuned", _images.count(layer)), np.count_nonzero(np.unique(known["labels"]))
@@ -50,14 +50,14 @@ def move_sliders(hand, folder):
 def smallest_size(hand, folder):
     from qtpy.QtCore import Qt
 
-    plot = hand.find("Sizes of the objects, and the smallest size", hand.ANY)
+    plot = hand.find("Tune: sizes of the objects, and the smallest size", hand.ANY)
     middle = plot.height() / 2
-    hand.drag("Sizes of the objects, and the smallest size", (plot.at(plot.least), middle), (plot.at(150), middle))
+    hand.drag("Tune: sizes of the objects, and the smallest size", (plot.at(plot.least), middle), (plot.at(150), middle))
     hand.sees_that(lambda: 100 < plot.least < 220, f"a line at about 150 px, not {plot.least}")
     hand.sees("smallest size")
     hand.type("Smallest", "200", group="Tune")
     hand.sees("smallest size 200")
-    hand.keys("Sizes of the objects, and the smallest size", Qt.Key.Key_PageUp)
+    hand.keys("Tune: sizes of the objects, and the smallest size", Qt.Key.Key_PageUp)
     hand.sees("smallest size 240")
     found = _images.count(hand.sees_layer("nuclei instances"))
     hand.sees_that(lambda: found < known["tuned"], f"fewer objects than {known['tuned']}, not {found}")

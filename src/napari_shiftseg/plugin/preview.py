@@ -68,7 +68,7 @@ def words_on_view(preview: "Preview") -> str:
     edges, of = (" x ".join(f"{n:,}" for n in shape) for shape in (part, whole))
     share = 100 * np.prod(part) / np.prod(whole)
     tiles = f"{len(preview.plan):,} tile{'s' * (len(preview.plan) > 1)}"
-    return f"{edges} of {of} px ({share:.2g} %, {tiles})"
+    return f"{edges} of {of} px ({share:.{2 if share < 10 else 3}g} %, {tiles})"
 
 
 def preview_layer(preview: "Preview", place: "Placement", name: str, *, source_id: Any = None) -> LayerDataTuple:
