@@ -1,5 +1,7 @@
 """Tuning: other settings change the labels that are shown, by the embedding that is there, and nothing that a user made."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -273,6 +275,24 @@ def test_another_run_is_another_result_to_tune(tuned, qtbot, tiny):
     qtbot.waitUntil(lambda: panel.ready is not None and panel.ready is not old, timeout=60_000)
     assert panel.form.threshold.value() == 0.4 and panel.ready.left.base.threshold == 0.4
     np.testing.assert_array_equal(viewer.layers["cells instances"].data, expected(PIXELS, tiny, threshold=0.4).labels)
+
+
+def test_a_group_that_is_open_before_the_first_run_tunes_its_result(open_widget, qtbot, cells, monkeypatch):
+    """As it is in a session that begins with the open groups of the last; however long it takes to add the layers."""
+    from napari_shiftseg.plugin import target
+
+    remember = target.remember
+
+    def late(*given):
+        time.sleep(0.5)  # the thread that looks for what the run left has all the time it wants
+        remember(*given)
+
+    monkeypatch.setattr(target, "remember", late)
+    _, widget = open_widget(ImageLayer(cells((40, 48)), name="cells"))
+    widget.tune.form.expand()
+    finish(qtbot, widget)
+    qtbot.waitUntil(lambda: widget.tune.ready is not None, timeout=10_000)
+    assert "changes show at once" in widget.tune.form.about.text()
 
 
 def test_inspect_measures_the_labels_that_are_shown(tuned, qtbot):

@@ -175,7 +175,11 @@ class SegmentWidget(QWidget):
 
     def show_result(self, drawn: Drawn) -> str:
         """Show a result beside the layer that it was made from; returns a sentence on layers that it did not replace."""
-        put = self._target.show(drawn)
+        self.tune.rest(True)  # which hears of a layer before it is noted what its run left
+        try:
+            put = self._target.show(drawn)
+        finally:
+            self.tune.rest(False)
         self._instances = put.layers[-1]
         return words_on_kept(put.kept)
 

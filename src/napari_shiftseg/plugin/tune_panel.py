@@ -57,7 +57,7 @@ class TunePanel(QWidget):
         self.jobs: list[Job] = []  # the one that runs, if one does
         self._image, self._device, self._tuned = image, device, tuned
         self._run: Any = None  # of the layer
-        self._again = self._touched = self._putting = False
+        self._again = self._touched = self._putting = self._resting = False
         self._before: Shown | None = None  # what was shown before the view, as long as the rest is not there
         self._sizes_from = 0  # smallest size with which the sizes in the plot were found
         self._views: dict[Any, Any] = {}
@@ -82,7 +82,7 @@ class TunePanel(QWidget):
 
     def look(self, *_: Any) -> None:
         """See which result is meant, once the group is open; that of before stays if nothing has changed."""
-        if not isalive(self) or self._putting or (not self.form.is_open and self.layer is None):
+        if not isalive(self) or self._putting or self._resting or (not self.form.is_open and self.layer is None):
             return
         layer = self._find()
         run = None if layer is None else layer.metadata[KEY].get("run")
@@ -172,6 +172,7 @@ class TunePanel(QWidget):
         """Do nothing while a run works, whose labels will be others."""
         if resting:
             self.cancel()
+        self._resting = resting
         self.setEnabled(not resting)
 
     def cancel(self) -> None:
