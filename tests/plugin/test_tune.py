@@ -1,7 +1,5 @@
 """Tuning: other settings change the labels that are shown, by the embedding that is there, and nothing that a user made."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -284,11 +282,11 @@ def test_a_group_that_is_open_before_the_first_run_tunes_its_result(open_widget,
     remember = target.remember
 
     def late(*given):
-        time.sleep(0.5)  # the thread that looks for what the run left has all the time it wants
+        qtbot.wait(500)  # the thread that looks for what the run left has all the time it wants
         remember(*given)
 
     monkeypatch.setattr(target, "remember", late)
-    _, widget = open_widget(ImageLayer(cells((40, 48)), name="cells"))
+    _, widget = open_widget(ImageLayer(cells((40, 48)), name="cells"), window=True)
     widget.tune.form.expand()
     finish(qtbot, widget)
     qtbot.waitUntil(lambda: widget.tune.ready is not None, timeout=10_000)
