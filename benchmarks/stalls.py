@@ -422,11 +422,12 @@ class Napari(Side):
 
     def prepare_run_again(self) -> None:
         self._others = [layer.data.copy() for layer in self.layers]
+        self._made = []  # so that the arrays of before are given back when others take their place, as they are with the widget
 
     def run_again(self) -> None:
         """The same arrays into the layers that are there."""
-        for layer, data in zip(self.layers, self._others, strict=True):
-            layer.data = data
+        for layer in self.layers:
+            layer.data = self._others.pop(0)
         self.labels.features = self.labels.features.copy()
 
     def prepare_tune(self) -> None:
