@@ -4,7 +4,7 @@
     xvfb-run -a -s "-screen 0 1920x1080x24" python benchmarks/soak.py widget --runs 300 --out docs/measurements/soak_widget.json
 
 `library`: in turn a plane in memory, a stack, a plane out of core, a run that is cancelled and one that fails. `widget`: the
-same with the Segment widget of a napari viewer, whose layers are removed after each run. Memory is what belongs to the process
+same with the Segment widget of a napari viewer, whose layers are removed after each run; `napari`: such layers alone. Memory is what belongs to the process
 alone; its growth is the mean of the last tenth of the runs against the tenth after the first third, by which all that is made
 once has been made. Threads, open files and temporary files are counted at the same two places.
 """
@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ SETTINGS = SegmentSettings(device="cpu")
 
 def main() -> int:
     made = parser(__doc__)
-    made.add_argument("who", choices=("library", "widget"))
+    made.add_argument("who", choices=("library", "widget", "napari"))
     made.add_argument("--runs", type=int, default=300)
     wishes = made.parse_args()
     import_module("napari_shiftseg.segmentation.layout").LARGEST = {2: 512, 3: 128}
@@ -48,7 +49,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         os.environ["TMPDIR"] = tempfile.tempdir = str(Path(place) / "tmp")
         Path(tempfile.tempdir).mkdir()
-        runs = {"library": library, "widget": widget}[wishes.who](Path(place))
+        runs = {"library": library, "widget": widget, "napari": partial(widget, bare=True)}[wishes.who](Path(place))
         seen = []
         for number, kind in zip(range(wishes.runs), runs, strict=False):
             seen.append(state(kind))
@@ -126,8 +127,8 @@ def library(place: Path) -> Iterator[str]:
             yield kind
 
 
-def widget(place: Path) -> Iterator[str]:
-    """Runs of the Segment widget in a viewer; gives the kind of each."""
+def widget(place: Path, *, bare: bool = False) -> Iterator[str]:
+    """Runs of the Segment widget in a viewer; gives the kind of each. `bare`: after the first, its layers alone come and go."""
     import napari
     from qtpy.QtTest import QTest
     from qtpy.QtWidgets import QApplication
@@ -151,7 +152,16 @@ def widget(place: Path) -> Iterator[str]:
     plane = synthetic.blobs((300, 200), 30, radius=(8, 14), seed=0).image
     panel.form.model.choose_file(place / "small.safetensors")
     number = 0
+    layers: list[Any] = []
     while True:
+        if bare and layers:
+            for values in layers:
+                viewer.add_layer(napari.layers.Layer.create(*values))
+            QTest.qWait(30)
+            viewer.layers.clear()
+            QApplication.processEvents()
+            yield "bare"
+            continue
         viewer.add_image(plane, name="plane")
         wait(lambda: panel.equipment is not None and panel.bar.run.isEnabled())
         kind = ("to its end", "to its end", "cancelled")[number % 3]
@@ -162,6 +172,9 @@ def widget(place: Path) -> Iterator[str]:
         wait(lambda: not panel.jobs)
         if kind == "to its end":
             assert len(viewer.layers) > 1, "there is no result"
+            if bare:
+                layers = [(layer.data, {"name": layer.name}, layer.as_layer_data_tuple()[2]) for layer in viewer.layers]
+                viewer.window.remove_dock_widget(panel)
         viewer.layers.clear()
         QApplication.processEvents()
         number += 1

@@ -1,6 +1,8 @@
 """A job ends with one `End`, whatever happens in it."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -11,7 +13,7 @@ from no_memory import FORMS, OTHERS, in_turn
 
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.events import Stage
-from napari_shiftseg.plugin.jobs import End, run_guarded, sentence, start_job
+from napari_shiftseg.plugin.jobs import End, once, run_guarded, sentence, start_job
 
 
 def steps(count, result="result", error=None):
@@ -36,6 +38,28 @@ def test_a_finished_job_gives_its_result_and_all_events(qtbot):
     end, events = ended(qtbot, lambda: steps(3))
     assert (end.state, end.value) == ("done", "result")
     assert [event.done for event in events] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("end", ["done", "cancelled", "error"])
+def test_what_waited_for_a_job_is_let_go_when_it_ends(make_napari_viewer, qtbot, end):
+    """Each run took a mebibyte for good: napari's list of tasks keeps every worker."""
+
+    class Held:
+        """As an image that a widget waits for."""
+
+    viewer, held, ended = make_napari_viewer(), Held(), []
+    gone = weakref.ref(held)
+    job = start_job(
+        lambda: once(int, "x" if end == "error" else "1"),
+        on_end=lambda found, held=held: ended.append(found.state),
+        torch=False,
+    )
+    if end == "cancelled":
+        job.cancel()
+    del held
+    qtbot.waitUntil(lambda: bool(ended))
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and gone() is None, timeout=3000)
+    assert ended in ([end], ["done"]) and viewer is not None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ and treats a returned exception as a raised one. So every job ends with exactly 
 
 import logging
 from collections.abc import Callable, Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from threading import Event as Flag
 from threading import Lock
@@ -75,8 +77,16 @@ def start_job(
     worker.aborted.connect(lambda: on_end(End(state="cancelled")))
     if on_event is not None:
         worker.yielded.connect(on_event)
+    worker.finished.connect(partial(_let_go, worker))
     worker.start()
     return Job(worker=worker, cancelled=cancelled)
+
+
+def _let_go(worker: GeneratorWorker) -> None:
+    """The list of tasks of napari keeps workers for good, and with them what is connected: images and results."""
+    for signal in (worker.returned, worker.aborted, worker.yielded):
+        with suppress(TypeError, RuntimeError):  # nothing is connected
+            signal.disconnect()
 
 
 def once(function: Callable[..., Any], *given: Any) -> Steps:
