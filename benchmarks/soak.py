@@ -4,7 +4,8 @@
     xvfb-run -a -s "-screen 0 1920x1080x24" python benchmarks/soak.py widget --runs 300 --out docs/measurements/soak_widget.json
 
 `library`: in turn a plane in memory, a stack, a plane out of core, a run that is cancelled and one that fails. `widget`: the
-same with the Segment widget of a napari viewer, whose layers are removed after each run; `napari`: such layers alone. Memory is what belongs to the process
+same with the Segment widget of a napari viewer, whose layers are removed after each run; `napari`:
+such layers alone. Memory is what belongs to the process
 alone; its growth is the mean of the last tenth of the runs against the tenth after the first third, by which all that is made
 once has been made. Threads, open files and temporary files are counted at the same two places.
 """
