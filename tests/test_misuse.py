@@ -187,7 +187,7 @@ def test_what_can_only_be_read_is_not_written(tmp_path):
 def test_a_network_beyond_any_image_is_none(values):
     with pytest.raises(ShiftsegError, match="beyond any image"):
         UNetSpec(**values)
-    assert UNetSpec(levels=geometry.MOST_LEVELS).period[0] == 2**geometry.MOST_LEVELS
+    assert UNetSpec(levels=geometry.MOST_LEVELS).period[0] == 2**geometry.MOST_LEVELS == geometry.LARGEST_IMAGE
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_network_beyond_any_image_is_none(values):
     {
         "embedding": lambda: UNet(UNetSpec(embedding_dim=10**9, features=64)),
         "features": lambda: UNet(UNetSpec(features=10**8)),
-        "deep": lambda: UNet(UNetSpec(levels=32)),
+        "deep": lambda: UNet(UNetSpec(levels=geometry.MOST_LEVELS)),
         "kernel": lambda: UNet(UNetSpec(kernel=10**7 + 1)),
         "batch": lambda: train([TRAINED], TrainSettings(spec=SPEC, steps=1, batch=10**9)),
     }.items(),

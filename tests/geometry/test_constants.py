@@ -25,7 +25,7 @@ NUMBERS = {
     ),
     "RESAMPLED": 8,
     "TURNED": 8,
-    "MOST_LEVELS": 32,
+    "MOST_LEVELS": 27,
     "MOST_CONVS": 256,
 }  # fmt: skip
 

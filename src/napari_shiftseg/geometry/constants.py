@@ -55,6 +55,6 @@ TURNED: Final = 8
 
 # -- descriptions of networks -----------------------------------------------------------------------------------------
 
-# No network has more, whatever a file says: 32 poolings by two make a period beyond any image.
-MOST_LEVELS: Final = 32
+# No network has more, whatever a file says: the period of 27 poolings by two is as long as the largest image.
+MOST_LEVELS: Final = 27
 MOST_CONVS: Final = 256
