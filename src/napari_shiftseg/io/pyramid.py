@@ -17,13 +17,17 @@ from ome_zarr_models.v05.image_label import ImageLabelAttrs
 from ome_zarr_models.v05.image_label_types import Label, Source
 from ome_zarr_models.v05.labels import LabelsAttrs
 from ome_zarr_models.v05.multiscales import Dataset, Multiscale
+from zarr.codecs import ZstdCodec
 
 from napari_shiftseg.errors import ResultError
-from napari_shiftseg.io.constants import DEEP, PLANE_CHUNK, SMALLEST_LEVEL, STACK_CHUNK
+from napari_shiftseg.io.constants import DEEP, PLANE_CHUNK, SMALLEST_LEVEL, STACK_CHUNK, TABLE_ROWS
 from napari_shiftseg.views import ArrayLike
 
 Reduction = Literal["nearest", "mean"]
 """How a pyramid level comes from the one below: every second pixel, or the mean of two by two."""
+
+# As zarr chooses by itself, with four bytes per chunk more: what reads zstd compares them, so that no changed bit goes unseen.
+COMPRESSION = ZstdCodec(level=0, checksum=True)
 
 _TYPES = {"t": "time", "c": "channel"}
 
@@ -66,8 +70,23 @@ def create_level(
     edges = chunk_edges(axes, shape)
     chunks = tuple(min(size, edges[axis]) for axis, size in zip(axes, shape, strict=True))
     return group.create_array(
-        path, shape=tuple(shape), chunks=chunks, shards=shards, dtype=np.dtype(dtype), dimension_names=tuple(axes)
+        path,
+        shape=tuple(shape),
+        chunks=chunks,
+        shards=shards,
+        dtype=np.dtype(dtype),
+        compressors=COMPRESSION,
+        dimension_names=tuple(axes),
     )
+
+
+def write_columns(group: zarr.Group, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+    """A table: an array per column, all of one length, and their order."""
+    for name, values in columns.items():
+        chunk = max(1, min(len(values), TABLE_ROWS))
+        options: Any = {"chunks": (chunk,), "dtype": values.dtype, "compressors": COMPRESSION}
+        group.create_array(name, shape=values.shape, **options)[:] = values
+    group.update_attributes({"columns": list(columns)})
 
 
 def windows(array: zarr.Array[Any]) -> Iterator[tuple[slice, ...]]:

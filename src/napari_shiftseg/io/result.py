@@ -9,7 +9,8 @@ A store appears under its name only when it is complete. Its layout::
       outputs/NAME/         OME image, float32: what else the network says, a vector as the embedding, a value as the foreground
 
 The root attribute "napari-shiftseg" holds ``{"store": 1, "image": bool, "outputs": [NAME, ...], "record": {...}}``, and
-"napari-shiftseg-output" of an output ``{"name": NAME, "activation": ..., "meaning": ...}``, as of `geometry.Output`.
+"napari-shiftseg-output" of an output ``{"name": NAME, "activation": ..., "meaning": ...}``, as of `geometry.Output`. Each array
+says by "napari-shiftseg-files" how many files of chunks it has, so that one that is lost is missed.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from napari_shiftseg.files import check_same, check_targets, found_at, path_of, 
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io import pyramid
 from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, check_translation
-from napari_shiftseg.io.constants import STORE_VERSION, TABLE_ROWS
+from napari_shiftseg.io.constants import STORE_VERSION
 from napari_shiftseg.io.image import Image
 from napari_shiftseg.io.model import to_plain
 from napari_shiftseg.io.ome_zarr import OUR_KEY, read_levels, read_zarr
 from napari_shiftseg.io.pyramid import BlockPyramid
-from napari_shiftseg.io.store import ReadStore
-from napari_shiftseg.views import ArrayLike
+from napari_shiftseg.io.store import ReadStore, note_files
+from napari_shiftseg.views import ArrayLike, View
 
 Part: TypeAlias = Literal["labels", "embedding", "foreground"]
 
@@ -416,16 +417,13 @@ class ResultWriter:
                 f'labels of shape {self._shape} (axes "{self._axes}") do not belong to the image '
                 f'{image.name} of shape {tuple(image.data.shape)} (axes "{image.axes}").'
             )
-        pyramid.fill(self._create("image", image.data.shape, image.axes, dtype=image.data.dtype), image.data)
+        target = self._create("image", image.data.shape, image.axes, dtype=image.data.dtype)
+        pyramid.fill(target, View.whole(image.data, name=image.name))  # a damaged chunk is an error of the image
         self._image = image
 
     def write_objects(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write the table of instances: an array per column, all of one length."""
-        objects = self._root.create_group("objects", overwrite=True)
-        for name, values in columns.items():
-            chunk = max(1, min(len(values), TABLE_ROWS))
-            objects.create_array(name, shape=values.shape, chunks=(chunk,), dtype=values.dtype)[:] = values
-        objects.update_attributes({"columns": list(columns)})
+        pyramid.write_columns(self._root.create_group("objects", overwrite=True), columns)
 
     def finish(self, record: Mapping[str, object]) -> Path:
         """Write pyramids, metadata and the record, and move the store to its path.
@@ -451,6 +449,7 @@ class ResultWriter:
             self._root.update_attributes({OUR_KEY: ours})
             for left in (self._folder / "store").rglob("*.partial"):  # of a process that was killed
                 left.unlink()
+            note_files(self._root)
             sync_all(self._folder / "store")
             self._move()
             for folder in (self.path.parent, self._folder):  # before anybody removes what the store was made of
@@ -514,6 +513,13 @@ def our_attributes(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return ours if isinstance(ours, dict) else None
+
+
+def run_of(path: str | Path) -> str | None:
+    """Identity of the run out of core whose result is at the path, also of one that is damaged; None where there is none."""
+    record = (our_attributes(Path(path)) or {}).get("record")
+    run = record.get("run") if isinstance(record, dict) else None
+    return run if isinstance(run, str) else None
 
 
 def check_store(path: str | Path, *, overwrite: bool) -> None:

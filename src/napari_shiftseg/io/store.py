@@ -33,6 +33,8 @@ _CODECS = frozenset(
 _NAMES = frozenset(("bool", "float16", "float32", "float64", "complex64", "complex128")).union(
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 )
+FILES_KEY = "napari-shiftseg-files"
+"""Attribute of an array that this package has finished: its files of chunks; of those that hold zeros alone there is none."""
 _METADATA = ("zarr.json", ".zarray", ".zmetadata")
 _DESCRIPTIONS = (*_METADATA, ".zgroup", ".zattrs")
 
@@ -60,6 +62,7 @@ class ReadStore(_Checked, LocalStore):
         self._there: dict[str, frozenset[str] | None] = {}
         self._bytes: dict[str, int] = {}
         self._arrays: set[str] = set()
+        self._finished: dict[str, int] = {}  # files of the arrays that say how many they have
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -68,8 +71,12 @@ class ReadStore(_Checked, LocalStore):
         await asyncio.to_thread(self._look_at, key)
         found = await super().get(key, prototype, byte_range)
         if byte_range is None and found is not None and key.endswith(_METADATA):
-            self.check_metadata(key, found.to_bytes())
-            self._arrays.add(key.rpartition("/")[0])
+            array = key.rpartition("/")[0]
+            for one in self.check_metadata(key, found.to_bytes()):
+                told = _attribute(one, FILES_KEY)
+                if isinstance(told, int) and not key.endswith(".zmetadata"):
+                    self._finished[array] = told
+            self._arrays.add(array)
         return found
 
     def _look_at(self, key: str) -> None:
@@ -101,6 +108,19 @@ class ReadStore(_Checked, LocalStore):
         known = self._known(array)
         if not any((self.root / array / name).is_file() for name in ("zarr.json", ".zarray")) or (known and key in known):
             raise ImageError(f"{self.root / key} is gone, which was there; give the image back and run the same command again.")
+        gone = self.files_gone(array)
+        if gone:
+            raise ImageError(
+                f"{gone} of {self._finished[array]} files of {self.root / array} {'is' if gone == 1 else 'are'} gone, as after "
+                "a copy that was cut short; copy the result again, or run the segmentation again."
+            )
+
+    def files_gone(self, array: str) -> int | None:
+        """How many files of chunks an array has lost since it was finished; None where it does not say, or has too many."""
+        told, known = self._finished.get(array), self._known(array)
+        if told is None or known is None:
+            return None
+        return max(0, told - sum(bool(_place(name.removeprefix(f"{array}/" if array else ""))) for name in known))
 
     def _array_of(self, key: str) -> str | None:
         """The array that a key is a chunk of; None for metadata."""
@@ -165,7 +185,8 @@ def missing_chunks(array: Any) -> str:
     """
     store = array.store
     names = store.chunks_there(array.path) if isinstance(store, ReadStore | ReadZip) else None
-    if names is None or not array.ndim:
+    whole = isinstance(store, ReadStore) and store.files_gone(array.path) == 0  # what is not there was never written
+    if names is None or not array.ndim or whole:
         return ""
     grid = [-(-size // edge) for size, edge in zip(array.shape, array.shards or array.chunks, strict=True)]
     places = [_place(name.removeprefix(f"{array.path}/" if array.path else "")) for name in names]
@@ -175,6 +196,20 @@ def missing_chunks(array: Any) -> str:
         return ""
     verb = "is" if gone == 1 else "are"
     return f"{gone} of {total} chunks {verb} not in the store; its fill value, {array.fill_value}, stands in their place."
+
+
+def note_files(group: Any) -> None:
+    """Let each array of a group say how many files it has; they are complete now."""
+    for _, node in group.members(max_depth=None):
+        if hasattr(node, "chunks"):
+            folder = Path(node.store.root) / node.path
+            node.update_attributes({FILES_KEY: sum(bool(_place(name)) for name in _files(folder))})
+
+
+def _attribute(described: Mapping[str, Any], key: str) -> Any:
+    """Of an array of version 3; None where it has none."""
+    attributes = described.get("attributes")
+    return attributes.get(key) if isinstance(attributes, dict) else None
 
 
 def _place(name: str) -> tuple[int, ...]:

@@ -28,10 +28,12 @@ from napari_shiftseg.files import check_writable, remove_folder, replacing
 from napari_shiftseg.instances.edit import Edit, delete, find_objects, merged, numbers_of
 from napari_shiftseg.instances.split import split
 from napari_shiftseg.instances.table import block_table, summed, whole_table
-from napari_shiftseg.io.constants import TABLE_ROWS
 from napari_shiftseg.io.labels import linked_steps
 from napari_shiftseg.io.ome_zarr import OUR_KEY
+from napari_shiftseg.io.pyramid import write_columns
 from napari_shiftseg.io.result import StoredResult, folder_of, open_result, our_attributes, work_path
+from napari_shiftseg.io.store import ReadStore, note_files
+from napari_shiftseg.views import View
 
 Rows = dict[str, npt.NDArray[Any]]
 
@@ -83,6 +85,11 @@ class StoredEdits:
         self._highest = self._highest_number()
 
     @property
+    def labels(self) -> View:
+        """Those of the store as it is now; ImageError where a file of them is damaged or gone."""
+        return View.whole(self.result.labels, name=f"the labels of {self.path.name}")
+
+    @property
     def edits(self) -> list[dict[str, Any]]:
         """What was done, the last edit at the end."""
         return list(self.result.record.get("edits", ()))
@@ -98,7 +105,7 @@ class StoredEdits:
 
     def window(self, number: int, frame: Sequence[int] = ()) -> tuple[slice, ...]:
         """The smallest window of an object in the labels; errors as of `instances.merge`."""
-        found = find_objects(self.result.labels, (number,), frame=frame, window=self._window((number,), frame))
+        found = find_objects(self.labels, (number,), frame=frame, window=self._window((number,), frame))
         return (*(slice(at, at + 1) for at in frame), *found.box)
 
     # -- verbs --------------------------------------------------------------------------------------------------------
@@ -109,12 +116,12 @@ class StoredEdits:
         if len(ids) < 2:
             raise SettingsError(f"{len(ids)} object to merge; give two or more different numbers.")
         self._window(ids[:1], frame)
-        found = find_objects(self.result.labels, ids[1:], frame=frame, window=self._window(ids[1:], frame))
+        found = find_objects(self.labels, ids[1:], frame=frame, window=self._window(ids[1:], frame))
         return self._do(merged(found, ids[0]))
 
     def delete(self, ids: int | Sequence[int], frame: Sequence[int] = ()) -> Edit:
         """An object of a frame, or several in one step, become background; errors as of `instances.delete`."""
-        return self._do(delete(self.result.labels, ids, frame=frame, window=self._window(numbers_of(ids), frame)))
+        return self._do(delete(self.labels, ids, frame=frame, window=self._window(numbers_of(ids), frame)))
 
     def split(self, number: int, frame: Sequence[int] = (), embedding: Any = None, **wish: Any) -> Edit:
         """An object of a frame becomes several; `wish`, and errors, as of `instances.split`."""
@@ -122,7 +129,7 @@ class StoredEdits:
         limit = int(np.iinfo(self.result.labels.dtype).max)
         first = None if self._highest >= limit else self._highest + 1
         wish.setdefault("offsets", has_offsets(self.result.record))
-        return self._do(split(self.result.labels, number, embedding, frame=frame, window=window, first=first, **wish))
+        return self._do(split(self.labels, number, embedding, frame=frame, window=window, first=first, **wish))
 
     def undo(self) -> Edit:
         """Take the last edit back, also one of an earlier session.
@@ -133,7 +140,7 @@ class StoredEdits:
             raise SettingsError("nothing is left to undo.")
         number = len(self.edits)
         edit, before, _ = self._read(number)
-        edit.check(self.result.labels, undo=True)
+        edit.check(self.labels, undo=True)
         self._carry_out(number, edit, before, done=False)
         self.undone += 1
         return edit
@@ -144,7 +151,7 @@ class StoredEdits:
             raise SettingsError("nothing was undone; there is nothing to do again.")
         number = len(self.edits) + 1
         edit, _, after = self._read(number)
-        edit.check(self.result.labels)
+        edit.check(self.labels)
         self._carry_out(number, edit, after, done=True)
         self.undone -= 1
         return edit
@@ -269,7 +276,7 @@ class StoredEdits:
         else:
             rows = range(0, self.result.labels.shape[0], self.result.labels.chunks[0])
             step = self.result.labels.chunks[0]
-            largest = max((int(np.max(np.asarray(self.result.labels[at : at + step]))) for at in rows), default=0)
+            largest = max((int(np.max(np.asarray(self.labels[at : at + step]))) for at in rows), default=0)
         return max([largest, *(int(number) for edit in self.edits for number in (*edit["ids"], *edit["made"]))])
 
     def _rows_after(self, edit: Edit, before: Rows) -> Rows:
@@ -280,7 +287,7 @@ class StoredEdits:
             return summed(before, edit.ids[0])
         corner = [edge.start for edge in edit.window[len(edit.frame) :]]
         sizes = [edge.stop - edge.start for edge in edit.window[len(edit.frame) :]]
-        block = np.asarray(self.result.labels[edit.window]).reshape(sizes)
+        block = np.asarray(self.labels[edit.window]).reshape(sizes)
         block = np.where(block == edit.ids[0], block, 0)
         block.reshape(-1)[edit.places] = edit.after
         seams = self._seams if "on_seam" in before else None
@@ -298,10 +305,8 @@ class StoredEdits:
         order = np.lexsort((joined["index"], *(joined[name] for name in reversed(self.result.axes[: len(edit.frame)]))))
         new, old, table = (self.path / name for name in ("objects.new", "objects.old", "objects"))
         group = zarr.open_group(str(new), mode="w", zarr_format=3)
-        for name, values in joined.items():
-            chunk = max(1, min(len(order), TABLE_ROWS))
-            group.create_array(name, shape=(len(order),), chunks=(chunk,), dtype=values.dtype)[:] = values[order]
-        group.update_attributes({"columns": list(joined)})
+        write_columns(group, {name: values[order] for name, values in joined.items()})
+        note_files(group)
         table.rename(old)
         new.rename(table)
         remove_folder(old)
@@ -329,8 +334,10 @@ def write_pixels(folder: Path, indices: tuple[npt.NDArray[np.int64], ...], value
     """
     level = 0
     while (folder / str(level)).is_dir():
+        store = ReadStore(folder / str(level), read_only=False)  # which knows of chunks that are gone
         # a file that holds nothing is written all the same: readers take one that is gone for damage
-        array: Any = zarr.open_array(str(folder / str(level)), mode="r+", config={"write_empty_chunks": True})
+        with zarr.config.set({"array.write_empty_chunks": True}):  # of an array that is there, zarr takes no other word
+            array: Any = zarr.open_array(store, mode="r+")
         steps = [1 << level if axis in "yx" else 1 for axis in axes]
         kept = np.logical_and.reduce([at % step == 0 for at, step in zip(indices, steps, strict=True)])
         places = [at[kept] // step for at, step in zip(indices, steps, strict=True)]
@@ -339,7 +346,7 @@ def write_pixels(folder: Path, indices: tuple[npt.NDArray[np.int64], ...], value
 
 
 def _write_files(array: Any, places: Sequence[npt.NDArray[np.int64]], values: npt.NDArray[Any]) -> None:
-    edges = array.shards or array.chunks
+    edges, seen = array.shards or array.chunks, View.whole(array, name=f"level {Path(array.store.root).name} of the labels")
     numbers = [at // edge for at, edge in zip(places, edges, strict=True)]
     order = np.lexsort(numbers[::-1])
     files = [tuple(int(number[at]) for number in numbers) for at in order]
@@ -349,12 +356,12 @@ def _write_files(array: Any, places: Sequence[npt.NDArray[np.int64]], values: np
         inside = [at[mine] for at in places]
         first = [int(at.min()) for at in inside]
         window = tuple(slice(a, int(at.max()) + 1) for a, at in zip(first, inside, strict=True))
-        block = np.array(array[window])
+        block = np.array(seen[window])
         block[tuple(at - a for at, a in zip(inside, first, strict=True))] = values[mine]
         file = Path(array.store.root) / array.path / "c" / "/".join(str(int(number[mine[0]])) for number in numbers)
         there = file.exists()
         array[window] = block
-        if there and not file.exists():  # zarr takes away a shard that holds background alone
+        if there and not file.exists():  # zarr still takes away a shard that holds background alone
             file.write_bytes(_empty_shard(array))
 
 

@@ -210,7 +210,8 @@ def _image_of(stored: StoredResult, job: Job) -> tuple[Image, str]:
     """The image of a stored result: its copy, else its file, else one whose pixels are gone, and why."""
     facts = job.image
     if stored.image is not None:
-        return Image.from_array(stored.image, axes=stored.image_axes, name=facts.name), ""
+        pixels = View.whole(stored.image, name=facts.name)
+        return Image.from_array(pixels, axes=stored.image_axes, name=facts.name), ""
     try:
         if not Path(facts.source).exists():
             raise ImageError(f"the image of the run, {facts.source}, is not there; give the image.")
