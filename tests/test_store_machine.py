@@ -1,34 +1,40 @@
 """A run out of core that is killed, cancelled and harmed in any order: equal labels or an error, and never a wrong pixel.
 
-`SHIFTSEG_WALKS=500` walks longer.
+`SHIFTSEG_WALKS=500` walks longer. What a power cut leaves is the matter of test_resumption.py, which is why nothing is synced here.
 """
 
 import os
 import shutil
 import tempfile
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import zarr
 from grey import UNCHANGED, bars, grey_model
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from napari_shiftseg import SegmentSettings, open_result, segment
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.events import drain
-from napari_shiftseg.io import work_path
+from napari_shiftseg.io import WorkFolder, work_path
 from napari_shiftseg.segmentation import segment_steps
 
 LARGE = SegmentSettings(device="cpu", out_of_core=True, memory=1 << 30, deterministic=True, write=64)
 MODEL = grey_model(deep=0.5, normalisation=UNCHANGED)
-WALKS = int(os.environ.get("SHIFTSEG_WALKS", "5"))
-EVENTS = st.integers(1, 60)
+WALKS = int(os.environ.get("SHIFTSEG_WALKS", "30"))
+EVENTS = st.integers(1, 18)  # a run from the beginning has 18,
+LATER = st.integers(8, 18)  # and with the eighth a block is finished
+PLACES = st.integers(0, 1 << 16)  # of all that there are, again and again
+HARMS = st.sampled_from(["gone", "empty", "half", "flipped", "longer"])
+TORN = st.tuples(PLACES, PLACES, HARMS)
+HARMED = st.lists(TORN, min_size=1, max_size=2)
 
 
 @cache
@@ -55,14 +61,17 @@ class Store(RuleBasedStateMachine):
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="store-"))
         self.image, self.out = self.root / "image.zarr", self.root / "r.zarr"
-        self.shown, self.away, self.bandwidth = 0, False, None
+        self.shown, self.bandwidth = 0, None
         self.begun = None  # image and settings of the unfinished run, None where another run may begin
         self.made = None  # those of the finished one
         self.torn = False  # something of the finished one
+        self.kept = frozenset()  # parts that are finished, and that nothing has befallen
 
-    @initialize()
-    def draw(self):
+    @initialize(count=LATER, harms=HARMED, number=st.integers(0, 1))
+    def draw(self, count, harms, number):
+        """Each walk begins with what harms most."""
         zarr.create_array(str(self.image), data=images()[0], chunks=(128, 32))
+        self.suffer(count, harms, number)
 
     def teardown(self):
         shutil.rmtree(self.root, ignore_errors=True)
@@ -70,44 +79,100 @@ class Store(RuleBasedStateMachine):
     work = property(lambda self: work_path(self.out))
     asked = property(lambda self: (self.shown, self.bandwidth))
     wish = property(lambda self: replace(LARGE, bandwidth=self.bandwidth))
+    other = property(lambda self: self.begun not in (None, self.asked))
 
     def steps(self, **options):
         return segment_steps(self.image, MODEL, self.wish, self.out, **options)
 
+    def finished(self):
+        self.made, self.begun, self.torn, self.kept = self.asked, None, False, frozenset()
+
+    def parts(self):
+        return {path.relative_to(self.work).as_posix() for path in self.work.glob("*/*.npz")}
+
     # -- what a user and a machine do --------------------------------------------------------------------------------
 
-    @rule(count=EVENTS, killed=st.booleans())
-    def begin(self, count, killed):
+    @rule(count=EVENTS, killed=st.booleans(), overwrite=st.booleans())
+    def begin(self, count, killed, overwrite):
         """Run up to an event; then the process is killed, or cleans up."""
-        aside = self.root / "aside"
-        with suppress(ShiftsegError), closing(self.steps()) as steps:
-            for _, _ in zip(range(count), steps, strict=False):
-                pass
-            if killed and self.work.exists():
-                shutil.copytree(self.work, aside)
-        if aside.exists():
-            shutil.rmtree(self.work, ignore_errors=True)
-            if not self.out.exists():
-                aside.rename(self.work)
-            shutil.rmtree(aside, ignore_errors=True)
-        if self.out.exists() and self.made is None:
-            self.made, self.begun, self.torn = self.asked, None, False
-        elif self.work.exists() and self.begun is None:
-            self.begun = self.asked
-
-    @rule(overwrite=st.booleans())
-    def finish(self, overwrite):
-        """Run to the end: labels of the image that is there now, or an error that there is a reason for."""
-        reason = self.away or (self.begun not in (None, self.asked) and not overwrite) or (self.made and not overwrite)
+        aside, goes_on = self.root / "aside", self.begun == self.asked
         try:
-            found = drain(self.steps(overwrite=overwrite)).labels[:]
+            with closing(self.steps(overwrite=overwrite)) as steps:
+                for _ in range(count):
+                    next(steps)
+                if killed:
+                    copy_while_it_is_written(self.work, aside)
+        except StopIteration:
+            self.finished()
+            return
+        except ShiftsegError as exc:
+            assert self.other or self.made, f"refused without a reason: {exc}"
+            return
+        if killed:
+            shutil.rmtree(self.work, ignore_errors=True)
+            aside.rename(self.work)
+        kept = self.kept if goes_on else frozenset()
+        self.begun, self.kept = (self.asked if self.work.exists() else None), frozenset(self.parts())
+        assert kept <= self.kept, "work that was finished is lost"
+
+    @rule(overwrite=st.booleans(), killed=st.booleans(), away=st.sampled_from([False, False, True]))
+    def finish(self, overwrite, killed, away=False):
+        """Run to the end: labels of the image that is there now, or an error that there is a reason for.
+
+        `killed`: before what the result was made of is removed. `away`: the image is not there.
+        """
+        if away:
+            self.image.rename(self.root / "away")
+            with pytest.raises(ShiftsegError):
+                drain(self.steps(overwrite=overwrite))
+            (self.root / "away").rename(self.image)
+            return
+        reason = (self.other and not overwrite) or (self.made and not overwrite)
+        moved = self.made is not None and self.work.exists()
+        try:
+            with patch.object(WorkFolder, "remove", lambda _: None) if killed else nullcontext():
+                found = drain(self.steps(overwrite=overwrite))
         except ShiftsegError as exc:
             assert reason, f"refused without a reason: {exc}"
             return
-        assert not self.away
-        np.testing.assert_array_equal(found, wanted(*self.asked))
-        self.made, self.begun, self.torn = self.asked, None, False
-        assert not self.work.exists()
+        torn = self.torn and moved and self.made == self.asked  # that very result
+        self.finished()
+        self.torn = torn
+        self.begun = self.asked if self.work.exists() else None
+        assert killed or not self.work.exists()
+        self.check(found.labels)
+
+    @rule(count=LATER, harms=HARMED, number=st.integers(0, 1))
+    def suffer(self, count, harms, number):
+        """What happens most: a run is killed, its folder suffers, and the same command goes on, now or when it has changed."""
+        self.begin(count, True, True)
+        for one in harms:
+            self.harm(one)
+        if number != self.shown:
+            self.change(number)
+            self.finish(False, False)
+            self.change(1 - number)
+        self.finish(self.made is not None, False)
+
+    @rule(count=EVENTS, number=st.integers(0, 1), overwrite=st.booleans())
+    def finish_while_it_changes(self, count, number, overwrite):
+        """The image is written anew during a run: an error, or labels of what is there at the end."""
+        before = self.asked
+        try:
+            with closing(self.steps(overwrite=overwrite)) as steps:
+                for _ in range(count):
+                    next(steps)
+                self.change(number)
+                found = drain(steps)
+        except StopIteration:
+            self.finished()
+            return
+        except ShiftsegError:
+            if self.asked != before:  # blocks of both, of which another run may go on with none
+                self.begun, self.kept = "both images", frozenset()
+            return
+        self.finished()
+        self.check(found.labels)
 
     @rule(bandwidth=st.sampled_from([None, 0.55]))
     def wish_otherwise(self, bandwidth):
@@ -116,40 +181,29 @@ class Store(RuleBasedStateMachine):
     # -- what befalls them -------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.work.exists())
-    @rule(share=st.floats(0, 1, exclude_max=True), harm=st.sampled_from(["gone", "empty", "half", "flipped", "longer"]))
-    def harm(self, share, harm):
+    @rule(one=TORN)
+    def harm(self, one):
+        """A file of one of the folders in which a run keeps what is unfinished."""
+        kind, place, harm = one
         files = sorted(path for path in self.work.rglob("*") if path.is_file())
         if not files:
             return
-        self.tear(files[int(share * len(files))], harm)
+        self.kept = frozenset()
+        kinds = kinds_of(files)
+        chosen = kinds[kind % len(kinds)]
+        tear(chosen[place % len(chosen)], harm)
 
     @precondition(lambda self: self.out.exists())
-    @rule(share=st.floats(0, 1, exclude_max=True), harm=st.sampled_from(["empty", "half"]))
-    def harm_the_result(self, share, harm):
+    @rule(place=PLACES, harm=st.sampled_from(["empty", "half"]))
+    def harm_the_result(self, place, harm):
         files = sorted(path for path in self.out.rglob("*") if path.is_file())
-        self.tear(files[int(share * len(files))], harm)
+        tear(files[place % len(files)], harm)
         self.torn = True
 
-    @staticmethod
-    def tear(file, harm):
-        data = file.read_bytes()
-        if harm == "gone":
-            file.unlink()
-        elif harm == "flipped" and data:
-            file.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 8]) + data[len(data) // 2 + 1 :])
-        else:
-            file.write_bytes({"empty": b"", "half": data[: len(data) // 2]}.get(harm, data + b"x"))
-
-    @precondition(lambda self: not self.away)
     @rule(number=st.integers(0, 1))
     def change(self, number):
         zarr.open_array(str(self.image), mode="r+")[:] = images()[number]
-        self.shown = number
-
-    @rule()
-    def come_and_go(self):
-        self.image.rename(self.root / "away") if not self.away else (self.root / "away").rename(self.image)
-        self.away = not self.away
+        self.shown, self.kept = number, frozenset()
 
     # -- what always holds -------------------------------------------------------------------------------------------
 
@@ -158,24 +212,62 @@ class Store(RuleBasedStateMachine):
     def read(self):
         """A result says what it was made of, or that it is damaged."""
         try:
-            found = open_result(self.out).labels[:]
+            labels = open_result(self.out).labels
+        except ShiftsegError as exc:
+            assert self.torn, f"a whole result cannot be read: {exc!r}"
+            return
+        self.check(labels)
+
+    def check(self, labels):
+        try:
+            found = labels[:]
         except Exception as exc:  # noqa: BLE001  # zarr raises anything
             assert self.torn, f"a whole result cannot be read: {exc!r}"
             return
         np.testing.assert_array_equal(found, wanted(*self.made))
 
 
+def kinds_of(files):
+    """The files by what they are: chunks of each array, parts of each pass, and what describes the run and its arrays."""
+    found = {}
+    for file in files:
+        chunk = "c" in file.parts
+        name = str(file.parents[2] if chunk else file.parent) if chunk or file.suffix == ".npz" else "descriptions"
+        found.setdefault((name == "descriptions", not chunk, name), []).append(file)
+    return [found[key] for key in sorted(found)]
+
+
+def copy_while_it_is_written(folder, to):
+    """As a process that is killed would leave it: what is removed meanwhile is not there."""
+    for path in sorted(folder.rglob("*")):
+        place = to / path.relative_to(folder)
+        with suppress(FileNotFoundError):
+            place.mkdir(parents=True, exist_ok=True) if path.is_dir() else shutil.copy2(path, place)
+
+
+def tear(file, harm):
+    data = file.read_bytes()
+    if harm == "gone":
+        file.unlink()
+    elif harm == "flipped" and data:
+        file.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 8]) + data[len(data) // 2 + 1 :])
+    else:
+        file.write_bytes({"empty": b"", "half": data[: len(data) // 2]}.get(harm, data + b"x"))
+
+
 def test_no_order_of_faults_gives_a_wrong_pixel(monkeypatch):
     monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512, 3: 128})
     monkeypatch.setattr("napari_shiftseg.segmentation.engine.WRITERS", 1)
+    monkeypatch.setattr("napari_shiftseg.files.sync_file", lambda _: None)
     few = settings(
         max_examples=WALKS,
-        stateful_step_count=12,
+        stateful_step_count=6,
         deadline=None,
         derandomize=WALKS < 50,
         database=None,
         suppress_health_check=list(HealthCheck),
         print_blob=False,
+        phases=(Phase.generate,) if WALKS < 50 else (Phase.generate, Phase.shrink),  # which takes minutes
     )
     run_state_machine_as_test(Store, settings=few)
 

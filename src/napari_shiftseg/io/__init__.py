@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         to_plain,
     )
     from napari_shiftseg.io.pyramid import BlockPyramid, Overview, chunk_edges
-    from napari_shiftseg.io.result import ResultWriter, StoredResult, check_store, open_result, save_result, work_path
+    from napari_shiftseg.io.result import ResultWriter, StoredResult, check_store, open_result, run_of, save_result, work_path
     from napari_shiftseg.io.rois import save_rois
     from napari_shiftseg.io.sources import Source, find_images, names_of
     from napari_shiftseg.io.stored_edits import StoredEdits
@@ -65,6 +65,7 @@ _MODULES = {
     "StoredResult": "result",
     "check_store": "result",
     "open_result": "result",
+    "run_of": "result",
     "save_result": "result",
     "work_path": "result",
     "save_rois": "rois",
@@ -111,6 +112,7 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_record",
+    "run_of",
     "save_geojson",
     "save_labels_tiff",
     "save_model",
