@@ -1,6 +1,6 @@
 """A run out of core that is killed, cancelled and harmed in any order: equal labels or an error, and never a wrong pixel.
 
-`SHIFTSEG_WALKS=500` walks longer. What a power cut leaves is the matter of test_resumption.py, which is why nothing is synced here.
+`SHIFTSEG_WALKS=500` walks longer. What a power cut leaves is the matter of test_resumption.py, so nothing is synced here.
 """
 
 import os
