@@ -7,10 +7,13 @@ labels (IoU 0.5) are ranked by the pixels that are wrong: those of the object ou
 them at most, or its share where there are few images. What is at fault is found out for *all* missed and extra objects of the
 split, and counted:
 
-- *clustering*: with the true centres the same output of the network would have given the object (`true_centre_labels`), and the
-  network says the object itself (`said`);
-- *centre*: the true centres would have given it, and the network says it not: its seeds doubt that it is one, or no pixel of it
-  says a place and a bandwidth that hold it;
+- *clustering*: with the true centres the same output of the network would have given the object (`true_centre_labels`), the
+  network says the object itself (`Said.has`), and tells it from its neighbours (`Said.together`);
+- *pair*: the true centres would have given it, and the network says it, but does not tell it from a neighbour: between the two
+  the density of the votes nowhere falls to the share of the lower one at which modes are told apart. How often two modes that
+  look so are two objects says `mode_pairs.py`;
+- *centre*: the true centres would have given it, and the network says it not: its seeds doubt that it is one, or it is not what
+  lies in the Gaussian that the loss trains, around the mean of its votes with the mean of its bandwidths;
 - *foreground*: it would have been given only with the true foreground as well; or an extra object lies on no true one;
 - *embedding*: not even then.
 
@@ -19,9 +22,11 @@ The fault of an extra object on a true one is that of the true one.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +36,23 @@ from accuracy import pixels_of
 from accuracy_runs import Pair, channels_of, pairs_of
 from bench import keep, origin, parser
 from PIL import Image, ImageDraw
+from scipy import ndimage
 from skimage.segmentation import find_boundaries
 from skimage.transform import resize
 
 from napari_shiftseg import SegmentSettings, load_model, segment
 from napari_shiftseg.evaluation import true_centre_labels
 from napari_shiftseg.instances import mistaken_objects, said_by
+from napari_shiftseg.instances.constants import FAINT, LEAST_WIDTH, VALLEY, WAY
+from napari_shiftseg.instances.votes import Votes, density_of
 from napari_shiftseg.picture import encode_png, instance_colours
 
 PANEL, GAP, CAPTION = 160, 4, 14  # px
 AROUND, SMALLEST = 12, 48  # px of the image: beside the object, and the least edge of what is shown
 COLUMNS = 2
-FAULTS = ("clustering", "centre", "foreground", "embedding")
-ASKED = 64  # pixels of an object that are asked for its place and bandwidth
-HOLDS = (1.18, 1.6)  # bandwidths: where a Gaussian is half, and where the clustering ends
+FAULTS = ("clustering", "pair", "centre", "foreground", "embedding")
+HALF = (2 * math.log(2)) ** 0.5  # bandwidths: where a Gaussian is half, by which the loss parts an object from the rest
+TOUCHING = 3  # px between two objects that touch, as wide as the borders that the clustering leaves undecided
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,23 +61,51 @@ class Said:
 
     places: np.ndarray  # (E, *shape), where each pixel's object is
     seeds: np.ndarray  # (*shape)
-    widths: np.ndarray  # (*shape) bandwidth of its object
+    widths: np.ndarray  # (*shape) bandwidth of its object, as the clustering takes it
     inside: np.ndarray  # (*shape) bool, foreground
     least_seed: float  # mean seed of an object
+    factor: float = 1.0  # of the clustering, on the bandwidths
 
     def has(self, mask: np.ndarray) -> bool:
-        """Whether the network says a true object: its seeds do not doubt it, and a pixel of it says a ball that holds it."""
-        own = np.flatnonzero((mask & self.inside).ravel())
-        if not len(own) or self.seeds.ravel()[own].mean() < self.least_seed:
+        """Whether the network says a true object: its seeds do not doubt it, and its Gaussian holds it and little else."""
+        own = mask & self.inside
+        if not own.any() or self.seeds[own].mean() < self.least_seed:
             return False
-        ranked = own[np.argsort(-self.seeds.ravel()[own], kind="stable")]
-        places = self.places.reshape(len(self.places), -1)
-        for pixel in ranked[np.unique(np.linspace(0, len(ranked) - 1, ASKED).astype(int))]:
-            gaps = ((places - places[:, pixel, None]) ** 2).sum(axis=0).reshape(mask.shape) ** 0.5
-            width = self.widths.ravel()[pixel]
-            if any(iou(self.inside & (gaps < reach * width), mask) >= 0.5 for reach in HOLDS):
-                return True
-        return False
+        middle = self.places[:, own].mean(axis=1)
+        gaps = ((self.places - middle.reshape(-1, *[1] * mask.ndim)) ** 2).sum(axis=0) ** 0.5
+        held = self.inside & (gaps < HALF * self.widths[own].mean() / self.factor)
+        return iou(held, mask) >= 0.5
+
+    def together(self, one: np.ndarray, other: np.ndarray) -> bool:
+        """Whether the density of all votes has no valley between the modes of two true objects' own votes."""
+        (first, wide), (second, wider) = self.mode_of(one), self.mode_of(other)
+        if np.linalg.norm(first - second) >= 2 * max(wide, wider):
+            return False
+        steps = np.concatenate([[0.0], WAY, [1.0]])[:, None]
+        density = self.field.at((1 - steps) * first + steps * second)
+        return bool(density[1:-1].min() > VALLEY * min(density[0], density[-1]))
+
+    def mode_of(self, mask: np.ndarray) -> tuple[np.ndarray, float]:
+        """Where the votes of an object are densest, and its bandwidth."""
+        own = mask & self.inside
+        votes = self._votes(own)
+        return votes.places[:, density_of(votes, self.edge).at(votes.places.T).argmax()], float(self.widths[own].mean())
+
+    @cached_property
+    def field(self) -> Any:
+        """Density of all votes."""
+        return density_of(self._votes(self.inside), self.edge)
+
+    @property
+    def edge(self) -> float | None:
+        """Of a node of the density, px; of codes as the clustering takes it."""
+        return 1.0 if len(self.places) == self.inside.ndim else None
+
+    def _votes(self, where: np.ndarray) -> Votes:
+        where = where & (self.widths > 0)
+        seeds, widths = self.seeds[where].astype(float), np.maximum(self.widths[where].astype(float), LEAST_WIDTH)
+        amounts = np.where(seeds >= FAINT, seeds, 1e-9) / widths ** len(self.places)
+        return Votes(places=self.places[:, where], amounts=amounts, widths=widths)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,6 +176,7 @@ def said_of(result: Any, *, coordinates: bool) -> Said | None:
         widths=said["bandwidths"] * clustering["factor"],
         inside=inside,
         least_seed=clustering["least_seed"],
+        factor=clustering["factor"],
     )
 
 
@@ -175,8 +212,21 @@ def fault_of_missed(found: Found, number: int) -> str:
     """What is at fault if a true object is not found as it is."""
     mask = found.truth == number
     if iou(found.centred == number, mask) >= 0.5:
-        return "centre" if found.said is not None and not found.said.has(mask) else "clustering"
+        return fault_of_said(found, number)
     return "foreground" if iou(found.helped == number, mask) >= 0.5 else "embedding"
+
+
+def fault_of_said(found: Found, number: int) -> str:
+    """What is at fault if the true centres would have given a true object."""
+    if found.said is None:
+        return "clustering"
+    mask = found.truth == number
+    if not found.said.has(mask):
+        return "centre"
+    around = np.unique(found.truth[ndimage.binary_dilation(mask, iterations=TOUCHING)])
+    others = [found.truth == other for other in around if other not in (0, number)]
+    together = any(found.said.together(mask, other) for other in others if (other & found.said.inside).any())
+    return "pair" if together else "clustering"
 
 
 def fault_of_extra(found: Found, mask: np.ndarray, partner: int) -> str:
