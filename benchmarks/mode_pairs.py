@@ -68,8 +68,8 @@ def pairs_in(said: dict[str, Any]) -> Iterator[dict[str, float]]:
     truth, settings = said["truth"], said["settings"]
     inside = said["foreground"] >= settings.threshold
     places = said["embedding"].astype(float) + np.indices(truth.shape)
-    widths = np.maximum(said["bandwidths"].astype(float) * settings.factor, LEAST_WIDTH)
-    amounts = np.where(said["seeds"] >= FAINT, said["seeds"], 0) / widths**truth.ndim
+    own = np.maximum(said["bandwidths"].astype(float), LEAST_WIDTH)
+    amounts, widths = np.where(said["seeds"] >= FAINT, said["seeds"], 0) / own**truth.ndim, own * settings.factor
     votes = density.Votes(places=places[:, inside], amounts=amounts[inside].astype(float), widths=widths[inside])
     if not (votes.amounts > 0).any():
         return
@@ -169,26 +169,28 @@ def by_all(values: np.ndarray, two: np.ndarray, *, folds: int = 5, turns: int = 
 # -- other rules ------------------------------------------------------------------------------------------------------
 
 
-def by_squares(votes: density.Votes, edge: float | None) -> Any:
-    """The density in which a vote counts by the square of its seed."""
-    return density.density_of(replace(votes, amounts=votes.amounts**2 * votes.widths ** len(votes.places)), edge)
+def rules_of(factor: float) -> dict[str, list[tuple[Any, str, Any]]]:
+    """What each rule changes, for a model whose bandwidths are multiplied by so much."""
 
+    def by_squares(votes: density.Votes, edge: float | None) -> Any:
+        """The density in which a vote counts by the square of its seed."""
+        seeds = votes.amounts * (votes.widths / factor) ** len(votes.places)
+        return density.density_of(replace(votes, amounts=votes.amounts * seeds), edge)
 
-def fainter(votes: density.Votes, edge: float | None) -> Any:
-    """The density in which a mode needs half of the votes."""
-    return density.density_of(replace(votes, amounts=2 * votes.amounts), edge)
+    def fainter(votes: density.Votes, edge: float | None) -> Any:
+        """The density in which a mode needs half of the votes."""
+        return density.density_of(replace(votes, amounts=2 * votes.amounts), edge)
 
-
-RULES: dict[str, list[tuple[Any, str, Any]]] = {
-    "as it is": [],
-    "valley 0.2": [(rule, "VALLEY", 0.2)],
-    "valley 0.5": [(rule, "VALLEY", 0.5)],
-    "valley 0.65": [(rule, "VALLEY", 0.65)],
-    "kernel 0.2": [(density, "KERNEL", 0.2)],
-    "squares of seeds": [(rule, "density_of", by_squares)],
-    "squares of seeds, valley 0.45": [(rule, "density_of", by_squares), (rule, "VALLEY", 0.45)],
-    "half of the votes": [(rule, "density_of", fainter), (rule, "LEAST_MASS", 0.5)],
-}
+    return {
+        "as it is": [],
+        "valley 0.2": [(rule, "VALLEY", 0.2)],
+        "valley 0.5": [(rule, "VALLEY", 0.5)],
+        "valley 0.65": [(rule, "VALLEY", 0.65)],
+        "kernel 0.2": [(density, "KERNEL", 0.2)],
+        "squares of seeds": [(rule, "density_of", by_squares)],
+        "squares of seeds, valley 0.45": [(rule, "density_of", by_squares), (rule, "VALLEY", 0.45)],
+        "half of the votes": [(rule, "density_of", fainter), (rule, "LEAST_MASS", 0.5)],
+    }
 
 
 def scored(outputs: Sequence[dict[str, Any]], changes: Sequence[tuple[Any, str, Any]]) -> dict[str, Any]:
@@ -240,7 +242,8 @@ def main(labelled: Callable[[Any, Any], dict[str, Any]] = output_of) -> None:
     chosen = [pair for folder in wishes.data for pair in pairs_of([folder], wishes.split)[:: wishes.every]]
     outputs = [labelled(pair, model) for pair in chosen]
     found = table([pair for said in outputs for pair in pairs_in(said)])
-    rules = [{"rule": name, **scored(outputs, changes)} for name, changes in RULES.items()]
+    tried = rules_of(outputs[0]["settings"].factor)
+    rules = [{"rule": name, **scored(outputs, changes)} for name, changes in tried.items()]
     print(*found["rows"], found["run_together"], *rules, sep="\n")
     known = {"name": model.name, "sha256": model.hash}
     about = {**origin("scipy", "scikit-image"), "model": known, "split": wishes.split, "images": len(chosen)}

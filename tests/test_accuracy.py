@@ -288,25 +288,119 @@ def test_each_mistake_has_its_fault(script, found, labels, centred, helped, faul
 @pytest.mark.parametrize(
     ("seeds", "places", "width", "fault"),
     [
-        (0.9, [0, 0, 2.5, 2.5, 5, 5], 1.0, "clustering"),  # a place and a bandwidth that hold it
-        (0.4, [0, 0, 2.5, 2.5, 5, 5], 1.0, "centre"),  # its seeds doubt it
+        (0.9, [0, 0, 2.5, 2.5, 5, 5], 0.5, "clustering"),  # a Gaussian that holds it, far from the others'
+        (0.4, [0, 0, 2.5, 2.5, 5, 5], 0.5, "centre"),  # its seeds doubt it
         (0.9, [0, 0, 2.5, 2.5, 5, 5], 9.0, "centre"),  # all lies within the bandwidth
-        (0.9, [0, 0, 0, 5, 5, 5], 1.0, "centre"),  # its halves say the places of its neighbours
+        (0.9, [0, 0, 0, 5, 5, 5], 0.5, "centre"),  # its halves say the places of its neighbours
+        (0.9, [0, 0, 1, 1, 5, 5], 1.2, "pair"),  # it is held, and its neighbour: half of what is held is its own
+        (0.9, [0, 0, 1, 1, 2, 2], 1.2, "centre"),  # two neighbours are held
     ],
 )
-def test_a_centre_that_the_network_does_not_say_is_no_fault_of_the_clustering(script, found, seeds, places, width, fault):
+def test_what_the_network_does_not_say_is_no_fault_of_the_clustering(script, found, seeds, places, width, fault):
     worst = script("worst_objects")
     image = found(truth=[1, 1, 2, 2, 3, 3], labels=[1, 1, 0, 0, 3, 3], centred=[1, 1, 2, 2, 3, 3], helped=[1, 1, 2, 2, 3, 3])
-    shape = image.truth.shape
+    (one,) = worst.mistakes(replace(image, said=said_as(worst, image.truth.shape, seeds=seeds, places=places, width=width)))
+    assert (one.kind, one.fault) == ("missed", fault)
+
+
+def said_as(worst, shape, *, seeds, places, width, **more):
+    """What a network says that gives each column a code."""
+    said = {"inside": np.ones(shape, bool), "least_seed": 0.5, **more}
+    embedding = np.broadcast_to(np.array(places, float), (1, *shape))
+    return worst.Said(places=embedding, seeds=np.full(shape, seeds), widths=np.full(shape, width), **said)
+
+
+def test_the_gaussian_of_the_loss_has_the_bandwidth_that_the_network_says(script, found):
+    """The factor widens what the clustering takes, and nothing that the loss trained."""
+    worst, mask = script("worst_objects"), np.repeat([[False] * 2 + [True] * 2 + [False] * 2], 4, axis=0)
+    wide = {"seeds": 0.9, "places": [0, 0, 1, 1, 2, 2], "width": 1.2}
+    assert not said_as(worst, mask.shape, **wide).has(mask)
+    assert said_as(worst, mask.shape, **wide, factor=1.6).has(mask)
+
+
+@pytest.mark.parametrize(("gap", "together"), [(2.0, True), (8.5, True), (10.5, False), (60.0, False)])
+def test_two_objects_are_told_apart_by_the_valley_between_their_votes(script, gap, together):
+    """Kernels are 2.5 px wide, so that the valley is 2 exp(-gap^2 / 50): 0.35 where the modes are 9.3 px apart."""
+    worst, (y, x) = script("worst_objects"), np.indices((30, 120)).astype(float)
+    one, other = x < 60, x >= 60
     said = worst.Said(
-        places=np.broadcast_to(np.array(places, float), (1, *shape)),
-        seeds=np.full(shape, seeds),
-        widths=np.full(shape, width),
-        inside=np.ones(shape, bool),
+        places=np.stack([np.full(y.shape, 15.0), np.where(one, 30.0, 30.0 + gap)]),
+        seeds=np.full(y.shape, 0.8),
+        widths=np.full(y.shape, 10.0),
+        inside=np.ones(y.shape, bool),
         least_seed=0.5,
     )
-    (one,) = worst.mistakes(replace(image, said=said))
-    assert (one.kind, one.fault) == ("missed", fault)
+    assert said.together(one, other) is together and said.together(other, one) is together
+
+
+# -- pairs of modes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_disks():
+    """`two_disks(apart, two=True)`: what a network says of disks of 8 px that are so far apart, as two objects or as one."""
+    from napari_shiftseg.instances import LabelSettings
+
+    y, x = np.indices((40, 70)).astype(float)
+
+    def of(apart, *, two=True):
+        centres = [(20, 20), (20, 20 + apart)]
+        gaps = np.stack([(y - cy) ** 2 + (x - cx) ** 2 for cy, cx in centres])
+        near, inside = gaps.argmin(axis=0), gaps.min(axis=0) < 64
+        aims = np.array(centres, float)[near]
+        return {
+            "embedding": np.stack([aims[..., 0] - y, aims[..., 1] - x]).astype(np.float32),
+            "foreground": np.where(inside, 1, 0).astype(np.float32),
+            "seeds": np.where(inside, np.exp(-gaps.min(axis=0) / 300), 0).astype(np.float32),
+            "bandwidths": np.full(y.shape, 7.0, np.float32),
+            "truth": np.where(inside, near + 1 if two else 1, 0),
+            "settings": LabelSettings(coordinates=True, min_size=8),
+        }
+
+    return of
+
+
+def test_a_pair_of_modes_is_two_objects_or_one_as_the_truth_says(script, two_disks):
+    pairs = script("mode_pairs")
+    for two in (True, False):
+        (pair,) = pairs.pairs_in(two_disks(11, two=two))
+        assert pair["two"] == two and pair["gap"] == pytest.approx(11 / 7, abs=0.02)
+        assert pair["seeds"] > 0, "each seed says a place near its own mode"
+        assert pair["seed_border"] > 0.02 and pair["foreground_border"] == 0
+    assert list(pairs.pairs_in(two_disks(30))) == [], "two modes that are far apart"
+    mixed = two_disks(11)
+    mixed["truth"] = np.where(mixed["truth"] > 0, 1 + np.indices((40, 70))[0] % 2, 0)
+    assert list(pairs.pairs_in(mixed)) == [], "a mode of no object"
+    deep, shallow = (next(iter(pairs.pairs_in(two_disks(apart))))["valley"] for apart in (13, 9))
+    assert deep < shallow
+
+
+def test_other_rules_are_tried_and_left(script, two_disks):
+    pairs, outputs = script("mode_pairs"), [two_disks(6), two_disks(11)]
+    found = {name: pairs.scored(outputs, changes) for name, changes in pairs.rules_of(1.0).items()}
+    assert found["as it is"] == pairs.scored(outputs, []), "nothing stays changed"
+    doubtful = [dict(said, seeds=0.4 * said["seeds"], settings=replace(said["settings"], least_seed=0.0)) for said in outputs]
+    rules = pairs.rules_of(1.0)
+    counts = {
+        name: pairs.scored(doubtful, rules[name])["missed"] for name in ("as it is", "squares of seeds", "half of the votes")
+    }
+    assert counts["squares of seeds"] > counts["as it is"] >= counts["half of the votes"], counts
+    apart = [pairs.scored(outputs, [(pairs.rule, "VALLEY", value)])["missed"] for value in (0.01, 0.35, 1.5)]
+    assert apart[0] >= apart[1] >= apart[2] and apart[0] > apart[2], apart
+
+
+def test_ranks_are_counted_and_regression_ranks_what_it_does_not_know(script):
+    pairs, rng = script("mode_pairs"), np.random.default_rng(0)
+    two = np.repeat([True, False], 100)
+    assert pairs.area_under(two * 1.0, two) == 1 and pairs.area_under(np.zeros(200), two) == 0.5
+    assert pairs.area_under(-1.0 * two, two) == 0 and pairs.area_under(rng.normal(size=200), two[:1]) is None
+    noise = rng.normal(size=(200, 8))
+    assert 0.35 < pairs.by_all(noise, two) < 0.65
+    assert pairs.by_all(np.column_stack([noise, two + rng.normal(0, 0.3, 200)]), two) > 0.95
+    rows = [{"two": float(at % 2), "valley": valley, "gap": 1.0} for at, valley in enumerate((0.1, 0.1, 0.4, 0.4, 0.9, 1.0))]
+    made = pairs.table(rows)
+    assert [(row["pairs"], row["two"]) for row in made["rows"]] == [(2, 1), (0, 0), (2, 1), (0, 0), (0, 0), (2, 1)]
+    assert made["run_together"]["pairs"] == 3 and made["run_together"]["area_under_curve"]["gap"] == 0.5
 
 
 def test_the_share_of_right_objects_of_each_mean_seed_is_counted(script, data, tmp_path, monkeypatch):
