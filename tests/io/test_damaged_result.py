@@ -13,6 +13,7 @@ from napari_shiftseg.errors import ImageError, ShiftsegError
 from napari_shiftseg.io import StoredEdits, read_image
 from napari_shiftseg.io.store import FILES_KEY
 from napari_shiftseg.io.stored_edits import write_pixels
+from napari_shiftseg.views import View
 
 WISH = SegmentSettings(device="cpu", write=6)
 
@@ -116,6 +117,19 @@ def test_a_command_says_in_one_sentence_that_a_result_is_damaged(tmp_path, capsy
     (said,) = capsys.readouterr().err.splitlines()
     assert ("cannot be read to the end" if harm == "changed" else "files of") in said
     assert [path.name for path in tmp_path.iterdir()] == ["r.zarr"], "nothing is left of what was begun"
+
+
+@pytest.mark.parametrize("place", ["folder", "zip"])
+@pytest.mark.parametrize("shards", [None, (32, 32)], ids=str)
+def test_an_empty_file_is_no_chunk_of_zeros(tmp_path, shards, place):
+    """> of a shard that is empty, each chunk was taken for one of zeros"""
+    store = tmp_path / "image.zarr"
+    zarr.create_array(store, data=np.full((40, 48), 7, np.uint8), chunks=(16, 16), shards=shards)
+    chunks(store)[1].write_bytes(b"")
+    if place == "zip":
+        store = shutil.make_archive(tmp_path / "image.zarr", "zip", store)
+    with pytest.raises(ImageError, match=r"empty|cannot be read to the end"):
+        View.whole(read_image(store).data)[:]
 
 
 def test_a_table_of_which_a_column_is_damaged_is_refused(tmp_path, results):

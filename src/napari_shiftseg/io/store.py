@@ -96,6 +96,8 @@ class ReadStore(_Checked, LocalStore):
             raise ImageError(f"{path} is a device, a pipe or a socket; a store holds files.")
         if array is not None:
             self._known(array)
+            if not seen.st_size:  # of many chunks in a file, zarr would take each for one of zeros
+                raise ImageError(f"{path} is empty, as a full disk or a power cut leaves a file; the store is damaged.")
             if seen.st_size > 2 * self._bytes.get(array, seen.st_size) + CHUNK_SPARE:
                 raise ImageError(
                     f"{path} has {seen.st_size} bytes, more than a chunk of its array can take; the store is damaged."
@@ -160,6 +162,8 @@ class ReadZip(_Checked, ZipStore):
         if not self._is_open:
             self._sync_open()
         info = self._zf.NameToInfo.get(key)
+        if info is not None and not info.file_size and not key.endswith(_DESCRIPTIONS):
+            raise ImageError(f"{key} of {self.path.name} is empty, as a full disk leaves a file; the store is damaged.")
         if info is not None and info.file_size > (LARGEST_METADATA if key.endswith(_DESCRIPTIONS) else self._most):
             raise ImageError(f"{key} of {self.path.name} unpacks to {info.file_size} bytes, which is too much; it is damaged.")
 
