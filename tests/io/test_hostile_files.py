@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import zarr
 from grey import bars, grey_model
@@ -305,3 +306,23 @@ def test_a_level_whose_path_is_longer_than_names_can_be_is_a_plain_sentence(tmp_
 def test_offsets_of_recipes_have_an_end():
     with pytest.raises(SettingsError, match="beyond any image"):
         synthetic.disks((60, 60), 20, 5, offset=10**20)
+
+
+LENGTHS = {482_803_720: "planes of 482803720 px", 16_000_000: "3.07 GB of pixels and holds none"}
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_tiff_of_some_bytes_does_not_announce_gigabytes(tmp_path, length):
+    """> 350 bytes whose planes were read as 22 GB of zeros"""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((8, 192), np.uint8))
+    with tifffile.TiffFile(path, mode="r+") as file:
+        tags = file.pages[0].tags
+        tags[257].overwrite(length, dtype=4)
+        places = [tags[code].offset for code in (273, 279)]
+    data = bytearray(path.read_bytes())
+    for place in places:  # no tag says where the strips lie
+        data[place : place + 2] = (60_000).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=LENGTHS[length]):
+        read_image(path)

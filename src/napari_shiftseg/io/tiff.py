@@ -64,6 +64,7 @@ def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
         alpha = _has_alpha(page, series.axes)
         pixels = _pixels(file, number, page, path=path)
         notes += [guess, *_page_notes(page, dropped_alpha=alpha, imagej=file.is_imagej), *pixels.notes]
+        _check_size(series, path)
         notes += _cut_short(file, series) + _without_pixels(series)
         data = _open(file, path, series, number=number, eager=not lazy and series.nbytes <= EAGER_BYTES)
     notes += [f"tifffile says: {text}." for text in said[:1]]  # what follows the first fault follows from it
@@ -192,12 +193,24 @@ def _cut_short(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> list
     return []
 
 
+def _check_size(series: tifffile.TiffPageSeries, path: Path) -> None:
+    """Refuse planes larger than any image, and gigabytes of which the file holds nothing: both are damage. ImageError."""
+    largest = max((size for size, axis in zip(series.shape, series.axes, strict=True) if axis in "YX"), default=0)
+    if largest > LARGEST_EDGE:
+        raise ImageError(f"{path.name} announces planes of {largest} px; the file is damaged.")
+    planes = [page for page in series.pages if page is not None]
+    stored = series.dataoffset is not None or any(page.dataoffsets and sum(page.databytecounts) for page in planes)
+    if series.nbytes > EAGER_BYTES and not stored:
+        size = f"{series.nbytes / 1e9:.3g} GB"
+        raise ImageError(f"{path.name} announces {size} of pixels and holds none; the file is damaged.")
+
+
 def _without_pixels(series: tifffile.TiffPageSeries) -> list[str]:
     """A sentence on planes of which a strip or a tile is said to be of no bytes; it is read as zeros."""
     if series.dataoffset is not None:  # one piece
         return []
     planes = [page for page in series.pages if page is not None]
-    holes = sum(not page.databytecounts or 0 in page.databytecounts for page in planes)
+    holes = sum(not (page.dataoffsets and page.databytecounts) or 0 in page.databytecounts for page in planes)
     if not holes:
         return []
     verb = "lacks" if holes == 1 else "lack"
