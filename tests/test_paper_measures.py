@@ -185,6 +185,9 @@ def test_sizes_of_tiles_stand_beside_what_their_grid_changes(monkeypatch):
     )
     one, told = measure.seam_jumps(passing_network(spec), setup, 0), ("ratio", "share", "margin", "cut")
     assert [found[name][0] for name in told] == [one[name] for name in told]
+    felt = measure.effective_period(passing_network(spec), measure.make(disks).image)
+    monkeypatch.setattr(measure, "effective_period", lambda *_: replace(felt, period=(2, 4)))
+    assert measure.seam_sizes(passing_network(spec), setup, 0)["effective"] == 4, "a tile has one edge for both axes"
 
 
 @pytest.mark.parametrize("shape", [(400, 400), (284, 284)], ids=["large", "of the paper"])

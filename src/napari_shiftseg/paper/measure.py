@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
-from math import prod
+from math import lcm, prod
 from typing import Any
 
 import numpy as np
@@ -217,7 +217,7 @@ def seam_sizes(network: UNet, setup: Setup, seed: int) -> Measured:
     felt = effective_period(network, make(setup.test_recipe(seed)).image)
     found = [seam_jumps(network, replace(setup, write=size), seed) for size in SIZES]
     return {
-        "effective": felt.period[0],
+        "effective": lcm(*felt.period),  # a tile has one edge for all axes
         "sizes": list(SIZES),
         "felt": [round(max(felt.felt(size, axis) for axis in range(setup.spec.ndim)), 4) for size in SIZES],
         **{name: [row[name] for row in found] for name in ("ratio", "margin", "share", "exposed", "crossing", "cut", "missed")},
