@@ -11,7 +11,7 @@ pytest.importorskip("napari")
 from bench import Bench
 from napari.layers import Labels
 from napari.utils._proxies import ReadOnlyWrapper
-from napari.utils.interactions import mouse_press_callbacks, mouse_release_callbacks
+from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
 from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtWidgets import QApplication
 
@@ -402,6 +402,24 @@ def test_mouse_and_keys_of_the_canvas_reach_the_layer(make_napari_viewer, qtbot)
     assert np.array_equal(layer.data, squares())
 
 
+def seen_from(layer, direction, *places):
+    """Press the mouse on a view of a volume along its first axis, move it over places, pixels, and release it there."""
+    first, last = 0.0, float(layer.data.shape[0] - 1)
+    events = [
+        SimpleNamespace(
+            type=kind, button=1, position=(first if direction > 0 else last, *place), pos=(10 * place[0], 10 * place[1]),
+            modifiers=[], inverted=False, view_direction=np.array([direction, 0.0, 0.0]), dims_displayed=[0, 1, 2],
+            dims_point=[0, 0, 0], is_dragging=kind != "mouse_press",
+        )
+        for kind, place in [("mouse_press", places[0]), *(("mouse_move", place) for place in places[1:]),
+                            ("mouse_release", places[-1])]
+    ]  # fmt: skip
+    mouse_press_callbacks(layer, ReadOnlyWrapper(events[0]))
+    for event in events[1:-1]:
+        mouse_move_callbacks(layer, ReadOnlyWrapper(event))
+    mouse_release_callbacks(layer, events[-1])
+
+
 def test_a_view_of_a_volume_takes_the_object_that_is_seen(bench):
     labels = np.zeros((8, 20, 30), np.int32)
     labels[1:3] = squares()
@@ -411,15 +429,28 @@ def test_a_view_of_a_volume_takes_the_object_that_is_seen(bench):
     tool, layer = desk.widget.tool, desk.layer
     tool.choose("delete")
     for direction, gone in ((1.0, 1), (-1.0, 11)):
-        position = (0.0 if direction > 0 else 7.0, 3.0, 6.0)
-        event = SimpleNamespace(
-            type="mouse_press", button=1, position=position, pos=(0, 0), modifiers=[], inverted=False,
-            view_direction=np.array([direction, 0.0, 0.0]), dims_displayed=[0, 1, 2], dims_point=[0, 0, 0],
-        )  # fmt: skip
-        mouse_press_callbacks(layer, ReadOnlyWrapper(event))
-        mouse_release_callbacks(layer, SimpleNamespace(**{**vars(event), "type": "mouse_release"}))
+        seen_from(layer, direction, (3.0, 6.0))
         assert gone not in layer.data
     assert {2, 12} <= set(np.unique(layer.data))
+
+
+def test_a_stroke_over_a_view_of_a_volume_splits_the_object_that_is_seen(bench):
+    labels = np.zeros((8, 20, 30), np.int32)
+    labels[1:3, 2:12, 3:25] = 4
+    labels[5:7, 2:12, 3:25] = 9
+    desk = bench(Labels(labels))
+    desk.viewer.dims.ndisplay = 3
+    tool, layer = desk.widget.tool, desk.layer
+    tool.choose("split")
+    for direction, other, there in ((1.0, 9, slice(1, 3)), (-1.0, 4, slice(5, 7))):
+        desk.press("Ctrl+Z")
+        assert np.array_equal(layer.data, labels)
+        seen_from(layer, direction, (7.0, 5.0), (7.0, 15.0), (7.0, 22.0))  # from one part to the other
+        assert (layer.data == other).sum() == (labels == other).sum(), "the one behind it is whole"
+        left, right = layer.data[there, 7, 5], layer.data[there, 7, 22]
+        assert len(set(left.tolist())) == len(set(right.tolist())) == 1 and left[0] != right[0]
+        assert set(np.unique(layer.data[there])) == {0, left[0], right[0]}
+        true_table(layer)
 
 
 def test_objects_of_a_large_image_are_counted_in_a_thread(bench, monkeypatch):
