@@ -223,6 +223,28 @@ def test_linked_objects_are_corrected_as_what_they_are(segmented, through, tmp_p
 # -- what cannot be linked --------------------------------------------------------------------------------------------
 
 
+DAMAGED_LINKS = (
+    5, {"through": "t"}, [5], ["through"], [{}], [{"through": "q"}], [{"through": ["t"]}],
+    [{"through": "t", "parents": 3}], [{"through": "t", "parents": [[1]]}], [{"through": "t", "parents": [[2, "1"]]}],
+    [{"through": "t", "parents": [[2, -1]]}], [{"through": "t", "parents": {"2": 1}}],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("told", DAMAGED_LINKS, ids=str)
+def test_links_that_nobody_has_written_are_one_sentence(told, tmp_path, capsys):
+    frames = np.zeros((2, 9, 9), np.uint16)
+    frames[:, 2:6, 2:6] = 1
+    link(labels(frames, "tyx"), "t", out=tmp_path / "t.zarr")
+    described = json.loads((tmp_path / "t.zarr" / "zarr.json").read_text())
+    described["attributes"]["napari-shiftseg"]["record"]["linked"] = told
+    (tmp_path / "t.zarr" / "zarr.json").write_text(json.dumps(described))
+    with pytest.raises(ResultError, match="damaged"):
+        measured(read_labels(tmp_path / "t.zarr"))
+    assert main(["measure", str(tmp_path / "t.zarr"), "--out", str(tmp_path / "t.csv")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "linked" in said and not (tmp_path / "t.csv").exists()
+
+
 def test_labels_that_cannot_be_linked_are_refused_by_name(segmented, tmp_path):
     plane = labels(np.ones((4, 4)), "yx")
     for through, word in (("z", "not a stack"), ("t", "not a series"), ("x", '"z" for a stack')):

@@ -135,9 +135,27 @@ def _of_result(path: Path) -> Labels:
 
 
 def linked_steps(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the record of a result says of links through planes ("z") and frames ("t"), in their order; empty without any."""
-    told = record.get("linked")
-    return [dict(step) for step in told if "through" in step] if isinstance(told, list) else []
+    """What the record of a result says of links through planes ("z") and frames ("t"), in their order; empty without any.
+
+    ResultError where it says what nobody has written: a lineage that is read by half would be a wrong one.
+    """
+    told = record.get("linked") or []
+    if not isinstance(told, list) or not all(map(_is_link, told)):
+        raise ResultError(
+            'the record says of "linked" something else than links through "z" and "t" with pairs of numbers as parents; '
+            "it is damaged."
+        )
+    return [dict(step) for step in told]
+
+
+def _is_link(step: Any) -> bool:
+    if not isinstance(step, Mapping) or step.get("through") not in ("z", "t"):
+        return False
+    parents = step.get("parents", [])
+    return isinstance(parents, list) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and all(type(number) is int and number > 0 for number in pair)
+        for pair in parents
+    )
 
 
 def _depth(axes: str, data: ArrayLike) -> int:

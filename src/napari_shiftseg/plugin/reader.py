@@ -85,6 +85,8 @@ def _is_ours(path: Path) -> bool:
 
 
 def _layers(stored: "StoredResult") -> list[LayerDataTuple]:
+    from napari_shiftseg.io.labels import linked_steps
+
     plan = _plan(stored.record)
     known = {"source_id": str(stored.path), "source": stored.path.stem, "store": str(stored.path), "record": stored.record}
     known["status"] = stored.record.get("status", "")
@@ -96,7 +98,7 @@ def _layers(stored: "StoredResult") -> list[LayerDataTuple]:
     tuples = [_image(stored, where)] if stored.image is not None else []
     tuples += [_output(stored, name, known, where=where) for name in stored.outputs if name != "foreground"]
     labels = _labels(stored, known, where)
-    steps = stored.record.get("linked")
+    steps = linked_steps(stored.record)
     return [*tuples, labels] if not steps else [*tuples, *_linked(labels, steps)]
 
 
