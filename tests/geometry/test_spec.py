@@ -188,7 +188,11 @@ def test_dictionary_and_json_give_the_spec_back():
         assert again == spec and hash(again) == hash(spec)
 
 
-@pytest.mark.parametrize("values", [{"depth": 3}, {"levels": "3"}, {"pool": [[2, 2]], "levels": 2}, {"kernel": "3"}], ids=str)
+@pytest.mark.parametrize(
+    "values",
+    [{"depth": 3}, {"levels": "3"}, {"pool": [[2, 2]], "levels": 2}, {"kernel": "3"}, {3: 3}, 5, True, "levels", [5], None],
+    ids=str,
+)
 def test_a_foreign_description_is_refused(values):
     with pytest.raises(SettingsError):
         UNetSpec.from_dict(values)

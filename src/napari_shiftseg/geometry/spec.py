@@ -408,6 +408,8 @@ class UNetSpec:
         SettingsError
             If a name is unknown or a value cannot describe a U-Net.
         """
+        if not isinstance(values, Mapping):
+            raise SettingsError(f"the description of a network is a mapping from names to values, not {values!r:.60}.")
         known = dict(values)
         for name in ("pool", "kernel"):
             value = known.get(name)
