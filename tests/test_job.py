@@ -63,6 +63,18 @@ def test_a_job_goes_to_json_and_back_and_runs_again(tmp_path, shape, axes, wish)
     assert job.method == ("stream" if "stream" in wish.get("method", "") else job.method) and "GB" in job.describe()
 
 
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [("device", None), ("device", []), ("device", {"where": "x"}), ("device", {"where": -1}), ("settings", {"limits": [5]})],
+    ids=str,
+)
+def test_a_job_of_which_a_part_is_something_else_is_refused(part, other):
+    values = json.loads(decide(bars((40, 30)), grey_model(), ON_CPU).to_json())
+    values[part] = {**values[part], **other} if isinstance(other, dict) else other
+    with pytest.raises(SettingsError):
+        Job.from_dict(values)
+
+
 def test_a_job_that_is_none_is_a_sentence():
     job = decide(bars((40, 30)), grey_model(), ON_CPU)
     for values in ({}, [], {**job.to_dict(), "version": 0}, {**job.to_dict(), "settings": {"tile": 3}}):

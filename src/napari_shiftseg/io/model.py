@@ -329,7 +329,11 @@ def _place(error: ErrorDetails, values: object) -> list[str]:
     names: list[str] = []
     here: Any = (values,)
     for part in error["loc"]:
-        if isinstance(part, int) if isinstance(here, list | tuple) else isinstance(here, dict) and part in here:
+        if isinstance(here, list | tuple):
+            inside = isinstance(part, int) and part < len(here)  # pydantic counts places that are wanted and not there, too
+        else:
+            inside = isinstance(here, dict) and part in here
+        if inside:
             names.append(str(part))
             here = here[part]
     if error["type"] == "missing":

@@ -372,7 +372,7 @@ class Job:
                 intensity=None if intensity is None else from_plain(Intensity, intensity),
                 **known,
             )
-        except (KeyError, TypeError, ValueError) as exc:
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as exc:  # torch, too
             reason = " ".join(str(exc).split())[:200]
             raise SettingsError(f"the job is damaged ({reason}); segment the image anew.") from exc
 
