@@ -95,7 +95,14 @@ def test_factors_are_ratios_of_small_numbers_and_the_nearest_is_taken():
         assert nearest_factor(wanted) == best
     with pytest.raises(SettingsError, match="a number above 0"):
         nearest_factor(0)
-    for factors in (((1, 0), (1, 1)), ((1, 2),), ((-1, 2), (1, 2))):
+    for factors in (
+        ((1, 0), (1, 1)),
+        ((1, 2),),
+        ((-1, 2), (1, 2)),
+        ((1, 65), (1, 2)),
+        ((1, 2), (10**12, 1)),
+        ((1.0, 2), (1, 2)),
+    ):
         with pytest.raises(SettingsError, match="whole numbers"):
             Scaling(inner=NETS["8"], factors=factors)
 

@@ -45,6 +45,8 @@ FACTORS: Final = (
     (1, 8), (1, 6), (1, 5), (1, 4), (1, 3), (3, 8), (1, 2), (5, 8), (3, 4),
     (1, 1), (5, 4), (3, 2), (2, 1), (5, 2), (3, 1), (4, 1), (5, 1), (6, 1), (8, 1),
 )  # fmt: skip
+# Of the numbers of a ratio that is given: eight times as large as those above. What a pixel is made of is counted one by one.
+LARGEST_RATIO: Final = 64
 # Values per image pixel that resampling holds beside the image: an output of some four channels, twice.
 RESAMPLED: Final = 8
 

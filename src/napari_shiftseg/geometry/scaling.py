@@ -18,7 +18,7 @@ from functools import cached_property
 from math import gcd, log, prod
 
 from napari_shiftseg.errors import SettingsError
-from napari_shiftseg.geometry.constants import FACTORS, RESAMPLED
+from napari_shiftseg.geometry.constants import FACTORS, LARGEST_RATIO, RESAMPLED
 from napari_shiftseg.geometry.lattice import Lattice
 
 Taps = tuple[tuple[int, Fraction], ...]
@@ -118,8 +118,13 @@ class Scaling:
     factors: tuple[tuple[int, int], ...]  # per axis network pixels, and image pixels that are as long
 
     def __post_init__(self) -> None:
-        if len(self.factors) != self.inner.ndim or any(min(pair) < 1 for pair in self.factors):
-            raise SettingsError(f"factors are {self.factors}; give a pair of whole numbers, 1 or more, for each axis.")
+        numbers = [number for pair in self.factors for number in pair]
+        if len(self.factors) != self.inner.ndim or not all(
+            isinstance(number, int) and 1 <= number <= LARGEST_RATIO for number in numbers
+        ):
+            raise SettingsError(
+                f"factors are {self.factors}; give a pair of whole numbers, 1 to {LARGEST_RATIO}, for each axis."
+            )
         lowest = tuple((a // gcd(a, b), b // gcd(a, b)) for a, b in self.factors)
         object.__setattr__(self, "factors", lowest)
 
