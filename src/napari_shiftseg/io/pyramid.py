@@ -21,6 +21,7 @@ from zarr.codecs import ZstdCodec
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.io.constants import DEEP, PLANE_CHUNK, SMALLEST_LEVEL, STACK_CHUNK, TABLE_ROWS
+from napari_shiftseg.io.store import FILES_KEY
 from napari_shiftseg.views import ArrayLike
 
 Reduction = Literal["nearest", "mean"]
@@ -87,6 +88,14 @@ def write_columns(group: zarr.Group, columns: Mapping[str, npt.NDArray[Any]]) ->
         options: Any = {"chunks": (chunk,), "dtype": values.dtype, "compressors": COMPRESSION}
         group.create_array(name, shape=values.shape, **options)[:] = values
     group.update_attributes({"columns": list(columns)})
+
+
+def note_files(group: zarr.Group) -> None:
+    """Let each array of a group say how many files of chunks it has; they are complete now."""
+    for _, node in group.members(max_depth=None):
+        if isinstance(node, zarr.Array):
+            chunks: Any = Path(node.store.root) / node.path / "c"  # type: ignore[attr-defined]
+            node.update_attributes({FILES_KEY: sum(one.is_file() for one in chunks.rglob("*"))})
 
 
 def windows(array: zarr.Array[Any]) -> Iterator[tuple[slice, ...]]:

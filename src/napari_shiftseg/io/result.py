@@ -38,7 +38,7 @@ from napari_shiftseg.io.image import Image
 from napari_shiftseg.io.model import to_plain
 from napari_shiftseg.io.ome_zarr import OUR_KEY, read_levels, read_zarr
 from napari_shiftseg.io.pyramid import BlockPyramid
-from napari_shiftseg.io.store import ReadStore, note_files
+from napari_shiftseg.io.store import ReadStore
 from napari_shiftseg.views import ArrayLike, View
 
 Part: TypeAlias = Literal["labels", "embedding", "foreground"]
@@ -449,7 +449,7 @@ class ResultWriter:
             self._root.update_attributes({OUR_KEY: ours})
             for left in (self._folder / "store").rglob("*.partial"):  # of a process that was killed
                 left.unlink()
-            note_files(self._root)
+            pyramid.note_files(self._root)
             sync_all(self._folder / "store")
             self._move()
             for folder in (self.path.parent, self._folder):  # before anybody removes what the store was made of

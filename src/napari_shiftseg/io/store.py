@@ -202,14 +202,6 @@ def missing_chunks(array: Any) -> str:
     return f"{gone} of {total} chunks {verb} not in the store; its fill value, {array.fill_value}, stands in their place."
 
 
-def note_files(group: Any) -> None:
-    """Let each array of a group say how many files it has; they are complete now."""
-    for _, node in group.members(max_depth=None):
-        if hasattr(node, "chunks"):
-            folder = Path(node.store.root) / node.path
-            node.update_attributes({FILES_KEY: sum(bool(_place(name)) for name in _files(folder))})
-
-
 def _attribute(described: Mapping[str, Any], key: str) -> Any:
     """Of an array of version 3; None where it has none."""
     attributes = described.get("attributes")
