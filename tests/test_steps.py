@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,16 @@ def steps(monkeypatch):
 def test_pages_hold_the_steps_of_their_scripts(steps):
     """`python docs/scripts/steps.py --write` mends what this test finds."""
     assert steps.faults() == []
+
+
+def test_each_page_of_a_task_has_a_picture_and_the_command(steps):
+    """But for the page by symptoms, of which each points to the page of a task."""
+    for name in TASKS:
+        pages = [page for page in steps.pages() if f"<!-- steps: {name} -->" in page.read_text(encoding="utf-8")]
+        text = pages[0].read_text(encoding="utf-8")
+        pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+        assert "shiftseg " in text and all((ROOT / "docs" / picture).is_file() for picture in pictures), name
+        assert pictures or pages[0].name == "symptoms.md", f"{pages[0].name} shows nothing"
 
 
 def test_a_page_that_says_something_else_a_lost_page_and_one_too_many_are_found(steps, tmp_path):

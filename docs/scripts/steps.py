@@ -5,6 +5,8 @@
     python docs/scripts/steps.py --write           # writes the steps into the pages
     xvfb-run -a -s "-screen 0 1600x1000x24" python docs/scripts/steps.py --run segment --out pictures
 
+The picture of docs/synthetic.md is the third of `--run synthetic`; the other pages have scripts for theirs.
+
 Each module of docs/scripts/tasks is a task, with its sentences, what is done for each, what is seen then, and the commands that
 do the same. The page holds the sentences and the commands between two comments:
 

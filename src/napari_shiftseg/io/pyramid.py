@@ -91,11 +91,12 @@ def write_columns(group: zarr.Group, columns: Mapping[str, npt.NDArray[Any]]) ->
 
 
 def note_files(group: zarr.Group) -> None:
-    """Let each array of a group say how many files of chunks it has; they are complete now."""
+    """Let each array of a group in a folder say how many files of chunks it has; they are complete now."""
+    store: Any = group.store
     for _, node in group.members(max_depth=None):
         if isinstance(node, zarr.Array):
-            chunks: Any = Path(node.store.root) / node.path / "c"  # type: ignore[attr-defined]
-            node.update_attributes({FILES_KEY: sum(one.is_file() for one in chunks.rglob("*"))})
+            files = (Path(store.root) / node.path / "c").rglob("*")
+            node.update_attributes({FILES_KEY: sum(file.is_file() for file in files)})
 
 
 def windows(array: zarr.Array[Any]) -> Iterator[tuple[slice, ...]]:
