@@ -23,6 +23,7 @@ NUMBERS = {
         (1, 8), (1, 6), (1, 5), (1, 4), (1, 3), (3, 8), (1, 2), (5, 8), (3, 4),
         (1, 1), (5, 4), (3, 2), (2, 1), (5, 2), (3, 1), (4, 1), (5, 1), (6, 1), (8, 1),
     ),
+    "LARGEST_RATIO": 64,
     "RESAMPLED": 8,
     "TURNED": 8,
     "MOST_LEVELS": 27,
@@ -37,6 +38,7 @@ def test_no_number_moves_unseen():
 
 def test_numbers_follow_from_their_reasons():
     """> Ronneberger et al. 2015: four poolings, 64 features"""
+    assert 8 * max(max(pair) for pair in constants.FACTORS) == constants.LARGEST_RATIO
     unet = UNetSpec(levels=4, features=64).lattice
     assert pytest.approx(unet.flops_per_pixel, rel=0.03) == constants.FLOPS_PER_PIXEL
     assert pytest.approx(unet.bytes_per_pixel, rel=0.001) == constants.BYTES_PER_PIXEL
