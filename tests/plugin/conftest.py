@@ -62,7 +62,7 @@ def open_widget(request, qtbot, tiny):
                 event.connect(widget.reset_choices)
         if model is not None:
             widget.form.model.choose_file(model)
-            qtbot.waitUntil(lambda: widget.equipment is not None, timeout=30_000)
+            qtbot.waitUntil(lambda: widget.equipment is not None, timeout=60_000)
         return viewer, widget
 
     return open_it

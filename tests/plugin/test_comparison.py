@@ -80,7 +80,7 @@ def test_the_button_shows_both(qtbot, put_result, shape):
     widget = InspectWidget(viewer)
     qtbot.addWidget(widget)
     qtbot.mouseClick(widget.form.compare, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
     assert "Naive tiles" in widget.form.answer.text(), widget.status.text()
     layers = [viewer.layers[f"cells {role}"] for role in COMPARED]
     assert all(layer.metadata[KEY]["status"] == "non-compliant" for layer in layers)
@@ -120,7 +120,7 @@ def test_the_rules_can_be_broken_in_other_ways(qtbot, put_result, how):
     qtbot.addWidget(widget)
     widget.form.how.setCurrentIndex(widget.form.how.findData(how))
     qtbot.mouseClick(widget.form.compare, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
     assert NAIVE[how] in widget.form.answer.text(), widget.status.text()
     known = viewer.layers["cells naive instances"].metadata[KEY]
     assert known["status"] == "non-compliant" and known["violations"]

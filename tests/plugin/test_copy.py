@@ -45,7 +45,7 @@ def run(qtbot, widget):
 def copied(qtbot, widget, button):
     QApplication.clipboard().setText("")
     button.click()
-    qtbot.waitUntil(lambda: QApplication.clipboard().text() != "", timeout=10_000)
+    qtbot.waitUntil(lambda: QApplication.clipboard().text() != "", timeout=60_000)
     return QApplication.clipboard().text()
 
 
@@ -111,7 +111,7 @@ def test_what_is_copied_gives_the_labels_of_the_run(open_widget, qtbot, tmp_path
 def test_a_layer_without_a_file_says_so_and_can_be_copied_all_the_same(open_widget, qtbot):
     _, widget = open_widget(ImageLayer(noise((40, 48)), name="cells"))
     assert "array = ..." in copied(qtbot, widget, widget.bar.code)
-    qtbot.waitUntil(lambda: "lies in memory alone" in widget.status.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "lies in memory alone" in widget.status.text(), timeout=60_000)
 
 
 def test_without_anything_to_run_there_is_nothing_to_copy(open_widget):

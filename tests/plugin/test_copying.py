@@ -41,7 +41,7 @@ def result(open_widget, qtbot, tmp_path, cells):
 def copied(qtbot, press):
     QApplication.clipboard().setText("")
     press()
-    qtbot.waitUntil(lambda: QApplication.clipboard().text() != "", timeout=10_000)
+    qtbot.waitUntil(lambda: QApplication.clipboard().text() != "", timeout=60_000)
     return QApplication.clipboard().text()
 
 
@@ -67,7 +67,7 @@ def test_edits_by_hand_are_said(result, qtbot):
     labels.metadata[KEY]["edits"] = [{"kind": "merge"}]
     told = []
     copied(qtbot, lambda: copying.copy(labels, "as_command", lambda *words: told.append(words)))
-    qtbot.waitUntil(lambda: bool(told), timeout=5000)
+    qtbot.waitUntil(lambda: bool(told), timeout=60_000)
     assert told[0][0] == "warn" and "edited by hand (1 edit)" in told[0][1]
 
 
@@ -79,7 +79,7 @@ def test_what_is_no_result_has_its_sentence(qtbot, monkeypatch, layer):
     monkeypatch.setattr(copying, "show_error", told.append)
     QApplication.clipboard().setText("what was there")
     copying.copy_code(viewer)
-    qtbot.waitUntil(lambda: bool(told), timeout=20_000)
+    qtbot.waitUntil(lambda: bool(told), timeout=60_000)
     assert "is no result of ShiftSeg; select one" in told[0] and QApplication.clipboard().text() == "what was there"
 
 

@@ -366,7 +366,7 @@ def test_mouse_and_keys_of_the_canvas_reach_the_layer(make_napari_viewer, qtbot)
     layer = viewer.add_labels(squares())
     widget = CorrectWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Correct")
-    qtbot.waitUntil(lambda: not widget.jobs, timeout=20_000)
+    qtbot.waitUntil(lambda: not widget.jobs, timeout=60_000)
     viewer.reset_view()
     canvas = viewer.window._qt_viewer.canvas.native
     qtbot.wait(100)

@@ -47,7 +47,7 @@ def viewed(viewer):
 
 
 def settled(qtbot, widget, text="computed"):
-    qtbot.waitUntil(lambda: text in widget.status.text(), timeout=30_000)
+    qtbot.waitUntil(lambda: text in widget.status.text(), timeout=60_000)
 
 
 def zoom_to(viewer, center, zoom):
@@ -64,7 +64,7 @@ def test_the_embedding_follows_the_view(open_large, qtbot, tmp_path, tiny, passe
     assert not widget.embedding_button.isVisible()
     finish(qtbot, widget)
     assert passes and threading.main_thread() not in passes
-    qtbot.waitUntil(widget.embedding_button.isVisible, timeout=5000)
+    qtbot.waitUntil(widget.embedding_button.isVisible, timeout=60_000)
     zoom_to(viewer, (300, 350), 16)
     passes.clear()
     widget.embedding_button.click()
@@ -106,12 +106,12 @@ def test_a_hidden_or_removed_embedding_is_not_computed(open_large, qtbot, tmp_pa
     qtbot.wait(500)
     assert len(passes) == before
     layer.visible = True
-    qtbot.waitUntil(lambda: len(passes) > before, timeout=10_000)
+    qtbot.waitUntil(lambda: len(passes) > before, timeout=60_000)
     qtbot.wait(100)
     viewer.layers["cells instances"].visible = False
     viewer.layers.selection.active = layer
     viewer.layers.remove(layer)
-    qtbot.waitUntil(widget.embedding_button.isVisible, timeout=5000)
+    qtbot.waitUntil(widget.embedding_button.isVisible, timeout=60_000)
     before = len(passes)
     zoom_to(viewer, (100, 250), 20)
     qtbot.wait(600)

@@ -207,9 +207,9 @@ def test_what_a_file_lacks_stands_in_the_widget_and_in_the_record(opened, open_w
             layer = ImageLayer(np.asarray(read_image(path).data), name="a")
     viewer, widget = open_widget(layer)
     assert said in widget.form.about_image.text() and widget.form.about_image.isVisibleTo(widget.form)
-    qtbot.waitUntil(widget.run_button.isEnabled, timeout=30_000)
+    qtbot.waitUntil(widget.run_button.isEnabled, timeout=60_000)
     widget.run()
-    qtbot.waitUntil(lambda: not widget.running and len(viewer.layers) > 1, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.running and len(viewer.layers) > 1, timeout=60_000)
     notes = {each.metadata[KEY]["record"]["image"]["note"] for each in viewer.layers if KEY in each.metadata}
     assert notes and all(said in note for note in notes)
 

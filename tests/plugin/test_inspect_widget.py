@@ -48,7 +48,7 @@ def click(qtbot, widget, name):
     button = getattr(widget.form, name)
     assert button.isEnabled()
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
 
 
 def column(widget, name):
@@ -268,12 +268,12 @@ def test_a_probe_shows_how_far_it_is_and_is_cancelled_within_a_step(inspect, qtb
     monkeypatch.setattr(Bench, "run", one_by_one)
     _, widget, _ = inspect()
     widget.probe()
-    qtbot.waitUntil(lambda: len(passes) == 9, timeout=30_000)  # the ninth is in work
-    qtbot.waitUntil(lambda: widget.progress.value() > 3, timeout=5_000)
+    qtbot.waitUntil(lambda: len(passes) == 9, timeout=60_000)  # the ninth is in work
+    qtbot.waitUntil(lambda: widget.progress.value() > 3, timeout=60_000)
     assert widget.progress.maximum() > 4 and "Looking how far the network sees" in widget.status.text()
     widget.cancel()
     go_on.release()
-    qtbot.waitUntil(lambda: not widget.running, timeout=5_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
     assert len(passes) == 9 and widget.status.text() == "Cancelled." and not widget.form.answer.text()
 
 
@@ -388,7 +388,7 @@ def test_a_closed_dock_takes_its_lines_with_it(make_napari_viewer, qtbot, put_re
     with qtbot.capture_exceptions() as raised:
         viewer.window.remove_dock_widget(widget)
         widget.deleteLater()
-        qtbot.waitUntil(lambda: not any("seams" in layer.name for layer in viewer.layers), timeout=3000)
+        qtbot.waitUntil(lambda: not any("seams" in layer.name for layer in viewer.layers), timeout=60_000)
         viewer.scene.camera.zoom = 3
         viewer.layers.remove(viewer.layers[-1])
     assert not raised
@@ -404,6 +404,6 @@ def test_a_closed_window_raises_nothing(make_napari_viewer, qtbot, put_result):
     (job,) = widget.jobs
     with qtbot.capture_exceptions() as raised:
         viewer.close()
-        qtbot.waitUntil(lambda: not job.worker.is_running, timeout=10_000)
+        qtbot.waitUntil(lambda: not job.worker.is_running, timeout=60_000)
         qtbot.wait(50)
     assert not raised

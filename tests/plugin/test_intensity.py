@@ -27,7 +27,7 @@ def series():
 def run(qtbot, widget):
     assert widget.run_button.isEnabled(), widget.form.verdict.text()
     qtbot.mouseClick(widget.run_button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
 
 
 def type_into(qtbot, edit, text):
@@ -113,5 +113,5 @@ def test_inspect_verifies_inverted_results(open_widget, qtbot):
 def test_a_preview_tells_its_intensities(open_widget, qtbot):
     _, widget = open_widget(ImageLayer(np.random.default_rng(0).gamma(2.0, 100.0, (40, 48)), name="cells"))
     qtbot.mouseClick(widget.preview_button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
     assert "become 0 and 1" in widget.bar.intensity.text()

@@ -28,7 +28,7 @@ def ended(qtbot, make, **options):
     """The `End` of a job and the events before it."""
     ends, events = [], []
     start_job(make, on_end=ends.append, on_event=events.append, **options)
-    qtbot.waitUntil(lambda: bool(ends), timeout=5000)
+    qtbot.waitUntil(lambda: bool(ends), timeout=60_000)
     qtbot.wait(20)
     assert len(ends) == 1
     return ends[0], events
@@ -57,8 +57,8 @@ def test_what_waited_for_a_job_is_let_go_when_it_ends(make_napari_viewer, qtbot,
     if end == "cancelled":
         job.cancel()
     del held
-    qtbot.waitUntil(lambda: bool(ended))
-    qtbot.waitUntil(lambda: gc.collect() >= 0 and gone() is None, timeout=3000)
+    qtbot.waitUntil(lambda: bool(ended), timeout=60_000)
+    qtbot.waitUntil(lambda: gc.collect() >= 0 and gone() is None, timeout=60_000)
     assert ended in ([end], ["done"]) and viewer is not None
 
 
@@ -94,10 +94,10 @@ def test_cancelling_stops_before_the_next_step(qtbot):
             go.wait(5)
 
     job = start_job(slow, on_end=ends.append)
-    qtbot.waitUntil(lambda: reached == [0], timeout=5000)
+    qtbot.waitUntil(lambda: reached == [0], timeout=60_000)
     job.cancel()
     go.set()
-    qtbot.waitUntil(lambda: bool(ends), timeout=5000)
+    qtbot.waitUntil(lambda: bool(ends), timeout=60_000)
     assert ends[0].state == "cancelled"
     assert reached[-1] <= 1
 
@@ -132,9 +132,9 @@ def test_a_job_that_napari_stops_ends_as_cancelled(qtbot):
             go.wait(0.01)
 
     job = start_job(endless, on_end=ends.append)
-    qtbot.waitUntil(lambda: job.worker.is_running, timeout=5000)
+    qtbot.waitUntil(lambda: job.worker.is_running, timeout=60_000)
     job.worker.quit()
-    qtbot.waitUntil(lambda: bool(ends), timeout=5000)
+    qtbot.waitUntil(lambda: bool(ends), timeout=60_000)
     assert ends[0].state == "cancelled"
 
 

@@ -84,6 +84,15 @@ def test_a_new_session_goes_on_with_the_settings_of_the_last(opened, tiny, kept_
     assert third.form.advanced.is_open
 
 
+def test_a_widget_on_its_way_out_writes_where_it_read(opened, kept_place, tmp_path, monkeypatch, qtbot):
+    first = opened()
+    first.form.bandwidth.setValue(0.5)
+    other = tmp_path / "napari-shiftseg.json"
+    monkeypatch.setattr(kept, "place", lambda: other)
+    qtbot.waitUntil(kept_place.is_file, timeout=60_000)
+    assert json.loads(kept_place.read_text())["segment"]["Bandwidth"] == 0.5 and not other.exists()
+
+
 BROKEN = {
     "empty": b"",
     "cut": b'{"segment": {"Bandwidth": 0.',

@@ -37,7 +37,7 @@ def squares(seed=0):
 
 def said(widget, qtbot, verdict):
     line = widget.form.likeness
-    qtbot.waitUntil(lambda: line.verdict == verdict, timeout=30_000)
+    qtbot.waitUntil(lambda: line.verdict == verdict, timeout=60_000)
     return line.text()
 
 
@@ -105,12 +105,12 @@ def test_a_line_that_grows_is_shown_whole(open_widget, qtbot, knowing):
     line = widget.form.likeness
     for words in (5, 60, 12, 90):
         line.show_record({"likeness": {"verdict": "unlike", "text": " ".join(["known"] * words)}})
-        qtbot.waitUntil(lambda: line.height() >= line.heightForWidth(line.width()) > 0, timeout=2_000)
+        qtbot.waitUntil(lambda: line.height() >= line.heightForWidth(line.width()) > 0, timeout=60_000)
     for words in (90, 120):  # and where the button below comes with it
         line.show_record({"likeness": {"verdict": "like", "text": "Like what it knows."}})
         found = {"verdict": "unlike", "text": " ".join(["known"] * words), "suggested": ["nuclei"]}
         line.show_record({"likeness": found})
-        qtbot.waitUntil(lambda: line.use.y() >= line.y() + line.heightForWidth(line.width()) > 0, timeout=2_000)
+        qtbot.waitUntil(lambda: line.use.y() >= line.y() + line.heightForWidth(line.width()) > 0, timeout=60_000)
 
 
 def test_demonstrations_stand_under_a_heading_that_cannot_be_chosen(qtbot):
@@ -145,7 +145,7 @@ def test_one_click_takes_the_model_that_knows_the_image_and_nothing_else_does(op
     assert widget.form.model.value() != "nuclei", "it is never taken silently"
     suggested.clear()
     button.click()
-    qtbot.waitUntil(lambda: widget.equipment is not None and widget.equipment.model.name == "nuclei", timeout=30_000)
+    qtbot.waitUntil(lambda: widget.equipment is not None and widget.equipment.model.name == "nuclei", timeout=60_000)
     assert widget.form.model.value() == "nuclei"
     said(widget, qtbot, "unlike")
     assert not button.isVisibleTo(widget)

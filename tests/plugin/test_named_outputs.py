@@ -33,7 +33,7 @@ def test_the_widget_shows_each_further_output_that_was_kept(qtbot, open_widget, 
 
     def run(kept=True):
         widget.form.keep_embedding.setChecked(kept)
-        qtbot.waitUntil(widget.run_button.isEnabled, timeout=10_000)
+        qtbot.waitUntil(widget.run_button.isEnabled, timeout=60_000)
         widget.run_button.click()
         qtbot.waitUntil(lambda: not widget.jobs, timeout=60_000)
 
@@ -64,7 +64,7 @@ def test_the_bandwidth_of_the_form_is_a_factor_where_the_network_says_bandwidths
     wide = replace(named, record=replace(named.record, clustering=replace(named.record.clustering, factor=1.2)))
     for name, model in (("named", named), ("grey", grey_model(2)), ("wide", wide)):
         _, widget = open_widget(image, model=str(save_model(tmp_path / f"{name}.safetensors", model)))
-        qtbot.waitUntil(widget.run_button.isEnabled, timeout=10_000)
+        qtbot.waitUntil(widget.run_button.isEnabled, timeout=60_000)
         rows.append((widget.form._bandwidth_label.text(), widget.form.bandwidth.text(), widget.form.bandwidth.toolTip()))
     (factor, one, tip), (width, own, other), (_, recorded, _) = rows
     assert recorded == "1.2"

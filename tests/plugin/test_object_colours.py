@@ -229,7 +229,7 @@ def test_what_is_on_the_screen_has_these_colours(make_napari_viewer, qtbot, kind
     viewer.window.add_dock_widget(widget)
 
     def settle():
-        qtbot.waitUntil(lambda: not (widget.jobs or widget.colours.jobs), timeout=20_000)
+        qtbot.waitUntil(lambda: not (widget.jobs or widget.colours.jobs), timeout=60_000)
         qtbot.wait(50)
 
     settle()

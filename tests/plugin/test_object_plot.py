@@ -264,7 +264,7 @@ def test_layers_come_and_go_and_the_widget_is_closed(qtbot):
         and not [one for one in first.mouse_drag_callbacks if "Measure" in repr(one)]
     )
     first.fill((4, 5), 50)  # what is known goes on following edits
-    qtbot.waitUntil(lambda: 50 in first.features["label"].tolist() and first.features["area"].notna().all(), timeout=10_000)
+    qtbot.waitUntil(lambda: 50 in first.features["label"].tolist() and first.features["area"].notna().all(), timeout=60_000)
 
 
 def test_a_series_on_a_disk_follows_edits_that_correct_makes_in_a_frame(qtbot, desk, tmp_path, monkeypatch):
@@ -282,10 +282,10 @@ def test_a_series_on_a_disk_follows_edits_that_correct_makes_in_a_frame(qtbot, d
     bench.form.column.setCurrentText("area")
     correct = CorrectWidget(bench.viewer)
     qtbot.addWidget(correct)
-    qtbot.waitUntil(lambda: correct.correction is not None and not correct.jobs, timeout=20_000)
+    qtbot.waitUntil(lambda: correct.correction is not None and not correct.jobs, timeout=60_000)
     for edit in (lambda: correct.merge((1, 2), (1,)), lambda: correct.delete(9, (0,)), correct.undo, correct.redo):
         edit()
-        qtbot.waitUntil(lambda: not correct.jobs, timeout=20_000)
+        qtbot.waitUntil(lambda: not correct.jobs, timeout=60_000)
         bench.wait()
         true = measure(open_result(path).labels[...], axes="tyx")
         for name in ("t", "label", "area", "centroid-1", "num_pixels", "bbox-2"):
@@ -295,7 +295,7 @@ def test_a_series_on_a_disk_follows_edits_that_correct_makes_in_a_frame(qtbot, d
     bench.wait()
     assert len(open_result(path).record["edits"]) == 4 and "deleted" in bench.form.status.text()
     correct.undo()
-    qtbot.waitUntil(lambda: not correct.jobs, timeout=20_000)
+    qtbot.waitUntil(lambda: not correct.jobs, timeout=60_000)
     assert "changed by another program" not in correct.form.status.text() and len(open_result(path).record["edits"]) == 3
 
 

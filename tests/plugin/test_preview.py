@@ -138,9 +138,9 @@ def test_the_button_segments_what_is_in_view(open_widget, qtbot, tiny):
     widget.form.tile.changed.emit()
     viewer.scene.camera.center = (0, *layer.data_to_world((570, 600)))
     viewer.scene.camera.zoom = 24
-    qtbot.waitUntil(lambda: layer.corner_pixels[0].min() > 511, timeout=5000)
+    qtbot.waitUntil(lambda: layer.corner_pixels[0].min() > 511, timeout=60_000)
     qtbot.mouseClick(widget.preview_button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
     shown = viewer.layers["cells preview instances"]
     assert [found.name for found in viewer.layers] == ["cells", "cells preview instances"]
     assert shown.data.shape == (88, 188)  # the last clustering windows, 256 px apart

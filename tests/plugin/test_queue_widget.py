@@ -215,7 +215,7 @@ def test_another_day_takes_what_is_there_for_done_and_overwrites_no_table(open_q
         assert column(widget, STATE) == states
         (out / "shiftseg_images.csv").write_text("mine")
     assert (out / "shiftseg_images.csv").read_text() == "mine" and (out / "shiftseg_images-2.csv").exists()
-    qtbot.waitUntil(lambda: widget.form.model.names.findText("nuclei") >= 0, timeout=10_000)
+    qtbot.waitUntil(lambda: widget.form.model.names.findText("nuclei") >= 0, timeout=60_000)
     widget.form.model.choose("nuclei")
     before = open_result(out / "0.ome.zarr").record["run"]
     press(qtbot, widget, widget.form.run)
@@ -304,7 +304,7 @@ def test_closing_the_window_ends_the_queue(qtbot, folder, tiny):
     widget.run()
     (job,) = widget.jobs
     widget.deleteLater()
-    qtbot.waitUntil(lambda: job.cancelled.is_set(), timeout=10_000)
+    qtbot.waitUntil(lambda: job.cancelled.is_set(), timeout=60_000)
 
 
 def test_nothing_chosen_is_a_hint_and_no_error(open_queue):

@@ -59,7 +59,7 @@ def test_a_run_says_of_a_padded_network_what_it_promises(open_widget, save_tiny,
     image = ImageLayer(np.random.default_rng(0).integers(0, 255, (40, 48)).astype(np.uint8), name="cells")
     _, widget = open_widget(image, model=save_tiny("padded run", padding="zero", neighbours=True))
     widget.run()
-    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
     assert "compliant as trained, not tile-exact" in widget.status.text()
 
 
@@ -68,7 +68,7 @@ def test_the_panel_warns_of_an_unfortunate_lattice(open_widget, qtbot, save_tiny
     disks = synthetic.disks((128, 128), spacing, 4).image
     _, widget = open_widget(ImageLayer(disks, name="disks"), model=save_tiny("three", levels=3, window=(16, 16)))
     widget.form.rules.head.click()
-    qtbot.waitUntil(lambda: "repeats" in widget.form.rules.capacity.text(), timeout=10_000)
+    qtbot.waitUntil(lambda: "repeats" in widget.form.rules.capacity.text(), timeout=60_000)
     text = widget.form.rules.capacity.text()
     assert (
         "at most 64 same-looking" in text and f"repeats every {spacing} px: of objects on that lattice {count} differ" in text

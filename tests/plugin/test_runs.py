@@ -55,7 +55,7 @@ class Bench:
         form = self.segment.form
         if model is not None:
             form.model.choose_file(model)
-            self.qtbot.waitUntil(lambda: self.segment.equipment is not None, timeout=10_000)
+            self.qtbot.waitUntil(lambda: self.segment.equipment is not None, timeout=60_000)
         form.allow.setChecked(bad)
         form.keep_embedding.setChecked(embedding)
         edit = form.tile.lineEdit()
@@ -68,7 +68,7 @@ class Bench:
     def click(self, widget, button):
         assert button.isEnabled()
         self.qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-        self.qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+        self.qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
 
     def measure(self):
         self.click(self.inspect, self.inspect.form.measure)
@@ -101,7 +101,7 @@ def other_settings(bench, save_tiny):
 
 def other_model(bench, save_tiny):
     bench.segment.form.model.choose_file(save_tiny("other", window=(20, 20), levels=2))
-    bench.qtbot.waitUntil(lambda: bench.segment.equipment is not None, timeout=10_000)
+    bench.qtbot.waitUntil(lambda: bench.segment.equipment is not None, timeout=60_000)
 
 
 @pytest.mark.parametrize("change", [None, other_pixels, other_settings, other_model], ids=lambda c: c and c.__name__)
@@ -209,7 +209,7 @@ def test_a_finding_that_comes_after_a_new_run_is_not_shown(bench, monkeypatch):
     desk.inspect.measure()
     desk.run(16)
     go.set()
-    desk.qtbot.waitUntil(lambda: not desk.inspect.running, timeout=10_000)
+    desk.qtbot.waitUntil(lambda: not desk.inspect.running, timeout=60_000)
     assert desk.inspect.findings is None and desk.inspect.form.finding.text() == ""
     assert "start again" in desk.inspect.status.text()
 
@@ -247,7 +247,7 @@ def test_an_image_of_which_a_part_changed_is_not_taken_for_the_one_that_was_segm
     for data, said in ((before, ""), (np.zeros_like(before), "other pixels")):
         image.data[part] = data[part]  # of which a layer tells nobody
         widget.verify()
-        qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+        qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
         assert said in widget.status.text() and bool(said) == ("other pixels" in widget.status.text())
 
 
@@ -261,7 +261,7 @@ def test_images_of_all_kinds_are_known_again(qtbot, put_result, save_tiny, shape
     widget = InspectWidget(viewer)
     qtbot.addWidget(widget)
     widget.verify()
-    qtbot.waitUntil(lambda: not widget.running, timeout=30_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
     assert "equal one pass" in widget.form.answer.text(), widget.status.text()
 
 
@@ -426,7 +426,7 @@ def test_an_unfinished_layer_that_was_renamed_and_moved_stays_so(open_large, qtb
     monkeypatch.setattr(module, "segment_large", held)
     viewer, widget = open_large(tmp_path / "r.zarr")
     widget.run()
-    qtbot.waitUntil(lambda: any(isinstance(x, Labels) for x in viewer.layers), timeout=30_000)
+    qtbot.waitUntil(lambda: any(isinstance(x, Labels) for x in viewer.layers), timeout=60_000)
     (layer,) = [x for x in viewer.layers if isinstance(x, Labels)]
     assert not layer.editable, "the run would write over it"
     layer.name, layer.translate = "mine", (7, 7)

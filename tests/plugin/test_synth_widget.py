@@ -38,7 +38,7 @@ def type_into(qtbot, edit, text):
 
 def generate(qtbot, widget):
     qtbot.mouseClick(widget.button, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: not widget.running, timeout=20_000)
+    qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
 
 
 def test_a_click_on_generate_adds_the_image_that_was_typed_and_its_truth(widget, qtbot):
@@ -94,9 +94,9 @@ def test_what_is_edited_is_no_preset_any_more(widget, qtbot):
 def test_the_capacity_follows_the_network(widget, qtbot):
     widget.form.preset.setCurrentText("fig2b")
     type_into(qtbot, widget.form.levels, "2")
-    qtbot.waitUntil(lambda: "16 of 225 disks are distinguishable by l = 2, f = 2" in widget.about.text())
+    qtbot.waitUntil(lambda: "16 of 225 disks are distinguishable by l = 2, f = 2" in widget.about.text(), timeout=60_000)
     type_into(qtbot, widget.form.pool, "3")
-    qtbot.waitUntil(lambda: "9 of 225 disks are distinguishable by l = 2, f = 3" in widget.about.text())
+    qtbot.waitUntil(lambda: "9 of 225 disks are distinguishable by l = 2, f = 3" in widget.about.text(), timeout=60_000)
     assert widget.form.preset.currentText() == "fig2b"
 
 
@@ -105,7 +105,7 @@ def test_the_picture_follows_the_fields_with_a_throttle(widget, qtbot, monkeypat
     monkeypatch.setattr(widget.picture, "draw", lambda pixels: drawn.append(pixels))
     for spacing in range(12, 32):
         widget.form.spacing.setValue(spacing)
-    qtbot.waitUntil(lambda: bool(drawn) and not widget._timer.isActive())
+    qtbot.waitUntil(lambda: bool(drawn) and not widget._timer.isActive(), timeout=60_000)
     assert len(drawn) < 5
     np.testing.assert_array_equal(drawn[-1], 255 * synthetic.disks((256, 256), 31, 5).image)
 

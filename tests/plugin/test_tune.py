@@ -289,7 +289,7 @@ def test_a_group_that_is_open_before_the_first_run_tunes_its_result(open_widget,
     _, widget = open_widget(ImageLayer(cells((40, 48)), name="cells"), window=True)
     widget.tune.form.expand()
     finish(qtbot, widget)
-    qtbot.waitUntil(lambda: widget.tune.ready is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: widget.tune.ready is not None, timeout=60_000)
     assert "changes show at once" in widget.tune.form.about.text()
 
 

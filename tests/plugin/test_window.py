@@ -223,7 +223,7 @@ def test_keys_reach_what_they_name_from_the_canvas(window, qtbot):
     assert keys == "Alt+Y, G"
     QTest.keyClick(canvas, Qt.Key.Key_Y, Qt.KeyboardModifier.AltModifier)
     QTest.keyClick(canvas, Qt.Key.Key_G)
-    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=30_000)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=60_000)
     segment = widgets["Segment (ShiftSeg)"]
     edit = segment.form.axes
     edit.setFocus()
@@ -268,7 +268,7 @@ def test_every_command_runs_from_the_palette(plugin, make_napari_viewer, qtbot):
         spin()
     for title in sorted(copies):
         by_palette(viewer, title)
-        qtbot.waitUntil(lambda: bool(notification_manager.records), timeout=30_000)
+        qtbot.waitUntil(lambda: bool(notification_manager.records), timeout=60_000)
         assert "is no result of ShiftSeg" in notification_manager.records.pop().message
     viewer.layers.selection.active = viewer.layers[0]
     by_palette(viewer, "Save labels for other programs (ShiftSeg)")
@@ -293,17 +293,17 @@ def test_a_slider_is_there_as_long_as_something_shown_moves_by_it(make_napari_vi
     channel = -len(shape) - 1
     assert sliders(viewer) == [channel, *own], "as napari has it"
     viewer.window.add_dock_widget(InspectWidget(viewer), name="Inspect")
-    qtbot.waitUntil(lambda: sliders(viewer) == own)
+    qtbot.waitUntil(lambda: sliders(viewer) == own, timeout=60_000)
     embedding = viewer.layers["cells embedding"]
     embedding.visible = True
-    qtbot.waitUntil(lambda: sliders(viewer) == [channel, *own])
+    qtbot.waitUntil(lambda: sliders(viewer) == [channel, *own], timeout=60_000)
     viewer.dims.set_point(0, 1)
     shown = np.asarray(embedding._slice.image.raw)
     assert np.array_equal(shown, np.asarray(embedding.data)[(1, *(viewer.dims.current_step[1:-2]))])
     embedding.visible = False
-    qtbot.waitUntil(lambda: sliders(viewer) == own)
+    qtbot.waitUntil(lambda: sliders(viewer) == own, timeout=60_000)
     viewer.add_image(np.zeros((5, *shape)), name="theirs", visible=False)
-    qtbot.waitUntil(lambda: sliders(viewer) == [channel, *own])  # napari's way with layers of others
+    qtbot.waitUntil(lambda: sliders(viewer) == [channel, *own], timeout=60_000)  # napari's way with layers of others
     put_result(viewer, shape)  # a second run
     viewer.layers["theirs"].visible = True
     spin()

@@ -27,24 +27,26 @@ def place() -> Path | None:
 
 def read_kept(part: str) -> dict[str, Any]:
     """What is kept under a name; {} where that is nothing, or nothing that can be read."""
-    found = _all().get(part)
+    found = _all(place()).get(part)
     return found if isinstance(found, dict) else {}
 
 
 def write_kept(part: str, values: Mapping[str, Any]) -> None:
     """Keep values under a name; where the file cannot be written, nothing is kept, and nobody is disturbed."""
-    path = place()
+    _write_kept(place(), part, values)
+
+
+def _write_kept(path: Path | None, part: str, values: Mapping[str, Any]) -> None:
     if path is None:
         return
     with suppress(OSError, ValueError, TypeError):
-        text = json.dumps({**_all(), part: dict(values)}, indent=1)
+        text = json.dumps({**_all(path), part: dict(values)}, indent=1)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as new:
             new.write_text(text, encoding="utf-8")
 
 
-def _all() -> dict[str, Any]:
-    path = place()
+def _all(path: Path | None) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
     except (OSError, ValueError, RecursionError):  # not there, or damaged
@@ -74,6 +76,7 @@ class Keeper(QObject):
         super().__init__(widget)
         self._widget, self._part, self._controls = widget, part, dict(controls)
         self._new = {name: _value(control) for name, control in self._controls.items()}
+        self._place = place()  # a widget that is on its way out writes where it read, whatever came since
         self._missing = read_kept(part)
         self.differing: dict[str, Any] = {}
         self._timer = QTimer(self)
@@ -119,7 +122,7 @@ class Keeper(QObject):
     def _write(self) -> None:
         self._timer.stop()
         values = {name: _value(control) for name, control in self._controls.items()}
-        write_kept(self._part, {**values, **self._missing})
+        _write_kept(self._place, self._part, {**values, **self._missing})
 
 
 # How each kind of control says its value, takes one, and tells of a change.
