@@ -19,6 +19,7 @@ from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import ResultWriter, StoredEdits, open_result, read_labels, save_result, work_path
 from napari_shiftseg.io import stored_edits as module
+from napari_shiftseg.io.work_folder import OneWriter
 
 SHAPES = {"plane": ((1100, 700), "yx"), "series": ((2, 600, 520), "tyx"), "volume": ((20, 150, 140), "zyx")}
 
@@ -188,7 +189,7 @@ def test_a_crash_at_any_moment_leaves_what_the_next_session_puts_right(tmp_path,
         else:
             with pytest.raises(Crash):
                 editor.merge((one, two)) if verb == "do" else editor.undo()
-    editor._lock.release(force=True)  # as when the process ends
+    editor._lock.release(remove=False)  # as when the process ends
     again = StoredEdits(path)
     begun = moment != "_write"
     done = begun if verb == "do" else False
@@ -306,3 +307,24 @@ def test_an_edited_store_is_measured_exported_and_told_apart(store, tmp_path, ca
     assert (
         json.loads((path / "zarr.json").read_text())["attributes"]["napari-shiftseg"]["record"]["edits"][0]["kind"] == "merge"
     )
+
+
+def test_an_edit_is_kept_and_carried_out_under_one_lock(tmp_path, monkeypatch):
+    """One who edits in between would write the file from which the first edit is undone."""
+    labels = np.zeros((64, 64), np.uint32)
+    labels[2:8, 2:8], labels[20:30, 20:30] = 1, 2
+    path = save_result(tmp_path / "r.ome.zarr", labels=labels, axes="yx", record={"status": "compliant"})
+    first, second, real, refused = StoredEdits(path), StoredEdits(path), OneWriter.release, []
+
+    def late(self, **wish):
+        real(self, **wish)
+        if not refused:
+            refused.append(True)
+            with pytest.raises(ResultError, match="another program"):
+                second.delete(2)
+
+    monkeypatch.setattr(OneWriter, "release", late)
+    first.delete(1)
+    assert refused
+    first.undo()
+    np.testing.assert_array_equal(open_result(path).labels[:], labels)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from math import prod
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from numcodecs.checksum32 import CRC32C  # type: ignore[import-untyped]
 
 from napari_shiftseg.errors import ResultError, SettingsError
@@ -33,6 +33,7 @@ from napari_shiftseg.io.ome_zarr import OUR_KEY
 from napari_shiftseg.io.pyramid import note_files, write_columns
 from napari_shiftseg.io.result import StoredResult, folder_of, open_result, our_attributes, work_path
 from napari_shiftseg.io.store import ReadStore
+from napari_shiftseg.io.work_folder import OneWriter
 from napari_shiftseg.views import View
 
 Rows = dict[str, npt.NDArray[Any]]
@@ -70,7 +71,7 @@ class StoredEdits:
         self.path = self.result.path.absolute()
         check_writable(self.path / _FOLDER)
         self.undone = 0
-        self._lock = FileLock(str(work_path(self.path).with_suffix(".lock")))
+        self._lock = OneWriter(work_path(self.path).with_suffix(".lock"))
         self._run = self.result.record.get("run")
         plan = self.result.record.get("plan")
         # objects that were joined through planes are those of the stack, and not of the frames of the run
@@ -163,18 +164,21 @@ class StoredEdits:
         touched = {*edit.ids, *edit.made}
         before = self.rows(edit.frame, sorted(touched))
         after = self._rows_after(edit, before)
-        with self._alone():
+        with self._alone():  # one who edits at the same time would write the same file
             self._write(number, edit, before, after=after)
-        self._carry_out(number, edit, after, done=True)
+            self._note_and_finish(number, edit, after, done=True)
         self.undone = 0
         self._highest = max(self._highest, *touched)
         return edit
 
     def _carry_out(self, number: int, edit: Edit, rows: Rows, *, done: bool) -> None:
         with self._alone():
-            with replacing(self.path / _FOLDER / _PENDING) as part:
-                part.write_text(json.dumps({"number": number, "done": done}), encoding="utf-8")
-            self._finish(number, edit, rows, done=done)
+            self._note_and_finish(number, edit, rows, done=done)
+
+    def _note_and_finish(self, number: int, edit: Edit, rows: Rows, *, done: bool) -> None:
+        with replacing(self.path / _FOLDER / _PENDING) as part:
+            part.write_text(json.dumps({"number": number, "done": done}), encoding="utf-8")
+        self._finish(number, edit, rows, done=done)
 
     def _finish(self, number: int, edit: Edit, rows: Rows, *, done: bool) -> None:
         """Pixels, table, record, in this order; twice is as good as once."""
@@ -233,7 +237,7 @@ class StoredEdits:
     def _alone(self) -> Iterator[None]:
         """Nobody else writes the store meanwhile, and nobody has since it was looked at."""
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire()
         except Timeout as exc:
             raise ResultError(f"a run is writing {self.path}; wait for it before its labels are edited.") from exc
         except OSError as exc:
@@ -246,10 +250,7 @@ class StoredEdits:
         except OSError as exc:
             raise ResultError(f"{self.path} cannot be written ({exc}); the edit is finished when it is opened again.") from exc
         finally:
-            self._lock.release()
-            if not work_path(self.path).exists():
-                with suppress(OSError):
-                    Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release(remove=not work_path(self.path).exists())
 
     # -- the table ----------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +28,46 @@ from napari_shiftseg.io.constants import DIGEST
 from napari_shiftseg.io.result import work_path
 
 _TOLD, _SUM = "_told", "checksum"
+
+
+class OneWriter:
+    """A lock that the system gives back when the process ends, however it ends; its file goes with the last who held it.
+
+    `path`: the file that is locked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(str(path))
+
+    def acquire(self) -> None:
+        """Take it now; filelock.Timeout if another has it, OSError if there can be none."""
+        while True:
+            # neither through a link nor waiting for the other end of a pipe
+            flags = os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+            os.close(os.open(self.path, flags, 0o644))
+            file = self._file()
+            self._lock.acquire(timeout=0)
+            if file is not None and file == self._file():
+                return
+            self._lock.release()  # of a file that was taken away meanwhile, so that the next who comes would not see it
+
+    def release(self, *, remove: bool) -> None:
+        """Give it back; `remove` takes its file away, while nobody else can have it."""
+        for now in (True, False):  # Windows removes no file that is open
+            if remove:
+                with suppress(OSError):
+                    self.path.unlink()
+                    remove = False
+            if now:
+                self._lock.release()
+
+    def _file(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 class WorkFolder:
@@ -43,13 +85,13 @@ class WorkFolder:
         self.target = Path(target).absolute()
         self.path = work_path(self.target)
         # beside the folder, so that removing it cannot remove a lock that somebody else waits for
-        self._lock = FileLock(str(self.path.with_suffix(".lock")))
+        self._lock = OneWriter(self.path.with_suffix(".lock"))
 
     def __enter__(self) -> Self:
-        for path in (Path(self._lock.lock_file), self.path, *_entries(self.path)):
+        for path in (self._lock.path, self.path, *_entries(self.path)):
             self._check_no_link(path)
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire()
             self.path.mkdir(exist_ok=True)
         except (Timeout, OSError) as exc:
             raise self._refusal(exc) from exc
@@ -58,9 +100,7 @@ class WorkFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None and not self._has_parts():
             self.remove()  # nothing is lost, and a run of other settings is not in its way
-        self._lock.release()
-        if not self.path.exists():
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release(remove=not self.path.exists())
 
     def _check_no_link(self, path: Path) -> None:
         """Refuse a link where the work lies: who may write here could send what is written, and removed, elsewhere."""
@@ -74,7 +114,7 @@ class WorkFolder:
     def _refusal(self, error: Timeout | OSError) -> ResultError:
         if isinstance(error, Timeout):
             try:  # a lock that cannot even be made counts as one that somebody holds
-                Path(self._lock.lock_file).touch()
+                self._lock.path.touch()
             except OSError as exc:
                 return self._refusal(exc)
             return ResultError(f"another run is writing {self.target}; wait for it, or give another name.")
