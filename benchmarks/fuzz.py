@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import string
 import struct
 import sys
@@ -47,6 +48,18 @@ from napari_shiftseg.network.train import resume
 from napari_shiftseg.segmentation import Job
 from napari_shiftseg.views import View
 
+# seconds after which a parser hangs; the slowest case of a busy machine takes one
+LONG = 30
+
+
+class Hang(BaseException):
+    """A parser did not come to an end; no `except Exception` takes it for something else."""
+
+
+def hang(*_: object) -> None:
+    raise Hang(f"no end after {LONG} s")
+
+
 NUMBERS = st.one_of(
     st.integers(),
     st.floats(),
@@ -77,6 +90,7 @@ def main() -> int:
     made.add_argument("--seed", type=int, default=0)
     wishes = made.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGALRM, hang)
     with tempfile.TemporaryDirectory() as place:
         chosen = {name: one for name, one in parsers(Path(place)).items() if (wishes.only or "") in name}
         rows = [told(fuzz(name, *one, seconds=wishes.seconds / len(chosen), seed=wishes.seed)) for name, one in chosen.items()]
@@ -97,12 +111,15 @@ def fuzz(
             return
         tried += 1
         try:
+            signal.alarm(LONG)
             parse(value)
         except RIGHT:
             refused += 1
-        except Exception as exc:  # noqa: BLE001  # which is what is looked for
+        except (Exception, Hang) as exc:  # noqa: BLE001  # which is what is looked for
             line = traceback.extract_tb(exc.__traceback__)[-1]
             found.setdefault(f"{type(exc).__name__} at {Path(line.filename).name}:{line.lineno}", repr(value)[:200])
+        finally:
+            signal.alarm(0)
 
     quick = settings(
         max_examples=500, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)

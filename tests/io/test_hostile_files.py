@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import sys
 import warnings
 import zipfile
@@ -326,3 +327,37 @@ def test_a_tiff_of_some_bytes_does_not_announce_gigabytes(tmp_path, length):
     path.write_bytes(data)
     with pytest.raises(ImageError, match=LENGTHS[length]):
         read_image(path)
+
+
+def chain(path, pages, back_to):
+    """A TIFF whose last page names an earlier one as the next."""
+    tifffile.imwrite(path, np.zeros((pages, 8, 8), np.uint8), metadata=None, photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        offsets = [page.offset for page in file.pages]
+    data = bytearray(path.read_bytes())
+    (tags,) = struct.unpack_from("<H", data, offsets[-1])
+    struct.pack_into("<I", data, offsets[-1] + 2 + 12 * tags, offsets[back_to])
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("pages", "back_to"), [(1, 0), (2, 0), (3, 1), (150, 120)])
+def test_pages_that_go_round_have_an_end(tmp_path, pages, back_to):
+    with pytest.raises(ImageError, match="names an earlier page"):
+        read_image(chain(tmp_path / "a.tif", pages, back_to))
+
+
+def test_pages_of_another_file_of_a_set_that_go_round_have_an_end(tmp_path):
+    other = chain(tmp_path / "b.ome.tif", 3, 1)
+    planes = "".join(
+        f'<TiffData FirstZ="{z}" IFD="{ifd}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{name}</UUID></TiffData>'
+        for z, (name, ifd) in enumerate([("a.ome.tif", 0), (other.name, 0), (other.name, 1)])
+    )
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:a.ome.tif"><Image ID="Image:0"><Pixels '
+        'ID="Pixels:0" SizeX="8" SizeY="8" SizeZ="3" SizeC="1" SizeT="1" Type="uint8" DimensionOrder="XYZCT">'
+        f"{planes}</Pixels></Image></OME>"
+    )
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((8, 8), np.uint8), description=xml, metadata=None)
+    with pytest.raises(ImageError, match=r"of b\.ome\.tif names an earlier page"):
+        read_image(tmp_path / "a.ome.tif")

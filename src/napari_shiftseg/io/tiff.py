@@ -9,7 +9,7 @@ import re
 import struct
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -117,6 +117,7 @@ def _opened(path: Path) -> tifffile.TiffFile:
     """The file; as a plain one where its OME-XML is so wrong that its planes cannot be put in order."""
     file = tifffile.TiffFile(path)
     try:
+        _check_chain(file)
         _check_announced(file, path)
         _ = file.series
     except ImageError:
@@ -130,6 +131,25 @@ def _opened(path: Path) -> tifffile.TiffFile:
     return file
 
 
+def _check_chain(file: tifffile.TiffFile) -> None:
+    """Refuse pages of which one names an earlier one as the next: tifffile would go round for ever. ImageError."""
+    tiff, handle = file.tiff, file.filehandle
+    offset, seen = file.pages.first.offset, set[int]()
+    while 0 < offset < handle.size:
+        if offset in seen:
+            raise ImageError(f"page {len(seen)} of {file.filename} names an earlier page as the next; the file is damaged.")
+        seen.add(offset)
+        handle.seek(offset)
+        head = handle.read(tiff.tagnosize)
+        if len(head) < tiff.tagnosize:
+            return  # tifffile says so
+        handle.seek(offset + tiff.tagnosize + struct.unpack(tiff.tagnoformat, head)[0] * tiff.tagsize)
+        following = handle.read(tiff.offsetsize)
+        if len(following) < tiff.offsetsize:
+            return
+        offset = int(struct.unpack(tiff.offsetformat, following)[0])
+
+
 def _check_announced(file: tifffile.TiffFile, path: Path) -> None:
     """Refuse OME-XML that announces more planes than its files can hold: tifffile makes a list of them. ImageError."""
     try:
@@ -139,6 +159,9 @@ def _check_announced(file: tifffile.TiffFile, path: Path) -> None:
     names = {uuid.attrib.get("FileName", "") for uuid in root.iterfind("{*}Image/{*}Pixels/{*}TiffData/{*}UUID")}
     files = [path, *(path.parent / name for name in names if name and Path(name).name == name and name != path.name)]
     there = sum(place.stat().st_size for place in files if place.is_file())
+    for place in filter(Path.is_file, files[1:]):
+        with suppress(tifffile.TiffFileError), tifffile.TiffFile(place, is_ome=False) as other:
+            _check_chain(other)
     for pixels in root.iterfind("{*}Image/{*}Pixels"):
         try:
             planes = prod(int(pixels.attrib.get(f"Size{axis}", 1)) for axis in "ZCT")
