@@ -2,6 +2,8 @@
 
 import gc
 import logging
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -328,6 +330,71 @@ def test_png_keeps_its_values_and_loses_its_alpha(tmp_path, shape, dtype, axes, 
     np.testing.assert_array_equal(image.frames(2)[0].view[...], data.reshape(9, 7, -1)[..., :shown].transpose(2, 0, 1))
 
 
+def test_a_damaged_png_is_a_sentence_and_no_line_of_a_library(tmp_path, capfd):
+    """Whatever byte is another one or lacks: the pixels are right, or there is an error, and libpng says nothing."""
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 10), np.uint8)
+    path, whole = tmp_path / "a.png", png_encode(pixels)
+    text = b"tEXtComment\0of the microscope"
+    whole = whole[:33] + struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text)) + whole[33:]
+    path.write_bytes(whole)
+    assert np.array_equal(read_image(path).frames(2)[0].view[0], pixels)
+    refused = 0
+    for at in range(8, len(whole)):
+        for data in (whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :], whole[:at]):
+            path.write_bytes(data)
+            try:
+                assert np.array_equal(read_image(path).frames(2)[0].view[0], pixels)
+            except ImageError:
+                refused += 1
+    assert refused > len(whole)
+    body = bytearray(zlib.decompress(b"".join(part[1] for part in parts_of(whole) if part[0] == b"IDAT")))
+    path.write_bytes(
+        of_parts([(b"IHDR", parts_of(whole)[0][1]), (b"IDAT", zlib.compress(body)[:-9] + bytes(9)), (b"IEND", b"")])
+    )
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(path)
+    assert capfd.readouterr().err == ""
+
+
+def parts_of(png):
+    """Names and bodies of the parts of a PNG."""
+    at, found = 8, []
+    while at < len(png):
+        length, kind = struct.unpack_from(">I4s", png, at)
+        found.append((kind, png[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return found
+
+
+def of_parts(parts):
+    """A PNG of such parts, with right checksums."""
+    made = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
+
+
+@pytest.mark.parametrize("form", ["palette", "transparent", "interlaced"])
+def test_png_of_all_forms_keep_their_values(tmp_path, form):
+    from imagecodecs import png_decode
+
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    table = bytes(np.repeat(np.arange(64, dtype=np.uint8), 3))
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", 8, 8, 8, 0 if form == "interlaced" else 3, 0, 0, 0)
+    more = [] if form == "interlaced" else [(b"PLTE", table)]
+    more += [(b"tRNS", bytes(range(64)))] if form == "transparent" else []
+    if form == "interlaced":
+        head = head[:-1] + b"\1"
+        passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+        rows = b"".join(b"\0" + row.tobytes() for y, x, dy, dx in passes for row in pixels[y::dy, x::dx])
+    whole = of_parts([(b"IHDR", head), (b"tIME", b"\0" * 7), *more, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")])
+    (tmp_path / "a.png").write_bytes(whole)
+    wanted = png_decode(whole)
+    shown = wanted if wanted.ndim == 2 else wanted[..., :3] if wanted.shape[2] == 4 else wanted
+    found = read_image(tmp_path / "a.png").frames(2)[0].view[...]
+    assert np.array_equal(found, shown.reshape(8, 8, -1).transpose(2, 0, 1)[: len(found)])
+    assert np.array_equal(found[0], pixels)
+
+
 @pytest.mark.parametrize(("shape", "axes"), [((16, 24), "yx"), ((16, 24, 3), "yxc")], ids=["gray", "colour"])
 def test_jpeg_is_read(tmp_path, shape, axes):
     (tmp_path / "a.jpg").write_bytes(jpeg8_encode(np.full(shape, 77, np.uint8), level=95))
@@ -451,7 +518,7 @@ def test_damaged_zarr_chunk_gives_an_image_error_when_it_is_read(tmp_path):
         ("a.nd2", b"\xda\xce\xbe\n" + bytes(20), "Nikon ND2"),
         ("a.txt", b"hello", "not a TIFF, PNG, JPEG"),
         ("a.tif", b"", "empty file"),
-        ("a.png", b"\x89PNG\r\n\x1a\n" + bytes(20), "damaged"),
+        ("a.png", b"\x89PNG\r\n\x1a\n" + bytes(20), "cut short"),
         ("a.jpg", b"\xff\xd8\xff" + bytes(20), "damaged"),
         ("a.npy", b"\x93NUMPY" + bytes(20), "damaged"),
     ],

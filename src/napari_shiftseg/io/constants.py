@@ -19,6 +19,8 @@ LARGEST_STEP: Final = 1e6
 
 # Bytes that a file of a chunk may have beside twice its values: index and checksums of a shard.
 CHUNK_SPARE: Final = 1 << 20
+# Bytes of a compressed part that are unpacked at once to see whether they can be: to 17 MB at most, by deflate's limit of 1032.
+INFLATED: Final = 1 << 14
 # Bytes of a description: one of 100,000 objects in its record has some 10 MB.
 LARGEST_METADATA: Final = 64 << 20
 # Files of an array that are listed when it is first read, so that one that goes missing is known: some tenths of a second.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.files import check_readable, path_of
 from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
-from napari_shiftseg.io.constants import EAGER_BYTES
+from napari_shiftseg.io.constants import EAGER_BYTES, INFLATED
 from napari_shiftseg.io.raw_file import RawFile, unmapped
 from napari_shiftseg.views import ArrayLike, Pick, View, as_array
 
@@ -417,7 +419,7 @@ def _read(path: Path, scene: int | None) -> Image:
     if start.startswith(b"\x89PNG"):
         from imagecodecs import png_decode
 
-        return _from_samples(png_decode(path.read_bytes()), path)
+        return _from_samples(png_decode(_pixels_of_png(path.read_bytes(), path)), path)
     if start.startswith(b"\xff\xd8\xff"):
         from imagecodecs import jpeg8_decode
 
@@ -438,6 +440,33 @@ def _read(path: Path, scene: int | None) -> Image:
         if kind in READERS:
             raise ImageError(f'{_unread(path, start)} without bioio: pip install "napari-shiftseg[bioio]"; or {_CONVERT}.')
     raise ImageError(f"{_unread(path, start)}; {_CONVERT}.")
+
+
+def _pixels_of_png(data: bytes, path: Path) -> bytes:
+    """A PNG with the parts alone that pixels come from: of others, and of damage, libpng writes lines on stderr.
+
+    ImageError if it is cut short, or such a part is damaged.
+    """
+    kept, at, inflate = [data[:8]], 8, zlib.decompressobj()
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        part, at = data[at : at + 12 + length], at + 12 + length
+        if at > len(data):
+            break
+        if not (kind[:1].isupper() or kind == b"tRNS"):
+            continue  # text, profiles, times
+        right = zlib.crc32(part[4:-4]) == int.from_bytes(part[-4:], "big")
+        try:
+            for begin in range(8, len(part) - 4, INFLATED) if kind == b"IDAT" and right else ():
+                inflate.decompress(part[begin : min(begin + INFLATED, len(part) - 4)])
+        except zlib.error:
+            right = False
+        if not right:
+            raise ImageError(f"{path.name} is a PNG with a damaged part; get the whole file.")
+        kept.append(part)
+        if kind == b"IEND" and inflate.eof:
+            return b"".join(kept)
+    raise ImageError(f"{path.name} is a PNG that was cut short; get the whole file.")
 
 
 def scene_names(path: str | Path) -> tuple[str, ...]:
