@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "napari_shiftseg"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-INTEGERS = frozenset({"errors", "events", "files", "machine", "geometry"})
+INTEGERS = frozenset({"arguments", "errors", "events", "files", "machine", "geometry"})
 COMPUTE = frozenset({"network", "instances", "analysis"})
 LIBRARY = INTEGERS | {"views", "synthetic"} | COMPUTE | {"io"}
 VERBS = frozenset({"segmentation", "evaluation", "colours", "picture", "paper", "cli"})

@@ -34,8 +34,27 @@ _NO_MEMORY = re.compile(
 )
 
 
+# Letters of an error, a choice: a screen of a terminal, which is more than any sentence takes that quotes no file.
+_LONGEST = 2000
+
+
+def _sentence(text: str) -> str:
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+
+
 class ShiftsegError(Exception):
-    """Base of all errors of this package: one sentence that says what was given, what is wanted, what to do."""
+    """Base of all errors of this package: one sentence that says what was given, what is wanted, what to do.
+
+    What it quotes of files may be anything, and ends in a terminal: it has one line, no control characters, and an end.
+
+    >>> print(str(ShiftsegError("no axis " + chr(27) + "[31m")).replace(chr(92), "/"))
+    no axis /x1b[31m
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_sentence(one) if isinstance(one, str) else one for one in args))
 
 
 class SettingsError(ShiftsegError, ValueError):

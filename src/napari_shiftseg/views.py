@@ -47,8 +47,11 @@ def as_array(values: Any, what: str, *, kinds: str = "biuf", error: type[Shiftse
         Letters of numpy for the types that are right.
     """
     if callable(getattr(values, "detach", None)) and callable(getattr(values, "numpy", None)):  # a tensor of PyTorch
-        tensor = values.detach().cpu()
-        values = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
+        try:
+            tensor = values.detach().cpu()
+            values = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
+        except (NotImplementedError, RuntimeError, TypeError) as exc:  # of the device "meta", sparse, nested or quantised
+            raise error(f"{what} is a tensor that is no plain array of numbers; give a dense one with values.") from exc
     elif isinstance(values, list | tuple):
         try:
             values = np.asarray(values)

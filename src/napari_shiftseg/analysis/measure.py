@@ -16,6 +16,7 @@ from skimage.measure import regionprops_table
 from skimage.morphology import convex_hull_image
 
 from napari_shiftseg.analysis.constants import METERS, SAME_STEP
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.events import Event, Stage, WindowDone, drain
 from napari_shiftseg.instances.parts import Part, whole_parts
@@ -29,6 +30,7 @@ _PLANE = ("eccentricity", "solidity", "orientation")
 _INTENSITY = ("mean_intensity", "min_intensity", "max_intensity", "std_intensity")
 
 
+@told
 def measure(
     labels: ArrayLike,
     image: ArrayLike | None = None,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from napari_shiftseg.analysis.bench import Bench, Network, bench_steps, scale
 from napari_shiftseg.analysis.constants import SHIFTS
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ModelError, SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import Lattice, UNetSpec
@@ -112,6 +113,7 @@ class PeriodProbe:
         )
 
 
+@told
 def probe_period(
     module_or_model: Model | Network,
     *,

@@ -25,6 +25,7 @@ from napari_shiftseg.analysis.lines import (
     slabs,
     summarise_cuts,
 )
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.instances import MatchScore, match_score, mistaken_objects
@@ -160,6 +161,7 @@ class SeamReport:
         return tuple(sorted(self.table, key=lambda row: -row.ratio if row.ratio == row.ratio else math.inf)[:count])
 
 
+@told
 def seam_report(
     embedding: ArrayLike | None,
     plan: TilePlan | Mapping[str, Any],

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.analysis.constants import DEFAULT_MEMORY, TOLERANCE
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.geometry import Tile, TilePlan, channel_count
@@ -69,6 +70,7 @@ class TilingCheck:
     text: str
 
 
+@told
 def verify_tiling(
     model: Model | Network,
     image: ArrayLike,

@@ -8,13 +8,13 @@ import platform
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.constants import ITEMSIZES, LISTED
 from napari_shiftseg.cli.options import add_image_options, byte_count, edges, shape
 from napari_shiftseg.cli.prepare import describe_image, describe_model, record_at
-from napari_shiftseg.errors import DeviceError, SettingsError
+from napari_shiftseg.errors import DeviceError, ResultError, SettingsError
 
 if TYPE_CHECKING:
     from napari_shiftseg.network import Device, Known, Model
@@ -183,8 +183,7 @@ def _knows(known: Known | None) -> str:
 
 def _result_card(args: argparse.Namespace, console: Console) -> dict[str, object]:
     """How a result was made; with --code and --command nothing but these, so that a file or a shell can take them."""
-    from napari_shiftseg.cli.segment import report_result
-    from napari_shiftseg.segmentation import as_code, as_command, job_of
+    from napari_shiftseg.segmentation import as_code, as_command
 
     record = record_at(args.result)
     store = args.result if args.result.suffix != ".json" else None
@@ -193,15 +192,26 @@ def _result_card(args: argparse.Namespace, console: Console) -> dict[str, object
     for text in said.values():
         console.say(text.rstrip())
     if not said:
-        job = job_of(record)
-        console.field("image", f"{job.image.name}: {job.image.source}")
-        console.field("model", f"{job.model.name} (sha256 {job.model.sha256[:12]})")
-        report_result(record, {}, console)
-        console.field("made", f"{record['time']} on {record['device']['name']}")
-        if edits := record.get("edits"):
-            console.field("edits", f"{len(edits)} by hand")
-        console.field("again", as_command(record, store).splitlines()[-1])
+        try:
+            _tell_result(record, as_command(record, store), console)
+        except (LookupError, TypeError, AttributeError) as exc:
+            what = f"{type(exc).__name__}: {exc}"
+            raise ResultError(f"the record of {args.result} is damaged ({what}); run the segmentation again.") from exc
     return {"result": said or record}
+
+
+def _tell_result(record: dict[str, Any], again: str, console: Console) -> None:
+    from napari_shiftseg.cli.segment import report_result
+    from napari_shiftseg.segmentation import job_of
+
+    job = job_of(record)
+    console.field("image", f"{job.image.name}: {job.image.source}")
+    console.field("model", f"{job.model.name} (sha256 {job.model.sha256[:12]})")
+    report_result(record, {}, console)
+    console.field("made", f"{record['time']} on {record['device']['name']}")
+    if edits := record.get("edits"):
+        console.field("edits", f"{len(edits)} by hand")
+    console.field("again", again.splitlines()[-1])
 
 
 def _image_card(args: argparse.Namespace, console: Console) -> dict[str, object]:

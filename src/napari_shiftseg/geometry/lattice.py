@@ -14,6 +14,7 @@ from math import isfinite, prod
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
+from napari_shiftseg.arguments import told_fields
 from napari_shiftseg.errors import SettingsError, SizeError, TilingError
 from napari_shiftseg.geometry.constants import BYTES_PER_PIXEL, FLOPS_PER_PIXEL
 
@@ -29,6 +30,7 @@ Meaning = Literal["code", "offset", "bandwidth", "probability", "value"]
 _NAME = re.compile(r"\w([\w -]*\w)?")
 
 
+@told_fields
 @dataclass(frozen=True, kw_only=True)
 class Lattice:
     """Sizes that a network takes and gives, how far it sees, and what a pass costs.
@@ -428,6 +430,7 @@ MEANINGS: Mapping[str, Meaning] = {"foreground": "probability", "bandwidth": "ba
 """What single values of these names say."""
 
 
+@told_fields
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """Channels of a network's output that say one thing.

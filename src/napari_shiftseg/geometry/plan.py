@@ -21,6 +21,7 @@ from math import prod
 from operator import index
 from typing import Any, Literal
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import SettingsError, TilingError
 from napari_shiftseg.geometry.constants import CANONICAL_EDGE, DEFAULT_MEMORY, LARGEST_EDGE, LARGEST_IMAGE
 from napari_shiftseg.geometry.coverage import Trained, Zeros, zeros_as_trained
@@ -290,6 +291,7 @@ def kinds_of(axes: Sequence[Axis]) -> Iterator[tuple[tuple[int, ...], Window, in
         yield tuple(edge for edge, _, _ in kind), tuple(slice(start, stop) for _, start, stop in kind), count
 
 
+@told
 def plan_tiles(
     spec: Lattice | UNetSpec,
     image_shape: Sequence[int],

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.geometry.coverage import Coverage, Trained, Zeros, coverage, inner_part, least_window, zeros_as_trained
 from napari_shiftseg.geometry.lattice import Lattice
 from napari_shiftseg.geometry.plan import TilePlan
@@ -113,6 +114,7 @@ def judge(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None =
     return Judgement(rulings=tuple(judged.values()), coverage=case.counted, tile_exact=exact)
 
 
+@told
 def violations(plan_or_spec: TilePlan | Lattice | UNetSpec, trained: Trained | None = None) -> tuple[Violation, ...]:
     """Rules that a tile plan, a network or its training breaks; empty if none.
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from napari_shiftseg.arguments import told_fields
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.geometry.constants import LARGEST_IMAGE, MOST_CONVS, MOST_LEVELS
 from napari_shiftseg.geometry.lattice import Lattice, Meaning, Output, channel_count, named_outputs
@@ -65,6 +66,7 @@ class Layer:
         return 2.0 * self.taps * self.source * self.target * prod(shape)
 
 
+@told_fields
 @dataclass(frozen=True, kw_only=True)
 class UNetSpec:
     """Description of a U-Net: everything that its arithmetic of sizes depends on.

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import DeviceError, SettingsError
 from napari_shiftseg.events import Event, WindowDone, drain
 from napari_shiftseg.instances.constants import MOST_THREADS
@@ -25,6 +26,7 @@ from napari_shiftseg.network.device import choose_device
 from napari_shiftseg.views import ArrayLike, as_array
 
 
+@told
 def label_instances(
     embedding: ArrayLike,
     foreground: ArrayLike | None = None,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage, sparse
 from scipy.optimize import linear_sum_assignment
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.instances.constants import SPLIT_SHARE
 from napari_shiftseg.instances.score import MatchScore
@@ -32,6 +33,7 @@ def match_score(
 ) -> tuple[MatchScore, ...]: ...
 
 
+@told
 def match_score(
     labels: npt.ArrayLike,
     truth: npt.ArrayLike,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances.constants import (
     APART,
@@ -63,6 +64,7 @@ class MeanShift:
 
 
 @exact_products()
+@told
 def mean_shift(
     points: npt.ArrayLike | torch.Tensor,
     bandwidth: float,

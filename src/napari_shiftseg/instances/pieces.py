@@ -227,7 +227,7 @@ def _check_said(
     shape: tuple[int, ...], settings: LabelSettings, *, seeds: ArrayLike | None, bandwidths: ArrayLike | None
 ) -> None:
     """Refuse one without the other, and shapes that do not match."""
-    said = [None if values is None else tuple(values.shape) for values in (seeds, bandwidths)]
+    said = [None if values is None else np.shape(values) for values in (seeds, bandwidths)]
     if said != [shape if settings.seeds else None] * 2:
         raise SettingsError(
             f"seeds and bandwidths have shapes {said[0]} and {said[1]}, the embedding {shape}; give both with its "

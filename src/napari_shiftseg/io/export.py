@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.analysis.measure import measure
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event
 from napari_shiftseg.io.geojson import save_geojson
@@ -97,6 +98,7 @@ def _with_lineage(table: dict[str, npt.NDArray[Any]], record: Mapping[str, Any])
     return {name: table[name] for name in front} | lineage | {name: table[name] for name in table if name not in front}
 
 
+@told
 def export_labels(
     path: str | Path,
     labels: Labels,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.files import check_readable, path_of
 from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
@@ -318,6 +319,7 @@ _VENDOR_FORMATS = {
 }
 
 
+@told
 def read_image(path: str | Path, *, scene: int | None = None, axes: str | None = None) -> Image:
     """Open an image file; pixels are read when they are needed, where the format allows it.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.files import path_of
 from napari_shiftseg.io.axes import ORDER, check_integers
@@ -61,6 +62,7 @@ class Labels:
         return _picked(image, wanted)
 
 
+@told
 def read_labels(path: str | Path, *, scene: int | None = None, axes: str | None = None) -> Labels:
     """Open the labels of a result, or an image that holds labels.
 

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ModelError, ResultError, SettingsError, ShiftsegError
 from napari_shiftseg.files import replacing
 from napari_shiftseg.geometry import Output, UNetSpec
@@ -63,6 +64,7 @@ def read_record(name: str | Path) -> ModelRecord | None:
     return None if told is None else from_json(ModelRecord, told, what="the record of its training")
 
 
+@told
 def load_model(name: str | Path) -> Model:
     """A bundled model by name, or a model file.
 
@@ -126,6 +128,7 @@ def _checked(key: str, value: torch.Tensor) -> torch.Tensor:
     return weights
 
 
+@told
 def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None = None, *, half: bool = False) -> Path:
     """Write a model file.
 

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError, ResultError, ShiftsegError
 from napari_shiftseg.files import check_same, check_targets, found_at, path_of, remove_folder, sync_all, sync_folder
 from napari_shiftseg.geometry import Output
@@ -38,12 +39,14 @@ from napari_shiftseg.io.image import Image
 from napari_shiftseg.io.model import to_plain
 from napari_shiftseg.io.ome_zarr import OUR_KEY, read_levels, read_zarr
 from napari_shiftseg.io.pyramid import BlockPyramid
+from napari_shiftseg.io.result_record import check_record
 from napari_shiftseg.io.store import ReadStore
 from napari_shiftseg.views import ArrayLike, View
 
 Part: TypeAlias = Literal["labels", "embedding", "foreground"]
 
 
+@told
 def save_result(
     path: str | Path,
     *,
@@ -188,6 +191,7 @@ class StoredResult:
         return read_levels(self.path / folder_of(name)) if there else ()
 
 
+@told
 def open_result(path: str | Path) -> StoredResult:
     """Open a store that `save_result` wrote, without reading pixels.
 
@@ -240,7 +244,7 @@ def _opened(path: Path, ours: Mapping[str, Any]) -> StoredResult:
         scale=labels.scale,
         units=labels.units,
         image_axes=image.axes if image is not None else "",
-        record=dict(ours.get("record", {})),
+        record=check_record(ours.get("record", {}), str(path)),
         translation=labels.translation or (0.0,) * len(labels.axes),
         described=described,
     )

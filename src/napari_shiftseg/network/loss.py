@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.network.constants import (
     FEWEST_PIXELS,
@@ -33,6 +34,7 @@ class DiscriminativeLoss:
     length: Tensor
 
 
+@told
 def discriminative_loss(
     embedding: Tensor,
     labels: Tensor,
@@ -90,9 +92,9 @@ def discriminative_loss(
     (0.0, 0.0)
     """
     for what, given in (("embedding", embedding), ("labels", labels)):
-        if not isinstance(given, torch.Tensor) or given.is_complex():
-            kind = f"{given.dtype}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
-            raise SettingsError(f"the {what} of a loss is {kind}; give a tensor of real numbers (torch.as_tensor).")
+        if not isinstance(given, torch.Tensor) or given.is_complex() or not _is_plain(given):
+            kind = f"{given.dtype}, {given.layout}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
+            raise SettingsError(f"the {what} of a loss is {kind}; give a dense tensor of real numbers (torch.as_tensor).")
     if embedding.ndim < 2 or embedding.shape[0] == 0 or labels.is_floating_point():
         raise SettingsError(
             f"the embedding has shape {tuple(embedding.shape)} and labels are {labels.dtype}; "
@@ -121,6 +123,12 @@ def discriminative_loss(
     push = _push(means, delta_dist, _places(labels, keep, index, sizes=sizes, limit=neighbours, positions=positions))
     length = torch.linalg.vector_norm(means, dim=1).mean()
     return DiscriminativeLoss(total=pull + push + gamma * length, pull=pull, push=push, length=length)
+
+
+def _is_plain(values: Tensor) -> bool:
+    """Whether it has values, one for each place."""
+    odd = values.is_nested or values.is_quantized or values.device.type == "meta"
+    return values.layout is torch.strided and not odd
 
 
 def _mean_per_instance(values: Tensor, index: Tensor, sizes: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from scipy.special import expit
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError, ModelError, OutOfMemoryError, SettingsError
 from napari_shiftseg.events import Event, Stage, TileDone, drain
 from napari_shiftseg.geometry import (
@@ -107,6 +108,7 @@ class Prediction:
         return self.outputs.get("foreground")
 
 
+@told
 def predict(
     model: Model | Network,
     image: ArrayLike,

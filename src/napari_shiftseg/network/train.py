@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ComplianceError, ModelError, OutOfMemoryError, ResultError, SettingsError
 from napari_shiftseg.events import Stage, TrainStep, drain
 from napari_shiftseg.files import check_file, replacing
@@ -144,6 +145,7 @@ def training_violations(settings: TrainSettings) -> tuple[Violation, ...]:
     return violations(settings.spec, training_of(settings))
 
 
+@told
 def train(images: Sequence[TrainImage], settings: TrainSettings, on_event: Any = None, start: UNet | None = None) -> Model:
     """Train a U-Net with the discriminative loss.
 

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ModelError, OutOfMemoryError, SettingsError, memory_ran_out
 from napari_shiftseg.geometry import Lattice, Layer, Pass, UNetSpec, Window
 from napari_shiftseg.machine import free_memory
@@ -61,6 +62,7 @@ class UNet(nn.Module):
     (1, 3, 4, 4)
     """
 
+    @told
     def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
         if spec.ndim not in _CONV:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ComplianceError, ImageError, SettingsError
 from napari_shiftseg.geometry import (
     METHODS,
@@ -63,6 +64,7 @@ from napari_shiftseg.views import as_array, in_memory
 _TILE_RULES = {"write-multiple", "lattice", "crop", "context"}
 
 
+@told
 def decide(
     image: Any,
     model: Model | str | Path,

@@ -91,6 +91,26 @@ class Inputs:
         return replace(self.image, data=source).frames(self.model.lattice.ndim, channels)
 
 
+# Entries of a job that are as they stand in its JSON.
+_PLAIN: Mapping[str, Any] = {
+    **dict.fromkeys(("dtype", "why", "reason", "likeness"), str),
+    **dict.fromkeys(("free", "disk"), int),
+    "fixed": bool,
+    "status": Status,
+    "promises": dict[str, Any],
+    "needs": dict[str, int],
+    "out": str | None,
+    "seconds": float | None,
+}
+
+_DEVICE: Mapping[str, Any] = {"kind": str, "name": str, "free": int}
+
+
+def _of_kinds(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a job, each of its kind."""
+    return {name: from_plain(kinds[name], value, what=name) for name, value in values.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """All that a run will do.
@@ -361,8 +381,8 @@ class Job:
                 image=from_plain(ImageFacts, known.pop("image")),
                 model=from_plain(ModelFacts, known.pop("model")),
                 settings=from_plain(SegmentSettings, known.pop("settings")),
-                channels=None if channels is None else tuple(channels),
-                device=Device(torch_device=torch.device(device.pop("where")), **device),
+                channels=from_plain(tuple[int, ...] | None, channels),  # type: ignore[arg-type]
+                device=Device(torch_device=torch.device(device.pop("where")), **_of_kinds(device, _DEVICE)),
                 plan=plan,
                 stream=None if stream is None else plan_stream(plan, **{**stream, "width": tuple(stream["width"])}),
                 layout=None if blocks is None else Layout.from_dict(blocks, plan),
@@ -370,7 +390,7 @@ class Job:
                 broken=from_plain(tuple[Violation, ...], known.pop("broken")),
                 size=None if size is None else from_plain(ObjectSize, size),
                 intensity=None if intensity is None else from_plain(Intensity, intensity),
-                **known,
+                **_of_kinds(known, _PLAIN),
             )
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as exc:  # torch, too
             reason = " ".join(str(exc).split())[:200]
@@ -381,7 +401,7 @@ class Job:
         """A job that `to_json` wrote; errors as of `from_dict`."""
         try:
             return cls.from_dict(json.loads(text))
-        except (json.JSONDecodeError, RecursionError) as exc:
+        except (TypeError, ValueError, RecursionError) as exc:
             raise SettingsError("the job is no JSON; segment the image anew.") from exc
 
 

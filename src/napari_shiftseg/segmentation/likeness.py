@@ -17,6 +17,7 @@ import numpy.typing as npt
 from napari_shiftseg.analysis.constants import SAMPLE_EDGE
 from napari_shiftseg.analysis.likeness import Difference, Likeness, differences, evidence, ground_of
 from napari_shiftseg.analysis.traits import FoundWindow, found_traits, image_traits, sample_windows
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.files import stamp_of
 from napari_shiftseg.geometry import Output
@@ -231,6 +232,7 @@ def _found(job: Job, known: Known, labels: Any, *, foreground: Any, embedding: A
 # -- which model knows an image ------------------------------------------------------------------------------------------
 
 
+@told
 def suggest_models(image: Any, settings: SegmentSettings | None = None) -> tuple[str, ...]:
     """The bundled models that know images like this one, the one that knows them best first; no network runs.
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from napari_shiftseg.analysis.measure import in_one_unit
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.files import check_same, check_targets
@@ -52,6 +53,7 @@ class Linked:
     path: Path | None = None
 
 
+@told
 def link(
     result: Segmentation | StoredResult | Labels | str | Path,
     through: Through,

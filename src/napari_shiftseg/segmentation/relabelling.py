@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.files import check_same, check_targets
@@ -71,6 +72,7 @@ seeds=False, factor=1.0, least_seed=0.5, window=None, halo=None)
         return from_plain(LabelSettings, replace(clustering, **wishes), what="the settings")
 
 
+@told
 def relabel(
     result: Segmentation | StoredResult | str | Path,
     settings: RelabelSettings | None = None,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.events import Event, Stage, drain
 from napari_shiftseg.files import Found, Stamp, check_room, check_same, check_targets, files_of, stamp_of
@@ -109,6 +110,7 @@ class Segmentation:
         )
 
 
+@told
 def segment(
     image: Any,
     model: Model | str | Path,
