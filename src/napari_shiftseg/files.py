@@ -91,6 +91,10 @@ def check_targets(
     return {path: found_at(path) for path in targets}
 
 
+# Bytes of a name that file systems take: NAME_MAX of Linux and macOS, and as many letters of NTFS.
+_MOST_BYTES = 255
+
+
 def path_of(path: object, what: str, error: type[ShiftsegError]) -> Path:
     """A path as `Path`; `error` if something else was given."""
     if not isinstance(path, str | os.PathLike):
@@ -100,6 +104,12 @@ def path_of(path: object, what: str, error: type[ShiftsegError]) -> Path:
     found = Path(os.fsdecode(path))
     if "\0" in str(found):  # which Python refuses with an error of its own at each place
         raise error(f"{str(found)!r} was given as {what}; no file has a NUL in its name.")
+    try:
+        longest = max((len(os.fsencode(part)) for part in found.parts), default=0)
+    except UnicodeEncodeError as exc:
+        raise error(f"{str(found)!r} was given as {what}, which is no name of a file; give its path.") from exc
+    if longest > _MOST_BYTES:
+        raise error(f"a name of {longest} bytes was given as {what}; no file has one of more than {_MOST_BYTES}.")
     return found
 
 

@@ -21,7 +21,7 @@ from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.events import Event, Stage, WindowDone, drain
 from napari_shiftseg.instances.parts import Part, whole_parts
 from napari_shiftseg.instances.table import table_steps
-from napari_shiftseg.views import ArrayLike, View
+from napari_shiftseg.views import ArrayLike, View, as_array
 
 Table: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -97,6 +97,8 @@ def measure_steps(
     units: str | Sequence[str | None] | None = None,
 ) -> Generator[Event, None, Table]:
     """As `measure`, in steps, after each of which it can be ended."""
+    labels = as_array(labels, "the labels")
+    image = None if image is None else as_array(image, "the image")
     axes, ndim = _axes(axes, tuple(labels.shape), ndim)
     steps, unit = in_one_unit(spacing, units, axes, ndim=ndim)
     channels = _channels(image, tuple(labels.shape))
@@ -213,7 +215,7 @@ def _window(image: ArrayLike, frame: tuple[int, ...], part: Part, *, channels: i
     """Intensities of a part, channels last."""
     key = (*((slice(None),) if channels else ()), *frame, *part.window)
     values = np.asarray(image[key])
-    if values.dtype.kind == "b" or values.dtype == np.float16:  # which scikit-image does not average exactly
+    if values.dtype.kind == "b" or values.dtype.newbyteorder("=") == np.float16:  # which scikit-image does not average exactly
         values = values.astype(np.float32)
     return np.moveaxis(values, 0, -1) if channels else values
 

@@ -227,6 +227,8 @@ def seam_report(
     chosen = lines.chosen(most)
     measured = [] if embedding is None else [_measure(embedding, lines, axis, position=p, truth=truth) for axis, p in chosen]
     counts = [] if labels is None else [count_cuts(labels, lines, axis, position=p, seed=seed) for axis, p in chosen]
+    if seed < 0:
+        raise SettingsError(f"the seed is {seed}; give an integer of 0 or more.")
     rng = np.random.default_rng(seed)
     alike = ratio_of([m.against_alike for m in measured], rng, level)
     near = ratio_of([m.against_near for m in measured], rng, level)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from scipy.spatial import cKDTree
 
-from napari_shiftseg.arguments import told
+from napari_shiftseg.arguments import shown, told
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances.constants import (
     APART,
@@ -61,6 +61,16 @@ class MeanShift:
 
     def __iter__(self) -> Iterator[npt.NDArray[Any]]:
         return iter((self.modes, self.assignment))
+
+
+def _starts(seeds: npt.ArrayLike, length: int) -> npt.NDArray[np.float64]:
+    try:
+        starts = np.asarray(seeds, np.float64)
+    except (TypeError, ValueError) as exc:
+        raise SettingsError(f"seeds is {shown(seeds)}; give how many points are starts, or the starts themselves.") from exc
+    if starts.ndim not in (1, 2) or starts.shape[-1] != length:
+        raise SettingsError(f"seeds has shape {starts.shape}; give starts as (K, {length}), like the points.")
+    return starts
 
 
 @exact_products()
@@ -129,12 +139,14 @@ def mean_shift(
     if seeds is None:
         starts = kernels.peaks(APART) if grid is None else grid.peaks().cpu().numpy()
     elif isinstance(seeds, int):
-        if seeds < 0:
+        if seeds < 0 or isinstance(seeds, bool):
             raise SettingsError(f"seeds is {seeds}; give how many points are starts, 0 or more, or the starts themselves.")
+        if seed < 0:
+            raise SettingsError(f"the seed is {seed}; give an integer of 0 or more.")
         chosen = np.random.default_rng(seed).choice(len(values), min(seeds, len(values)), replace=False)
         starts = values[torch.from_numpy(np.sort(chosen)).to(values.device)].double().cpu().numpy() / bandwidth
     else:
-        starts = np.atleast_2d(np.asarray(seeds, np.float64)) / bandwidth
+        starts = np.atleast_2d(_starts(seeds, values.shape[1])) / bandwidth
     # a start far below the least density lies on the way to a mode that has starts of its own
     density, moved = kernels.sums(starts)
     found, density = _climb(moved[density >= min_density / 4], kernels)

@@ -15,6 +15,7 @@ from napari_shiftseg.analysis.measure import measure
 from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event
+from napari_shiftseg.files import path_of
 from napari_shiftseg.io.geojson import save_geojson
 from napari_shiftseg.io.image import Image
 from napari_shiftseg.io.labels import Labels, linked_steps
@@ -136,7 +137,7 @@ def export_labels(
     ...     export_labels(Path(folder) / "nuclei.geojson", truth).stat().st_size > 0
     True
     """
-    path, kind = Path(path), check_export(path)
+    path, kind = path_of(path, "a place for the labels", ResultError), check_export(path)
     if os.path.lexists(path) and not overwrite:
         raise ResultError(f"{path} is there already; choose another name, or overwrite it (overwrite=True).")
     if kind in (".tif", ".ome.tif"):

@@ -20,7 +20,7 @@ from safetensors.torch import save
 
 from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ModelError, ResultError, SettingsError, ShiftsegError
-from napari_shiftseg.files import replacing
+from napari_shiftseg.files import path_of, replacing
 from napari_shiftseg.geometry import Output, UNetSpec
 from napari_shiftseg.network import Model, ModelRecord, UNet
 from napari_shiftseg.network.arithmetic import threads_work
@@ -159,7 +159,7 @@ def save_model(path: str | Path, model: Model | UNet, record: ModelRecord | None
         )
     model = model if isinstance(model, Model) else Model(module=model)
     module, record = model.unet, record or model.record
-    path = Path(path)
+    path = path_of(path, "a place for the model", ResultError)
     if not path.suffix:
         path = path.with_suffix(".safetensors")
     tensors = {
@@ -216,7 +216,7 @@ def _find(name: str | Path) -> Path:
         )
     if isinstance(name, str) and name in bundled:
         return Path(str(files("napari_shiftseg") / "weights" / f"{name}.safetensors"))
-    path = Path(name)
+    path = path_of(name, "a model", ModelError)
     if not path.is_file():
         raise ModelError(
             f"there is no model {str(name)!r}; give a .safetensors file or one of the bundled models: "

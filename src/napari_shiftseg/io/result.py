@@ -544,7 +544,7 @@ def check_store(path: str | Path, *, overwrite: bool) -> None:
 
 def work_path(target: str | Path) -> Path:
     """Folder of the unfinished run that will become `target`."""
-    target = Path(target).absolute()
+    target = path_of(target, "a place for the result", ResultError).absolute()
     return target.parent / f".{target.name}.unfinished"
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable, Generator, Iterator, Sequence
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
 from math import prod
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from napari_shiftseg.arguments import told
+from napari_shiftseg.arguments import shown, told
 from napari_shiftseg.errors import ComplianceError, ModelError, OutOfMemoryError, ResultError, SettingsError
 from napari_shiftseg.events import Stage, TrainStep, drain
 from napari_shiftseg.files import check_file, replacing
@@ -33,6 +35,19 @@ from napari_shiftseg.network.loss import discriminative_loss, foreground_loss, g
 from napari_shiftseg.network.normalise import Normalisation
 from napari_shiftseg.network.record import Clustering, Model, ModelRecord
 from napari_shiftseg.network.unet import UNet
+
+# Least and greatest of the settings that are numbers; weights end where PyTorch's do.
+_WEIGHT = (0, float(np.finfo(np.float32).max))
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "batch": (1, math.inf),
+    "steps": (0, math.inf),
+    "checkpoint_every": (1, math.inf),
+    "average": (0, 1),
+    "balance": (0, MOST_POWER),
+    "size_power": (-MOST_POWER, MOST_POWER),
+    **dict.fromkeys(("learning_rate", "weight_decay", "delta_var", "delta_dist", "gamma"), _WEIGHT),
+    **dict.fromkeys(("embedding_weight", "foreground_weight"), _WEIGHT),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +291,11 @@ def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
         raise SettingsError(f"the seed is {settings.seed!r}; give an integer from 0 to {MOST_SEED - 1}.")
     if not 0 <= settings.augmentation.small <= MOST_POWER:
         raise SettingsError(f"small objects are drawn by size to minus {settings.augmentation.small}; give 0 to {MOST_POWER}.")
-    wrong = next((type(image).__name__ for image in images or () if not isinstance(image, TrainImage)), None)
+    for name, (low, high) in _RANGES.items():
+        if not low <= (value := getattr(settings, name)) <= high:
+            raise SettingsError(f"{name} is {shown(value)}; give a number from {low} to {high:g}.")
+    images = () if images is None else images
+    wrong = next((type(image).__name__ for image in images if not isinstance(image, TrainImage)), None)
     if wrong is not None:
         raise SettingsError(f"a {wrong} was given as a training image; give TrainImage.from_arrays(...).")
     if settings.loss not in ("discriminative", "gaussian"):
@@ -300,7 +319,7 @@ def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
     if settings.inner_loss and min(_inner(settings) or ()) < 1:
         least = tuple(2 * (around + period) for around, period in zip(_around(settings), settings.spec.period, strict=True))
         raise SettingsError(f"a window of {_window(settings)} px has no pixel that sees no zeros; take {least} px or more.")
-    if not images:
+    if not len(images):
         raise SettingsError("there are no training images; give at least one image with its labels.")
     for image in images:
         if image.pixels.shape[0] != settings.spec.in_channels or image.labels.ndim != settings.spec.ndim:
@@ -333,7 +352,7 @@ def _window(settings: TrainSettings) -> tuple[int, ...]:
         if spec.padding == "zero":
             return tuple(size + 2 * around for size, around in zip(sizes, _around(settings), strict=True))
         return spec.output_size(spec.input_size(sizes))
-    window = (settings.window,) * spec.ndim if isinstance(settings.window, int) else tuple(settings.window)
+    window = (settings.window,) * spec.ndim if isinstance(settings.window, int | Integral) else tuple(settings.window)
     if len(window) != spec.ndim:
         raise SettingsError(f"the training window {window} does not have {spec.ndim} edges.")
     for axis, edge in enumerate(window):
@@ -364,7 +383,7 @@ def _inner(settings: TrainSettings) -> tuple[int, ...] | None:
     """Edges of the centred part of the window that alone has a loss; None where all of it has one."""
     if settings.keep is not None:
         window, ndim = _window(settings), settings.spec.ndim
-        keep = (settings.keep,) * ndim if isinstance(settings.keep, int) else tuple(settings.keep)
+        keep = (settings.keep,) * ndim if isinstance(settings.keep, int | Integral) else tuple(settings.keep)
         if len(keep) != ndim or any(not 1 <= kept <= edge for kept, edge in zip(keep, window, strict=False)):
             raise SettingsError(f"keep is {settings.keep} px of a window of {window} px; give edges from 1 px to those.")
         return None if keep == window else keep
