@@ -17,6 +17,7 @@ from grey import bars, grey_model
 from napari_shiftseg import Job, SegmentSettings, cli, decide, link, load_model, open_result, read_image, save_model, segment
 from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.io import Image, StoredEdits, measured, read_labels
+from napari_shiftseg.views import View
 
 # Draws of each document: with every one, as SHIFTSEG_ENTRIES=1000000 asks, they take hours.
 MANY = int(os.environ.get("SHIFTSEG_ENTRIES", "2000"))
@@ -190,7 +191,7 @@ def test_an_image_of_which_an_entry_is_something_else(tmp_path, version, count):
             try:
                 with in_time(told):
                     image = read_image(path)
-                    values = np.asarray(image.data[...])
+                    values = View.whole(image.data)[...]
             except ShiftsegError as exc:
                 refused += 1
                 assert "\n" not in str(exc) and len(str(exc)) < 2500, told
@@ -198,7 +199,7 @@ def test_an_image_of_which_an_entry_is_something_else(tmp_path, version, count):
             except Exception as exc:
                 raise AssertionError(told) from exc
             assert len(image.scale) == len(image.axes) == len(image.units) == image.data.ndim, told
-            assert all(0 < step < 1e300 for step in image.scale) and all(map(math.isfinite, image.translation)), told
+            assert all(1e-30 <= step <= 1e30 for step in image.scale) and all(map(math.isfinite, image.translation)), told
             assert values.shape == image.data.shape, told
         (path / file).write_text(whole, encoding="utf-8")
     assert refused > count // 10
@@ -207,8 +208,8 @@ def test_an_image_of_which_an_entry_is_something_else(tmp_path, version, count):
 @pytest.mark.parametrize("count", [400, pytest.param(20 * MANY, marks=pytest.mark.slow)])
 def test_a_job_of_which_an_entry_is_something_else(count):
     whole = json.loads(decide(PIXELS, grey_model(), CPU).to_json())
-    refused = 0
-    for at, odd in drawn(whole, count, seed=3):
+    refused, chosen = 0, drawn(whole, count, seed=3)
+    for at, odd in chosen:
         try:
             job = Job.from_dict(changed(whole, at, ODD[odd]))
             job.describe()
@@ -217,7 +218,7 @@ def test_a_job_of_which_an_entry_is_something_else(count):
             assert "\n" not in str(exc)
         except Exception as exc:
             raise AssertionError(f"{'.'.join(map(str, at))} is {odd}") from exc
-    assert refused > count // 3
+    assert refused > len(chosen) // 4
 
 
 @pytest.mark.parametrize("count", [150, pytest.param(2 * MANY, marks=pytest.mark.slow)])

@@ -28,6 +28,8 @@ NUMBERS = {
     "TURNED": 8,
     "MOST_LEVELS": 27,
     "MOST_CONVS": 256,
+    "LEAST_STEP": 1e-30,
+    "MOST_STEP": 1e30,
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from napari_shiftseg.analysis.constants import METERS, SAME_STEP
 from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.events import Event, Stage, WindowDone, drain
+from napari_shiftseg.geometry.constants import LEAST_STEP, MOST_STEP
 from napari_shiftseg.instances.parts import Part, whole_parts
 from napari_shiftseg.instances.table import table_steps
 from napari_shiftseg.views import ArrayLike, View, as_array
@@ -179,8 +180,8 @@ def in_one_unit(
         if len(given) not in (ndim, len(axes)):
             raise SettingsError(f'{len(given)} values of {what} were given for the axes "{axes}"; give one per axis.')
     steps, names = steps[-ndim:], names[-ndim:]
-    if not all(np.isfinite(steps)) or min(steps) <= 0:
-        raise SettingsError(f"spacing {steps} was given; give a positive number per axis.")
+    if not all(LEAST_STEP <= step <= MOST_STEP for step in steps):
+        raise SettingsError(f"spacing {steps} was given; give a positive number per axis, {LEAST_STEP:g} to {MOST_STEP:g}.")
     if len(set(names)) == 1:
         unknown = "pixel" if set(steps) == {1.0} else "unknown"
         return _square(steps), names[0] or unknown

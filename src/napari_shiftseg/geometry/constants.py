@@ -60,3 +60,9 @@ TURNED: Final = 8
 # No network has more, whatever a file says: the period of 27 poolings by two is as long as the largest image.
 MOST_LEVELS: Final = 27
 MOST_CONVS: Final = 256
+
+# -- steps of pixels --------------------------------------------------------------------------------------------------
+
+# In whatever unit: the prefixes of SI go from quecto to quetta. The fifth power, of which moments are made, is a number.
+LEAST_STEP: Final = 1e-30
+MOST_STEP: Final = 1e30

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_shiftseg.errors import ImageError, ResultError
+from napari_shiftseg.geometry.constants import LEAST_STEP, MOST_STEP
 from napari_shiftseg.io.constants import LARGEST_LABEL, MOST_CHANNELS
 from napari_shiftseg.views import ArrayLike
 
@@ -130,9 +131,10 @@ def steps_of(given: Sequence[float], axes: str) -> tuple[tuple[float, ...], str]
     """
     steps, notes = [], []
     for value, axis in zip(given, axes, strict=True):
-        step = abs(value) if math.isfinite(value) and value else 1.0
+        usable = LEAST_STEP <= abs(value) <= MOST_STEP
+        step = abs(value) if usable else 1.0
         if step != value:
-            taken = f"{step:g} was taken" if value < 0 and math.isfinite(value) else "1 pixel was taken"
+            taken = f"{step:g} was taken" if usable else "1 pixel was taken"
             notes.append(f"The step on {axis} is given as {value:g}; {taken}.")
         steps.append(step)
     return tuple(steps), " ".join(notes)
@@ -156,8 +158,10 @@ def check_scale(scale: Sequence[float] | None, ndim: int) -> tuple[float, ...]:
     if scale is None:
         return (1.0,) * ndim
     steps = tuple(float(step) for step in scale)
-    if len(steps) != ndim or not all(math.isfinite(step) and step > 0 for step in steps):
-        raise ImageError(f"scale {steps} does not fit {ndim} axes; give one positive number per axis.")
+    if len(steps) != ndim or not all(LEAST_STEP <= step <= MOST_STEP for step in steps):
+        raise ImageError(
+            f"scale {steps} does not fit {ndim} axes; give one positive number per axis, {LEAST_STEP:g} to {MOST_STEP:g}."
+        )
     return steps
 
 
