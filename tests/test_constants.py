@@ -43,6 +43,7 @@ CLI = {
     "DRAWN_RADIUS": 5.0,
     "DRAWN_COVER": 0.2,
     "MOST_EDGE": 1 << 24,
+    "MOST_WHOLE": 1 << 64,
 }
 EVALUATION = {
     "_FIXED": {"bandwidth", "dip"},

@@ -14,6 +14,7 @@ NUMBERS = {
     "MOST_LISTED": 100_000,
     "MOST_PLANES": 65536,
     "PLANE_BYTES": 100,
+    "INFLATED": 1 << 14,
     "LARGEST_EDGE": 1 << 24,
     "LARGEST_METADATA": 64 << 20,
     "DIGEST": 16,

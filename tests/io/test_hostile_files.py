@@ -163,6 +163,12 @@ def test_percentiles_of_a_record_are_percentiles(tmp_path, wrong):
         ["synth", "disks", "--shape", "1000000000x1000000000", "--out", "s.tif"],
         ["synth", "blobs", "--shape", "1000000000,1000000000", "--out", "s.tif"],
         ["info", "--model", "nuclei", "--plan", "--shape", f"{10**30}x{10**30}"],
+        ["segment", "x", "--diameter", "9" * 500, "--out", "r.zarr"],
+        ["segment", "x", "--no-data", "9" * 500, "--out", "r.zarr"],
+        ["relabel", "x", "--min-size", "9" * 500, "--out", "r.zarr"],
+        ["train", "x", "--kernel", "9" * 500, "--out", "m.safetensors"],
+        ["train", "x", "--growth", "9" * 500, "--out", "m.safetensors"],
+        ["probe", "--shifts", "1" + "0" * 12],
     ],
     ids=lambda words: " ".join(words)[:50],
 )

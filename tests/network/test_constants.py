@@ -50,6 +50,7 @@ NUMBERS = {
     "COPY_BYTES": {"cuda": 1073741824, "mps": 268435456, "cpu": 268435456},
     "LARGEST_EDGE": 8192,
     "MOST_POWER": 16,
+    "MOST_ZOOM": 100,
 }
 
 

@@ -329,6 +329,10 @@ def _shifts(
 ) -> Iterator[int]:
     """Shifts worth testing: those that hold form a group, so the smallest divides every other one."""
     if wanted is not None:
+        if max(wanted) >= bench.room[axis]:
+            raise SettingsError(
+                f"shifts are {tuple(wanted)}; give such below {bench.room[axis]} px, which the probe's images hold."
+            )
         yield from dict.fromkeys(wanted)
         return
     if declared is not None:

@@ -64,3 +64,5 @@ LISTED: Final = 12
 
 # Pixels of an edge that no image has, as in `io`: slides have some 10^5.
 MOST_EDGE: Final = 1 << 24
+# Whole numbers of a word are below this: what processors count with.
+MOST_WHOLE: Final = 1 << 64

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from napari_shiftseg.cli.constants import MOST_EDGE, UNITS
+from napari_shiftseg.cli.constants import MOST_EDGE, MOST_WHOLE, UNITS
 
 if TYPE_CHECKING:
     from napari_shiftseg.segmentation import SegmentSettings
@@ -150,12 +150,13 @@ def _pair(text: str, example: str) -> tuple[float, float]:
 def _float(text: str) -> float:
     """A number, an integer where it is written as one, since floats do not hold the largest of them; NaN for anything else."""
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
         try:
             return float(text)
         except ValueError:
             return math.nan
+    return value if abs(value) < MOST_WHOLE else math.nan
 
 
 def _integers(text: str, example: str, least: int = 1) -> tuple[int, ...]:
@@ -163,7 +164,7 @@ def _integers(text: str, example: str, least: int = 1) -> tuple[int, ...]:
         values = tuple(int(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if not values or min(values) < least:
+    if not values or min(values) < least or max(values) >= MOST_WHOLE:
         raise argparse.ArgumentTypeError(f"{text!r} was given; give integers of {least} or more such as {example}")
     return values
 

@@ -95,6 +95,8 @@ MOST_AT_ONCE: Final = 2048
 MOST_SEED: Final = 1 << 63
 # Power of an instance's size up to which the chance to draw one of 10^9 px is a number above 0.
 MOST_POWER: Final = 16
+# Random zoom up to which an object of one pixel does not yet fill a window.
+MOST_ZOOM: Final = 100
 # Batches from which batch normalisation takes its statistics after the training.
 STATISTICS_BATCHES: Final = 100
 

@@ -28,7 +28,7 @@ from napari_shiftseg.files import check_file, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.arithmetic import exact_convolutions, learning
-from napari_shiftseg.network.constants import IGNORE, MOST_POWER, MOST_SEED, STATISTICS_BATCHES
+from napari_shiftseg.network.constants import IGNORE, MOST_POWER, MOST_SEED, MOST_ZOOM, STATISTICS_BATCHES
 from napari_shiftseg.network.crops import Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_precision, memory_errors
 from napari_shiftseg.network.loss import discriminative_loss, foreground_loss, gaussian_loss, object_weights
@@ -294,6 +294,8 @@ def _check(images: Sequence[TrainImage], settings: TrainSettings) -> None:
     for name, (low, high) in _RANGES.items():
         if not low <= (value := getattr(settings, name)) <= high:
             raise SettingsError(f"{name} is {shown(value)}; give a number from {low} to {high:g}.")
+    if not 0 < settings.augmentation.scale <= MOST_ZOOM:
+        raise SettingsError(f"the largest zoom is {settings.augmentation.scale}; give a number above 0, up to {MOST_ZOOM}.")
     images = () if images is None else images
     wrong = next((type(image).__name__ for image in images if not isinstance(image, TrainImage)), None)
     if wrong is not None:
