@@ -367,3 +367,35 @@ def test_pages_of_another_file_of_a_set_that_go_round_have_an_end(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((8, 8), np.uint8), description=xml, metadata=None)
     with pytest.raises(ImageError, match=r"of b\.ome\.tif names an earlier page"):
         read_image(tmp_path / "a.ome.tif")
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["in memory", "from disk"])
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+@pytest.mark.parametrize("fault", ["cut", "zeros"])
+def test_a_tile_of_a_jpeg_that_is_cut_is_not_read_as_grey(tmp_path, monkeypatch, compression, lazy, fault):
+    path = tmp_path / "i.tif"
+    tifffile.imwrite(path, (PIXELS % 251).astype("u1"), tile=(32, 32), compression=compression)
+    if lazy:
+        monkeypatch.setattr("napari_shiftseg.io.tiff.EAGER_BYTES", 0)
+    assert read_image(path).data[...].shape == PIXELS.shape
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        counts = file.pages[0].tags["TileByteCounts"]
+        offset, count = file.pages[0].dataoffsets[4], counts.value[4]
+        if fault == "cut":
+            counts.overwrite([*counts.value[:4], count - 40, *counts.value[5:]])
+    if fault == "zeros":
+        with path.open("r+b") as file:
+            file.seek(offset + count - 40)
+            file.write(bytes(40))
+    with pytest.raises(ImageError, match=r"tile that was cut short|is damaged|cannot be read"):
+        read_image(path).reordered().frames(2)[0].view[...]
+
+
+def test_a_tile_that_is_said_to_be_nowhere_is_counted(tmp_path):
+    path = tmp_path / "i.tif"
+    tifffile.imwrite(path, PIXELS, tile=(32, 32), compression="zlib")
+    assert read_image(path).note == ""
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        values = file.pages[0].tags["TileOffsets"]
+        values.overwrite([*values.value[:4], 0, *values.value[5:]])
+    assert "1 of 1 planes lacks pixels in the file; zeros" in read_image(path).note

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from tifffile import EXTRASAMPLE, PHOTOMETRIC, RESUNIT
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, RESUNIT
 
 from napari_shiftseg.errors import ImageError, ResultError
 from napari_shiftseg.files import replacing
@@ -65,6 +65,7 @@ def read_tiff(path: Path, scene: int | None, *, lazy: bool = False) -> Image:
         pixels = _pixels(file, number, page, path=path)
         notes += [guess, *_page_notes(page, dropped_alpha=alpha, imagej=file.is_imagej), *pixels.notes]
         _check_size(series, path)
+        _check_ends(series.keyframe, path.name)
         notes += _cut_short(file, series) + _without_pixels(series)
         data = _open(file, path, series, number=number, eager=not lazy and series.nbytes <= EAGER_BYTES)
     notes += [f"tifffile says: {text}." for text in said[:1]]  # what follows the first fault follows from it
@@ -229,15 +230,33 @@ def _check_size(series: tifffile.TiffPageSeries, path: Path) -> None:
 
 
 def _without_pixels(series: tifffile.TiffPageSeries) -> list[str]:
-    """A sentence on planes of which a strip or a tile is said to be of no bytes; it is read as zeros."""
+    """A sentence on planes of which a strip or a tile is said to be of no bytes, or nowhere; it is read as zeros."""
     if series.dataoffset is not None:  # one piece
         return []
     planes = [page for page in series.pages if page is not None]
-    holes = sum(not (page.dataoffsets and page.databytecounts) or 0 in page.databytecounts for page in planes)
+    holes = sum(not page.dataoffsets or 0 in (page.databytecounts or (0,)) or 0 in page.dataoffsets for page in planes)
     if not holes:
         return []
     verb = "lacks" if holes == 1 else "lack"
     return [f"{holes} of {len(planes)} planes {verb} pixels in the file; zeros stand in their place."]
+
+
+def _check_ends(page: Any, name: str) -> None:
+    """Let no strip or tile of a JPEG be decoded that is cut: what lacks would be grey, and nothing would say so.
+
+    Then reading is an ImageError. Parts of a plane that is one JPEG, as in NDPI, have no ends of their own.
+    """
+    if page.compression not in (COMPRESSION.JPEG, COMPRESSION.JPEG2000) or page.jpegheader is not None:
+        return
+    decode = page.decode
+
+    def checked(data: bytes | None, *args: Any, **named: Any) -> Any:
+        # the end of the image comes after the last scan; neither mark can be among its values
+        if data is not None and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):
+            raise ImageError(f"{name} holds a strip or a tile that was cut short; get the whole file.")
+        return decode(data, *args, **named)
+
+    page.__dict__["decode"] = checked  # where tifffile looks for it, since it makes its own but once
 
 
 def _chain_breaks(file: tifffile.TiffFile) -> bool:
@@ -265,6 +284,7 @@ def _open(file: tifffile.TiffFile, path: Path, series: tifffile.TiffPageSeries, 
 
     # Opened anew, so that the store and not the caller's `with` owns the open file.
     store = tifffile.imread(path, aszarr=True, series=number, level=0, is_ome=bool(file.is_ome))
+    _check_ends(store._data[0].keyframe, path.name)  # tifffile has no other name for it
     array = zarr.open_array(store, mode="r")
     weakref.finalize(array, store.close)  # the store itself leaves the file open until the interpreter complains
     return array
