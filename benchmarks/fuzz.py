@@ -42,7 +42,7 @@ from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.io import from_plain, load_model, save_result, to_json, to_plain
 from napari_shiftseg.io.axes import check_axes, unit_name
 from napari_shiftseg.io.ome_zarr import read_entry
-from napari_shiftseg.network import Clustering, ModelRecord, Normalisation
+from napari_shiftseg.network import Clustering, ModelRecord, Normalisation, TrainSettings
 from napari_shiftseg.network.device import memory_errors
 from napari_shiftseg.network.train import resume
 from napari_shiftseg.segmentation import Job
@@ -341,7 +341,7 @@ def files(place: Path) -> dict[str, Callable[[bytes], object]]:
 
     def check(data: bytes) -> None:
         (place / "f.ckpt").write_bytes(data)
-        resume(place / "f.ckpt", SPEC, parts())
+        resume(place / "f.ckpt", TrainSettings(spec=SPEC), parts())
 
     images = ("a.npy", "plain.tif", "packed.tif", "set.ome.tif", "a.png", "a.jpg")
     return {**{name: image(name) for name in images}, "chunk": chunked, "m.safetensors": model, "a.ckpt": check}
@@ -360,7 +360,7 @@ def saved() -> dict[str, Any]:
 
 def checkpoint(place: Path, value: Any) -> None:
     torch.save(value, place / "f.ckpt")
-    resume(place / "f.ckpt", SPEC, parts())
+    resume(place / "f.ckpt", TrainSettings(spec=SPEC), parts())
 
 
 def description_of_a_result(place: Path) -> dict[str, Any]:

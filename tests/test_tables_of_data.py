@@ -5,7 +5,7 @@ import pytest
 import tifffile
 import torch
 
-from napari_shiftseg import UNetSpec
+from napari_shiftseg import TrainSettings, UNetSpec
 from napari_shiftseg.cli.pairs import find_pairs
 from napari_shiftseg.errors import ModelError, ShiftsegError
 from napari_shiftseg.network.train import resume
@@ -48,4 +48,4 @@ def test_a_table_that_is_none_is_a_sentence(data, table):
 def test_a_checkpoint_of_others_is_a_sentence(tmp_path, saved):
     torch.save(saved, tmp_path / "c.pt")
     with pytest.raises(ModelError, match=r"c\.pt"):
-        resume(tmp_path / "c.pt", UNetSpec(), {"model": torch.nn.Linear(1, 1)})
+        resume(tmp_path / "c.pt", TrainSettings(), {"model": torch.nn.Linear(1, 1)})

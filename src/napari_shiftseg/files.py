@@ -21,7 +21,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from napari_shiftseg.errors import ResultError, ShiftsegError
+from napari_shiftseg.errors import ImageError, ResultError, ShiftsegError
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -368,6 +368,31 @@ def stamp_of(data: Any) -> Stamp | None:
             written.update(f"{name!r} {seen.st_size} {seen.st_mtime_ns} {seen.st_ino}\n".encode())
             touched.update(f"{seen.st_ctime_ns}\n".encode())
     return Stamp(written.hexdigest(), touched.hexdigest())
+
+
+@contextmanager
+def unchanged(what: object, *sources: Any) -> Iterator[None]:
+    """Refuse what was made in the block of files that were written meanwhile: it would be of two states. ImageError.
+
+    `what`: how the error calls them. `sources`: as of `stamp_of`; None is nothing.
+    """
+    seen = seen_of(*sources)
+    yield
+    check_unchanged(what, seen)
+
+
+def seen_of(*sources: Any) -> list[tuple[Any, Stamp]]:
+    """Arrays that are read from files, and what these look like, for `check_unchanged`."""
+    pairs = [(source, stamp_of(source)) for source in sources if source is not None]
+    return [(source, stamp) for source, stamp in pairs if stamp is not None]
+
+
+def check_unchanged(what: object, seen: Iterable[tuple[Any, Stamp]]) -> None:
+    """As `unchanged`, for what was `seen_of` arrays before."""
+    for source, stamp in seen:
+        now = stamp_of(source)
+        if now is None or now.written != stamp.written:
+            raise ImageError(f"{what} was changed while it was read, so that the result would be of two states; run again.")
 
 
 def files_of(data: Any) -> tuple[Path, ...] | None:

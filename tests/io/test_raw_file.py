@@ -83,3 +83,14 @@ def test_a_file_that_is_cut_during_a_run_is_an_error(tmp_path, lazy, monkeypatch
     with pytest.raises(ImageError, match=r"cut short|changed"):
         drain(steps)
     assert not (tmp_path / "r.zarr").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_that_took_the_place_of_a_file_is_not_waited_for(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(64))
+    raw = RawFile(path, dtype="u1", offset=0, shape=(8, 8))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ImageError, match="is none any more"):
+        raw[2]

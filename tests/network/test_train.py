@@ -167,6 +167,19 @@ def test_a_file_that_is_no_checkpoint_of_this_network_is_named(disks, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "other", [{"window": 20}, {"delta_dist": 2.0}, {"normalisation": Normalisation(high=90)}, {"offset_scale": 2.0}], ids=str
+)
+def test_a_training_does_not_go_on_under_what_its_record_would_not_say(disks, tmp_path, other):
+    path = tmp_path / "run.ckpt"
+    train(disks, replace(TINY, checkpoint=path))
+    before = path.read_bytes()
+    with pytest.raises(ModelError, match=f"belongs to a training with {next(iter(other))} "):
+        train(disks, replace(TINY, checkpoint=path, **other))
+    assert path.read_bytes() == before
+    train(disks, replace(TINY, checkpoint=path, batch=1, learning_rate=1e-4, steps=TINY.steps + 1))
+
+
+@pytest.mark.parametrize(
     "spec",
     [
         replace(SPEC, coordinates=True, embedding_dim=2, foreground=True),

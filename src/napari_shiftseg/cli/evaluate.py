@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from napari_shiftseg.cli.pairs import Pair, describe_data, files_of, find_pairs,
 from napari_shiftseg.cli.prepare import check_free, decide_run, describe_model, replace_file
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
-from napari_shiftseg.files import check_same
+from napari_shiftseg.files import Found, check_same
 
 if TYPE_CHECKING:
     from napari_shiftseg.evaluation import Calibration, EvaluatedFrame, Evaluation, Example
@@ -85,16 +85,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
         )
     _report(evaluation, model, args, console=console)
     values = _values(evaluation, model, args)
-    for path in found:
-        check_same(path, found[path])
     if args.csv is not None:
-        console.field("csv", replace_file(args.csv, _table(evaluation)).absolute())
+        console.field("csv", replace_file(args.csv, _table(evaluation), found).absolute())
         values["csv"] = args.csv.absolute()
     if args.calibrate:
         steps = calibrate_steps(evaluation.outputs, start, coordinates=model.embedding.meaning == "offset", iou=args.iou)
         with console.progress() as show:
             calibration = drain(steps, show)
-        values["calibration"] = _finish_calibration(calibration, start, model, args=args, console=console)
+        values["calibration"] = _finish_calibration(calibration, start, model, args=args, console=console, found=found)
     console.document(values)
 
 
@@ -189,7 +187,13 @@ def _table(evaluation: Evaluation) -> bytes:
 
 
 def _finish_calibration(
-    calibration: Calibration, start: Clustering, model: Model, *, args: argparse.Namespace, console: Console
+    calibration: Calibration,
+    start: Clustering,
+    model: Model,
+    *,
+    args: argparse.Namespace,
+    console: Console,
+    found: Mapping[Path, Found],
 ) -> dict[str, object]:
     from napari_shiftseg.io import save_model
     from napari_shiftseg.network import ModelRecord
@@ -211,6 +215,7 @@ def _finish_calibration(
         if model.record is None:
             raise SettingsError("the model has no record that could hold the settings; train it with shiftseg train.")
         record = replace(record, clustering=calibration.best)
+        check_same(args.write_model, found[args.write_model])
         path = save_model(args.write_model, replace(model, record=record), half=args.half).absolute()
         console.field("model", path)
         values["model"] = path

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_shiftseg.errors import ComplianceError, ResultError, SettingsError, TilingError
-from napari_shiftseg.files import Found, check_targets, replacing
+from napari_shiftseg.files import Found, check_same, check_targets, replacing
 
 if TYPE_CHECKING:
     from napari_shiftseg.geometry import Lattice
@@ -98,8 +98,9 @@ def check_free(
     return found
 
 
-def replace_file(path: Path, data: bytes) -> Path:
-    """Write a file completely or not at all."""
+def replace_file(path: Path, data: bytes, found: Mapping[Path, Found]) -> Path:
+    """Write a file completely or not at all, and not over what came since `found`."""
+    check_same(path, found[path])
     try:
         with replacing(path) as partial:
             partial.write_bytes(data)

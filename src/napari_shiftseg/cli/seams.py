@@ -12,6 +12,7 @@ from napari_shiftseg.cli.constants import WORST_SEAMS
 from napari_shiftseg.cli.options import whole
 from napari_shiftseg.cli.prepare import check_free, replace_file
 from napari_shiftseg.errors import ResultError, SettingsError
+from napari_shiftseg.files import unchanged
 
 EXAMPLE = "shiftseg seams result.ome.zarr --csv seams.csv"
 
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from napari_shiftseg.analysis import seam_report
     from napari_shiftseg.io import View, open_result, read_image
 
-    check_free(filter(None, [args.csv]), inputs=filter(None, [args.result, args.truth]), overwrite=args.overwrite)
+    targets = check_free(filter(None, [args.csv]), inputs=filter(None, [args.result, args.truth]), overwrite=args.overwrite)
     result = open_result(args.result)
     plan = result.record.get("plan")
     shape = plan.get("result_shape") if isinstance(plan, dict) else None
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
             found, wanted = mask.data.shape, result.labels.shape
             raise SettingsError(f"{args.truth} has shape {found} and the labels {wanted}; give a mask of their shape.")
         truth = View.at(mask.data, dict(enumerate(frame)), name=mask.name)
-    report = seam_report(embedding, result.record, labels, truth)
+    with unchanged(args.result, result.labels, result.embedding):
+        report = seam_report(embedding, result.record, labels, truth)
     console.field("result", f"{args.result}: {report.seams} seams, {result.record.get('status', 'status not known')}")
     if edits := result.record.get("edits"):
         console.field("labels", f"{len(edits)} edit{'s' * (len(edits) != 1)} by hand since the run")
@@ -64,7 +66,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.field("", f"axis {row.axis} at {row.position} px: ratio {row.ratio:.2f}, {row.touching} instances touch it, "
                           f"{row.straight} end on it with a straight edge{mistakes}")  # fmt: skip
     if args.csv is not None:  # without a seam there is a file all the same, with the names of the columns alone
-        replace_file(args.csv, _csv(report.rows()))
+        replace_file(args.csv, _csv(report.rows()), targets)
         console.field("written", str(args.csv))
     names = ("ratio", "interval", "control", "exposed", "right", "finding", "seams", "verdict")
     document = {name: getattr(report, name) for name in names}

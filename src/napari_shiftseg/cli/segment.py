@@ -226,17 +226,18 @@ def _write(
     from napari_shiftseg.io import save_labels_tiff
 
     for path in target.files():
-        check_same(path, found[path])
+        check_same(path, found[path])  # before the first is written, and again before each
     if target.store is not None:
         written["result"] = result.path or result.save(target.store, overwrite=overwrite)
     if target.labels is not None:
+        check_same(target.labels, found[target.labels])
         written["labels"] = save_labels_tiff(target.labels, result.labels, result.axes, scale=result.scale, units=result.units)
     if target.picture is not None:
         from napari_shiftseg.picture import draw_segmentation, encode_png
 
-        written["picture"] = replace_file(target.picture, encode_png(draw_segmentation(result)))
+        written["picture"] = replace_file(target.picture, encode_png(draw_segmentation(result)), found)
     if target.table is not None:
-        written["table"] = replace_file(target.table, _table(result).encode())
+        written["table"] = replace_file(target.table, _table(result).encode(), found)
 
 
 def _table(result: Segmentation) -> str:

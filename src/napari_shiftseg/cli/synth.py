@@ -65,13 +65,13 @@ def run(args: argparse.Namespace, console: Console) -> None:
     targets = [path for path in (args.out, args.labels) if path is not None]
     if len({path.absolute() for path in targets}) < len(targets):
         raise SettingsError(f"--out and --labels are both {args.out}; give two names.")
-    check_free(targets, overwrite=args.overwrite)
+    found = check_free(targets, overwrite=args.overwrite)
     recipe = choose_recipe(args)
     capacity = _capacity(args, recipe)
     drawn = synthetic.make(recipe)
-    written = {"image": replace_file(args.out, encode_tiff(drawn.image, recipe)).absolute()}
+    written = {"image": replace_file(args.out, encode_tiff(drawn.image, recipe), found).absolute()}
     if args.labels is not None:
-        written["labels"] = replace_file(args.labels, encode_tiff(drawn.labels, recipe)).absolute()
+        written["labels"] = replace_file(args.labels, encode_tiff(drawn.labels, recipe), found).absolute()
     for name, path in written.items():
         console.field(name, path)
     console.field("recipe", ", ".join(f"{key} {_plainly(value)}" for key, value in asdict(recipe).items()))

@@ -15,7 +15,7 @@ from napari_shiftseg.analysis.measure import measure
 from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event
-from napari_shiftseg.files import path_of
+from napari_shiftseg.files import check_same, found_at, path_of, unchanged
 from napari_shiftseg.io.geojson import save_geojson
 from napari_shiftseg.io.image import Image
 from napari_shiftseg.io.labels import Labels, linked_steps
@@ -69,15 +69,16 @@ def measured(
     that of the first of its line.
     """
     image = labels.image if image is None else image
-    table = measure(
-        labels.data,
-        None if image is None else labels.intensities(image),
-        axes=labels.axes,
-        ndim=labels.ndim,
-        spacing=labels.scale,
-        units=labels.units,
-        on_event=on_event,
-    )
+    with unchanged("what was measured", labels.data, None if image is None else image.data):
+        table = measure(
+            labels.data,
+            None if image is None else labels.intensities(image),
+            axes=labels.axes,
+            ndim=labels.ndim,
+            spacing=labels.scale,
+            units=labels.units,
+            on_event=on_event,
+        )
     return _with_lineage(table, labels.record)
 
 
@@ -138,6 +139,7 @@ def export_labels(
     True
     """
     path, kind = path_of(path, "a place for the labels", ResultError), check_export(path)
+    found = found_at(path)
     if os.path.lexists(path) and not overwrite:
         raise ResultError(f"{path} is there already; choose another name, or overwrite it (overwrite=True).")
     if kind in (".tif", ".ome.tif"):
@@ -157,6 +159,7 @@ def export_labels(
     if kind == ".zip":
         return save_rois(path, labels.data, labels.axes)
     table = measured(labels, image, on_event=on_event)
+    check_same(path, found)  # measuring takes its time
     if kind == ".geojson":
         return save_geojson(path, labels.data, labels.axes, table=table)
     return save_table(path, table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import stat
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -55,7 +56,9 @@ class RawFile(LazyArray):
         axis = len(ranges) - 1
         while axis > 0 and ranges[axis] == range(self._shape[axis]):
             axis -= 1
-        with self.path.open("rb") as file:
+        with open(self.path, "rb", opener=_opened) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ImageError(f"{self.path.name} was a file and is none any more; give the image back and run again.")
             for place in itertools.product(*(range(len(r)) for r in ranges[:axis])):
                 at = [r[k] for r, k in zip(ranges[:axis], place, strict=True)]
                 out[place] = self._along(file, at, ranges[axis]).reshape(out[place].shape)
@@ -79,6 +82,11 @@ class RawFile(LazyArray):
             f"{self.path.name} was cut short: its pixels end at byte {self._offset + self.nbytes} and the file at {there}; "
             "get the whole file."
         )
+
+
+def _opened(path: str, flags: int) -> int:
+    """A file, and at once: who opens a pipe that has taken its place waits for its other end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 class _MappedFile(RawFile):

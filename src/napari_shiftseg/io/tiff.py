@@ -283,7 +283,7 @@ def _open(file: tifffile.TiffFile, path: Path, series: tifffile.TiffPageSeries, 
     import zarr
 
     # Opened anew, so that the store and not the caller's `with` owns the open file.
-    store = tifffile.imread(path, aszarr=True, series=number, level=0, is_ome=bool(file.is_ome))
+    store: Any = tifffile.imread(path, aszarr=True, series=number, level=0, is_ome=bool(file.is_ome))
     _check_ends(store._data[0].keyframe, path.name)  # tifffile has no other name for it
     array = zarr.open_array(store, mode="r")
     weakref.finalize(array, store.close)  # the store itself leaves the file open until the interpreter complains

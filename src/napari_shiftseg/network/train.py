@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from napari_shiftseg.arguments import shown, told
 from napari_shiftseg.errors import ComplianceError, ModelError, OutOfMemoryError, ResultError, SettingsError
 from napari_shiftseg.events import Stage, TrainStep, drain
-from napari_shiftseg.files import check_file, replacing
+from napari_shiftseg.files import check_file, check_same, found_at, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.arithmetic import exact_convolutions, learning
@@ -226,7 +226,8 @@ def train_steps(
             net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average), use_buffers=True
         )
         state = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
-        first = resume(settings.checkpoint, settings.spec, state)
+        found = None if settings.checkpoint is None else found_at(settings.checkpoint)
+        first = resume(settings.checkpoint, settings, state)
     recent: dict[str, float] = {}
     for step, batch in _batches(images, settings, first, redraw=redraw):
         with learning(), memory_errors(f"training step {step}"), exact_convolutions(tf32=settings.dtype == "tf32"):
@@ -241,7 +242,9 @@ def train_steps(
         recent = {name: 0.98 * recent.get(name, value) + 0.02 * value for name, value in values.items()}
         if settings.checkpoint is not None and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps):
             try:
-                save_checkpoint(settings.checkpoint, settings.spec, state, step=step + 1)
+                check_same(settings.checkpoint, found)  # another training may have written there
+                save_checkpoint(settings.checkpoint, settings, state, step=step + 1)
+                found = found_at(settings.checkpoint)
             except ResultError as exc:  # hours of work are not given up for a disk that may have room later
                 kept = "that of an earlier step is kept" if Path(settings.checkpoint).exists() else "there is none yet"
                 text = f"The checkpoint of step {step + 1} was not written ({exc}); {kept}, and the training goes on."
@@ -542,9 +545,10 @@ def _record(settings: TrainSettings, images: Sequence[TrainImage], losses: dict[
     )
 
 
-def save_checkpoint(path: str | Path, spec: UNetSpec, state: dict[str, Any], *, step: int) -> None:
+def save_checkpoint(path: str | Path, settings: TrainSettings, state: dict[str, Any], *, step: int) -> None:
     """Write the state of each part of a training after so many steps, completely or not at all."""
-    saved = {"step": step, "spec": spec.to_dict(), **{k: v.state_dict() for k, v in state.items()}}
+    told = {"step": step, "spec": settings.spec.to_dict(), "settings": _lasting(settings)}
+    saved = told | {k: v.state_dict() for k, v in state.items()}
     try:
         # written here, since PyTorch's own errors do not tell a full disk from a fault of its own
         with replacing(path) as partial:
@@ -559,10 +563,18 @@ def _in_bytes(saved: dict[str, Any]) -> memoryview:
     return memory.getbuffer()
 
 
-def resume(path: str | Path | None, spec: UNetSpec, state: dict[str, Any]) -> int:
+def _lasting(settings: TrainSettings) -> dict[str, str]:
+    """What all steps of a training have in common, in words: by it weights mean what they mean, and promises are judged."""
+    promised = ("keep", "neighbours", "inner_loss", "real_context", "normalisation")
+    meant = ("loss", "offset_scale", "background_is_instance", "delta_var", "delta_dist")
+    return {"window": repr(_window(settings)), **{name: repr(getattr(settings, name)) for name in (*promised, *meant)}}
+
+
+def resume(path: str | Path | None, settings: TrainSettings, state: dict[str, Any]) -> int:
     """Give each part of a training the state that it had; returns the step at which to go on, 0 without a checkpoint.
 
-    ModelError if the file is no checkpoint, or one of another network. ResultError if something else than a file is there.
+    ModelError if the file is no checkpoint, or one of another network or of other settings. ResultError if something else than
+    a file is there.
     """
     if path is None:
         return 0
@@ -579,8 +591,15 @@ def resume(path: str | Path | None, spec: UNetSpec, state: dict[str, Any]) -> in
     try:
         if not isinstance(saved, dict):
             raise TypeError(f"it holds a {type(saved).__name__}")
-        if UNetSpec.from_dict(saved["spec"]) != spec:
+        if UNetSpec.from_dict(saved["spec"]) != settings.spec:
             raise ModelError(f"{path} belongs to another network; remove it or name another file.")
+        known = saved.get("settings", {})  # which earlier versions did not write
+        if differing := [name for name, value in _lasting(settings).items() if name in known and known[name] != value]:
+            name = differing[0]
+            raise ModelError(
+                f"{path} belongs to a training with {name} {known[name]}, and {_lasting(settings)[name]} was given; give what "
+                "it began with, or name another file."
+            )
         for name, part in state.items():
             part.load_state_dict(saved[name])
         return int(saved["step"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -14,7 +15,7 @@ from napari_shiftseg.analysis.measure import in_one_unit
 from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage, drain
-from napari_shiftseg.files import check_same, check_targets
+from napari_shiftseg.files import check_same, check_targets, check_unchanged, seen_of
 from napari_shiftseg.instances import Codes, JoinSettings, LabelSettings, Renumbered, Renumbering, join_planes_steps
 from napari_shiftseg.io import Labels, StoredResult, check_store, from_plain, open_result, read_labels, save_result
 from napari_shiftseg.io.labels import linked_steps
@@ -125,7 +126,7 @@ def link_steps(
     wish.check()
     labels, said, source = _opened(result)
     check_linkable(labels, through)
-    found = None
+    found, seen = None, seen_of(labels.data, *said.values())
     if out is not None:
         found = check_targets(stores=[out], inputs=[] if source is None else [source])[Path(out)]
         check_store(out, overwrite=overwrite)
@@ -151,10 +152,12 @@ def link_steps(
     )
     made = Linked(labels=known, through=through, count=count, tracks=tracks)
     if out is None:
+        check_unchanged("the result", seen)
         return made
     yield Stage(done=0, total=0, text="writing")
     check_same(out, found)
-    return replace(made, path=_written(made.labels, Path(out), overwrite=overwrite))
+    last = partial(check_unchanged, "the result", seen)
+    return replace(made, path=_written(made.labels, Path(out), overwrite=overwrite, last=last))
 
 
 def wished(through: Through, settings: LinkSettings | None, wishes: Mapping[str, Any]) -> LinkSettings:
@@ -263,9 +266,10 @@ def _tracker_version() -> dict[str, str]:
     return {"laptrack": version("laptrack")}
 
 
-def _written(labels: Labels, path: Path, *, overwrite: bool) -> Path:
+def _written(labels: Labels, path: Path, *, overwrite: bool, last: Callable[[], None]) -> Path:
     """A store with the labels, and with the image of the result if it holds one of the same place."""
     return save_result(
         path, labels=labels.data, axes=labels.axes, scale=labels.scale, units=labels.units, translation=labels.translation,
         record=labels.record, image=labels.image, name=path.name.split(".")[0], overwrite=overwrite,
+        last=last,
     )  # fmt: skip

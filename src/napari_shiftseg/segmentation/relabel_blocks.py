@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import Event, Stage
+from napari_shiftseg.files import unchanged
 from napari_shiftseg.geometry import Block
 from napari_shiftseg.instances import LabelSettings
 from napari_shiftseg.io import BlockPyramid, ResultWriter, WorkFolder, open_result
@@ -67,7 +68,7 @@ def relabel_large_steps(
         try:
             blocks, writer = _open(left, job, work, overwrite=overwrite)
             with writer:
-                with LocalEngine(blocks) as engine:
+                with unchanged("the result", *left.outputs.values()), LocalEngine(blocks) as engine:
                     numbers = yield from pass_steps(blocks, engine, seconds)
                 yield Stage(done=0, total=0, text="table and pyramid")
                 counts, labels = [n.count for n in numbers], blocks.labels.levels[0]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Event, Stage, drain
-from napari_shiftseg.files import check_same, check_targets
+from napari_shiftseg.files import check_same, check_targets, unchanged
 from napari_shiftseg.geometry import BlockGrid, value_count
 from napari_shiftseg.instances import Fragments, LabelSettings, labels_of, mask_of
 from napari_shiftseg.instances.pieces import check_embedding
@@ -163,9 +163,10 @@ def relabel_steps(
 
         return (yield from relabel_large_steps(left, clustering, out, seconds=seconds, overwrite=overwrite, compare=compare))
     _check_memory(left)
-    labels = yield from _label_steps(left, clustering, seconds)
+    with unchanged("the result", *([] if left.embedded else [left.labels]), *left.outputs.values()):
+        labels = yield from _label_steps(left, clustering, seconds)
+        outputs = {name: np.asarray(values[...]) for name, values in left.outputs.items()}
     counts = [int(labels[at].max(initial=0)) for at in left.places]
-    outputs = {name: np.asarray(values[...]) for name, values in left.outputs.items()}
     record = record_again(left, clustering, counts, seconds=seconds, labels=labels, outputs=outputs, compare=compare)
     again = segmentation_of(left, record, labels=labels, outputs=outputs, path=None if out is None else Path(out))
     if out is not None:
