@@ -5,7 +5,7 @@
 
 One run of a 700 px image in this process, all threads, under a profiler: calls of `decide`, `plan_tiles`, `choose_method`,
 `choose_device`, `judge` and `violations`, each with its callers, and the files of which any function was called. What runs
-while a module is being imported does not count. `--files` lists those files with their calls.
+while a module is being imported does not count, nor does what packages do to import late. `--files` lists those files with their calls.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Trace:
         depth = getattr(self._importing, "depth", 0)
         if frame.f_code.co_name == "<module>":
             self._importing.depth = depth + (1 if event == "call" else -1)
-        elif event == "call" and not depth:
+        elif event == "call" and not depth and frame.f_code.co_qualname != "__getattr__":  # of a package that imports late
             with self._lock:
                 self.files[file] += 1
                 if frame.f_code.co_qualname in self.callers:  # functions, and no methods of the same name

@@ -120,8 +120,8 @@ def _settings(args: argparse.Namespace) -> SegmentSettings:
     )
 
 
-def _recorded(args: argparse.Namespace) -> tuple[Job, str]:
-    """The job that is to be repeated, and the digest of its pixels."""
+def _recorded(args: argparse.Namespace) -> tuple[Job, Mapping[str, Any]]:
+    """The job that is to be repeated, and what is known of its pixels."""
     from napari_shiftseg.segmentation import Job
 
     if len(args.images) > 1:
@@ -138,17 +138,19 @@ def _recorded(args: argparse.Namespace) -> tuple[Job, str]:
     if not args.images and not Path(job.image.source).exists():
         source = job.image.source
         raise ImageError(f"the image of the run, {source}, is not there; name its file: shiftseg segment IMAGE --from {path}.")
-    return job, record["image"]["pixels"]
+    return job, record["image"]
 
 
-def _again(job: Job, pixels: str, image: Image, *, target: Targets, console: Console) -> Job:
+def _again(job: Job, known: Mapping[str, Any], image: Image, *, target: Targets, console: Console) -> Job:
     """The job of a record, on its image and for new places."""
     from napari_shiftseg.network import choose_device
-    from napari_shiftseg.segmentation import open_job, pixel_digest
+    from napari_shiftseg.segmentation import open_job, pixel_digest, sum_of
 
     job = open_job(job, image)
     console.field("model", describe_model(job.opened.model))
-    if pixel_digest(job.opened.frames) != pixels:
+    frames = job.opened.frames
+    # records of earlier versions have no sum
+    if pixel_digest(frames) != known["pixels"] or (known.get("sum") and sum_of(frames) != known["sum"]):
         raise SettingsError(f"{image.source} has other pixels than the image of the run; give that image.")
     device = choose_device(job.device.kind)
     return replace(job, device=device, out=None if target.store is None else str(target.store))

@@ -1,6 +1,6 @@
 """The main verb: image -> embedding -> instances, in memory or out of core, with a record of what happened."""
 
-from napari_shiftseg.segmentation.decision import decide, pixel_digest, plan_image, promises, status
+from napari_shiftseg.segmentation.decision import decide, pixel_digest, plan_image, promises, status, sum_of
 from napari_shiftseg.segmentation.job import Job, open_job
 from napari_shiftseg.segmentation.large import kept_of
 from napari_shiftseg.segmentation.learned import learned_steps
@@ -50,6 +50,7 @@ __all__ = [
     "segment_steps",
     "status",
     "suggest_models",
+    "sum_of",
     "take_pace",
     "tunable",
     "view_steps",

@@ -31,6 +31,7 @@ from napari_shiftseg.instances import (
 from napari_shiftseg.io import BlockPyramid, ChunkReader, WorkFolder
 from napari_shiftseg.network import ConstantTiles, needed_pixels
 from napari_shiftseg.segmentation.constants import KEPT_FACES
+from napari_shiftseg.segmentation.decision import part_sum, sum_text
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
 from napari_shiftseg.segmentation.pipeline import Embedded, Seen, block_steps, cluster_steps, gave_way
@@ -74,6 +75,24 @@ class Region(LazyArray):
             found.update(np.ascontiguousarray(rows).data)
         return found.hexdigest()
 
+    def sum(self, window: Sequence[slice], frame: int) -> str | None:
+        """The `part_sum` of a window of the frame; None where not all of it is here."""
+        corner = [part.start - at for part, at in zip(window, self._corner[1:], strict=True)]
+        sizes = [part.stop - part.start for part in window]
+        ends = zip(corner, sizes, self._pixels.shape[1:], strict=True)
+        if not all(first >= 0 and first + size <= there for first, size, there in ends):
+            return None
+        own = self._pixels[(slice(None), *(slice(at, at + size) for at, size in zip(corner, sizes, strict=True)))]
+        return sum_text(part_sum(np.ascontiguousarray(own), [part.start for part in window], frame))
+
+
+def _own_pixels(block: Block, result: Sequence[int], frame: Sequence[int]) -> tuple[slice, ...]:
+    """The part of a frame that counts for a block: such parts cover it, once, also where its border has no result."""
+    return tuple(
+        slice(part.start * size // edge, part.stop * size // edge)
+        for part, edge, size in zip(block.core, result, frame, strict=True)
+    )
+
 
 def read_region(job: Job, frame: int, block: Block) -> Region:
     """The pixels that a block needs, read at once."""
@@ -109,7 +128,8 @@ class BlockJob:
     labels: BlockPyramid  # the result
     outputs: Mapping[str, BlockPyramid] = field(default_factory=dict)  # of the network, as far as they are written as well
     _known: ConstantTiles = field(default_factory=ConstantTiles)
-    _digests: dict[tuple[int, int], str] = field(default_factory=dict)  # of what was read, by frame and block
+    # of what was read, by frame and block; and the sum of what no other block counts
+    _digests: dict[tuple[int, int], tuple[str, str | None]] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
@@ -121,7 +141,8 @@ class BlockJob:
     def read(self, frame: int, block: Block) -> Region:
         """The pixels that a block needs, read at once."""
         region = read_region(self.job, frame, block)
-        self._digests[frame, block.number] = region.digest()
+        own = _own_pixels(block, self.layout.grid.shape, region.shape[1:])
+        self._digests[frame, block.number] = (region.digest(), region.sum(own, frame))
         return region
 
     def expect(self, tasks: Iterable[tuple[int, int]]) -> None:
@@ -153,8 +174,10 @@ class BlockJob:
         if isinstance(seen, Embedded) and (smaller := gave_way(seen.planned, seen.prediction)):
             self.work.write_json("smaller.json", smaller)
         # last, since it says that the block is done
+        digest, counted = self._digests.pop((frame, block.number), ("", None))
         told = {
-            "pixels": self._digests.pop((frame, block.number), ""),
+            "pixels": digest,
+            "sum": counted,
             "gaps": seen.gaps_of(frame) if isinstance(seen, Embedded) else None,
         }
         faces = faces_of(found, fragments).to_arrays()

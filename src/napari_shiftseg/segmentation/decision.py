@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ComplianceError, ImageError, SettingsError
+from napari_shiftseg.events import Event, drain
 from napari_shiftseg.geometry import (
     METHODS,
     Judgement,
@@ -49,6 +52,7 @@ from napari_shiftseg.segmentation.constants import (
     MOST_TILES,
     PER_PIXEL,
     RESULT_SHARE,
+    SLAB,
     SMALLEST_PASS,
 )
 from napari_shiftseg.segmentation.intensity import check_intensity
@@ -276,6 +280,73 @@ def pixel_digest(frames: Sequence[Frame]) -> str:
             corner = [int(share * max(0, n - 16)) for n in shape[1:]]
             digest.update(frame.view[(slice(None), *(slice(at, at + 16) for at in corner))].tobytes())
     return digest.hexdigest()
+
+
+def part_sum(pixels: npt.NDArray[np.generic], corner: Sequence[int], frame: int) -> int:
+    """One number for all pixels of a part of a frame; those of parts add up to that of an image, whatever the parts.
+
+    A pixel counts with a weight of its place. The weight is odd and the sum is one modulo 2^64, so that one pixel that has
+    changed always shows.
+
+    Parameters
+    ----------
+    pixels : ndarray
+        (C, *part).
+    corner : sequence of int
+        Place of the first of them along each spatial axis.
+    frame : int
+        Its number.
+    """
+    if pixels.dtype.itemsize > 8:
+        pixels = pixels.astype(np.float64)
+    bits = pixels.view(f"u{pixels.dtype.itemsize}")
+    *before, along = [
+        _weights(axis, start + size)[start:] for axis, (start, size) in enumerate(zip((0, *corner), bits.shape, strict=True))
+    ]
+    places = np.full(1, _weights(bits.ndim, frame + 1)[frame])
+    for weights in before:
+        places = np.multiply.outer(places, weights).ravel()
+    rows, total = bits.reshape(-1, bits.shape[-1]), 0
+    step = max(1, SLAB // max(1, bits.shape[-1]))
+    for at in range(0, len(rows), step):
+        of_rows = (rows[at : at + step].astype(np.uint64) * along).sum(axis=1, dtype=np.uint64)
+        total += int((of_rows * places[at : at + step]).sum(dtype=np.uint64))
+    return total % (1 << 64)
+
+
+def sum_steps(frames: Sequence[Frame]) -> Generator[Event, None, str]:
+    """Of all pixels of all frames, in words: yields bare events, reads each pixel once."""
+    total = 0
+    for number, frame in enumerate(frames):
+        channels, rows, *rest = frame.view.shape
+        step = max(1, SLAB // max(1, channels * prod(rest)))
+        for at in range(0, rows, step):
+            pixels = np.ascontiguousarray(frame.view[:, at : at + step])
+            total += part_sum(pixels, (at, *(0 for _ in rest)), number)
+            yield Event(done=number, total=len(frames))
+    return sum_text(total)
+
+
+def sum_of(frames: Sequence[Frame]) -> str:
+    """As `sum_steps`, at once."""
+    return drain(sum_steps(frames))
+
+
+def sum_text(total: int) -> str:
+    """A sum as a record has it."""
+    return f"{total % (1 << 64):016x}"
+
+
+def _weights(axis: int, count: int) -> npt.NDArray[np.uint64]:
+    """Odd numbers for the first places along an axis."""
+    return _drawn(axis, 1 << (count - 1).bit_length())[:count]
+
+
+@lru_cache(maxsize=16)
+def _drawn(axis: int, count: int) -> npt.NDArray[np.uint64]:
+    # numpy promises that the raw numbers of a generator stay what they are
+    found: npt.NDArray[np.uint64] = np.random.PCG64(axis).random_raw(count) | np.uint64(1)
+    return found
 
 
 # -- image, channels, clustering --------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ from napari_shiftseg.segmentation.resumption import (
     forget_broken,
     gaps_found,
     same_files,
+    sum_found,
 )
 from napari_shiftseg.views import in_memory
 
@@ -102,7 +103,7 @@ def large_steps(
             record["instances"] = [n.count for n in numbers]
             record["blocks"] = {"edge": list(layout.grid.edge), "halo": layout.grid.halo, "tasks": layout.tasks}
             record |= {"memory": layout.memory, "method": layout.method(), "run": known["run"]}
-            record["image"]["pixels"] = known["image"]["pixels"]
+            record["image"] |= {"pixels": known["image"]["pixels"], "sum": sum_found(work, layout)}
             record = finished(job, record, blocks.labels.levels[0], outputs={}, seconds=seconds)
             writer.write_objects(table_of(blocks))
             writer.finish(record)

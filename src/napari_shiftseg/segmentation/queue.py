@@ -18,7 +18,7 @@ from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.io import Image, Labels, StoredResult, open_result, read_image, work_path
 from napari_shiftseg.network import Model
 from napari_shiftseg.segmentation.constants import SLAB
-from napari_shiftseg.segmentation.decision import decide, pixel_digest
+from napari_shiftseg.segmentation.decision import decide, pixel_digest, sum_steps
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.measuring import measure_steps
 from napari_shiftseg.segmentation.repeat import job_of
@@ -230,7 +230,7 @@ def _feature_steps(result: Segmentation | StoredResult, job: Job) -> Generator[E
 def standing_steps(job: Job) -> Generator[Event, None, StoredResult]:
     """The result at the place of a job, if it is one of the same image, model and settings; labels may have been edited since.
 
-    Its image is compared pixel by pixel with the copy in the store, where there is one, else in some places.
+    Its image is compared pixel by pixel with the copy in the store, where there is one, else by the sum of all pixels.
 
     ResultError if something else is there.
     """
@@ -261,7 +261,11 @@ def _another(job: Job, what: str) -> ResultError:
 def _same_pixels_steps(job: Job, stored: StoredResult) -> Generator[Event, None, bool]:
     own, ndim = job.opened.frames, job.plan.lattice.ndim
     if stored.image is None:
-        return bool(pixel_digest(own) == (stored.record.get("image") or {}).get("pixels"))
+        known = stored.record.get("image") or {}
+        if pixel_digest(own) != known.get("pixels"):
+            return False
+        # results of earlier versions have no sum
+        return not known.get("sum") or bool((yield from sum_steps(own)) == known["sum"])
     image = Image.from_array(stored.image, axes=stored.image_axes)
     have = image.sizes.get("c", 1)
     if max(job.channels or (0,)) >= have or (job.channels is None and have != own[0].view.shape[0]):

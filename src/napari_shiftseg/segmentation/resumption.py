@@ -10,6 +10,7 @@ from pathlib import Path
 from napari_shiftseg.files import Stamp, remove_folder, stamp_of
 from napari_shiftseg.io import WorkFolder
 from napari_shiftseg.segmentation.blockwise import FOLDERS, NUMBERS, expect_blocks, part_file, read_region
+from napari_shiftseg.segmentation.decision import sum_text
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
 
@@ -45,6 +46,13 @@ def gaps_found(work: WorkFolder, layout: Layout) -> list[tuple[int, list[int], b
     """What each block has found that holds no data, as `counted` takes it."""
     tasks = [(frame, number) for frame in range(layout.frames) for number in range(len(layout.grid))]
     return [work.told(part_file("find", *task))["gaps"] for task in tasks]
+
+
+def sum_found(work: WorkFolder, layout: Layout) -> str | None:
+    """The sum of all pixels, of which each block has found its part; None where one has not."""
+    tasks = [(frame, number) for frame in range(layout.frames) for number in range(len(layout.grid))]
+    parts = [work.told(part_file("find", *task)).get("sum") for task in tasks]
+    return None if None in parts else sum_text(sum(int(str(part), 16) for part in parts))
 
 
 def same_files(job: Job, stamp: Stamp | None) -> bool:

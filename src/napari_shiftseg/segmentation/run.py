@@ -22,13 +22,14 @@ from napari_shiftseg.files import Found, Stamp, check_room, check_same, check_ta
 from napari_shiftseg.geometry import BlockGrid, Output, TilePlan, value_count
 from napari_shiftseg.io import Image, StoredResult, check_store, save_result, work_path
 from napari_shiftseg.network import Model, Prediction
-from napari_shiftseg.segmentation.decision import chunk_budget, decide, pixel_digest
+from napari_shiftseg.segmentation.decision import chunk_budget, decide, pixel_digest, sum_of
 from napari_shiftseg.segmentation.job import Job, kept_outputs, record_of, translation_of
 from napari_shiftseg.segmentation.large import large_steps
 from napari_shiftseg.segmentation.likeness import look
 from napari_shiftseg.segmentation.measuring import measure_steps
 from napari_shiftseg.segmentation.pipeline import block_steps, cluster_steps, counted, finished, gave_way, settle, spent
 from napari_shiftseg.segmentation.settings import SegmentSettings
+from napari_shiftseg.views import in_memory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -218,7 +219,8 @@ def run_steps(job: Job, *, overwrite: bool = False) -> Generator[Event, None, Se
     plan = max((made.stream.passes if made.stream else made.plan for made in ran), key=len)
     job = counted(job, gaps)
     record = record_of(job, plan) | gave_way(job.stream or job.plan, ran[-1])
-    record["image"]["pixels"] = patches
+    known = stamp is not None or in_memory(job.opened.image.data)  # else they would be computed again
+    record["image"] |= {"pixels": patches, "sum": sum_of(job.opened.frames) if known else None}
     methods = [{"name": "stream", **made.stream.to_dict()} if made.stream else {"name": "tiles"} for made in ran]
     record["method"] = methods[0] if all(one == methods[0] for one in methods) else methods
     record["instances"] = [int(sink.labels[at].max()) for at in sink.places]
