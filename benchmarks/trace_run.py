@@ -5,7 +5,8 @@
 
 One run of a 700 px image in this process, all threads, under a profiler: calls of `decide`, `plan_tiles`, `choose_method`,
 `choose_device`, `judge` and `violations`, each with its callers, and the files of which any function was called. What runs
-while a module is being imported does not count, nor does what packages do to import late. `--files` lists those files with their calls.
+while a module is being imported does not count, nor does what packages do to import late. `--files` lists those files with
+their calls.
 """
 
 from __future__ import annotations

@@ -324,7 +324,7 @@ def test_signals_are_as_before_after_a_command(capsys):
 # -- links ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["folder", "link in the folder", "lock"])
+@pytest.mark.parametrize("kind", ["folder", "link in the folder", "link deep in the folder", "a chunk", "lock"])
 def test_no_work_goes_through_a_link(tmp_path, kind):
     place, victim = tmp_path / "r.zarr", tmp_path / "victim"
     victim.mkdir()
@@ -334,6 +334,12 @@ def test_no_work_goes_through_a_link(tmp_path, kind):
         folder.symlink_to(victim)
     elif kind == "lock":
         folder.with_suffix(".lock").symlink_to(victim / "dear")
+    elif kind == "a chunk":
+        (folder / "fragments/0/c/0").mkdir(parents=True)
+        (folder / "fragments/0/c/0/0").symlink_to(victim / "dear")
+    elif "deep" in kind:
+        (folder / "store/labels/instances").mkdir(parents=True)
+        (folder / "store/labels/instances/0").symlink_to(victim)
     else:
         folder.mkdir()
         (folder / "faces").symlink_to(victim)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -88,8 +89,9 @@ class WorkFolder:
         self._lock = OneWriter(self.path.with_suffix(".lock"))
 
     def __enter__(self) -> Self:
-        for path in (self._lock.path, self.path, *_entries(self.path)):
-            self._check_no_link(path)
+        for path in itertools.chain(_links(self._lock.path), _links(self.path)):
+            # who may write here could send what is written, and removed, elsewhere
+            raise ResultError(f"{path}, where the unfinished part of {self.target.name} would lie, is a link; remove it.")
         try:
             self._lock.acquire()
             self.path.mkdir(exist_ok=True)
@@ -101,11 +103,6 @@ class WorkFolder:
         if error is not None and not self._has_parts():
             self.remove()  # nothing is lost, and a run of other settings is not in its way
         self._lock.release(remove=not self.path.exists())
-
-    def _check_no_link(self, path: Path) -> None:
-        """Refuse a link where the work lies: who may write here could send what is written, and removed, elsewhere."""
-        if path.is_symlink() or (hasattr(path, "is_junction") and path.is_junction()):
-            raise ResultError(f"{path}, where the unfinished part of {self.target.name} would lie, is a link; remove it.")
 
     def _has_parts(self) -> bool:
         """Whether the run has finished anything."""
@@ -265,9 +262,17 @@ def _seen(file: Path) -> tuple[int | None, str]:
     return len(data), _digest(data).hex()
 
 
-def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing if there is none."""
+def _links(folder: Path) -> Iterator[Path]:
+    """A folder if it is a link, else the links in it, however deep: what is written goes through each of them."""
+    if folder.is_symlink() or (hasattr(folder, "is_junction") and folder.is_junction()):
+        yield folder
+        return
     try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
+        entries = list(os.scandir(folder))
+    except OSError:  # there is none, or it is a file
+        return
+    for entry in entries:
+        if entry.is_symlink():
+            yield Path(entry.path)
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _links(Path(entry.path))
