@@ -66,6 +66,7 @@ def test_slabs_do_not_matter(monkeypatch):
     frames = Image.from_array(bars((70, 50))).frames(2)
     whole = sum_of(frames)
     monkeypatch.setattr("napari_shiftseg.segmentation.decision.SLAB", 130)
+    monkeypatch.setattr("napari_shiftseg.segmentation.decision.AT_ONCE", 70)
     assert sum_of(frames) == whole
 
 

@@ -37,6 +37,7 @@ NUMBERS = {
     "FAINT": 0.25,
     "SPARSE": 4.0,
     "SLAB": 4194304,
+    "AT_ONCE": 65536,
     "FRAMES": 5,
     "FOUND_EDGE": {2: 512, 3: 96},
     "SCALES": (0.25, 0.5, 2.0, 4.0),

@@ -45,6 +45,7 @@ from napari_shiftseg.network import (
 )
 from napari_shiftseg.network.turned import check_turning
 from napari_shiftseg.segmentation.constants import (
+    AT_ONCE,
     BASE,
     CHUNK_BUDGET,
     DEFAULT_MEMORY,
@@ -307,9 +308,12 @@ def part_sum(pixels: npt.NDArray[np.generic], corner: Sequence[int], frame: int)
     for weights in before:
         places = np.multiply.outer(places, weights).ravel()
     rows, total = bits.reshape(-1, bits.shape[-1]), 0
-    step = max(1, SLAB // max(1, bits.shape[-1]))
+    step = max(1, AT_ONCE // max(1, bits.shape[-1]))
     for at in range(0, len(rows), step):
-        of_rows = (rows[at : at + step].astype(np.uint64) * along).sum(axis=1, dtype=np.uint64)
+        some = rows[at : at + step]
+        # the last bits of many floats are zeros, and those before them leave the product at its other end
+        some = some ^ (some >> (4 * some.dtype.itemsize))
+        of_rows = (some.astype(np.uint64) * along).sum(axis=1, dtype=np.uint64)
         total += int((of_rows * places[at : at + step]).sum(dtype=np.uint64))
     return total % (1 << 64)
 
