@@ -36,6 +36,7 @@ WIDTHS = st.sampled_from([None, 0.55])
 PLACES = st.integers(0, 1 << 16)  # of all that there are, again and again
 HARMS = st.sampled_from(["gone", "empty", "half", "flipped", "longer"])
 TORN = st.tuples(PLACES, PLACES, HARMS)
+FIRST = st.sampled_from(["anything", "a bit of a chunk", "a block is lost, and its pixels change"])
 HARMED = st.lists(TORN, min_size=1, max_size=2)
 
 
@@ -71,10 +72,19 @@ class Store(RuleBasedStateMachine):
         self.kept = frozenset()  # parts that are finished, and that nothing has befallen
         self.moved = False  # whether the result is there, and all that it was made of
 
-    @initialize(count=LATER, harms=HARMED, number=IMAGES, bandwidth=WIDTHS)
-    def draw(self, count, harms, number, bandwidth):
+    @initialize(count=LATER, harms=HARMED, what=FIRST, number=IMAGES, bandwidth=WIDTHS)
+    def draw(self, count, harms, what, number, bandwidth):
         """Each walk begins with what harms most."""
         zarr.create_array(str(self.image), data=images()[0], chunks=(128, 32))
+        if what == "a block is lost, and its pixels change":  # so that no part that is left was made of other pixels
+            self.begin(count, True, False)
+            (self.work / "faces/0-1.npz").unlink(missing_ok=True)
+            self.change(2)
+            self.finish(False, False)
+            return
+        if what == "a bit of a chunk":  # whose size stays what it was
+            kind, place, _ = harms[0]
+            harms = [(kind % 2, place, "flipped")]  # of `kinds_of`, chunks come first
         self.suffer(count, harms, number, bandwidth)
 
     def teardown(self):
