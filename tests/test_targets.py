@@ -315,6 +315,24 @@ def test_who_is_stopped_while_writing_leaves_nothing_half_written(
         assert left == [] and "nothing was half written" in err
 
 
+@pytest.mark.parametrize(("number", "code", "word"), STOPS.values(), ids=STOPS)
+def test_a_training_that_is_stopped_says_by_what(heard, kept, tmp_path, monkeypatch, capsys, number, code, word):
+    for name in ("images", "masks"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        np.save(tmp_path / "data" / name / "a.npy", np.pad(np.ones((9, 9), np.uint8), 30))
+
+    def stopped(*_):
+        os.kill(os.getpid(), number)
+        yield
+
+    monkeypatch.setattr("napari_shiftseg.network.train_steps", stopped)
+    words = ["train", str(tmp_path / "data"), "--out", str(tmp_path / "m.safetensors"), "--levels", "1", "--window", "12"]
+    assert cli.main(words) == code
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "nothing was written" in err
+    assert not (tmp_path / "m.safetensors").exists()
+
+
 def test_signals_are_as_before_after_a_command(capsys):
     before = [signal.getsignal(number) for number, *_ in STOPS.values()]
     assert cli.main(["info", "--help"]) == 0

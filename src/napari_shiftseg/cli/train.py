@@ -158,10 +158,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     try:
         with console.progress() as show:
             model = drain(train_steps(images, settings), lambda event: log.show(event, show))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as exc:
         left = args.checkpoint is not None and args.checkpoint.exists()
         hint = f"the same command goes on from {args.checkpoint}" if left else "nothing was written"
-        raise KeyboardInterrupt(f"interrupted after step {log.step}; {hint}.") from None
+        raise type(exc)(f"interrupted after step {log.step}; {hint}.") from None
     with console.progress() as show:
         known = drain(learned_steps(images, model, args.kind), show)
     record = replace(model.record, note=args.note, known=known) if model.record else None
