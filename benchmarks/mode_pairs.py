@@ -40,10 +40,10 @@ from napari_shiftseg.evaluation import IOUS
 from napari_shiftseg.instances import LabelSettings, label_instances, pool_scores, said_by
 from napari_shiftseg.instances import seeds as rule
 from napari_shiftseg.instances import votes as density
-from napari_shiftseg.instances.constants import FAINT, LEAST_WIDTH, VALLEY, WAY
+from napari_shiftseg.instances.constants import FAINT, LEAST_PEAK, LEAST_WIDTH, WAY
 
 DEPTHS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.1)  # of valleys, over the lower mode
-RUN_TOGETHER = (VALLEY, 0.95)  # beyond, float noise makes two modes of one
+RUN_TOGETHER = 0.95  # valleys up to which two modes are told, since float noise makes two modes of one
 FEWEST = 8  # pixels of a mode
 OWN = 0.6  # share of a mode's pixels that are of one true object
 
@@ -169,12 +169,16 @@ def by_all(values: np.ndarray, two: np.ndarray, *, folds: int = 5, turns: int = 
 # -- other rules ------------------------------------------------------------------------------------------------------
 
 
-def rules_of(factor: float) -> dict[str, list[tuple[Any, str, Any]]]:
-    """What each rule changes, for a model whose bandwidths are multiplied by so much."""
+Changes = Sequence[tuple[Any, str, Any]]
+"""Module, name and value of what a rule changes; None as the module for a setting of the clustering."""
+
+
+def rules_of(known: LabelSettings) -> dict[str, Changes]:
+    """What each rule changes, for a model of these settings."""
 
     def by_squares(votes: density.Votes, edge: float | None) -> Any:
         """The density in which a vote counts by the square of its seed."""
-        seeds = votes.amounts * (votes.widths / factor) ** len(votes.places)
+        seeds = votes.amounts * (votes.widths / known.factor) ** len(votes.places)
         return density.density_of(replace(votes, amounts=votes.amounts * seeds), edge)
 
     def fainter(votes: density.Votes, edge: float | None) -> Any:
@@ -183,43 +187,44 @@ def rules_of(factor: float) -> dict[str, list[tuple[Any, str, Any]]]:
 
     return {
         "as it is": [],
-        "valley 0.2": [(rule, "VALLEY", 0.2)],
-        "valley 0.5": [(rule, "VALLEY", 0.5)],
-        "valley 0.65": [(rule, "VALLEY", 0.65)],
+        **{f"valley {depth:g}": [(None, "valley", depth)] for depth in (0.2, 0.35, 0.5, 0.65) if depth != known.valley},
         "kernel 0.2": [(density, "KERNEL", 0.2)],
         "squares of seeds": [(rule, "density_of", by_squares)],
-        "squares of seeds, valley 0.45": [(rule, "density_of", by_squares), (rule, "VALLEY", 0.45)],
+        "squares of seeds, valley 0.45": [(rule, "density_of", by_squares), (None, "valley", 0.45)],
         "half of the votes": [(rule, "density_of", fainter), (rule, "LEAST_MASS", 0.5)],
+        "peaks of half the height": [(density, "LEAST_PEAK", LEAST_PEAK / 2)],
     }
 
 
-def scored(outputs: Sequence[dict[str, Any]], changes: Sequence[tuple[Any, str, Any]]) -> dict[str, Any]:
+def scored(outputs: Sequence[dict[str, Any]], changes: Changes) -> dict[str, Any]:
     """AP of the images with a changed rule."""
+    wishes = {name: value for module, name, value in changes if module is None}
     with ExitStack() as stack:
         for module, name, value in changes:
-            stack.enter_context(patch.object(module, name, value))
-        scores = [match_score(labels_of(said), said["truth"], IOUS) for said in outputs]
+            if module is not None:
+                stack.enter_context(patch.object(module, name, value))
+        scores = [match_score(labels_of(said, **wishes), said["truth"], IOUS) for said in outputs]
     curve = [pool_scores(at) for at in zip(*scores, strict=True)]
     first, mean = curve[0], float(np.mean([score.ap for score in curve]))
     counts = {"missed": first.fn, "extra": first.fp, "splits": first.splits, "merges": first.merges}
     return {"ap50": round(first.ap, 4), "ap50_95": round(mean, 4), **counts}
 
 
-def labels_of(said: dict[str, Any]) -> np.ndarray:
-    settings = replace(said["settings"], seeds=True)
+def labels_of(said: dict[str, Any], **wishes: Any) -> np.ndarray:
+    settings = replace(said["settings"], seeds=True, **wishes)
     return label_instances(
         said["embedding"], said["foreground"], settings=settings, seeds=said["seeds"], bandwidths=said["bandwidths"]
     )
 
 
-def table(pairs: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Pairs by the depth of their valley, and what ranks those that run together."""
+def table(pairs: Sequence[dict[str, float]], least: float) -> dict[str, Any]:
+    """Pairs by the depth of their valley, and what ranks those that run together: the clustering parts those below `least`."""
     valley, two = (np.array([pair[name] for pair in pairs]) for name in ("valley", "two"))
     rows = []
     for low, high in pairwise(DEPTHS):
         here = (valley >= low) & (valley < high)
         rows.append({"from": low, "to": high, "pairs": int(here.sum()), "two": int(two[here].sum())})
-    asked = [pair for pair in pairs if RUN_TOGETHER[0] < pair["valley"] < RUN_TOGETHER[1]]
+    asked = [pair for pair in pairs if least < pair["valley"] < RUN_TOGETHER]
     known = np.array([pair["two"] > 0 for pair in asked], bool)
     names = [name for name in (pairs[0] if pairs else {}) if name != "two"]
     values = np.array([[pair[name] for name in names] for pair in asked]).reshape(len(asked), len(names))
@@ -241,11 +246,12 @@ def main(labelled: Callable[[Any, Any], dict[str, Any]] = output_of) -> None:
     model = load_model(wishes.model)
     chosen = [pair for folder in wishes.data for pair in pairs_of([folder], wishes.split)[:: wishes.every]]
     outputs = [labelled(pair, model) for pair in chosen]
-    found = table([pair for said in outputs for pair in pairs_in(said)])
-    tried = rules_of(outputs[0]["settings"].factor)
+    known_settings = outputs[0]["settings"]
+    found = table([pair for said in outputs for pair in pairs_in(said)], known_settings.valley)
+    tried = rules_of(known_settings)
     rules = [{"rule": name, **scored(outputs, changes)} for name, changes in tried.items()]
     print(*found["rows"], found["run_together"], *rules, sep="\n")
-    known = {"name": model.name, "sha256": model.hash}
+    known = {"name": model.name, "sha256": model.hash, "valley": known_settings.valley}
     about = {**origin("scipy", "scikit-image"), "model": known, "split": wishes.split, "images": len(chosen)}
     keep(wishes.out, {**about, **found, "rules": rules})
 

@@ -65,6 +65,7 @@ class Said:
     inside: np.ndarray  # (*shape) bool, foreground
     least_seed: float  # mean seed of an object
     factor: float = 1.0  # of the clustering, on the bandwidths
+    valley: float = VALLEY  # at which it parts two objects
 
     def has(self, mask: np.ndarray) -> bool:
         """Whether the network says a true object: its seeds do not doubt it, and its Gaussian holds it and little else."""
@@ -83,7 +84,7 @@ class Said:
             return False
         steps = np.concatenate([[0.0], WAY, [1.0]])[:, None]
         density = self.field.at((1 - steps) * first + steps * second)
-        return bool(density[1:-1].min() > VALLEY * min(density[0], density[-1]))
+        return bool(density[1:-1].min() > self.valley * min(density[0], density[-1]))
 
     def mode_of(self, mask: np.ndarray) -> tuple[np.ndarray, float]:
         """Where the votes of an object are densest, and its bandwidth."""
@@ -177,6 +178,7 @@ def said_of(result: Any, *, coordinates: bool) -> Said | None:
         inside=inside,
         least_seed=clustering["least_seed"],
         factor=clustering["factor"],
+        valley=clustering["valley"],
     )
 
 

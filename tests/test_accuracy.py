@@ -377,15 +377,15 @@ def test_a_pair_of_modes_is_two_objects_or_one_as_the_truth_says(script, two_dis
 
 def test_other_rules_are_tried_and_left(script, two_disks):
     pairs, outputs = script("mode_pairs"), [two_disks(6), two_disks(11)]
-    found = {name: pairs.scored(outputs, changes) for name, changes in pairs.rules_of(1.0).items()}
+    found = {name: pairs.scored(outputs, changes) for name, changes in pairs.rules_of(outputs[0]["settings"]).items()}
     assert found["as it is"] == pairs.scored(outputs, []), "nothing stays changed"
     doubtful = [dict(said, seeds=0.4 * said["seeds"], settings=replace(said["settings"], least_seed=0.0)) for said in outputs]
-    rules = pairs.rules_of(1.0)
+    rules = pairs.rules_of(outputs[0]["settings"])
     counts = {
         name: pairs.scored(doubtful, rules[name])["missed"] for name in ("as it is", "squares of seeds", "half of the votes")
     }
     assert counts["squares of seeds"] > counts["as it is"] >= counts["half of the votes"], counts
-    apart = [pairs.scored(outputs, [(pairs.rule, "VALLEY", value)])["missed"] for value in (0.01, 0.35, 1.5)]
+    apart = [pairs.scored(outputs, [(None, "valley", value)])["missed"] for value in (0.01, 0.35, 1.0)]
     assert apart[0] >= apart[1] >= apart[2] and apart[0] > apart[2], apart
 
 
@@ -398,7 +398,7 @@ def test_ranks_are_counted_and_regression_ranks_what_it_does_not_know(script):
     assert 0.35 < pairs.by_all(noise, two) < 0.65
     assert pairs.by_all(np.column_stack([noise, two + rng.normal(0, 0.3, 200)]), two) > 0.95
     rows = [{"two": float(at % 2), "valley": valley, "gap": 1.0} for at, valley in enumerate((0.1, 0.1, 0.4, 0.4, 0.9, 1.0))]
-    made = pairs.table(rows)
+    made = pairs.table(rows, 0.35)
     assert [(row["pairs"], row["two"]) for row in made["rows"]] == [(2, 1), (0, 0), (2, 1), (0, 0), (0, 0), (2, 1)]
     assert made["run_together"]["pairs"] == 3 and made["run_together"]["area_under_curve"]["gap"] == 0.5
 

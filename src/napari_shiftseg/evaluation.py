@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -28,17 +28,20 @@ if TYPE_CHECKING:
 # Thresholds of the usual mean of AP.
 IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
+# Shares of the lower of two modes, at even distances around the usual one.
+VALLEYS = (0.2, 0.35, 0.5, 0.65, 0.8)
 # Values that `calibrate_steps` tries, one setting after the other; bandwidths are factors of the model's own.
 _GRID: tuple[tuple[str, tuple[float, ...]], ...] = (
     ("bandwidth", (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)),
     ("factor", (0.7, 0.85, 1.0, 1.2, 1.4)),
     ("least_seed", (0.4, 0.45, 0.5, 0.55, 0.6, 0.65)),
+    ("valley", VALLEYS),
     ("dip", (0.6, 0.7, 0.8, 0.85, 0.9, 1.0)),
     ("threshold", (0.3, 0.4, 0.5, 0.6, 0.7)),
     ("min_size", (8, 16, 32, 36, 64)),
 )
 # Settings of the mean shift with one bandwidth, and with those that the network says.
-_FIXED, _SAID = {"bandwidth", "dip"}, {"factor", "least_seed"}
+_FIXED, _SAID = {"bandwidth", "dip"}, {"factor", "least_seed", "valley"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -185,7 +188,12 @@ def evaluate_steps(
 
 
 def calibrate_steps(
-    outputs: Sequence[FrameOutput], clustering: Clustering, *, coordinates: bool, iou: float = 0.5
+    outputs: Sequence[FrameOutput],
+    clustering: Clustering,
+    *,
+    coordinates: bool,
+    iou: float = 0.5,
+    only: Collection[str] = (),
 ) -> Generator[Event, None, Calibration]:
     """Search the clustering settings with the highest pooled AP, one setting after the other.
 
@@ -199,9 +207,19 @@ def calibrate_steps(
         Whether the embedding holds offsets.
     iou : float
         Threshold of the AP.
+    only : collection of str
+        Names of the settings that are searched, all others staying as they are; () for all.
+
+    Raises
+    ------
+    SettingsError
+        If a setting of `only` is none that this model has.
     """
     without = _FIXED if outputs and outputs[0].said else _SAID
-    grid = [row for row in _GRID if row[0] not in without]
+    known = [name for name, _ in _GRID if name not in without]
+    if unknown := [name for name in only if name not in known]:
+        raise SettingsError(f"{', '.join(unknown)} cannot be calibrated for this model; choose of {', '.join(known)}.")
+    grid = [row for row in _GRID if row[0] in (only or known)]
     total = 1 + sum(len(values) for _, values in grid)
     tried: dict[Clustering, MatchScore] = {}
     best, done = clustering, 0

@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores of each image")
     group = parser.add_argument_group("calibration")
     group.add_argument("--calibrate", action="store_true", help="search the clustering settings with the best AP")
+    group.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,NAME",
+                       help="search these alone, such as valley; all others stay as they are")  # fmt: skip
     group.add_argument("--write-model", type=Path, metavar="FILE", help="save the model with the settings found")
     group.add_argument("--half", action="store_true", help="with float16 weights")
     parser.add_argument("--overwrite", action="store_true", help="replace earlier files")
@@ -59,6 +61,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
     if args.write_model is not None and not args.calibrate:
         raise SettingsError("--write-model saves what --calibrate finds; give both.")
+    if args.only is not None and not args.calibrate:
+        raise SettingsError("--only says what --calibrate searches; give both.")
     if args.whole and args.tile is not None:
         raise SettingsError("--whole and --tile exclude each other; give one of them.")
     pairs = find_pairs(args.data, args.split)
@@ -89,7 +93,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         console.field("csv", replace_file(args.csv, _table(evaluation), found).absolute())
         values["csv"] = args.csv.absolute()
     if args.calibrate:
-        steps = calibrate_steps(evaluation.outputs, start, coordinates=model.embedding.meaning == "offset", iou=args.iou)
+        coordinates, only = model.embedding.meaning == "offset", args.only or ()
+        steps = calibrate_steps(evaluation.outputs, start, coordinates=coordinates, iou=args.iou, only=only)
         with console.progress() as show:
             calibration = drain(steps, show)
         values["calibration"] = _finish_calibration(calibration, start, model, args=args, console=console, found=found)

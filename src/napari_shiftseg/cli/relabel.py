@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-size", type=whole(0), metavar="N", help="smaller instances go to one that they touch, or away, px"
     )
     group.add_argument("--dip", type=number(0, 1), metavar="X", help="of the mean shift: below, more objects are one")
+    group.add_argument("--valley", type=number(0, 1), metavar="X",
+                       help="of a network with seeds: below, more objects are one")  # fmt: skip
     group.add_argument("--min-density", type=number(), metavar="N", help="of the mean shift: what fewer pixels make is no mode")
     group.add_argument("--radius", type=number(positive=True), metavar="X",
                        help="of the mean shift: pixels farther from all modes, in bandwidths, are decided last")  # fmt: skip

@@ -39,7 +39,7 @@ _SETTINGS = (
 )  # fmt: skip
 _AUGMENTATION = {"scale": "zoom", "degrade": "degrade", "small": "small"}
 _CLUSTERING = (
-    "bandwidth", "threshold", "min_size", "radius", "dip", "min_density", "factor", "least_seed",
+    "bandwidth", "threshold", "min_size", "radius", "dip", "min_density", "factor", "least_seed", "valley",
 )  # fmt: skip
 
 _POSITIVE = number(positive=True)
@@ -128,6 +128,9 @@ def _add_clustering_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--factor", type=_POSITIVE, default=1.0, help="on bandwidths that it says itself [%(default)s]")
     group.add_argument(
         "--least-seed", type=number(0, 1), default=0.5, help="mean seed of an object that it says itself [%(default)s]"
+    )
+    group.add_argument(
+        "--valley", type=number(0, 1), default=0.35, help="depth that parts two objects that it says itself [%(default)s]"
     )
 
 

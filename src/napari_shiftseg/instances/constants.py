@@ -46,6 +46,9 @@ FLOAT32_EXTENT: Final = 40.0
 NOTHING: Final = -60.0
 # Nodes of a grid: 16 MB in float32.
 MOST_NODES: Final = 4_000_000
+# Density of a start on a grid of points. A point alone has 0.88 or more at its nearest node, where three axes share it with
+# others; maxima of less are of the tails of kernels alone.
+LONE: Final = 0.5
 # Distance within which only the densest cell is a start.
 APART: Final = 1.0
 # Steps of a climb at most, and the length of a step that ends it, far below what tells two modes apart.
@@ -94,7 +97,8 @@ CLASS_STEP: Final = 1.5
 NARROW: Final = 0.05
 # Modes nearer than this are one, whatever is between them.
 SAME: Final = 0.5
-# Two modes are one where the density between them stays above this share of the lower one.
+# Share of the lower of two modes above which the density between them stays where they are one, by default: of this kind are
+# models of fluorescent nuclei, on whose training images more joins and less splits. Other models say their own.
 VALLEY: Final = 0.35
 # Farthest from a mode that its votes lie.
 WITHIN: Final = 1.6
@@ -111,6 +115,9 @@ LEAST_MASS: Final = 1.0
 FAINT: Final = 0.05
 # Mean seed of a piece, by default: half is the border of an object's Gaussian.
 LEAST_SEED: Final = 0.5
+# Density of a mode on a grid of votes: an object of the least mass has it in the plane if its votes scatter by as much as their
+# kernels, which widens these to twice the area.
+LEAST_PEAK: Final = LEAST_MASS / 2
 # Density at a cell's mean, of the mass of an object, from which it is climbed from there.
 CLIMBED: Final = 0.25
 # Least bandwidth of places, pixels: that of an object of a few.

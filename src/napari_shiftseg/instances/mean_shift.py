@@ -24,6 +24,7 @@ from napari_shiftseg.instances.constants import (
     FLOAT32_POINTS,
     GAPS,
     KERNEL_REACH,
+    LONE,
     NEAREST,
     OFF,
     OPPOSITE,
@@ -137,7 +138,7 @@ def mean_shift(
     grid = grid_of(cells)
     kernels = kernels_of(cells, seed) if grid is None else Kernels(means=cells.means, weights=cells.counts)
     if seeds is None:
-        starts = kernels.peaks(APART) if grid is None else grid.peaks().cpu().numpy()
+        starts = kernels.peaks(APART) if grid is None else grid.peaks(LONE).cpu().numpy()
     elif isinstance(seeds, int):
         if seeds < 0 or isinstance(seeds, bool):
             raise SettingsError(f"seeds is {seeds}; give how many points are starts, 0 or more, or the starts themselves.")

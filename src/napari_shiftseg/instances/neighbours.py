@@ -184,13 +184,15 @@ class Grid:
     corner: Tensor  # (E,) float64, position of the first node
     edge: float  # distance of two nodes
 
-    def peaks(self) -> Tensor:
-        """(S, E) positions near nodes that no neighbour exceeds, diagonals included: tops of parabolas through them."""
+    def peaks(self, least: float) -> Tensor:
+        """(S, E) positions near nodes that no neighbour exceeds, diagonals included: tops of parabolas through them.
+
+        `least`: density that a node exceeds.
+        """
         top = self.density
         for axis in range(top.ndim):
             top = _highest(top, axis)
-        # a mode of points has at least the density of one of them
-        nodes = torch.nonzero((self.density == top) & (self.density > 0.5))
+        nodes = torch.nonzero((self.density == top) & (self.density > least))
         return (nodes + self._offsets(nodes)) * self.edge + self.corner
 
     def _offsets(self, nodes: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from napari_shiftseg.instances.constants import (
     MOST_INSTANCES,
     NEW,
     UNDECIDED,
+    VALLEY,
     WINDOW,
     WINDOW_BYTES,
     WINDOW_OF_PLACES,
@@ -59,6 +60,9 @@ class LabelSettings:
     factor: float = 1.0  # on the bandwidths that the network says; below 1 more objects are told apart
     # Mean seed of the pixels of an object, 0 to 1, from which it is one; a lower one lets doubtful objects in.
     least_seed: float = LEAST_SEED
+    # Two centres are those of one object where the density of the votes between them stays above this share of the lower of
+    # theirs, 0 to 1; a larger one tells more objects apart.
+    valley: float = VALLEY
     # window, halo: core edge and margin of a clustering window, pixels
     window: int | None = None
     halo: int | None = None
@@ -92,6 +96,8 @@ def check_embedding(shape: Sequence[int], foreground: ArrayLike | None, settings
         raise SettingsError(f"factor is {settings.factor}; give a positive one, by which the bandwidths are multiplied.")
     if not 0 <= settings.least_seed <= 1:
         raise SettingsError(f"least_seed is {settings.least_seed}; give the mean seed of an object, 0 to 1.")
+    if not 0 <= settings.valley <= 1:
+        raise SettingsError(f"valley is {settings.valley}; give a share of the lower of two densities, 0 to 1.")
     numbers = (settings.bandwidth, settings.radius)
     if not all(isinstance(value, int | float) and 0 < value < float("inf") for value in numbers):
         raise SettingsError(f"bandwidth is {settings.bandwidth}, radius {settings.radius}; give positive numbers.")

@@ -54,7 +54,9 @@ class Seeded:
     assignment: IntArray  # (N,), number of the mode, -1 for none
 
 
-def seeded_shift(votes: Votes, *, edge: float | None = None, spared: npt.NDArray[np.bool_] | None = None) -> Seeded:
+def seeded_shift(
+    votes: Votes, *, edge: float | None = None, spared: npt.NDArray[np.bool_] | None = None, valley: float = VALLEY
+) -> Seeded:
     """Modes of the density of votes that have the mass of an object.
 
     Parameters
@@ -64,12 +66,15 @@ def seeded_shift(votes: Votes, *, edge: float | None = None, spared: npt.NDArray
         Least distance of two nodes of the density's grid, embedding units.
     spared : ndarray, optional
         (N,) votes whose mode needs no mass: its object may be cut off.
+    valley : float
+        Share of a mode's density, 0 to 1.
 
     Notes
     -----
-    A mode is dropped if a denser one is nearer than `SAME` bandwidths, or if the density on the straight way to it stays above
-    `VALLEY` of its own. A vote goes to the mode under whose Gaussian it is likeliest, its place and its width, within `WITHIN`
-    bandwidths. A mode whose votes have less than `LEAST_MASS` is dropped in the end, and its votes go to other modes.
+    A mode is dropped if a denser one is nearer than `SAME` bandwidths, or if the density on the straight way to one within two
+    bandwidths stays above `valley` of its own; so a larger valley keeps all modes of a smaller one, and more. A vote goes to
+    the mode under whose Gaussian it is likeliest, its place and its width, within `WITHIN` bandwidths. A mode whose votes have
+    less than `LEAST_MASS` is dropped in the end, and its votes go to other modes.
     """
     count, dim = votes.places.shape[1], len(votes.places)
     none = Seeded(modes=np.empty((0, dim)), widths=np.empty(0), assignment=np.full(count, -1, np.int64))
@@ -77,7 +82,7 @@ def seeded_shift(votes: Votes, *, edge: float | None = None, spared: npt.NDArray
     if not counted.any():
         return none
     field = density_of(votes.those(counted), edge)
-    modes, widths = _apart(field)
+    modes, widths = _apart(field, valley)
     if not len(modes):
         return none
     found = _nearest(votes, modes, widths)
@@ -95,7 +100,7 @@ def seeded_shift(votes: Votes, *, edge: float | None = None, spared: npt.NDArray
     return Seeded(modes=modes[kept], widths=widths[kept], assignment=assignment)
 
 
-def _apart(field: VoteGrid | VoteKernels) -> tuple[FloatArray, FloatArray]:
+def _apart(field: VoteGrid | VoteKernels, valley: float) -> tuple[FloatArray, FloatArray]:
     """Maxima of the density that no valley is missing around, densest first, and their widths."""
     modes, widths, density = field.peaks()
     # densities are rounded, so that equal peaks keep their order under float noise
@@ -113,7 +118,7 @@ def _apart(field: VoteGrid | VoteKernels) -> tuple[FloatArray, FloatArray]:
     one, other = one[asked], other[asked]
     ways = modes[one][:, None] * (1 - WAY[:, None]) + modes[other][:, None] * WAY[:, None]
     least = field.at(ways.reshape(-1, modes.shape[1])).reshape(len(one), len(WAY)).min(axis=1)
-    kept[other[least > VALLEY * density[other]]] = False
+    kept[other[least > valley * density[other]]] = False
     return modes[kept], widths[kept]
 
 
@@ -221,7 +226,7 @@ def seeded_modes(
         amounts = amounts * (LEAST_MASS / (LEAST_SEED * max(1, settings.min_size)))
     spared = _at_ends(mask, cut)[mask]
     votes = Votes(places=values, amounts=amounts, widths=widths * settings.factor).those(able)
-    found = seeded_shift(votes, edge=1.0 if whole else None, spared=spared[able])
+    found = seeded_shift(votes, edge=1.0 if whole else None, spared=spared[able], valley=settings.valley)
     modes = np.zeros(mask.shape, np.int64)
     assignment = np.zeros(len(seeds), np.int64)
     assignment[able] = found.assignment + 1

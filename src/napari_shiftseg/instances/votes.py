@@ -22,6 +22,7 @@ from napari_shiftseg.instances.constants import (
     KERNEL,
     KERNEL_REACH,
     LEAST_MASS,
+    LEAST_PEAK,
     MOST_KERNELS,
     MOST_NODES,
     NARROW,
@@ -63,7 +64,7 @@ class VoteGrid:
 
     def peaks(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Positions (K, E) of the maxima, widths (K,) and densities (K,) there."""
-        places = self.grid.peaks().numpy()
+        places = self.grid.peaks(LEAST_PEAK).numpy()
         nodes = np.rint((places - self.grid.corner.numpy()) / self.grid.edge).astype(np.int64)
         nodes = tuple(np.clip(at, 0, n - 1) for at, n in zip(nodes.T, self.grid.density.shape, strict=True))
         parts = np.stack([part[nodes] for part in self.classes]).astype(np.float64)

@@ -64,6 +64,7 @@ class Clustering:
     min_density: float = 4.0
     factor: float = 1.0  # on the bandwidths that a network says itself
     least_seed: float = 0.5
+    valley: float = 0.35
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ _TIPS = {
     "bandwidth": "Width of the clusters, in units of the embedding (pixels for offsets to centres); of a network that says "
     "bandwidths itself a factor on these. Below, more objects are told apart.",
     "dip": "How deep the density between two clusters has to be for two objects: nearer to 1, more objects are told apart.",
+    "valley": "How deep the density between two centres has to be for two objects: nearer to 1, more objects are told apart.",
     "min_size": "Smaller objects go to one that they touch, or away, pixels.",
     "reset": "The settings of the run.",
     "apply": "Write the whole result with these settings beside the one that is there, which stays as it is.",
@@ -28,11 +29,15 @@ _NAMES = {
     "threshold": "Tune: threshold",
     "bandwidth": "Tune: bandwidth",
     "dip": "Tune: dip",
+    "valley": "Tune: valley",
     "min_size": "Tune: smallest size, pixels",
     "reset": "Tune: reset",
     "apply": "Tune: apply",
     "cancel": "Tune: cancel",
 }
+
+# Settings that are numbers, in the order of their rows.
+_SLIDERS = ("threshold", "bandwidth", "dip", "valley")
 
 
 class TuneForm(Group):
@@ -42,7 +47,7 @@ class TuneForm(Group):
 
     def __init__(self, parent: QWidget | None = None):
         super().__init__("Tune", parent)
-        self.threshold, self.bandwidth, self.dip = (_slider() for _ in range(3))
+        self.threshold, self.bandwidth, self.dip, self.valley = (_slider() for _ in _SLIDERS)
         self.min_size, self.plot = QSpinBox(), SizePlot()
         self.min_size.setRange(0, 10_000_000)
         self.min_size.setSuffix(" px")
@@ -55,7 +60,7 @@ class TuneForm(Group):
             for widget in (getattr(self, name), *getattr(self, name).findChildren(QWidget)):
                 widget.setAccessibleName(text)
         self._build()
-        for slider in (self.threshold, self.bandwidth, self.dip):
+        for slider in (getattr(self, name) for name in _SLIDERS):
             slider.valueChanged.connect(lambda _: self.changed.emit())
         self.min_size.valueChanged.connect(self._on_size)
         self.plot.moved.connect(self.min_size.setValue)
@@ -66,7 +71,7 @@ class TuneForm(Group):
         """What is set, all of it."""
         from napari_shiftseg.segmentation import RelabelSettings
 
-        values = {name: self.value(name) for name in ("threshold", "bandwidth", "dip") if getattr(self, name).isEnabled()}
+        values = {name: self.value(name) for name in _SLIDERS if getattr(self, name).isEnabled()}
         return RelabelSettings(min_size=self.min_size.value(), **values)
 
     def value(self, name: str) -> float:
@@ -79,13 +84,14 @@ class TuneForm(Group):
         """Show a clustering, without a signal; sliders range around that of the run."""
         seeds = clustering.seeds
         width = "factor" if seeds else "bandwidth"
-        shown = {"threshold": clustering.threshold, "bandwidth": getattr(clustering, width), "dip": clustering.dip}
+        shown = {name: getattr(clustering, width if name == "bandwidth" else name) for name in _SLIDERS}
         self._exact = dict(shown)
         top = max(4 * getattr(run, width), shown["bandwidth"])
-        ranges = {"threshold": (0.0, 1.0), "bandwidth": (top / 400, top), "dip": (0.3, 1.0)}
+        ranges = {"threshold": (0.0, 1.0), "bandwidth": (top / 400, top), "dip": (0.3, 1.0), "valley": (0.0, 1.0)}
         self._label("bandwidth").setText("Bandwidth x" if seeds else "Bandwidth")
-        for widget in (self.dip, self._label("dip")):
-            widget.setVisible(not seeds)
+        for name, needed in (("dip", not seeds), ("valley", seeds)):
+            for widget in (getattr(self, name), self._label(name)):
+                widget.setVisible(needed)
         for name, value in shown.items():
             slider = getattr(self, name)
             slider.blockSignals(True)
@@ -103,8 +109,8 @@ class TuneForm(Group):
 
     def offer(self, *, clustered: bool, sizes: bool, seeds: bool = False) -> None:
         """Which settings can be changed."""
-        for name in ("threshold", "bandwidth", "dip"):
-            getattr(self, name).setEnabled(clustered and not (seeds and name == "dip"))
+        for name in _SLIDERS:
+            getattr(self, name).setEnabled(clustered and name != ("dip" if seeds else "valley"))
         for widget in (self.min_size, self.plot, self.reset):
             widget.setEnabled(sizes)
 
@@ -131,8 +137,9 @@ class TuneForm(Group):
         column.setContentsMargins(0, 0, 0, 0)
         self._rows = rows = QFormLayout()
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for label, name in (("Threshold", "threshold"), ("Bandwidth", "bandwidth"), ("Dip", "dip"), ("Smallest", "min_size")):
-            rows.addRow(label, getattr(self, name))
+        for name in _SLIDERS:
+            rows.addRow(name.capitalize(), getattr(self, name))
+        rows.addRow("Smallest", self.min_size)
         buttons = QHBoxLayout()
         for button in (self.reset, self.apply, self.cancel):
             buttons.addWidget(button)

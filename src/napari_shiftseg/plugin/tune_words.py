@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_shiftseg.instances import LabelSettings
 
-_WORDS = {"threshold": "threshold", "bandwidth": "bandwidth", "dip": "dip", "min_size": "smallest size"}
+_WORDS = {"threshold": "threshold", "bandwidth": "bandwidth", "dip": "dip", "valley": "valley", "min_size": "smallest size"}
 
 
 def words_on_tuned(record: Mapping[str, Any], run: "LabelSettings") -> tuple[str, str]:

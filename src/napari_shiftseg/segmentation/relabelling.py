@@ -39,10 +39,12 @@ class RelabelSettings:
         As in `SegmentSettings`; of a network that says bandwidths itself, `bandwidth` is a factor on these.
     dip, min_density, radius : optional
         Of the mean shift; see `instances.LabelSettings`. A network with seeds takes none of them.
+    valley : optional
+        Of a network with seeds alone; see `instances.LabelSettings`.
 
     >>> RelabelSettings(min_size=40).of(LabelSettings(threshold=0.3))
     LabelSettings(bandwidth=0.75, threshold=0.3, min_size=40, coordinates=False, radius=3.0, dip=0.95, min_density=4.0, \
-seeds=False, factor=1.0, least_seed=0.5, window=None, halo=None)
+seeds=False, factor=1.0, least_seed=0.5, valley=0.35, window=None, halo=None)
     """
 
     threshold: float | None = None
@@ -51,6 +53,7 @@ seeds=False, factor=1.0, least_seed=0.5, window=None, halo=None)
     dip: float | None = None
     min_density: float | None = None
     radius: float | None = None
+    valley: float | None = None
 
     def of(self, clustering: LabelSettings) -> LabelSettings:
         """A clustering with what is wished for.

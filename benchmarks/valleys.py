@@ -1,0 +1,93 @@
+"""How accurate a model is with each valley at which its clustering parts two objects, and how sure that is.
+
+    python benchmarks/valleys.py DATA [DATA ...] --model nuclei [--split train] [--every 4] [--out FILE]
+
+DATA are folders with `images/`, `masks/` and `meta.csv` (columns id, split). All other settings are those of the model. Per
+valley that `shiftseg evaluate --calibrate` tries: AP over all objects at an IoU of 0.5 and its mean over 0.5, 0.55, ..., 0.95,
+missed, extra, merged and split objects; what it gains over the usual valley, and the standard error of that gain, by leaving
+out each image in turn (jackknife). A bundled model has another valley than the usual one where it gains more than its
+standard error on training images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accuracy_runs import pairs_of
+from bench import keep, origin, parser
+from mode_pairs import labels_of, output_of
+
+from napari_shiftseg import load_model, match_score
+from napari_shiftseg.evaluation import IOUS, VALLEYS
+from napari_shiftseg.instances import MatchScore, pool_scores
+from napari_shiftseg.instances.constants import VALLEY
+
+Scores = tuple[MatchScore, ...]
+"""Of an image, per IoU."""
+
+
+def scores_of(said: dict[str, Any]) -> dict[float, Scores]:
+    """Of an image, per valley."""
+    found = {}
+    for valley in sorted({VALLEY, *VALLEYS}):
+        found[valley] = match_score(labels_of(said, valley=valley), said["truth"], IOUS)
+    return found
+
+
+def rows_of(images: Sequence[dict[float, Scores]]) -> list[dict[str, Any]]:
+    """A row per valley."""
+    rows = []
+    for valley in images[0]:
+        curve = [pool_scores(at) for at in zip(*(scores[valley] for scores in images), strict=True)]
+        first = curve[0]
+        rows.append(
+            {
+                "valley": valley,
+                "ap50": round(first.ap, 4),
+                "ap50_95": round(float(np.mean([score.ap for score in curve])), 4),
+                "gain": round(gain(images, valley), 4),
+                "error": round(error_of_gain(images, valley), 4),
+                **{"missed": first.fn, "extra": first.fp, "merges": first.merges, "splits": first.splits},
+            }
+        )
+    return rows
+
+
+def gain(images: Sequence[dict[float, Scores]], valley: float) -> float:
+    """AP at an IoU of 0.5 with a valley, less that with the usual one."""
+    now, usual = (pool_scores(scores[at][0] for scores in images).ap for at in (valley, VALLEY))
+    return float(now - usual)
+
+
+def error_of_gain(images: Sequence[dict[float, Scores]], valley: float) -> float:
+    """Standard error of the gain, as the jackknife over images estimates it; not a number for one image."""
+    count = len(images)
+    if count < 2:
+        return float("nan")
+    without = [gain([*images[:at], *images[at + 1 :]], valley) for at in range(count)]
+    return float(((count - 1) * np.var(without)) ** 0.5)
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("data", nargs="+", type=Path)
+    made.add_argument("--model", default="nuclei", help="bundled name or file")
+    made.add_argument("--split", default="train")
+    made.add_argument("--every", type=int, default=1)
+    wishes = made.parse_args()
+    torch.set_num_threads(1)
+    model = load_model(wishes.model)
+    chosen = [pair for folder in wishes.data for pair in pairs_of([folder], wishes.split)[:: wishes.every]]
+    rows = rows_of([scores_of(output_of(pair, model)) for pair in chosen])
+    print(*rows, sep="\n")
+    known = {"name": model.name, "sha256": model.hash, "valley": model.record.clustering.valley}
+    about = {**origin("scipy", "scikit-image"), "model": known, "split": wishes.split, "images": len(chosen)}
+    keep(wishes.out, {**about, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
