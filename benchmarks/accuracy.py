@@ -5,6 +5,7 @@
     python benchmarks/accuracy.py score data/A data/B --models nuclei --runs runs/stardist-nuclei --out FILE
     python benchmarks/accuracy.py label nuclei data/A data/B --run FOLDER    # what `score` does for each model
     python benchmarks/accuracy.py all --data data --out docs/measurements    # `score` of each bundled model
+    python benchmarks/accuracy.py score data/A --no-baseline --earlier FILE --out FILE    # ours anew, the others as they were
 
 DATA are folders with `images/`, `masks/` and `meta.csv` (columns id, split). Peers learn and label by `accuracy_peers.py`, each
 with the Python of its own environment; how to make these stands there. `score` labels with our models (bundled names or files)
@@ -246,6 +247,10 @@ def area_row(counts: Sequence[int]) -> dict[str, Any]:
 def score(wishes: argparse.Namespace) -> None:
     """Label with ours, read the others, score all."""
     pairs = chosen_pairs(wishes)
+    asked = {"split": wishes.split, "every": wishes.every}
+    before = json.loads(wishes.earlier.read_text(encoding="utf-8")) if wishes.earlier else {**asked, "rows": []}
+    if asked != {name: before[name] for name in asked}:
+        raise SystemExit(f"{wishes.earlier} scores other images; give one of the split {wishes.split}, every {wishes.every}.")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for model in [*wishes.models, *([] if wishes.no_baseline else [BASELINE])]:
@@ -260,12 +265,18 @@ def score(wishes: argparse.Namespace) -> None:
         labelled = [*sorted((run / "labels").glob(f"{wishes.split}@*")), run / "labels" / wishes.split]
         for labels in labelled:
             rows += rows_of(run.name, labels, pairs)
+    scored = {(row["method"], row["data"]) for row in rows}
+    kept = [row for row in before["rows"] if (row["method"], row["data"]) not in scored]
+    rows += kept
     for row in rows:
         print(f"{row['method']} {row['data']} AP@0.5 {row['ap50']:.3f}, AP@0.5:0.95 {row['ap50_95']:.3f}", flush=True)
     said = origin("scipy", "scikit-image")
     said["command"] = command(wishes)
+    if kept:
+        came = before.get("earlier", before)
+        said["earlier"] = {"methods": sorted({row["title"] for row in kept}), "command": came["command"], "date": came["date"]}
     areas = {str(ndim): list(edges) for ndim, edges in EDGES.items()}
-    keep(wishes.out, {**said, "split": wishes.split, "every": wishes.every, "area_edges": areas, "rows": rows})
+    keep(wishes.out, {**said, **asked, "area_edges": areas, "rows": rows})
 
 
 def score_all(wishes: argparse.Namespace) -> None:
@@ -275,7 +286,7 @@ def score_all(wishes: argparse.Namespace) -> None:
             data = [wishes.data / folder for folder in folders]
             runs = sorted(run for run in wishes.runs.glob(f"*-{name}") if (run / "labels" / "val").is_dir())
             out = wishes.out / f"accuracy_{name.replace('-', '_')}.json"
-            told = {"split": "val", "every": 1, "no_baseline": False}
+            told = {"split": "val", "every": 1, "no_baseline": False, "earlier": None}
             score(argparse.Namespace(data=data, models=[name], runs=runs, out=out, **told))
 
 
@@ -284,6 +295,7 @@ def command(wishes: argparse.Namespace) -> str:
     words = ["python", "benchmarks/accuracy.py", "score", *(f"data/{folder.resolve().name}" for folder in wishes.data)]
     words += ["--split", wishes.split, "--models", *(Path(model).name for model in wishes.models)]
     words += ["--every", str(wishes.every)] * (wishes.every > 1) + ["--no-baseline"] * wishes.no_baseline
+    words += ["--earlier", f"docs/measurements/{wishes.earlier.name}"] if wishes.earlier else []
     return " ".join([*words, *(["--runs"] if wishes.runs else []), *(f"runs/{run.name}" for run in wishes.runs)])
 
 
@@ -307,6 +319,7 @@ def main() -> None:
             verb.add_argument("--models", nargs="*", default=["nuclei"], metavar="MODEL[=SECONDS]", help="and their training")
             verb.add_argument("--runs", nargs="*", type=Path, default=[], help="folders of peers' trainings, with labels")
             verb.add_argument("--no-baseline", action="store_true")
+            verb.add_argument("--earlier", type=Path, help="JSON whose rows stand for methods that are not scored now")
             verb.add_argument("--out", type=Path, help="JSON")
         else:
             verb.add_argument("--run", type=Path, required=True, help="folder for the labels")

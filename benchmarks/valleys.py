@@ -1,9 +1,9 @@
 """How accurate a model is with each valley at which its clustering parts two objects, and how sure that is.
 
-    python benchmarks/valleys.py DATA [DATA ...] --model nuclei [--split train] [--every 4] [--out FILE]
+    python benchmarks/valleys.py DATA [DATA ...] --model nuclei [--split train] [--every 4] [--valleys 0.35 0.5] [--out FILE]
 
 DATA are folders with `images/`, `masks/` and `meta.csv` (columns id, split). All other settings are those of the model. Per
-valley that `shiftseg evaluate --calibrate` tries: AP over all objects at an IoU of 0.5 and its mean over 0.5, 0.55, ..., 0.95,
+valley, by default those that `shiftseg evaluate --calibrate` tries: AP over all objects at an IoU of 0.5 and its mean over 0.5, 0.55, ..., 0.95,
 missed, extra, merged and split objects; what it gains over the usual valley, and the standard error of that gain, by leaving
 out each image in turn (jackknife). A bundled model has another valley than the usual one where it gains more than its
 standard error on training images.
@@ -30,10 +30,10 @@ Scores = tuple[MatchScore, ...]
 """Of an image, per IoU."""
 
 
-def scores_of(said: dict[str, Any]) -> dict[float, Scores]:
+def scores_of(said: dict[str, Any], valleys: Sequence[float] = VALLEYS) -> dict[float, Scores]:
     """Of an image, per valley."""
     found = {}
-    for valley in sorted({VALLEY, *VALLEYS}):
+    for valley in sorted({VALLEY, *valleys}):
         found[valley] = match_score(labels_of(said, valley=valley), said["truth"], IOUS)
     return found
 
@@ -50,7 +50,7 @@ def rows_of(images: Sequence[dict[float, Scores]]) -> list[dict[str, Any]]:
                 "ap50": round(first.ap, 4),
                 "ap50_95": round(float(np.mean([score.ap for score in curve])), 4),
                 "gain": round(gain(images, valley), 4),
-                "error": round(error_of_gain(images, valley), 4),
+                "error": error_of_gain(images, valley),
                 **{"missed": first.fn, "extra": first.fp, "merges": first.merges, "splits": first.splits},
             }
         )
@@ -63,13 +63,13 @@ def gain(images: Sequence[dict[float, Scores]], valley: float) -> float:
     return float(now - usual)
 
 
-def error_of_gain(images: Sequence[dict[float, Scores]], valley: float) -> float:
-    """Standard error of the gain, as the jackknife over images estimates it; not a number for one image."""
+def error_of_gain(images: Sequence[dict[float, Scores]], valley: float) -> float | None:
+    """Standard error of the gain, as the jackknife over images estimates it; None for one image."""
     count = len(images)
     if count < 2:
-        return float("nan")
+        return None
     without = [gain([*images[:at], *images[at + 1 :]], valley) for at in range(count)]
-    return float(((count - 1) * np.var(without)) ** 0.5)
+    return round(float(((count - 1) * np.var(without)) ** 0.5), 4)
 
 
 def main() -> None:
@@ -78,11 +78,12 @@ def main() -> None:
     made.add_argument("--model", default="nuclei", help="bundled name or file")
     made.add_argument("--split", default="train")
     made.add_argument("--every", type=int, default=1)
+    made.add_argument("--valleys", nargs="+", type=float, default=VALLEYS, help="beside the usual one")
     wishes = made.parse_args()
     torch.set_num_threads(1)
     model = load_model(wishes.model)
     chosen = [pair for folder in wishes.data for pair in pairs_of([folder], wishes.split)[:: wishes.every]]
-    rows = rows_of([scores_of(output_of(pair, model)) for pair in chosen])
+    rows = rows_of([scores_of(output_of(pair, model), wishes.valleys) for pair in chosen])
     print(*rows, sep="\n")
     known = {"name": model.name, "sha256": model.hash, "valley": model.record.clustering.valley}
     about = {**origin("scipy", "scikit-image"), "model": known, "split": wishes.split, "images": len(chosen)}

@@ -219,11 +219,11 @@ def test_the_baseline_is_tuned_on_the_training_images(script, data):
 
 
 def test_a_command_names_no_place_of_this_machine(script, data):
-    told = {"data": [data], "split": "val", "every": 4, "no_baseline": True}
+    told = {"data": [data], "split": "val", "every": 4, "no_baseline": True, "earlier": data / "accuracy_x.json"}
     wishes = Namespace(**told, models=[f"{data}/a.safetensors=60"], runs=[data.parent / "x"])
     said = script("accuracy").command(wishes)
     assert str(data.parent) not in said and "data/disks" in said and "a.safetensors=60" in said and "runs/x" in said
-    assert "--every 4 --no-baseline" in said
+    assert "--every 4 --no-baseline --earlier docs/measurements/accuracy_x.json" in said
 
 
 def test_labels_of_a_bundled_model_are_scored_in_one_go(script, data, tmp_path, monkeypatch):
@@ -232,7 +232,7 @@ def test_labels_of_a_bundled_model_are_scored_in_one_go(script, data, tmp_path, 
     run = tmp_path / "run"
     monkeypatch.setattr(accuracy, "in_own_process", lambda verb, name, *words, **more: _label(accuracy, name, data, words[-1]))
     out = tmp_path / "out.json"
-    told = {"data": [data], "split": "val", "every": 1, "runs": [], "no_baseline": False}
+    told = {"data": [data], "split": "val", "every": 1, "runs": [], "no_baseline": False, "earlier": None}
     accuracy.score(Namespace(**told, models=["nuclei=5400", "nuclei+augment"], out=out))
     rows = json.loads(out.read_text(encoding="utf-8"))["rows"]
     times = [("nuclei", 5400.0), ("nuclei+augment", None), ("otsu", None)]
@@ -241,6 +241,23 @@ def test_labels_of_a_bundled_model_are_scored_in_one_go(script, data, tmp_path, 
     ours, _, baseline = rows
     assert ours["parameters"] > 1e6 and ours["other_way_otherwise"] == 0 and ours["other_way_ap50"] == ours["ap50"]
     assert baseline["ap50"] > 0.9 and not run.exists()
+
+
+def test_rows_of_methods_that_are_not_scored_now_stay_as_they_were(script, data, tmp_path, monkeypatch):
+    accuracy, out = script("accuracy"), tmp_path / "out.json"
+    monkeypatch.setattr(accuracy, "in_own_process", lambda *words, **more: None)
+    row = {"title": "x", "data": "disks", "ap50": 0.5, "ap50_95": 0.25}
+    monkeypatch.setattr(accuracy, "rows_of", lambda name, *_: [{**row, "method": name, "ap50": 0.75}])
+    before = {"command": "python then", "date": "2026-01-01", "split": "val", "every": 1}
+    rows = [{**row, "method": name, "title": name} for name in ("nuclei", "otsu", "peer")]
+    out.write_text(json.dumps({**before, "rows": rows}))
+    told = {"data": [data], "split": "val", "runs": [], "no_baseline": True, "models": ["nuclei=60"], "out": out}
+    accuracy.score(Namespace(**told, every=1, earlier=out))
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert [(row["method"], row["ap50"]) for row in found["rows"]] == [("nuclei", 0.75), ("otsu", 0.5), ("peer", 0.5)]
+    assert found["earlier"] == {"methods": ["otsu", "peer"], "command": "python then", "date": "2026-01-01"}
+    with pytest.raises(SystemExit, match="scores other images"):
+        accuracy.score(Namespace(**told, every=2, earlier=out))
 
 
 def _label(accuracy, name, data, run):
@@ -318,8 +335,11 @@ def test_the_gaussian_of_the_loss_has_the_bandwidth_that_the_network_says(script
     assert said_as(worst, mask.shape, **wide, factor=1.6).has(mask)
 
 
-@pytest.mark.parametrize(("gap", "together"), [(2.0, True), (8.5, True), (10.5, False), (60.0, False)])
-def test_two_objects_are_told_apart_by_the_valley_between_their_votes(script, gap, together):
+@pytest.mark.parametrize(
+    ("gap", "together", "valley"),
+    [(2.0, True, 0.35), (8.5, True, 0.35), (8.5, False, 0.65), (10.5, False, 0.35), (10.5, True, 0.1), (60.0, False, 0.35)],
+)
+def test_two_objects_are_told_apart_by_the_valley_between_their_votes(script, gap, together, valley):
     """Kernels are 2.5 px wide, so that the valley is 2 exp(-gap^2 / 50): 0.35 where the modes are 9.3 px apart."""
     worst, (y, x) = script("worst_objects"), np.indices((30, 120)).astype(float)
     one, other = x < 60, x >= 60
@@ -329,6 +349,7 @@ def test_two_objects_are_told_apart_by_the_valley_between_their_votes(script, ga
         widths=np.full(y.shape, 10.0),
         inside=np.ones(y.shape, bool),
         least_seed=0.5,
+        valley=valley,
     )
     assert said.together(one, other) is together and said.together(other, one) is together
 
@@ -387,6 +408,20 @@ def test_other_rules_are_tried_and_left(script, two_disks):
     assert counts["squares of seeds"] > counts["as it is"] >= counts["half of the votes"], counts
     apart = [pairs.scored(outputs, [(None, "valley", value)])["missed"] for value in (0.01, 0.35, 1.0)]
     assert apart[0] >= apart[1] >= apart[2] and apart[0] > apart[2], apart
+
+
+def test_what_a_valley_gains_is_told_with_its_standard_error(script, two_disks):
+    """Kernels are 1.75 px wide, so that between modes 6 px apart 0.46 of the density is left: the usual valley joins them."""
+    valleys = script("valleys")
+    images = [valleys.scores_of(two_disks(6, two=two)) for two in (True, True, False)]
+    rows = {row["valley"]: row for row in valleys.rows_of(images)}
+    assert list(rows) == [0.2, 0.35, 0.5, 0.65, 0.8]
+    assert rows[0.35]["gain"] == rows[0.35]["error"] == 0 and rows[0.2]["ap50"] == rows[0.35]["ap50"] == 0.6
+    # 3 of 5 objects, then 5 and an extra one; without an image 2 of 3 and 3 of 4 with an extra one, or 2 and 4 of 4
+    assert rows[0.5]["gain"] == pytest.approx(5 / 6 - 3 / 5, abs=1e-4)
+    assert rows[0.5]["error"] == pytest.approx((2 * np.var([1 / 12, 1 / 12, 1 / 2])) ** 0.5, abs=1e-4)
+    assert (rows[0.35]["merges"], rows[0.5]["merges"], rows[0.5]["splits"]) == (2, 0, 1)
+    assert valleys.error_of_gain(images[:1], 0.5) is None
 
 
 def test_ranks_are_counted_and_regression_ranks_what_it_does_not_know(script):

@@ -106,6 +106,7 @@ USAGE = {
     "no such model": ["info", "--model", "x.safetensors"],
     "no such data": ["evaluate", "nowhere"],
     "whole and tile": ["evaluate", "nowhere", "--whole", "--tile", "8"],
+    "only without calibrate": ["evaluate", "nowhere", "--only", "valley"],
     "write without calibrate": ["evaluate", "nowhere", "--write-model", "m.safetensors"],
 }
 
@@ -462,6 +463,15 @@ def test_evaluate_scores_calibrates_and_saves(shiftseg, folder, tmp_path, monkey
     best = document["calibration"]["score"]["ap"]
     assert best == max(entry["ap"] for entry in document["calibration"]["tried"]) >= document["pooled"]["ap"]
     assert vars(load_model("best.safetensors").record.clustering) == document["calibration"]["best"]
+
+
+def test_one_setting_is_calibrated_and_all_others_stay(shiftseg, folder):
+    common = ("evaluate", folder / "data", "--model", folder / "model.safetensors", "--tile", 16, "--calibrate", "--json")
+    document = json.loads(shiftseg(*common, "--only", "min_size,threshold")[1])
+    tried = document["calibration"]["tried"]
+    assert {entry["bandwidth"] for entry in tried} == {3.0} and len({entry["min_size"] for entry in tried}) > 3
+    code, _, err = shiftseg(*common, "--only", "valley")  # which no network without seeds has
+    assert code == 2 and "valley cannot be calibrated for this model; choose of bandwidth, dip, threshold, min_size" in err
 
 
 def test_evaluate_whole_and_tiled_agree(shiftseg, folder):

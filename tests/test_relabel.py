@@ -120,6 +120,28 @@ def test_other_settings_of_the_mean_shift_are_those_of_label_instances():
         assert again.record["relabelled"]["changed"][name][1] == wish[name]
 
 
+def test_the_valley_of_a_model_is_that_of_its_runs_whatever_the_tiles_and_of_new_labels(tmp_path):
+    named, image = named_model(), noisy((150, 90))
+    deep, shallow = (
+        replace(named, record=replace(named.record, clustering=replace(named.record.clustering, factor=0.5, valley=depth)))
+        for depth in (0.05, 0.95)
+    )
+    few, many = (segment(image, model, ON_CPU) for model in (deep, shallow))
+    assert few.record["clustering"]["valley"] == 0.05 and (few.labels != many.labels).any()
+    for source in (few, open_result(few.save(tmp_path / "r.zarr"))):
+        again = relabel(source, valley=0.95)
+        np.testing.assert_array_equal(again.labels, many.labels)
+        assert again.record["relabelled"]["changed"] == {"valley": [0.05, 0.95]}
+        assert again.record["clustering"] == many.record["clustering"]
+    large = SegmentSettings(device="cpu", deterministic=True, write=16, out_of_core=True, memory=10**9)
+    for wish in (replace(ON_CPU, write=10_000), replace(ON_CPU, write=48), large):
+        out = tmp_path / "large.zarr" if wish.out_of_core else None
+        found = segment(image, shallow, wish, out)
+        np.testing.assert_array_equal((open_result(out) if out else found).labels[...], many.labels)
+    with pytest.raises(SettingsError, match=r"valley is 1\.5"):
+        relabel(few, valley=1.5)
+
+
 def test_changes_are_told_against_the_run_however_often_labels_were_made_anew(tmp_path):
     result = segment(noisy((90, 130)), grey(), ON_CPU)
     once = relabel(result, threshold=0.8, out=tmp_path / "a.zarr")

@@ -74,6 +74,7 @@ def cases_with_seeds(draw):
         min_size=draw(st.integers(0, 12)),
         seeds=True,
         factor=draw(st.sampled_from([0.5, 1.0, 2.0])),
+        valley=draw(st.sampled_from([0.35, 0.0, 0.9])),
         window=window,
         halo=draw(st.sampled_from([0, 4, 9])),
     )

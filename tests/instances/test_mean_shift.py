@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from napari_shiftseg import mean_shift
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.instances.constants import LONE
 from napari_shiftseg.instances.neighbours import nearest_mode
 
 MODULE = import_module("napari_shiftseg.instances.mean_shift")
@@ -227,10 +228,19 @@ def test_the_search_starts_near_the_modes(dim, placed):
     """A node alone may lie half an edge off along each axis: 0.25 bandwidths."""
     centres = np.random.default_rng(6).uniform(-1, 1, (12, dim)) + 5 * np.arange(12)[:, None]
     points, _ = clusters(centres, 400, spread=0.5, seed=7)
-    starts = np.sort(DENSITY.grid_of(NEIGHBOURS.cells_of(placed(points), 1.0)).peaks().cpu().numpy(), axis=0)
+    starts = np.sort(DENSITY.grid_of(NEIGHBOURS.cells_of(placed(points), 1.0)).peaks(LONE).cpu().numpy(), axis=0)
     modes = np.sort(mean_shift(points, 1.0).modes, axis=0)
     assert len(starts) == len(modes) == 12
     assert np.abs(starts - modes).max() < 0.1
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_a_point_alone_is_a_start_wherever_it_lies_between_nodes(dim, placed):
+    """The more axes share it with two nodes each, the less the nearest has; nodes are half a bandwidth apart."""
+    grid = DENSITY.grid_of(NEIGHBOURS.cells_of(placed(np.full((1, dim), 0.25)), 1.0))
+    least = float(grid.density.max())
+    assert least == pytest.approx(0.96**dim, abs=0.002) and least > 0.88 > LONE
+    assert len(grid.peaks(LONE)) >= 1 and len(grid.peaks(least)) == 0
 
 
 @pytest.mark.parametrize(("dim", "edge"), [(2, 0.5), (5, 0.9)])

@@ -1,6 +1,6 @@
 """Objects from seeds and bandwidths: sizes side by side, codes, ends of the image, and nothing that depends on an order."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -11,9 +11,10 @@ from votes import balls, renamed, said_of
 from napari_shiftseg import label_instances
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.instances import LabelSettings
-from napari_shiftseg.instances.constants import ALIKE, WITHIN
-from napari_shiftseg.instances.seeds import _nearest
-from napari_shiftseg.instances.votes import Votes
+from napari_shiftseg.instances.constants import ALIKE, KERNEL, LEAST_PEAK, VALLEY, WITHIN
+from napari_shiftseg.instances.seeds import _apart, _nearest
+from napari_shiftseg.instances.votes import Votes, density_of
+from napari_shiftseg.network import Clustering
 
 SIZES_SIDE_BY_SIDE = balls((256, 300), (40, 40, 30), (40, 78, 8), (120, 60, 20), (120, 90, 10), (200, 60, 40), (150, 200, 25))
 TINY = balls((60, 90), (20, 20, 5), (20, 30, 5), (20, 40, 5), (45, 60, 3), (45, 66, 3), (5, 80, 4))
@@ -85,17 +86,17 @@ def test_a_mirror_changes_nothing_but_the_numbers(number, ndim, noise, flips):
         assert renamed(np.flip(mirrored, axes), there)
 
 
-@pytest.mark.parametrize("noise", [0.1, 0.6])
-def test_windows_are_those_of_the_image(noise):
+@pytest.mark.parametrize(("noise", "valley"), [(0.1, VALLEY), (0.6, VALLEY), (0.6, 0.8)])
+def test_windows_are_those_of_the_image(noise, valley):
     """An image without its first window has the labels of the rest; objects are far smaller than what a window sees."""
     rng = np.random.default_rng(4)
     truth = balls((160, 160), *((*rng.uniform(0, 160, 2), rng.uniform(3, 9)) for _ in range(40)))
     said = said_of(truth, noise=noise)
-    whole = found(truth, said=said, window=32, halo=32)
-    part = found(truth, said=[values[..., 64:, 32:] for values in said], window=32, halo=32)
+    whole = found(truth, said=said, window=32, halo=32, valley=valley)
+    part = found(truth, said=[values[..., 64:, 32:] for values in said], window=32, halo=32, valley=valley)
     np.testing.assert_array_equal(part[40:, 40:] > 0, whole[104:, 72:] > 0)
     assert renamed(part[40:, 40:], whole[104:, 72:])
-    one = found(truth, said=said)
+    one = found(truth, said=said, valley=valley)
     assert noise > 0.1 or renamed(whole, one)
 
 
@@ -123,6 +124,53 @@ def test_a_larger_factor_tells_fewer_apart():
     offsets, foreground, seeds, widths = said_of(truth, share=1.2)
     counts = [found(truth, said=(offsets, foreground, seeds, widths), factor=factor).max() for factor in (0.5, 1.0, 4.0)]
     assert counts[0] == counts[1] == 2 and counts[2] == 1
+
+
+def two_bumps(dim, gap):
+    """What a network says of two halves of an image, each with one code; codes are so many bandwidths apart."""
+    shape = (20, 40)
+    embedding = np.zeros((dim, *shape))
+    embedding[0, :, 20:] = gap
+    return embedding, {"seeds": np.ones(shape), "bandwidths": np.ones(shape)}
+
+
+@pytest.mark.parametrize("dim", [2, 5])
+def test_the_valley_says_how_deep_the_density_between_two_objects_is(dim):
+    """Kernels are a quarter of a bandwidth wide, so that the valley is 2 exp(-2 gap^2): half where codes are 0.83 apart."""
+    for gap, depth in ((0.75, 0.65), (0.83, 0.5), (0.93, 0.35), (1.08, 0.2)):
+        assert 2 * np.exp(-0.5 * (gap / 2 / KERNEL) ** 2) == pytest.approx(depth, abs=0.01)
+        embedding, said = two_bumps(dim, gap)
+        counts = [label_instances(embedding, **said, valley=depth + by).max() for by in (-0.15, 0.15)]
+        assert counts == [1, 2], (gap, counts)
+
+
+def test_the_usual_valley_is_that_of_models_and_results_that_do_not_say_one():
+    assert LabelSettings().valley == Clustering().valley == VALLEY == 0.35
+    embedding, said = two_bumps(2, 0.93 + 0.02)
+    assert label_instances(embedding, **said).max() == 2
+    embedding, said = two_bumps(2, 0.93 - 0.02)
+    assert label_instances(embedding, **said).max() == 1
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(number=st.integers(0, 10**6), dim=st.sampled_from([1, 2, 3, 5]), spread=st.sampled_from([0.05, 0.2, 0.6]))
+def test_a_larger_valley_keeps_the_modes_of_a_smaller_one(number, dim, spread):
+    rng = np.random.default_rng(number)
+    centres = rng.uniform(0, 4, (8, dim))
+    places = centres[rng.integers(0, 8, 300)].T + rng.normal(0, spread, (dim, 300))
+    field = density_of(Votes(places=places, amounts=rng.uniform(0.25, 5, 300), widths=rng.uniform(0.7, 1.5, 300)), None)
+    kept = [{tuple(mode) for mode in _apart(field, valley)[0]} for valley in (0.0, 0.2, 0.35, 0.5, 0.8, 1.0)]
+    assert all(few <= more for few, more in pairwise(kept))
+    assert len(kept[0]) >= 1
+
+
+@pytest.mark.parametrize(("scatter", "there"), [(0.8 * KERNEL, True), (1.3 * KERNEL, False)])
+def test_votes_of_the_least_mass_are_an_object_if_they_scatter_no_more_than_their_kernels(scatter, there):
+    rng = np.random.default_rng(0)
+    votes = Votes(places=rng.normal(0, scatter, (2, 4000)), amounts=np.full(4000, 2 * LEAST_PEAK / 4000), widths=np.ones(4000))
+    modes, _, density = density_of(votes, None).peaks()
+    assert (len(modes) == 1) is there
+    assert not there or density[0] == pytest.approx(KERNEL**2 / (KERNEL**2 + scatter**2), rel=0.05)
 
 
 @pytest.mark.parametrize("dim", [2, 4])
@@ -166,6 +214,9 @@ def test_an_object_smaller_than_the_network_knows_is_found():
         ({"factor": 0.0}, "factor is 0"),
         ({"least_seed": 1.5}, "least_seed is 1.5"),
         ({"least_seed": float("nan")}, "least_seed is nan"),
+        ({"valley": 1.1}, "valley is 1.1"),
+        ({"valley": -0.1}, "valley is -0.1"),
+        ({"valley": float("nan")}, "valley is nan"),
     ],
 )
 def test_what_cannot_work_is_refused(change, words):

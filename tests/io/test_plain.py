@@ -68,6 +68,13 @@ def test_what_an_older_version_did_not_write_takes_its_default(older):
     assert from_plain(ModelRecord, values) == replace(RECORD, **{name: getattr(bare, name) for name in older})
 
 
+def test_a_clustering_that_an_older_version_wrote_parts_objects_as_it_did():
+    """Of a model, and of a result."""
+    for kind in (Clustering, LabelSettings):
+        values = {name: value for name, value in to_plain(kind(min_size=5)).items() if name != "valley"}
+        assert from_plain(kind, values) == kind(min_size=5, valley=0.35) == kind(**values)
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "said"),
     [

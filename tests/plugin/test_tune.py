@@ -6,16 +6,19 @@ import pytest
 pytest.importorskip("napari")
 pytest.importorskip("pytestqt")
 
+from grey import bars
+from named import named_model
 from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QPoint, Qt
 
-from napari_shiftseg import SegmentSettings, open_result, segment
+from napari_shiftseg import SegmentSettings, open_result, relabel, save_model, segment
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.signature import OLDER, is_untouched
 from napari_shiftseg.plugin.size_plot import SizePlot
 
 pytestmark = pytest.mark.gui
 
+BARS = np.clip(bars((96, 120)) + np.random.default_rng(3).normal(0, 0.06, (96, 120)), 0, 1).astype(np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 255, (96, 120)).astype(np.uint8)
 
 
@@ -92,6 +95,29 @@ def test_a_slider_changes_the_labels_of_the_run_in_place(tuned, qtbot, tiny, no_
     rest(qtbot, panel)
     np.testing.assert_array_equal(labels.data, before)
     assert form.threshold.value() == 0.5 and "the settings of the run" in widget.status.text()
+
+
+def test_a_network_with_seeds_has_a_valley_in_place_of_the_dip(tuned, qtbot, tmp_path, no_network):
+    path = save_model(tmp_path / "named.safetensors", named_model())
+    viewer, widget, panel = tuned(BARS, model=str(path))
+    form = panel.form
+    assert not form.valley.isHidden() and form.dip.isHidden() and form.valley.isEnabled() and not form.dip.isEnabled()
+    assert form.valley.value() == 0.35
+    labels, result = viewer.layers["cells instances"], segment(BARS, path, SegmentSettings(min_size=4))
+    np.testing.assert_array_equal(labels.data, result.labels)
+    no_network()
+    form.valley.setValue(0.95)
+    rest(qtbot, panel)
+    np.testing.assert_array_equal(labels.data, relabel(result, valley=0.95).labels)
+    assert (labels.data != result.labels).any()
+    assert labels.metadata[KEY]["record"]["relabelled"]["changed"] == {"valley": [0.35, 0.95]}
+    assert "valley 0.95 (run: 0.35)" in widget.status.text()
+
+
+def test_a_network_without_seeds_has_a_dip_and_no_valley(tuned):
+    _, _, panel = tuned()
+    assert panel.form.valley.isHidden() and not panel.form.valley.isEnabled() and not panel.form.dip.isHidden()
+    assert panel.form.wish().valley is None
 
 
 def test_many_changes_are_one_and_the_newest_wins(tuned, qtbot, tiny, monkeypatch):
@@ -371,5 +397,5 @@ def test_bars_and_line_show_on_both_themes(plot, theme):
 def test_every_control_has_a_name_for_who_does_not_see(open_widget):
     _, widget = open_widget(model=None)
     form = widget.tune.form
-    for name in ("threshold", "bandwidth", "dip", "min_size", "plot"):
+    for name in ("threshold", "bandwidth", "dip", "valley", "min_size", "plot"):
         assert getattr(form, name).accessibleName(), name

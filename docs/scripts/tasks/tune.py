@@ -26,14 +26,16 @@ def open_group(hand, folder):
 
 
 @task.step(
-    "Move **Threshold** or **Bandwidth x** (and *Dip*, for a model without seeds), or type a number beside the slider. As "
-    "soon as it stands still, what is in view is labelled anew and shown, then the rest. A newer change stops the older "
-    "one.",
+    "Move **Threshold**, **Bandwidth x** or **Valley** (for a model without seeds *Dip*), or type a number beside the "
+    "slider. As soon as it stands still, what is in view is labelled anew and shown, then the rest. A newer change stops "
+    "the older one.",
     "The line below the run says how many objects there are now, and what was changed.",
 )
 def move_sliders(hand, folder):
     hand.type("Threshold", "0.4", group="Tune")
     hand.sees("tuned without the network: threshold 0.4 (run: 0.5)")
+    hand.type("Valley", "0.5", group="Tune")
+    hand.sees("valley 0.5")
     hand.type("Bandwidth x", "4", group="Tune")
     hand.sees("instances; tuned without the network", "bandwidth 4")
     layer = hand.sees_layer("nuclei instances")
@@ -76,7 +78,7 @@ def reset(hand, folder):
 
 @task.command(
     "shiftseg segment nuclei.tif --model nuclei --out nuclei.ome.zarr\n"
-    "shiftseg relabel nuclei.ome.zarr --threshold 0.4 --bandwidth 4 --min-size 200 --out tuned.ome.zarr"
+    "shiftseg relabel nuclei.ome.zarr --threshold 0.4 --bandwidth 4 --valley 0.5 --min-size 200 --out tuned.ome.zarr"
 )
 def command(folder, printed):
     before, after = open_result(folder / "nuclei.ome.zarr"), open_result(folder / "tuned.ome.zarr")
