@@ -3,10 +3,10 @@
     python benchmarks/valleys.py DATA [DATA ...] --model nuclei [--split train] [--every 4] [--valleys 0.35 0.5] [--out FILE]
 
 DATA are folders with `images/`, `masks/` and `meta.csv` (columns id, split). All other settings are those of the model. Per
-valley, by default those that `shiftseg evaluate --calibrate` tries: AP over all objects at an IoU of 0.5 and its mean over 0.5, 0.55, ..., 0.95,
-missed, extra, merged and split objects; what it gains over the usual valley, and the standard error of that gain, by leaving
-out each image in turn (jackknife). A bundled model has another valley than the usual one where it gains more than its
-standard error on training images.
+valley, by default those that `shiftseg evaluate --calibrate` tries: AP over all objects at an IoU of 0.5 and its mean over 0.5,
+0.55, ..., 0.95, missed, extra, merged and split objects; what it gains over the usual valley, and the standard error of that
+gain, by leaving out each image in turn (jackknife). A bundled model has the best valley on its training images where that gains
+no less than its standard error, and 0.001 or more; else the usual one.
 """
 
 from __future__ import annotations
