@@ -77,7 +77,8 @@ TRAININGS = {
         data=("usiigaci_t98g_phase",),
         kind="cells in phase contrast",
         steps=2400,
-        options="--embedding-dim 2 --levels 4 --features 16 --window 196 --batch 2 --zoom 1.5 --degrade 0.05 --factor 1.1",
+        options="--embedding-dim 2 --levels 4 --features 16 --window 196 --batch 2 --zoom 1.5 --degrade 0.05 --factor 1.1 "
+        "--valley 0.5",
     ),
     "axons-sem": Training(
         data=("axon_sem",),
@@ -94,7 +95,7 @@ TRAININGS = {
         steps=3000,
         # one convolution per level: it sees 22 px far, as nuclei of tissue need it, at the cost of two levels with three
         options="--ndim 3 --embedding-dim 3 --levels 3 --pool 1,2,2:2,2,2:2,2,2 --convs 1 --decoder-convs 1 --features 16"
-        " --window 36,42,42 --batch 2 --zoom 1.4 --degrade 0.1 --small 0.2 --learning-rate 0.002",
+        " --window 36,42,42 --batch 2 --zoom 1.4 --degrade 0.1 --small 0.2 --learning-rate 0.002 --valley 0.5",
         average=0.998,
     ),
     "nuclei-codes": Training(
