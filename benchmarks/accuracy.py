@@ -5,12 +5,13 @@
     python benchmarks/accuracy.py score data/A data/B --models nuclei --runs runs/stardist-nuclei --out FILE
     python benchmarks/accuracy.py label nuclei data/A data/B --run FOLDER    # what `score` does for each model
     python benchmarks/accuracy.py all --data data --out docs/measurements    # `score` of each bundled model
-    python benchmarks/accuracy.py score data/A --no-baseline --earlier FILE --out FILE    # ours anew, the others as they were
+    python benchmarks/accuracy.py score data/A --no-baseline --earlier FILE --out FILE    # ours anew, all else as it was
 
 DATA are folders with `images/`, `masks/` and `meta.csv` (columns id, split). Peers learn and label by `accuracy_peers.py`, each
 with the Python of its own environment; how to make these stands there. `score` labels with our models (bundled names or files)
 and with Otsu's threshold and a watershed, whose settings are chosen on training images, each in a process of its own, and then
-reads the labels of all. NAME+augment is a model that runs on all flips and turns of an image. Per method and data set:
+reads the labels of all. With `--earlier`, what ours take is as it was, for a network whose clustering alone is another.
+NAME+augment is a model that runs on all flips and turns of an image. Per method and data set:
 
 - AP = TP / (TP + FP + FN) over all objects at an IoU of 0.5, and its mean over 0.5, 0.55, ..., 0.95; per image; for objects by
   their area (missed ones by that of the truth, extra ones by their own); missed, extra, split and merged objects;
@@ -265,9 +266,7 @@ def score(wishes: argparse.Namespace) -> None:
         labelled = [*sorted((run / "labels").glob(f"{wishes.split}@*")), run / "labels" / wishes.split]
         for labels in labelled:
             rows += rows_of(run.name, labels, pairs)
-    scored = {(row["method"], row["data"]) for row in rows}
-    kept = [row for row in before["rows"] if (row["method"], row["data"]) not in scored]
-    rows += kept
+    rows, kept = with_earlier(rows, before["rows"])
     for row in rows:
         print(f"{row['method']} {row['data']} AP@0.5 {row['ap50']:.3f}, AP@0.5:0.95 {row['ap50_95']:.3f}", flush=True)
     said = origin("scipy", "scikit-image")
@@ -277,6 +276,16 @@ def score(wishes: argparse.Namespace) -> None:
         said["earlier"] = {"methods": sorted({row["title"] for row in kept}), "command": came["command"], "date": came["date"]}
     areas = {str(ndim): list(edges) for ndim, edges in EDGES.items()}
     keep(wishes.out, {**said, **asked, "area_edges": areas, "rows": rows})
+
+
+def with_earlier(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows with what an earlier measurement took of the same methods, and the rows of others in it, which stand behind them."""
+    known = {(row["method"], row["data"]): row for row in before}
+    took = ("seconds_per_megapixel", "peak_memory")
+    now = [{**row, **{name: known.get((row["method"], row["data"]), row)[name] for name in took}} for row in rows]
+    scored = {(row["method"], row["data"]) for row in rows}
+    kept = [row for key, row in known.items() if key not in scored]
+    return [*now, *kept], kept
 
 
 def score_all(wishes: argparse.Namespace) -> None:
@@ -319,7 +328,9 @@ def main() -> None:
             verb.add_argument("--models", nargs="*", default=["nuclei"], metavar="MODEL[=SECONDS]", help="and their training")
             verb.add_argument("--runs", nargs="*", type=Path, default=[], help="folders of peers' trainings, with labels")
             verb.add_argument("--no-baseline", action="store_true")
-            verb.add_argument("--earlier", type=Path, help="JSON whose rows stand for methods that are not scored now")
+            verb.add_argument(
+                "--earlier", type=Path, help="JSON of rows that stand for methods not scored now, and of times for others"
+            )
             verb.add_argument("--out", type=Path, help="JSON")
         else:
             verb.add_argument("--run", type=Path, required=True, help="folder for the labels")

@@ -246,8 +246,9 @@ def test_labels_of_a_bundled_model_are_scored_in_one_go(script, data, tmp_path, 
 def test_rows_of_methods_that_are_not_scored_now_stay_as_they_were(script, data, tmp_path, monkeypatch):
     accuracy, out = script("accuracy"), tmp_path / "out.json"
     monkeypatch.setattr(accuracy, "in_own_process", lambda *words, **more: None)
-    row = {"title": "x", "data": "disks", "ap50": 0.5, "ap50_95": 0.25}
-    monkeypatch.setattr(accuracy, "rows_of", lambda name, *_: [{**row, "method": name, "ap50": 0.75}])
+    row = {"title": "x", "data": "disks", "ap50": 0.5, "ap50_95": 0.25, "seconds_per_megapixel": 1.0, "peak_memory": 7}
+    now = {"ap50": 0.75, "seconds_per_megapixel": 2.0, "peak_memory": 9}
+    monkeypatch.setattr(accuracy, "rows_of", lambda name, *_: [{**row, **now, "method": name}])
     before = {"command": "python then", "date": "2026-01-01", "split": "val", "every": 1}
     rows = [{**row, "method": name, "title": name} for name in ("nuclei", "otsu", "peer")]
     out.write_text(json.dumps({**before, "rows": rows}))
@@ -255,6 +256,8 @@ def test_rows_of_methods_that_are_not_scored_now_stay_as_they_were(script, data,
     accuracy.score(Namespace(**told, every=1, earlier=out))
     found = json.loads(out.read_text(encoding="utf-8"))
     assert [(row["method"], row["ap50"]) for row in found["rows"]] == [("nuclei", 0.75), ("otsu", 0.5), ("peer", 0.5)]
+    took = {(row["seconds_per_megapixel"], row["peak_memory"]) for row in found["rows"]}
+    assert took == {(1.0, 7)}, "the network is as it was"
     assert found["earlier"] == {"methods": ["otsu", "peer"], "command": "python then", "date": "2026-01-01"}
     with pytest.raises(SystemExit, match="scores other images"):
         accuracy.score(Namespace(**told, every=2, earlier=out))

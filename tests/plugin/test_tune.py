@@ -1,5 +1,7 @@
 """Tuning: other settings change the labels that are shown, by the embedding that is there, and nothing that a user made."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ from napari_shiftseg.plugin.size_plot import SizePlot
 
 pytestmark = pytest.mark.gui
 
-BARS = np.clip(bars((96, 120)) + np.random.default_rng(3).normal(0, 0.06, (96, 120)), 0, 1).astype(np.float32)
+BARS = np.clip(bars((150, 90)) + np.random.default_rng(3).normal(0, 0.06, (150, 90)), 0, 1).astype(np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 255, (96, 120)).astype(np.uint8)
 
 
@@ -98,7 +100,9 @@ def test_a_slider_changes_the_labels_of_the_run_in_place(tuned, qtbot, tiny, no_
 
 
 def test_a_network_with_seeds_has_a_valley_in_place_of_the_dip(tuned, qtbot, tmp_path, no_network):
-    path = save_model(tmp_path / "named.safetensors", named_model())
+    model = named_model()
+    clustering = replace(model.record.clustering, factor=0.5)
+    path = save_model(tmp_path / "named.safetensors", replace(model, record=replace(model.record, clustering=clustering)))
     viewer, widget, panel = tuned(BARS, model=str(path))
     form = panel.form
     assert not form.valley.isHidden() and form.dip.isHidden() and form.valley.isEnabled() and not form.dip.isEnabled()
