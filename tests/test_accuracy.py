@@ -438,6 +438,7 @@ def test_ranks_are_counted_and_regression_ranks_what_it_does_not_know(script):
     rows = [{"two": float(at % 2), "valley": valley, "gap": 1.0} for at, valley in enumerate((0.1, 0.1, 0.4, 0.4, 0.9, 1.0))]
     made = pairs.table(rows, 0.35)
     assert [(row["pairs"], row["two"]) for row in made["rows"]] == [(2, 1), (0, 0), (2, 1), (0, 0), (0, 0), (2, 1)]
+    assert pairs.table(rows, 0.45)["run_together"]["pairs"] == 1, "those that the clustering does not part"
     assert made["run_together"]["pairs"] == 3 and made["run_together"]["area_under_curve"]["gap"] == 0.5
 
 
