@@ -66,8 +66,8 @@ def test_a_magnified_image_gives_the_magnified_labels(by):
 
 CASES = {
     "shrunk": ((600, 530), 2, 40, {}),
-    "a ratio": ((600, 530), 2, 17, {"coordinates": True}),
-    "grown": ((300, 530), 2, 3.4, {"foreground": False}),
+    "a ratio": ((560, 200), 2, 17, {"coordinates": True}),
+    "grown": ((150, 560), 2, 3.4, {"foreground": False}),
     "volume": ((20, 140, 150), 3, 26, {}),
 }
 
