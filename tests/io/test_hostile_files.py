@@ -169,8 +169,10 @@ def test_percentiles_of_a_record_are_percentiles(tmp_path, wrong):
         ["train", "x", "--kernel", "9" * 500, "--out", "m.safetensors"],
         ["train", "x", "--growth", "9" * 500, "--out", "m.safetensors"],
         ["probe", "--shifts", "1" + "0" * 12],
+        ["measure", "x", "--out", "t.csv", "--unit", "\udcff"],
+        ["train", "x", "--out", "m.safetensors", "--kind", "\udcff"],
     ],
-    ids=lambda words: " ".join(words)[:50],
+    ids=lambda words: ascii(" ".join(words))[1:50],
 )
 def test_numbers_and_names_beyond_all_are_refused_in_a_line(tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)

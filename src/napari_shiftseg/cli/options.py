@@ -52,6 +52,21 @@ def pooling(text: str) -> int | tuple[tuple[int, ...], ...]:
     return levels[0][0] if len(levels) == 1 and len(levels[0]) == 1 else tuple(levels)
 
 
+def words(text: str) -> str:
+    """Any text; a byte of a shell's word that is no letter cannot be written anywhere.
+
+    >>> words("micrometer")
+    'micrometer'
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(
+            f"{ascii(text[:40])} was given, which is no text in UTF-8; give other letters"
+        ) from None
+    return text
+
+
 def whole(least: int) -> Callable[[str], int]:
     """Reader of an integer of `least` or more."""
 

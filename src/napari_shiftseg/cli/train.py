@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from napari_shiftseg.cli.check import report_rules, training_rules
 from napari_shiftseg.cli.console import Console
-from napari_shiftseg.cli.options import edges, indices, number, pooling, whole
+from napari_shiftseg.cli.options import edges, indices, number, pooling, whole, words
 from napari_shiftseg.cli.pairs import Pair, describe_data, files_of, find_pairs, read_mask
 from napari_shiftseg.cli.prepare import check_free, refusal
 from napari_shiftseg.errors import SettingsError, SizeError
@@ -53,8 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", type=indices, metavar="0,2", help="channels for the network, from 0")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier model")
     parser.add_argument("--half", action="store_true", help="store float16 weights: half the size")
-    parser.add_argument("--kind", default="", metavar="WORDS", help='what the images show, such as "fluorescent nuclei"')
-    parser.add_argument("--note", default="", help="a remark for the model's record")
+    parser.add_argument(
+        "--kind", type=words, default="", metavar="WORDS", help='what the images show, such as "fluorescent nuclei"'
+    )
+    parser.add_argument("--note", type=words, default="", help="a remark for the model's record")
     _add_network_options(parser)
     _add_training_options(parser)
     _add_clustering_options(parser)
