@@ -30,9 +30,7 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
     """Options of the commands that measure labels."""
     parser.add_argument("--image", type=Path, help="whose intensities are measured (default: the one in the result)")
     parser.add_argument("--spacing", type=steps, metavar="Z,Y,X", help="step per spatial axis (default: as the file says)")
-    parser.add_argument(
-        "--unit", type=words, metavar="NAME", help="of the steps, such as micrometer (default: as the file says)"
-    )
+    parser.add_argument("--unit", type=words, metavar="NAME", help="of the steps, such as micrometer [as the file says]")
     parser.add_argument("--planes", action="store_true", help="each plane of a stack holds objects of its own")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier file")
     add_image_options(parser)

@@ -61,9 +61,7 @@ def words(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(
-            f"{ascii(text[:40])} was given, which is no text in UTF-8; give other letters"
-        ) from None
+        raise argparse.ArgumentTypeError(f"{text[:40]!a} was given, which is no text in UTF-8; give other letters") from None
     return text
 
 

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier model")
     parser.add_argument("--half", action="store_true", help="store float16 weights: half the size")
     parser.add_argument(
-        "--kind", type=words, default="", metavar="WORDS", help='what the images show, such as "fluorescent nuclei"'
+        "--kind", type=words, default="", metavar="WORDS", help='what images show, such as "fluorescent nuclei"'
     )
     parser.add_argument("--note", type=words, default="", help="a remark for the model's record")
     _add_network_options(parser)
