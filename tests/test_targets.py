@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -385,3 +386,24 @@ def test_what_is_left_in_a_work_folder_is_removed_without_following_links(tmp_pa
         work.clear()
         assert not list(work.path.iterdir())
     assert (tmp_path / "victim/dear").read_text() == "dear"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_library_makes_of_a_signal_is_no_mistake_of_ours(monkeypatch, tmp_path, capsys, number):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    before = signal.getsignal(number)
+
+    def swallowed(*_):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(30)
+        except KeyboardInterrupt:
+            pass
+        raise RuntimeError("the event loop was stopped")
+
+    monkeypatch.setattr(cli, "_run", swallowed)
+    assert cli.main(["info"]) == 128 + number
+    assert capsys.readouterr().err.count("nothing was half written") == 1 and not list(tmp_path.iterdir())
+    assert signal.getsignal(number) is before
+    monkeypatch.setattr(cli, "_run", lambda *_: [][0])
+    assert cli.main(["info"]) == 70

@@ -72,6 +72,10 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}; see {self.prog} --help.")
 
 
+# Signals by which this command was asked to end: what a library makes of that is no mistake of ours.
+_asked: list[int] = []
+
+
 class TerminatedError(KeyboardInterrupt):
     """The system, or who closed the terminal, asks the process to end."""
 
@@ -117,18 +121,21 @@ def _terminable() -> Iterator[None]:
     """A process that is asked to end cleans up as after Ctrl-C; whoever takes or ignores such a signal already keeps it."""
 
     def stop(number: int, frame: object) -> NoReturn:
-        raise TerminatedError
+        _asked.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else TerminatedError
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    _asked.clear()
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [getattr(signal, name) for name in names] if current_thread() is main_thread() else []
-    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    before = {number: signal.getsignal(number) for number in numbers}
+    ours = [number for number in numbers if before[number] in (signal.SIG_DFL, signal.default_int_handler)]
     for number in ours:
         signal.signal(number, stop)
     try:
         yield
     finally:
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, before[number])
 
 
 def report(exc: BaseException, name: str, about: str = "") -> int:
@@ -157,13 +164,16 @@ def report(exc: BaseException, name: str, about: str = "") -> int:
 
 
 def _interrupt(exc: BaseException) -> KeyboardInterrupt | None:
-    """The interrupt behind an error: who is interrupted while a library is imported meets the import's own error."""
+    """The interrupt behind an error: who is interrupted while a library works may meet an error of that."""
     seen: BaseException | None = exc
     for _ in range(DEEPEST):
-        if seen is None or isinstance(seen, KeyboardInterrupt):
+        if isinstance(seen, KeyboardInterrupt):
             return seen
+        if seen is None:
+            break
         seen = seen.__cause__ or seen.__context__
-    return None
+    foreseen = isinstance(exc, ShiftsegError | OSError | MemoryError)
+    return None if foreseen or not _asked else KeyboardInterrupt() if _asked[0] == signal.SIGINT else TerminatedError()
 
 
 def _mistake(exc: BaseException, text: str) -> str:
