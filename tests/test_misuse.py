@@ -190,6 +190,13 @@ def test_a_network_beyond_any_image_is_none(values):
     assert UNetSpec(levels=geometry.MOST_LEVELS).period[0] == 2**geometry.MOST_LEVELS == geometry.LARGEST_IMAGE
 
 
+@pytest.mark.parametrize("edge", [10**6, 10**7])
+def test_labels_that_memory_cannot_hold_are_refused_before_a_window_is_read(edge):
+    flat = np.broadcast_to(np.float32(0), (1, edge, edge))
+    with pytest.raises(OutOfMemoryError, match="out of core"):
+        label_instances(flat, bandwidth=0.5)
+
+
 @pytest.mark.parametrize(
     "build",
     {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ import numpy.typing as npt
 import torch
 
 from napari_shiftseg.arguments import told
-from napari_shiftseg.errors import DeviceError, SettingsError
+from napari_shiftseg.errors import DeviceError, OutOfMemoryError, SettingsError
 from napari_shiftseg.events import Event, WindowDone, drain
 from napari_shiftseg.instances.constants import MOST_THREADS
 from napari_shiftseg.instances.pieces import LabelSettings, check_embedding, fragments_of, labels_of, piece_steps
-from napari_shiftseg.machine import cores
+from napari_shiftseg.machine import byte_text, cores, free_memory
 from napari_shiftseg.network.device import choose_device
 from napari_shiftseg.views import ArrayLike, as_array
 
@@ -72,6 +73,8 @@ def label_instances(
         If shapes do not match or a value cannot work.
     DeviceError
         If the device is not there or has no double precision.
+    OutOfMemoryError
+        If there is no room for the labels.
 
     Notes
     -----
@@ -92,6 +95,12 @@ def label_instances(
         chosen = replace(settings or LabelSettings(), **wishes)
     except TypeError as exc:
         raise SettingsError(f"label_instances knows no such setting ({exc}).") from exc
+    needed, free = 4 * prod(embedding.shape[1:]), free_memory()
+    if 0 < free < needed:
+        raise OutOfMemoryError(
+            f"labels of {tuple(embedding.shape[1:])} px take {byte_text(needed)}, and {byte_text(free)} are free; "
+            "label parts of it, or segment the image out of core."
+        )
     found = choose_device(device)
     if found.kind == "mps":
         raise DeviceError("clustering needs double precision, which Apple's GPUs lack; give device='cpu'.")
