@@ -4,7 +4,9 @@ import hashlib
 import os
 import shutil
 import signal
+import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -389,9 +391,10 @@ def test_what_is_left_in_a_work_folder_is_removed_without_following_links(tmp_pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_a_library_makes_of_a_signal_is_no_mistake_of_ours(monkeypatch, tmp_path, capsys, number):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    before = signal.getsignal(number)
+def test_what_a_library_makes_of_a_signal_is_no_mistake_of_ours(monkeypatch, tmp_path, capsys, request, number):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, usual)))  # what else this process does with it
 
     def swallowed(*_):
         try:
@@ -404,6 +407,6 @@ def test_what_a_library_makes_of_a_signal_is_no_mistake_of_ours(monkeypatch, tmp
     monkeypatch.setattr(cli, "_run", swallowed)
     assert cli.main(["info"]) == 128 + number
     assert capsys.readouterr().err.count("nothing was half written") == 1 and not list(tmp_path.iterdir())
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(number) is usual
     monkeypatch.setattr(cli, "_run", lambda *_: [][0])
-    assert cli.main(["info"]) == 70
+    assert cli.main(["info"]) == 70 and len(list(tmp_path.iterdir())) == 1
