@@ -37,7 +37,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("shape", "ndim", "values", "wish"), CASES.values(), ids=CASES)
+# the volume takes as long as all others together; tests/network/test_turned.py has one too
+LONG = {"volume": pytest.mark.slow}
+
+
+@pytest.mark.parametrize(
+    ("shape", "ndim", "values", "wish"),
+    [pytest.param(*case, marks=LONG.get(name, ()), id=name) for name, case in CASES.items()],
+)
 def test_tiles_blocks_previews_and_runs_again_give_the_labels_of_one_run(tmp_path, monkeypatch, shape, ndim, values, wish):
     monkeypatch.setattr("napari_shiftseg.segmentation.layout.LARGEST", {2: 512, 3: 128})
     model, image = offsets_model(ndim, **values), Image.from_array(bars(shape), "zyx"[-ndim:])
