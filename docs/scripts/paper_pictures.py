@@ -1,6 +1,6 @@
 """Draw the pictures of docs/paper.md: image, embedding and instances of each figure of the paper, with the seams.
 
-    python docs/scripts/paper_pictures.py FOLDER [--size quick] [--seed 0] [FIGURE ...]
+    python docs/scripts/paper_pictures.py FOLDER [FIGURE ...] [--size quick] [--seed 0]
 
 FOLDER is the one that `shiftseg paper FIGURE ... --out FOLDER` kept its trainings in; what is not there is trained.
 """
