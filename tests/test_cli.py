@@ -4,6 +4,7 @@ import argparse
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -653,6 +654,42 @@ def test_a_closed_pipe_is_no_error():
             [sys.executable, "-c", code], stdout=pipe, stderr=subprocess.PIPE, text=True, env=environment, check=False
         )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# Where a signal comes, as code that sends it there.
+MOMENTS = {
+    "as modules are loaded": "sys.meta_path.insert(0, Sends())",
+    "in a finaliser": "from napari_shiftseg import cli; cli._run = lambda *_: id(Sends()) and time.sleep(30)",
+    "in the last finaliser": "from napari_shiftseg import cli; cli._run = lambda *_: id(Sends()) * 0",
+    "as threads are joined": "threading.Thread(target=lambda: (threading.main_thread().join(), kill())).start()",
+    "at exit": "from napari_shiftseg import cli; cli._run = lambda *_: atexit.register(kill) and 0",
+    "as Python ends": "sys.modules['last'] = Sends()",
+}
+SENT = """
+import atexit, os, signal, sys, threading, time
+from napari_shiftseg import __main__
+class Sends:
+    def find_spec(self, *_, kill=os.kill, mine=os.getpid()): kill(mine, {number})
+    __del__ = find_spec
+kill = Sends.find_spec.__get__(0)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+{code}
+sys.argv = ["shiftseg", "--version"]
+sys.exit(__main__.main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows sends no signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_signal_is_one_sentence_at_any_moment(moment, number):
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    code = SENT.format(number=int(number), code=MOMENTS[moment])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    word = "interrupted" if number == signal.SIGINT else "terminated"
+    done_before = moment == "as Python ends"  # and all is said
+    assert done.returncode == (0 if done_before else 128 + number), done.stderr
+    assert done.stderr == ("" if done_before else f"shiftseg: {word}; nothing was half written.\n")
 
 
 @pytest.mark.gui

@@ -103,7 +103,7 @@ def test_installing_registers_the_plugin_and_the_command():
         pytest.skip("used from a source tree, not installed")
     found = {(entry.group, entry.name, entry.value) for entry in distribution.entry_points}
     assert ("napari.manifest", "napari-shiftseg", "napari_shiftseg:napari.yaml") in found
-    assert ("console_scripts", "shiftseg", "napari_shiftseg.cli:main") in found
+    assert ("console_scripts", "shiftseg", "napari_shiftseg.__main__:main") in found
 
 
 def test_napari_accepts_the_manifest():

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "napari_shiftseg"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-INTEGERS = frozenset({"arguments", "errors", "events", "files", "machine", "geometry"})
+INTEGERS = frozenset({"arguments", "errors", "events", "files", "machine", "signals", "geometry"})
 COMPUTE = frozenset({"network", "instances", "analysis"})
 LIBRARY = INTEGERS | {"views", "synthetic"} | COMPUTE | {"io"}
 VERBS = frozenset({"segmentation", "evaluation", "colours", "picture", "paper", "cli"})
@@ -25,6 +25,7 @@ NOTHING: frozenset[str] = frozenset()
 # room -> the rooms that it may import
 NEIGHBOURS = {
     "__init__": NOTHING,
+    "__main__": frozenset({"cli", "signals"}),
     **dict.fromkeys(INTEGERS, INTEGERS),
     "views": INTEGERS,
     "synthetic": INTEGERS | {"views"},

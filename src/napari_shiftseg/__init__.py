@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # `typing` is long to load, and the command hears Ctrl-C only afterwards
 
 # PyTorch takes the memory of each large map anew from the system; on Linux in large pages, as numpy asks for, too, that costs
 # far fewer page faults (benchmarks/large_pages.py). The variable is read at PyTorch's first allocation.

@@ -22,6 +22,7 @@ from threading import current_thread, main_thread
 from types import ModuleType
 from typing import NoReturn
 
+from napari_shiftseg import signals
 from napari_shiftseg.cli.console import Console, printable
 from napari_shiftseg.cli.constants import (
     BAD_INPUT,
@@ -72,14 +73,6 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}; see {self.prog} --help.")
 
 
-# Signals by which this command was asked to end: what a library makes of that is no mistake of ours.
-_asked: list[int] = []
-
-
-class TerminatedError(KeyboardInterrupt):
-    """The system, or who closed the terminal, asks the process to end."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -101,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             except SystemExit as stop:  # argparse after --help and --version
                 code = int(stop.code or 0)
             sys.stdout.flush()
+            if signals.asked and not code:  # in a place that takes no error, as a finaliser
+                raise signals.error()
             return code
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -119,19 +114,13 @@ def _quiet() -> None:
 @contextmanager
 def _terminable() -> Iterator[None]:
     """A process that is asked to end cleans up as after Ctrl-C; whoever takes or ignores such a signal already keeps it."""
-
-    def stop(number: int, frame: object) -> NoReturn:
-        _asked.append(number)
-        raise KeyboardInterrupt if number == signal.SIGINT else TerminatedError
-
-    _asked.clear()
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [getattr(signal, name) for name in names] if current_thread() is main_thread() else []
+    signals.asked.clear()
+    numbers = signals.NUMBERS if current_thread() is main_thread() else ()
     before = {number: signal.getsignal(number) for number in numbers}
-    ours = [number for number in numbers if before[number] in (signal.SIG_DFL, signal.default_int_handler)]
-    for number in ours:
-        signal.signal(number, stop)
+    ours = [number for number in numbers if before[number] in signals.USUAL]
     try:
+        for number in ours:
+            signal.signal(number, signals.stop)
         yield
     finally:
         for number in ours:
@@ -149,8 +138,8 @@ def report(exc: BaseException, name: str, about: str = "") -> int:
         if not isinstance(exc, OutOfMemoryError):
             text = f"memory ran out{f' ({text})' * bool(text)}; use smaller tiles (--tile) or a smaller image."
     elif isinstance(exc, KeyboardInterrupt | CancelledError):
-        terminated = isinstance(exc, TerminatedError)
-        code, text = TERMINATED if terminated else INTERRUPTED, text or "interrupted; nothing was half written."
+        terminated = isinstance(exc, signals.TerminatedError)
+        code, text = TERMINATED if terminated else INTERRUPTED, text or signals.SAID
         text = text.replace("interrupted", "terminated", 1) if terminated else text
     elif isinstance(exc, ShiftsegError | OSError):
         code = BAD_INPUT
@@ -173,7 +162,7 @@ def _interrupt(exc: BaseException) -> KeyboardInterrupt | None:
             break
         seen = seen.__cause__ or seen.__context__
     foreseen = isinstance(exc, ShiftsegError | OSError | MemoryError)
-    return None if foreseen or not _asked else KeyboardInterrupt() if _asked[0] == signal.SIGINT else TerminatedError()
+    return None if foreseen or not signals.asked else signals.error()
 
 
 def _mistake(exc: BaseException, text: str) -> str:

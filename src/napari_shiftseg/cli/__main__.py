@@ -2,6 +2,8 @@
 
 import sys
 
+from napari_shiftseg import signals
 from napari_shiftseg.cli import main
 
+signals.begin()
 sys.exit(main())
