@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.constants import WHOLE_EDGE
 from napari_shiftseg.cli.options import add_run_options, indices, number, run_settings, whole
-from napari_shiftseg.cli.pairs import Pair, describe_data, files_of, find_pairs, read_mask
+from napari_shiftseg.cli.pairs import Notes, Pair, describe_data, describe_notes, files_of, find_pairs, read_pair
 from napari_shiftseg.cli.prepare import check_free, decide_run, describe_model, replace_file
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import drain
@@ -79,7 +79,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     )
     console.field("model", describe_model(model))
     console.field("data", describe_data(pairs, args.split))
-    examples = _read(pairs, args.by, model, settings=settings, console=console)
+    notes: Notes = {}
+    examples = _read(pairs, args.by, model, settings=settings, console=console, notes=notes)
     with console.progress() as show:
         evaluation = drain(
             evaluate_steps(
@@ -87,8 +88,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
             ),
             show,
         )
+    for note in describe_notes(notes):
+        console.field("note", note)
     _report(evaluation, model, args, console=console)
-    values = _values(evaluation, model, args)
+    values = _values(evaluation, model, args) | {"notes": describe_notes(notes)}
     if args.csv is not None:
         console.field("csv", replace_file(args.csv, _table(evaluation), found).absolute())
         values["csv"] = args.csv.absolute()
@@ -101,18 +104,19 @@ def run(args: argparse.Namespace, console: Console) -> None:
     console.document(values)
 
 
-def _read(pairs: list[Pair], by: str | None, model: Model, *, settings: SegmentSettings, console: Console) -> Iterator[Example]:
+def _read(
+    pairs: list[Pair], by: str | None, model: Model, *, settings: SegmentSettings, console: Console, notes: Notes
+) -> Iterator[Example]:
     """Examples one by one; the first one shows how all will run."""
     from napari_shiftseg.evaluation import Example
-    from napari_shiftseg.io import read_image
 
     for index, pair in enumerate(pairs):
-        image = read_image(pair.image)
+        image, truth = read_pair(pair, notes)
         if index == 0:
             lines = dict(decide_run(image, model, settings).lines())
             console.field("plan", f"{lines['plan']} (first image)")
             console.field("device", lines["device"])
-        yield Example(image=image, truth=read_mask(pair, image), name=pair.name, group=pair.row[by] if by else "")
+        yield Example(image=image, truth=truth, name=pair.name, group=pair.row[by] if by else "")
 
 
 def _wished_clustering(base: Clustering, settings: SegmentSettings, *, said: bool) -> Clustering:

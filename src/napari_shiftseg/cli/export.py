@@ -34,4 +34,5 @@ def run(args: argparse.Namespace, console: Console) -> None:
     with console.progress() as show:
         written = export_labels(args.file, labels, image=image, overwrite=args.overwrite, on_event=show).absolute()
     console.field("written", f"{written} ({EXPORTS[kind]})")
-    console.document({"written": written, "format": EXPORTS[kind], "axes": labels.axes, "shape": labels.data.shape})
+    document = {"written": written, "format": EXPORTS[kind], "axes": labels.axes, "shape": labels.data.shape}
+    console.document({**document, "note": labels.note})

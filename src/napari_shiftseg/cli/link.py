@@ -54,7 +54,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     with console.progress() as show:
         linked = drain(link_steps(source, args.through, args.out, settings=wish_of(args), overwrite=args.overwrite), show)  # type: ignore[arg-type]
         table = None if args.table is None else measured(linked.labels, on_event=show)
-    told = linked.labels.record["linked"][-1]
+    told, note = linked.labels.record["linked"][-1], linked.labels.note
+    if note:
+        console.field("labels", f"{args.result.name}: {note}")
     if args.through == "z":
         how = "by overlap and agreement of codes" if told["codes"] else "by overlap alone, since there is no embedding"
         console.field("linked", f"{linked.count} objects through z, {how}")
@@ -63,6 +65,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         console.field("linked", f"{linked.count} tracks through t, {splits} splits")
     console.field("written", str(linked.path))
     document = {"written": linked.path, "through": args.through, "objects": linked.count, "settings": told["settings"]}
+    document["note"] = note
     document |= {"splits": len(set(dict(told["parents"]).values()))} if args.through == "t" else {"codes": told["codes"]}
     if table is not None:
         check_same(args.table, found[args.table])

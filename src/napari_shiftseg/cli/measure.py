@@ -60,7 +60,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     count, unit = len(table["label"]), table["unit"].tolist()[:1]
     console.field("measured", f"{count} objects, {len(table)} columns" + "".join(f", in {name}" for name in unit))
     console.field("written", written)
-    console.document({"written": written, "objects": count, "columns": list(table), "unit": unit[0] if unit else None})
+    document = {"written": written, "objects": count, "columns": list(table), "unit": unit[0] if unit else None}
+    console.document({**document, "note": labels.note})
 
 
 def opened(args: argparse.Namespace, console: Console) -> tuple[Labels, Image | None]:
@@ -84,7 +85,8 @@ def opened(args: argparse.Namespace, console: Console) -> tuple[Labels, Image | 
 
         labels = replace(labels, units=(*labels.units[:-spatial], *[unit_name(args.unit)] * spatial))
     count = " x ".join(map(str, labels.data.shape))
-    console.field("labels", f"{args.result.name}: {count} ({labels.axes}), objects in {labels.ndim}D")
+    note = f"; {labels.note}" if labels.note else ""
+    console.field("labels", f"{args.result.name}: {count} ({labels.axes}), objects in {labels.ndim}D{note}")
     if image is not None:
         console.field("image", describe_image(image))
     return labels, image

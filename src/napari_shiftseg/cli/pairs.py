@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_shiftseg.errors import ImageError, SettingsError
 
@@ -53,19 +53,37 @@ def describe_data(pairs: Sequence[Pair], split: str | None) -> str:
     return f"{', '.join(folders)}{which}: {len(pairs)} images"
 
 
-def read_mask(pair: Pair, image: Image) -> npt.NDArray[Any]:
-    """Labels of a pair, with the axes of the image except its channels."""
+Notes: TypeAlias = dict[str, list[str]]
+"""What was found of files on reading, such as pixels that lack, with the names of those files."""
+
+
+def describe_notes(notes: Notes) -> list[str]:
+    """A sentence each.
+
+    >>> describe_notes({"It lacks a plane.": ["a.tif", "b.tif"], "Its alpha was dropped.": ["c.png"]})
+    ['a.tif and 1 more: It lacks a plane.', 'c.png: Its alpha was dropped.']
+    """
+    more = {note: f" and {len(names) - 1} more" * (len(names) > 1) for note, names in notes.items()}
+    return [f"{names[0]}{more[note]}: {note}" for note, names in notes.items()]
+
+
+def read_pair(pair: Pair, notes: Notes) -> tuple[Image, npt.NDArray[Any]]:
+    """Image and labels, which have its axes except the channels; `notes` gets what was found, but for guesses at axes."""
     import numpy as np
 
     from napari_shiftseg.io import read_image
 
-    mask = np.asarray(read_image(pair.mask).data[...])
+    image, labels = read_image(pair.image), read_image(pair.mask)
+    for path, one in ((pair.image, image), (pair.mask, labels)):
+        if note := " ".join(one.note.replace(one.assumed, "").split()):
+            notes.setdefault(note, []).append(str(path))
+    mask = np.asarray(labels.data[...])
     wanted = tuple(size for axis, size in image.sizes.items() if axis != "c")
     if mask.shape != wanted:
         raise ImageError(f"the mask {pair.mask} has shape {mask.shape} and its image {wanted}; give masks of equal shape.")
     if mask.dtype.kind not in "iub":
         raise ImageError(f"the mask {pair.mask} holds {mask.dtype} values; give integers, one number per object.")
-    return mask.astype(np.uint8) if mask.dtype.kind == "b" else mask
+    return image, mask.astype(np.uint8) if mask.dtype.kind == "b" else mask
 
 
 def _pairs_of(folder: Path, split: str | None) -> list[Pair]:

@@ -47,16 +47,18 @@ def run(args: argparse.Namespace, console: Console) -> int:
         channel = int(result.axes.startswith("t"))  # files have axes (t) c (z) y x
         places = {axis + (axis >= channel): at for axis, at in enumerate(frame)}
         embedding = View.at(result.embedding, places, name="the embedding")
-    truth = None
+    truth, note = None, ""
     if args.truth is not None:
         mask = read_image(args.truth)
         if mask.data.shape != result.labels.shape:
             found, wanted = mask.data.shape, result.labels.shape
             raise SettingsError(f"{args.truth} has shape {found} and the labels {wanted}; give a mask of their shape.")
-        truth = View.at(mask.data, dict(enumerate(frame)), name=mask.name)
+        truth, note = View.at(mask.data, dict(enumerate(frame)), name=mask.name), mask.note
     with unchanged(args.result, result.labels, result.embedding):
         report = seam_report(embedding, result.record, labels, truth)
     console.field("result", f"{args.result}: {report.seams} seams, {result.record.get('status', 'status not known')}")
+    if note:
+        console.field("truth", f"{args.truth.name}: {note}")
     if edits := result.record.get("edits"):
         console.field("labels", f"{len(edits)} edit{'s' * (len(edits) != 1)} by hand since the run")
     console.field("verdict", report.verdict)
@@ -74,7 +76,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     splits = None if score is None else {"at_seams": score.at_seams.row(), "elsewhere": score.elsewhere.row()}  # type: ignore[union-attr]
     whole_score = None if score is None else score.row()
     document["edits"] = len(result.record.get("edits", ()))
-    console.document({**document, "cuts": report.cuts, "score": whole_score, "splits": splits, "table": report.rows()})
+    document |= {"cuts": report.cuts, "note": note}
+    console.document({**document, "score": whole_score, "splits": splits, "table": report.rows()})
     return 3 if report.exposed else 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from napari_shiftseg.cli.check import report_rules, training_rules
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import edges, indices, number, pooling, whole, words
-from napari_shiftseg.cli.pairs import Pair, describe_data, files_of, find_pairs, read_mask
+from napari_shiftseg.cli.pairs import Notes, Pair, describe_data, describe_notes, files_of, find_pairs, read_pair
 from napari_shiftseg.cli.prepare import check_free, refusal
 from napari_shiftseg.errors import SettingsError, SizeError
 from napari_shiftseg.events import Event, Stage, TrainStep, drain
@@ -153,8 +153,13 @@ def run(args: argparse.Namespace, console: Console) -> None:
     report_rules(training_rules(settings.spec, settings), console)
     if broken and not args.allow_noncompliant:
         raise refusal(broken)
-    images = read_images(pairs, settings, args.channels)
-    settings = replace(settings, spec=replace(settings.spec, in_channels=images[0].pixels.shape[0]))
+    notes: Notes = {}
+    images = read_images(pairs, settings, args.channels, notes)
+    told = describe_notes(notes)
+    for note in told:
+        console.field("note", note)
+    data = "; ".join([settings.data, *told])
+    settings = replace(settings, data=data, spec=replace(settings.spec, in_channels=images[0].pixels.shape[0]))
     console.field("training", f"{len(images)} images with {sum(len(i.centres) for i in images)} instances")
     resumed = args.checkpoint is not None and args.checkpoint.exists()
     console.field("start", f"goes on from {args.checkpoint}" if resumed else "from random weights")
@@ -208,15 +213,13 @@ def train_settings(args: argparse.Namespace, data: str = "") -> TrainSettings:
     )
 
 
-def read_images(pairs: list[Pair], settings: TrainSettings, channels: tuple[int, ...] | None) -> list[TrainImage]:
-    """Training images in the order of the pairs; a stack gives a 2D network one per plane."""
-    from napari_shiftseg.io import read_image
+def read_images(pairs: list[Pair], settings: TrainSettings, channels: tuple[int, ...] | None, notes: Notes) -> list[TrainImage]:
+    """Training images in the order of the pairs; a stack gives a 2D network one per plane. `notes`: as of `read_pair`."""
     from napari_shiftseg.network import TrainImage
 
     ndim, found = settings.spec.ndim, []
     for pair in pairs:
-        image = read_image(pair.image)
-        truth = read_mask(pair, image)
+        image, truth = read_pair(pair, notes)
         order = [axis for axis in image.axes if axis != "c"]
         truth = truth.transpose([order.index(axis) for axis in "tzyx" if axis in order])
         for frame in image.frames(ndim, channels):

@@ -35,6 +35,8 @@ class Labels:
         The image that lies in the result.
     record : mapping
         What happened, where the labels are a result of this package; else empty.
+    note : str
+        What was guessed, dropped or found missing on reading, as of `Image`: an object that lacks is no error by itself.
     """
 
     data: ArrayLike
@@ -45,6 +47,7 @@ class Labels:
     ndim: int
     image: Image | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
     def intensities(self, image: Image) -> ArrayLike:
         """Pixels of an image of the same place, with the axes of the labels, and channels in front where it has some.
@@ -112,6 +115,7 @@ def labels_of(image: Image) -> Labels:
         units=tuple(image.units[at] for at in order),
         translation=tuple(place[at] for at in order),
         ndim=_depth(letters, data),
+        note=image.note,
     )
 
 

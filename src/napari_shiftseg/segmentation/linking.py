@@ -142,6 +142,7 @@ def link_steps(
         numbers, count = yield from _joined(labels, given, wish)
         lead, coded = labels.axes.index("z") + 1, bool(given)
     told = {"through": through, "settings": asdict(wish), "objects": count, "of": labels.record.get("run"), "codes": coded}
+    told |= {"note": labels.note} if labels.note else {}
     if tracks is not None:
         told |= {"parents": [list(pair) for pair in tracks.parents.items()], "versions": _tracker_version()}
     known = replace(
