@@ -352,7 +352,7 @@ def test_pairs_come_in_the_order_of_the_table_and_else_by_name(folder, tmp_path)
 
 def test_training_sees_the_pixels_of_the_files(folder):
     pair, *_ = find_pairs([folder / "data"], "val")
-    (image,) = read_images([pair], TrainSettings(), None, {})
+    (image,) = read_images([pair], TrainSettings(), None, notes={})
     pixels, truth = tifffile.imread(pair.image), tifffile.imread(pair.mask)
     assert image.pixels.shape == (1, *pixels.shape)
     assert np.corrcoef(image.pixels[0].numpy().ravel(), pixels.ravel())[0, 1] > 0.99

@@ -16,7 +16,7 @@ from grey import grey_model as made
 from napari_shiftseg import cli, open_result, save_model, segment, train
 from napari_shiftseg.errors import ModelError, ResultError
 from napari_shiftseg.events import drain
-from napari_shiftseg.files import replacing
+from napari_shiftseg.files import check_file, check_folder, replacing
 from napari_shiftseg.io import save_labels_tiff
 from napari_shiftseg.network import TrainImage, TrainSettings
 from napari_shiftseg.segmentation import segment_steps
@@ -186,6 +186,17 @@ def test_a_place_that_cannot_be_written_is_said_as_that(arguments, folder, tmp_p
     assert cli.main([argument.format(folder=folder, place=place) for argument in arguments]) == 2
     err = capsys.readouterr().err.splitlines()[-1]
     assert place in err and "another run" not in err
+
+
+@needs_nodes
+@pytest.mark.parametrize("check", [check_file, check_folder])
+@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/fd/1", "/dev/new", "{link}/new", "/proc/self/fd/1", "/sys/new"])
+def test_no_result_takes_a_name_among_those_of_the_system(place, check, tmp_path, capfd):
+    """What such a name leads to may be a plain file, as /dev/stdout where that is sent to one, which root may replace."""
+    (tmp_path / "link").symlink_to("/dev")
+    with pytest.raises(ResultError, match=r"of the system|cannot replace"):
+        check(place.format(link=tmp_path / "link"))
+    check(Path("/dev/shm") / tmp_path.name)
 
 
 @pytest.mark.parametrize("place", ["", ".", "..", "/"])

@@ -32,6 +32,8 @@ _KINDS = {
 }
 # Letters of a name that a file beside it may repeat: systems allow 255 bytes, and a letter may take four of them.
 _LONGEST = 50
+# Where names stand for devices and processes: /dev by itself, since /dev/shm takes files, and all below the others.
+_SYSTEM = (Path("/dev"), Path("/proc"), Path("/sys"))
 # What file systems answer that know no sync of a folder, such as those of other systems and in user space.
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EISDIR}
 # Two seconds in all, for a file that a thread or a scanner of the system holds meanwhile.
@@ -193,9 +195,20 @@ def check_file(path: str | Path) -> None:
 
     ResultError if the path, or what it links to, is there and is no regular file.
     """
+    _check_system(Path(path))
     kind = _kind(Path(path))
     if kind is not None and kind != stat.S_IFREG:
         raise ResultError(f"{path} is {_KINDS.get(kind, 'no file')}, which a result cannot replace; choose another place.")
+
+
+def _check_system(path: Path) -> None:
+    """Refuse places among the names of the system's devices and processes, such as /dev/stdout: who may write there breaks it.
+
+    ResultError.
+    """
+    folder = Path(os.path.realpath(path.absolute().parent))
+    if folder in _SYSTEM or any(folder.is_relative_to(place) for place in _SYSTEM[1:]):
+        raise ResultError(f"{path} would lie in {folder}, which is of the system; choose another place.")
 
 
 def check_folder(path: str | Path) -> None:
@@ -203,6 +216,7 @@ def check_folder(path: str | Path) -> None:
 
     ResultError if the path, or what it links to, is there and is no folder.
     """
+    _check_system(Path(path))
     kind = _kind(Path(path))
     if kind is not None and kind != stat.S_IFDIR:
         raise ResultError(f"{path} is {_KINDS.get(kind, 'a file')}, which a folder cannot replace; choose another place.")

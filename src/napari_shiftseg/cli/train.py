@@ -154,7 +154,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if broken and not args.allow_noncompliant:
         raise refusal(broken)
     notes: Notes = {}
-    images = read_images(pairs, settings, args.channels, notes)
+    images = read_images(pairs, settings, args.channels, notes=notes)
     told = describe_notes(notes)
     for note in told:
         console.field("note", note)
@@ -213,7 +213,9 @@ def train_settings(args: argparse.Namespace, data: str = "") -> TrainSettings:
     )
 
 
-def read_images(pairs: list[Pair], settings: TrainSettings, channels: tuple[int, ...] | None, notes: Notes) -> list[TrainImage]:
+def read_images(
+    pairs: list[Pair], settings: TrainSettings, channels: tuple[int, ...] | None, *, notes: Notes
+) -> list[TrainImage]:
     """Training images in the order of the pairs; a stack gives a 2D network one per plane. `notes`: as of `read_pair`."""
     from napari_shiftseg.network import TrainImage
 
