@@ -37,7 +37,7 @@ def training_images(name: str, model: Model, data: Path) -> list[TrainImage]:
         return [MODELS[name][1].draw(0)]
     pairs = find_pairs([data / folder for folder in FOLDERS], "train")
     settings = Namespace(spec=model.spec, normalisation=model.record.normalisation)
-    return read_images(pairs, settings, None)
+    return read_images(pairs, settings, None, notes={})
 
 
 def known_of(name: str, model: Model, images: list[TrainImage]) -> Known:

@@ -23,7 +23,7 @@ from bench import adjusted_rand, keep, origin, parser, told
 from torch import nn
 
 from napari_shiftseg import SegmentSettings, load_model, match_score, read_image, segment
-from napari_shiftseg.cli.pairs import find_pairs, read_mask
+from napari_shiftseg.cli.pairs import find_pairs, read_pair
 from napari_shiftseg.network.unet import InferenceNet
 
 SAMPLE = Path(str(files("napari_shiftseg") / "samples" / "nuclei.tif"))
@@ -35,8 +35,7 @@ ROUGH = SegmentSettings(device="cpu", dtype="bfloat16", deterministic=True)
 def images(model, data: Path, split: str) -> Iterator[dict]:
     """Each image of the data set in both formats."""
     for pair in find_pairs([data], split):
-        image = read_image(pair.image)
-        truth = read_mask(pair, image)
+        image, truth = read_pair(pair, {})
         exact, rough = (segment(image, model, settings) for settings in (EXACT, ROUGH))
         aps = [match_score(result.labels, truth, iou=0.5).ap for result in (exact, rough)]
         yield {
