@@ -117,7 +117,7 @@ def test_every_module_belongs_to_a_room():
     assert not unknown, f"give these modules a room, here and in docs/architecture.md:\n{listed(unknown)}"
 
 
-@pytest.mark.parametrize("room", NEIGHBOURS)
+@pytest.mark.parametrize("room", sorted(NEIGHBOURS))
 def test_a_room_imports_only_the_rooms_below_it(room):
     allowed = NEIGHBOURS[room] | {room, "__init__"}
     wrong = [found for _, found in every_import(room) if found.room is not None and found.room not in allowed]
@@ -126,7 +126,7 @@ def test_a_room_imports_only_the_rooms_below_it(room):
     assert not wrong, listed(wrong)
 
 
-@pytest.mark.parametrize("room", NEIGHBOURS)
+@pytest.mark.parametrize("room", sorted(NEIGHBOURS))
 def test_a_room_imports_only_its_third_party_packages(room):
     foreign = [found for _, found in every_import(room) if found.room is None]
     foreign = [found for found in foreign if found.top not in sys.stdlib_module_names]
