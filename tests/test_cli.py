@@ -692,6 +692,27 @@ def test_a_signal_is_one_sentence_at_any_moment(moment, number):
     assert done.stderr == ("" if done_before else f"shiftseg: {word}; nothing was half written.\n")
 
 
+LOSES = """
+import sys
+from napari_shiftseg import __main__, cli
+class Loses:
+    def __del__(self): raise RuntimeError("Event loop is closed")
+def work(*_):
+    Loses()
+    raise cli.ShiftsegError("no such chunk.")
+cli._run = work
+sys.argv = ["shiftseg", "info"]
+sys.exit(__main__.main())
+"""
+
+
+def test_what_readings_that_nobody_waits_for_lose_is_not_said():
+    """> a damaged chunk among many left 150 lines of the readings that were begun beside it"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", LOSES], capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "shiftseg info: no such chunk.\n")
+
+
 @pytest.mark.gui
 def test_demo_opens_the_sample_its_truth_and_the_result_in_napari(shiftseg, folder, monkeypatch):
     napari = pytest.importorskip("napari", reason="napari is not installed")

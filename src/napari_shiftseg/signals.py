@@ -68,9 +68,13 @@ def begin() -> None:
 
 
 def _lost(args: UnraisableHookArgs) -> None:
-    """Raise anew what came in a finaliser or a callback, which take no error."""
+    """Raise anew what came in a finaliser or a callback, which take no error.
+
+    Whatever else is lost there, as by the readings that zarr leaves when one of them fails, is not for those who run a command.
+    """
     if not (asked and issubclass(args.exc_type, KeyboardInterrupt)):
-        sys.__unraisablehook__(args)
+        if sys.warnoptions:
+            sys.__unraisablehook__(args)
         return
     from threading import Timer, get_ident
 
