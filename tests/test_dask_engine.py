@@ -362,6 +362,16 @@ def test_without_dask_one_sentence_says_what_to_install(tmp_path, model, plane, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_workers_than_memory_holds_are_not_started(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_shiftseg.segmentation.dask_engine.LocalWorkers", None)
+    np.save(tmp_path / "a.npy", np.ones((64, 64), "u2"))
+    with pytest.raises(
+        OutOfMemoryError, match=r"1000000000 workers take 2e\+08 GB or more, and [\d.]+ GB are free; give fewer"
+    ):
+        segment(tmp_path / "a.npy", made(2), SegmentSettings(workers=10**9, device="cpu"), tmp_path / "r.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
+
+
 @pytest.mark.parametrize("form", **in_turn(FORMS))
 def test_a_worker_without_memory_is_not_asked_again(form):
     error = form()

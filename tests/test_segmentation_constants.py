@@ -26,6 +26,7 @@ NUMBERS = {
     "SMALLEST_LEVEL": 256,
     "AHEAD": 4,
     "LEAST_PIXELS": 2097152,
+    "WORKER_BYTES": 200000000,
     "TRIES": {"killed": 10, "failed": 3},
     "SCHEDULER_PATIENCE": 0.5,
     "CONNECT": 6,

@@ -6,7 +6,9 @@ import struct
 import sys
 import warnings
 import zipfile
+import zlib
 
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
@@ -82,6 +84,39 @@ def test_what_unpacks_to_more_than_it_should_is_not_unpacked(tmp_path, store, na
         archive.writestr(name, b" " * (LARGEST_METADATA + 1))
     with pytest.raises(ImageError, match="unpacks to 67108865 bytes"):
         read_image(tmp_path / "bomb.zip").frames(2)[0].view[...]
+
+
+COMPRESSORS = {"blosc": numcodecs.Blosc(), "zstd": numcodecs.Zstd(), "gzip": numcodecs.GZip(), "bz2": numcodecs.BZ2(),
+               "lzma": numcodecs.LZMA()}  # fmt: skip
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_chunk_that_unpacks_to_more_than_its_array_says_is_not_unpacked(tmp_path, monkeypatch, name, packed):
+    path, codec = tmp_path / "i.zarr", COMPRESSORS[name]
+    zarr.create_array(str(path), data=PIXELS, chunks=(32, 32), zarr_format=2, compressors=codec)
+    assert np.array_equal(read_image(path).data[...], PIXELS)
+    (path / "1.1").write_bytes(codec.encode(bytes(4 << 20)))
+    if packed:
+        with zipfile.ZipFile(tmp_path / "i.zip", "w") as archive:
+            for file in path.iterdir():
+                archive.write(file, file.name)
+        path = tmp_path / "i.zip"
+    monkeypatch.setattr(type(codec), "decode", None)
+    with pytest.raises(ImageError, match=r"1\.1 of the store unpacks to \d+ bytes or more, its array says 2048"):
+        read_image(path).data[32:64, 32:64]
+
+
+@pytest.mark.parametrize("kind", [0, 3], ids=["grey", "palette"])
+def test_a_png_that_unpacks_to_more_than_its_pixels_is_not_unpacked(tmp_path, kind):
+    def part(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = zlib.compress(bytes(4 << 20))
+    head = part(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 8, kind, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + head + part(b"IDAT", rows) + part(b"IEND", b""))
+    with pytest.raises(ImageError, match="unpacks to more than its pixels"):
+        read_image(tmp_path / "a.png")
 
 
 def test_a_long_description_of_a_folder_is_not_read(store):

@@ -51,6 +51,7 @@ NUMBERS = {
     "LARGEST_EDGE": 8192,
     "MOST_POWER": 16,
     "MOST_ZOOM": 100,
+    "MOST_STEPS": 1000000000,
 }
 
 

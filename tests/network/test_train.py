@@ -114,6 +114,35 @@ def test_a_seed_decides_everything(disks):
     assert not torch.equal(weights(first), weights(other))
 
 
+@pytest.mark.parametrize("steps", [10**9 + 1, 10**30])
+def test_a_training_has_an_end(disks, steps):
+    with pytest.raises(SettingsError, match="give a number from 0 to 1e"):
+        train(disks, replace(TINY, steps=steps))
+
+
+def changed(images):
+    one = images[0]
+    yield "2 images, and 1", images[:1]
+    yield "other images: number 1 ", images[::-1]
+    yield "other images: number 1 ", [replace(one, pixels=one.pixels + 1e-3), *images[1:]]
+    yield "other images: number 1 ", [replace(one, labels=one.labels.T.contiguous()), *images[1:]]
+
+
+def test_a_training_goes_on_with_the_images_that_it_began_with(disks, tmp_path):
+    path, images = tmp_path / "run.ckpt", [*disks[:1], replace(disks[0], pixels=disks[0].pixels * 2)]
+    settings = replace(TINY, checkpoint=path)
+    train(images, settings)
+    for words, others in changed(images):
+        with pytest.raises(ModelError, match=f"belongs to a training on {words}"):
+            train(others, settings)
+    saved = torch.load(path, weights_only=True)
+    del saved["images"]
+    torch.save(saved, path)
+    events = []
+    train(images[:1], replace(settings, steps=TINY.steps + 1), events.append)
+    assert "of an earlier version" in events[0].text and len(events) == 2
+
+
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(disks, tmp_path):
     settings = replace(TINY, spec=replace(SPEC, batch_norm=True), steps=7, average=0.9)
     whole_events, resumed_events = [], []

@@ -449,7 +449,7 @@ def _pixels_of_png(data: bytes, path: Path) -> bytes:
 
     ImageError if it is cut short, or such a part is damaged.
     """
-    kept, at, inflate = [data[:8]], 8, zlib.decompressobj()
+    kept, at, inflate, most = [data[:8]], 8, zlib.decompressobj(), _bytes_of_png(data)
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         part, at = data[at : at + 12 + length], at + 12 + length
@@ -460,7 +460,9 @@ def _pixels_of_png(data: bytes, path: Path) -> bytes:
         right = zlib.crc32(part[4:-4]) == int.from_bytes(part[-4:], "big")
         try:
             for begin in range(8, len(part) - 4, INFLATED) if kind == b"IDAT" and right else ():
-                inflate.decompress(part[begin : min(begin + INFLATED, len(part) - 4)])
+                most -= len(inflate.decompress(part[begin : min(begin + INFLATED, len(part) - 4)]))
+                if most < 0:
+                    raise ImageError(f"{path.name} is a PNG that unpacks to more than its pixels; the file is damaged.")
         except zlib.error:
             right = False
         if not right:
@@ -469,6 +471,13 @@ def _pixels_of_png(data: bytes, path: Path) -> bytes:
         if kind == b"IEND" and inflate.eof:
             return b"".join(kept)
     raise ImageError(f"{path.name} is a PNG that was cut short; get the whole file.")
+
+
+def _bytes_of_png(data: bytes) -> int:
+    """What the pixels of a PNG unpack to at most, each row with its filter and, interlaced, with up to seven more."""
+    width, height, depth, kind = map(int, struct.unpack_from(">IIBB", data.ljust(26, b"\0"), 16))
+    bits = width * depth * {2: 3, 4: 2, 6: 4}.get(kind, 1)
+    return 2 * height * (bits // 8 + 8) + INFLATED
 
 
 def scene_names(path: str | Path) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from zarr.storage import LocalStore, ZipStore
 
 from napari_shiftseg.errors import ImageError, OutOfMemoryError
 from napari_shiftseg.io.constants import CHUNK_SPARE, LARGEST_EDGE, LARGEST_METADATA, MOST_LISTED
+from napari_shiftseg.io.unpacked import unpacked_size
 from napari_shiftseg.machine import free_memory
 
 # What turns bytes into numbers and nothing else; codecs of `imagecodecs` decode pictures.
@@ -53,6 +54,14 @@ class _Checked:
             _check_array(one, key)
         return described
 
+    def check_unpacked(self, key: str, data: Buffer, chunk: int) -> None:
+        """Refuse what unpacks to more than a chunk of so many bytes takes."""
+        most = 2 * chunk + CHUNK_SPARE
+        if (size := unpacked_size(data.to_bytes(), most)) > most:
+            raise ImageError(
+                f"{key} of the store unpacks to {size} bytes or more, its array says {chunk}; the store is damaged."
+            )
+
 
 class ReadStore(_Checked, LocalStore):
     """A folder that is read: regular files alone; a chunk that was there at the first look and is gone is an error."""
@@ -77,6 +86,8 @@ class ReadStore(_Checked, LocalStore):
                 if isinstance(told, int) and not key.endswith(".zmetadata"):
                     self._finished[array] = told
             self._arrays.add(array)
+        elif found is not None and (owner := self._array_of(key)) is not None:
+            await asyncio.to_thread(self.check_unpacked, key, found, self._bytes[owner])
         return found
 
     def _look_at(self, key: str) -> None:
@@ -156,7 +167,7 @@ class ReadStore(_Checked, LocalStore):
 class ReadZip(_Checked, ZipStore):
     """A zip file of a store that is read; what unpacks to more than a chunk or a description takes is refused."""
 
-    _most = 0  # bytes of a chunk of all arrays that were described
+    _chunk = 0  # bytes of the largest chunk of all arrays that were described
 
     def _check_size(self, key: str) -> None:
         if not self._is_open:
@@ -164,7 +175,8 @@ class ReadZip(_Checked, ZipStore):
         info = self._zf.NameToInfo.get(key)
         if info is not None and not info.file_size and not key.endswith(_DESCRIPTIONS):
             raise ImageError(f"{key} of {self.path.name} is empty, as a full disk leaves a file; the store is damaged.")
-        if info is not None and info.file_size > (LARGEST_METADATA if key.endswith(_DESCRIPTIONS) else self._most):
+        most = LARGEST_METADATA if key.endswith(_DESCRIPTIONS) else 2 * self._chunk + CHUNK_SPARE
+        if info is not None and info.file_size > most:
             raise ImageError(f"{key} of {self.path.name} unpacks to {info.file_size} bytes, which is too much; it is damaged.")
 
     def chunks_there(self, array: str) -> frozenset[str]:
@@ -178,7 +190,9 @@ class ReadZip(_Checked, ZipStore):
         found = await super().get(key, prototype, byte_range)
         if byte_range is None and found is not None and key.endswith(_METADATA):
             for one in self.check_metadata(key, found.to_bytes()):
-                self._most = max(self._most, 2 * prod(_chunk_shape(one)) * _itemsize(one) + CHUNK_SPARE)
+                self._chunk = max(self._chunk, prod(_chunk_shape(one)) * _itemsize(one))
+        elif found is not None and self._chunk and not key.endswith(_DESCRIPTIONS):
+            await asyncio.to_thread(self.check_unpacked, key, found, self._chunk)
         return found
 
 

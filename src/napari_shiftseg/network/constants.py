@@ -105,3 +105,5 @@ STATISTICS_BATCHES: Final = 100
 # A copy of this size does not fit a cache; a product of this edge fills any device. Both shrink where memory is short.
 COPY_BYTES: Final = {"cuda": 1 << 30, "mps": 1 << 28, "cpu": 1 << 28}
 LARGEST_EDGE: Final = 8192
+# Steps of a training up to which it ends in a lifetime, at thirty a second.
+MOST_STEPS: Final = 10**9

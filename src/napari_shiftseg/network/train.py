@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -28,7 +29,7 @@ from napari_shiftseg.files import check_file, check_same, found_at, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.arithmetic import exact_convolutions, learning
-from napari_shiftseg.network.constants import IGNORE, MOST_POWER, MOST_SEED, MOST_ZOOM, STATISTICS_BATCHES
+from napari_shiftseg.network.constants import IGNORE, MOST_POWER, MOST_SEED, MOST_STEPS, MOST_ZOOM, STATISTICS_BATCHES
 from napari_shiftseg.network.crops import Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_precision, memory_errors
 from napari_shiftseg.network.loss import discriminative_loss, foreground_loss, gaussian_loss, object_weights
@@ -40,7 +41,7 @@ from napari_shiftseg.network.unet import UNet
 _WEIGHT = (0, float(np.finfo(np.float32).max))
 _RANGES: Mapping[str, tuple[float, float]] = {
     "batch": (1, math.inf),
-    "steps": (0, math.inf),
+    "steps": (0, MOST_STEPS),
     "checkpoint_every": (1, math.inf),
     "average": (0, 1),
     "balance": (0, MOST_POWER),
@@ -227,7 +228,10 @@ def train_steps(
         )
         state = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
         found = None if settings.checkpoint is None else found_at(settings.checkpoint)
-        first = resume(settings.checkpoint, settings, state)
+        looks = None if settings.checkpoint is None else _looks(images)
+        first, unsure = resume(settings.checkpoint, settings, state, images=looks)
+    if unsure:
+        yield Stage(done=first, total=settings.steps, text=unsure)
     recent: dict[str, float] = {}
     for step, batch in _batches(images, settings, first, redraw=redraw):
         with learning(), memory_errors(f"training step {step}"), exact_convolutions(tf32=settings.dtype == "tf32"):
@@ -243,7 +247,7 @@ def train_steps(
         if settings.checkpoint is not None and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps):
             try:
                 check_same(settings.checkpoint, found)  # another training may have written there
-                save_checkpoint(settings.checkpoint, settings, state, step=step + 1)
+                save_checkpoint(settings.checkpoint, settings, state, step=step + 1, images=looks)
                 found = found_at(settings.checkpoint)
             except ResultError as exc:  # hours of work are not given up for a disk that may have room later
                 kept = "that of an earlier step is kept" if Path(settings.checkpoint).exists() else "there is none yet"
@@ -545,9 +549,11 @@ def _record(settings: TrainSettings, images: Sequence[TrainImage], losses: dict[
     )
 
 
-def save_checkpoint(path: str | Path, settings: TrainSettings, state: dict[str, Any], *, step: int) -> None:
+def save_checkpoint(
+    path: str | Path, settings: TrainSettings, state: dict[str, Any], *, step: int, images: Sequence[Look] | None
+) -> None:
     """Write the state of each part of a training after so many steps, completely or not at all."""
-    told = {"step": step, "spec": settings.spec.to_dict(), "settings": _lasting(settings)}
+    told = {"step": step, "spec": settings.spec.to_dict(), "settings": _lasting(settings), "images": images}
     saved = told | {k: v.state_dict() for k, v in state.items()}
     try:
         # written here, since PyTorch's own errors do not tell a full disk from a fault of its own
@@ -570,17 +576,40 @@ def _lasting(settings: TrainSettings) -> dict[str, str]:
     return {"window": repr(_window(settings)), **{name: repr(getattr(settings, name)) for name in (*promised, *meant)}}
 
 
-def resume(path: str | Path | None, settings: TrainSettings, state: dict[str, Any]) -> int:
-    """Give each part of a training the state that it had; returns the step at which to go on, 0 without a checkpoint.
+Look = list[float]
+"""Edges of a training image, a sum of its labels, and the mean of its pixels."""
 
-    ModelError if the file is no checkpoint, or one of another network or of other settings. ResultError if something else than
-    a file is there.
+
+def _looks(images: Sequence[TrainImage]) -> list[Look]:
+    sums = [zlib.crc32(image.labels.contiguous().numpy().data) for image in images]
+    means = [float(image.pixels.mean(dtype=torch.float64)) for image in images]
+    return [[*image.pixels.shape, at, mean] for image, at, mean in zip(images, sums, means, strict=True)]
+
+
+def _other_images(known: Sequence[Look], now: Sequence[Look]) -> str:
+    """How the images of a checkpoint differ from those of now; "" where they look alike."""
+    if len(known) != len(now):
+        return f"{len(known)} images, and {len(now)} were given"
+    for number, (one, other) in enumerate(zip(known, now, strict=True)):
+        # another version of numpy may round the pixels in another way
+        if one[:-1] != other[:-1] or not math.isclose(one[-1], other[-1], rel_tol=1e-6, abs_tol=1e-6):
+            return f"other images: number {number + 1} of {len(now)} is not what it was"
+    return ""
+
+
+def resume(
+    path: str | Path | None, settings: TrainSettings, state: dict[str, Any], *, images: Sequence[Look] | None = None
+) -> tuple[int, str]:
+    """Give each part of a training the state that it had.
+
+    Returns the step at which to go on, 0 without a checkpoint, and what is not known of it. ModelError if the file is no
+    checkpoint, or one of another network, other settings or other images. ResultError if something else than a file is there.
     """
     if path is None:
-        return 0
+        return 0, ""
     check_file(path)
     if not Path(path).exists():
-        return 0
+        return 0, ""
     try:
         with memory_errors("what a checkpoint holds"):
             saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -600,9 +629,12 @@ def resume(path: str | Path | None, settings: TrainSettings, state: dict[str, An
                 f"{path} belongs to a training with {name} {known[name]}, and {_lasting(settings)[name]} was given; give what "
                 "it began with, or name another file."
             )
+        if images and saved.get("images") and (other := _other_images(saved["images"], images)):
+            raise ModelError(f"{path} belongs to a training on {other}; give what it began with, or name another file.")
         for name, part in state.items():
             part.load_state_dict(saved[name])
-        return int(saved["step"])
+        earlier = f"{path}, of an earlier version, does not say its images; those that were given are taken for the same."
+        return int(saved["step"]), "" if saved.get("images") else earlier
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as exc:
         if isinstance(exc, ModelError):
             raise

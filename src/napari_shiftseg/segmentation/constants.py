@@ -54,6 +54,8 @@ SMALLEST_LEVEL: Final = 256
 # Tasks per worker that the scheduler knows at once: enough that no worker waits, few enough for a scheduler that never sees
 # the millions of blocks of a large run.
 AHEAD: Final = 4
+# Bytes that a worker takes before it has any work: Python, PyTorch and dask have some 250 MB.
+WORKER_BYTES: Final = 200_000_000
 # Pixels that a task holds at least, so that it takes longer than handing it out does.
 LEAST_PIXELS: Final = 2 << 20
 # Times that a task is begun before its failure is the run's: workers die of other things than their task.

@@ -19,9 +19,10 @@ from typing import Any, Self
 from napari_shiftseg.errors import OutOfMemoryError, ResultError, SettingsError, ShiftsegError, memory_ran_out
 from napari_shiftseg.events import Event, Stage
 from napari_shiftseg.io import Image
+from napari_shiftseg.machine import free_memory
 from napari_shiftseg.segmentation.block_worker import describe_job, finish_blocks, open_blocks, order_of
 from napari_shiftseg.segmentation.blockwise import BlockJob, Round
-from napari_shiftseg.segmentation.constants import AHEAD, CONNECT, LEAST_PIXELS, SCHEDULER_PATIENCE, TRIES
+from napari_shiftseg.segmentation.constants import AHEAD, CONNECT, LEAST_PIXELS, SCHEDULER_PATIENCE, TRIES, WORKER_BYTES
 from napari_shiftseg.segmentation.engine import TITLES, block_event
 from napari_shiftseg.segmentation.job import Job
 from napari_shiftseg.segmentation.layout import Layout
@@ -43,6 +44,10 @@ def check_workers(job: Job) -> None:
         )
     if settings.workers < 0:
         raise SettingsError(f"{settings.workers} workers were asked for; give 1 or more, or 0 for none.")
+    if (needed := settings.workers * WORKER_BYTES) > (free := free_memory()):
+        raise OutOfMemoryError(
+            f"{settings.workers} workers take {needed / 1e9:.3g} GB or more, and {free / 1e9:.3g} GB are free; give fewer."
+        )
     try:
         import distributed  # noqa: F401
     except ImportError as exc:
