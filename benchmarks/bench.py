@@ -34,6 +34,16 @@ def parser(doc: str | None) -> ArgumentParser:
     return made
 
 
+def data_parser(doc: str | None) -> ArgumentParser:
+    """Wishes of a script that runs a model on labelled images."""
+    made = parser(doc)
+    made.add_argument("data", nargs="+", type=Path)
+    made.add_argument("--model", default="nuclei", help="bundled name or file")
+    made.add_argument("--split", default="train")
+    made.add_argument("--every", type=int, default=1)
+    return made
+
+
 def told(row: Any) -> Any:
     """A row, printed as soon as it is there."""
     print(json.dumps(row), flush=True)

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -31,7 +30,7 @@ import numpy as np
 import torch
 from accuracy import pixels_of
 from accuracy_runs import pairs_of
-from bench import keep, origin, parser
+from bench import data_parser, keep, origin
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -236,12 +235,7 @@ def table(pairs: Sequence[dict[str, float]], least: float) -> dict[str, Any]:
 
 
 def main(labelled: Callable[[Any, Any], dict[str, Any]] = output_of) -> None:
-    made = parser(__doc__)
-    made.add_argument("data", nargs="+", type=Path)
-    made.add_argument("--model", default="nuclei", help="bundled name or file")
-    made.add_argument("--split", default="train")
-    made.add_argument("--every", type=int, default=1)
-    wishes = made.parse_args()
+    wishes = data_parser(__doc__).parse_args()
     torch.set_num_threads(1)
     model = load_model(wishes.model)
     chosen = [pair for folder in wishes.data for pair in pairs_of([folder], wishes.split)[:: wishes.every]]

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accuracy import pixels_of
 from accuracy_runs import pairs_of
-from bench import keep, origin, parser
+from bench import data_parser, keep, origin
 from scipy import ndimage
 
 from napari_shiftseg import SegmentSettings, load_model, segment
@@ -38,12 +37,7 @@ def objects_of(pair: Any, model: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("data", nargs="+", type=Path)
-    made.add_argument("--model", default="nuclei", help="bundled name or file")
-    made.add_argument("--split", default="train")
-    made.add_argument("--every", type=int, default=1)
-    wishes = made.parse_args()
+    wishes = data_parser(__doc__).parse_args()
     torch.set_num_threads(1)
     model = load_model(wishes.model)
     if model.record is None:

@@ -12,13 +12,12 @@ no less than its standard error, and 0.001 or more; else the usual one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accuracy_runs import pairs_of
-from bench import keep, origin, parser
+from bench import data_parser, keep, origin
 from mode_pairs import labels_of, output_of
 
 from napari_shiftseg import load_model, match_score
@@ -73,11 +72,7 @@ def error_of_gain(images: Sequence[dict[float, Scores]], valley: float) -> float
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("data", nargs="+", type=Path)
-    made.add_argument("--model", default="nuclei", help="bundled name or file")
-    made.add_argument("--split", default="train")
-    made.add_argument("--every", type=int, default=1)
+    made = data_parser(__doc__)
     made.add_argument("--valleys", nargs="+", type=float, default=VALLEYS, help="beside the usual one")
     wishes = made.parse_args()
     torch.set_num_threads(1)
