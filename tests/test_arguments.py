@@ -1,7 +1,9 @@
 """What a public function is given and cannot use is told in a sentence: by name, with what was given and what is wanted."""
 
 import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -168,6 +170,43 @@ def test_what_fits_and_fails_stays_what_it_is():
     with pytest.raises(SettingsError, match=r"number is 'x'; give a whole number\."):
         divided("x")
     assert divided(np.uint8(4), by=np.float32(2)) == 2
+
+
+@told
+def counted(
+    names: Mapping[str, int], of: Sequence[str] = (), pair: tuple[int, int] = (1, 1), kind: Literal["a", 1] = "a"
+) -> int:
+    return sum(names[name] // edge for name in of for edge in pair) + {"a": 1, 1: 2}[kind]
+
+
+def test_parts_of_what_holds_several_are_compared():
+    assert counted({"a": 4}, ["a"], pair=[1, 2], kind=1) == 8
+    for given, said in (
+        ({"names": [1], "of": "a"}, r"names is \[1\]; give a Mapping\."),
+        ({"names": {"a": 4}, "of": ["a"], "pair": (0,)}, "pair is .*; give a tuple"),
+        ({"names": {"a": 4}, "of": ["a", []]}, "of is .*; give a sequence of which each is a text"),
+        ({"names": {"a": 4}, "of": "ab"}, "of is 'ab'; give a sequence of which each is a text"),
+        ({"names": {}, "kind": []}, "kind is .*; give 'a' or 1"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            counted(**given)
+    with pytest.raises(ZeroDivisionError):
+        counted({"a": 4}, ["a"], pair=(0, 1))
+
+
+def test_a_value_that_cannot_be_shown_is_named_by_its_type():
+    class Strange:
+        def __init__(self, said):
+            self.said = said
+
+        def __repr__(self):
+            return self.said if self.said else {}["what"]
+
+    for said in ("", "\x1b[31mred"):
+        with pytest.raises(SettingsError, match=r"names is a Strange; give"):
+            counted(Strange(said), ["a"])
+    with pytest.raises(SettingsError, match=r"names is a Strange \(q{60}\.\.\.\); give"):
+        counted(Strange("q" * 99), ["a"])
 
 
 @pytest.mark.parametrize("made", [UNetSpec, Lattice, Output])
