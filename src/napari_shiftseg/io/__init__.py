@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_shiftseg.io.geojson import save_geojson
     from napari_shiftseg.io.image import Frame, Image, read_image, scene_names
     from napari_shiftseg.io.labels import Labels, read_labels
+    from napari_shiftseg.io.labels_tiff import save_labels_tiff
     from napari_shiftseg.io.model import (
         bundled_models,
         demonstrations,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from napari_shiftseg.io.sources import Source, find_images, names_of
     from napari_shiftseg.io.stored_edits import StoredEdits
     from napari_shiftseg.io.tables import check_table_format, save_table
-    from napari_shiftseg.io.tiff import save_labels_tiff
     from napari_shiftseg.io.work_folder import WorkFolder
 
 _MODULES = {
@@ -75,7 +75,7 @@ _MODULES = {
     "StoredEdits": "stored_edits",
     "check_table_format": "tables",
     "save_table": "tables",
-    "save_labels_tiff": "tiff",
+    "save_labels_tiff": "labels_tiff",
     "WorkFolder": "work_folder",
 }
 

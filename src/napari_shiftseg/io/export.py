@@ -19,10 +19,10 @@ from napari_shiftseg.files import check_same, found_at, path_of, unchanged
 from napari_shiftseg.io.geojson import save_geojson
 from napari_shiftseg.io.image import Image
 from napari_shiftseg.io.labels import Labels, linked_steps
+from napari_shiftseg.io.labels_tiff import save_labels_tiff
 from napari_shiftseg.io.result import save_result
 from napari_shiftseg.io.rois import check_rois, save_rois
 from napari_shiftseg.io.tables import check_table_format, save_table
-from napari_shiftseg.io.tiff import save_labels_tiff
 
 EXPORTS = {
     ".ome.tif": "OME-TIFF",

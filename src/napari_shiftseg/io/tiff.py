@@ -1,8 +1,7 @@
-"""TIFF in, plain, ImageJ, OME and whole-slide files, with their axes and pixel sizes; and labels out, calibrated."""
+"""TIFF in: plain, ImageJ, OME and whole-slide files, with their axes and pixel sizes."""
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import re
@@ -17,18 +16,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import numpy.typing as npt
 import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, RESUNIT
 
-from napari_shiftseg.errors import ImageError, ResultError
-from napari_shiftseg.files import replacing
-from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range, name_axes, steps_of, unit_name
+from napari_shiftseg.errors import ImageError
+from napari_shiftseg.io.axes import name_axes, steps_of, unit_name
 from napari_shiftseg.io.constants import (
     EAGER_BYTES,
     LARGEST_EDGE,
     LARGEST_PIXEL_UM,
-    LARGEST_STEP,
     MOST_PLANES,
     PLANE_BYTES,
 )
@@ -438,156 +434,8 @@ def _channels(pixels: Any) -> tuple[str, ...]:
     return names if any(names) else ()
 
 
-# Unit names of the OME schema for those of OME-NGFF.
-_OME_UNITS = {
-    "yottameter": "Ym",
-    "zettameter": "Zm",
-    "exameter": "Em",
-    "petameter": "Pm",
-    "terameter": "Tm",
-    "gigameter": "Gm",
-    "hectometer": "hm",
-    "attometer": "am",
-    "zeptometer": "zm",
-    "yoctometer": "ym",
-    "yottasecond": "Ys",
-    "zettasecond": "Zs",
-    "exasecond": "Es",
-    "petasecond": "Ps",
-    "terasecond": "Ts",
-    "gigasecond": "Gs",
-    "hectosecond": "hs",
-    "attosecond": "as",
-    "zeptosecond": "zs",
-    "yoctosecond": "ys",
-    "megasecond": "Ms",
-    "kilosecond": "ks",
-    "decisecond": "ds",
-    "centisecond": "cs",
-    "femtosecond": "fs",
-    "micrometer": "µm",
-    "nanometer": "nm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-    "angstrom": "Å",
-    "picometer": "pm",
-    "femtometer": "fm",
-    "decimeter": "dm",
-    "kilometer": "km",
-    "megameter": "Mm",
-    "inch": "in",
-    "foot": "ft",
-    "yard": "yd",
-    "mile": "mi",
-    "parsec": "pc",
-    "nanosecond": "ns",
-    "picosecond": "ps",
-    "second": "s",
-    "millisecond": "ms",
-    "microsecond": "µs",
-    "minute": "min",
-    "hour": "h",
-    "day": "d",
-}
-
-
-_KNOWN = {None, *_OME_UNITS}
-
-
-def save_labels_tiff(
-    path: str | Path,
-    labels: ArrayLike,
-    axes: str,
-    scale: Sequence[float] | None = None,
-    units: Sequence[str | None] | None = None,
-) -> Path:
-    """Write labels as a calibrated TIFF; a file of that name is replaced once the new one is complete.
-
-    Up to 65535 labels become a 16-bit ImageJ TIFF. More become a 32-bit OME-TIFF, since ImageJ knows no 32-bit
-    integers. What ends in ".ome.tif" is an OME-TIFF, too, and so are labels with a step that ImageJ cannot hold, such as
-    1.2e-10 meter. A unit that OME's schema does not know stands in words in the description of an OME-TIFF.
-
-    Parameters
-    ----------
-    path : str or Path
-        File to write.
-    labels : array-like of int
-        Labels >= 0; a lazy array is read plane by plane.
-    axes : str
-        Letters of "tzyx", in this order, one per axis of `labels`.
-    scale, units : sequence, optional
-        Step and OME-NGFF unit per axis.
-
-    Raises
-    ------
-    ResultError
-        If the labels are not integers in [0, 2**32), the axes do not fit, the file cannot be written, or its place is taken by
-        what is no file.
-    """
-    path = Path(path)
-    scale, units = check_label_axes(axes, labels.shape, scale, units=units)
-    largest = _largest(labels)
-    wide = largest > np.iinfo(np.uint16).max
-    fits = all(1 / LARGEST_STEP <= step <= LARGEST_STEP for step, axis in zip(scale, axes, strict=True) if axis in "yx")
-    ome = wide or not fits or path.name.lower().endswith((".ome.tif", ".ome.tiff"))
-    dtype = np.dtype(np.uint32 if wide else np.uint16)
-    calibration = _ome_calibration(axes, scale, units) if ome else _imagej_calibration(axes, scale, units)
-    try:
-        with replacing(path) as partial:
-            tifffile.imwrite(partial, _planes(labels, dtype), shape=labels.shape, dtype=dtype, **calibration)
-    except OSError as exc:
-        raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another folder or make room.") from exc
-    return path
-
-
-def _planes(labels: ArrayLike, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
-    for index in itertools.product(*map(range, labels.shape[:-2])):
-        yield np.ascontiguousarray(labels[(*index, slice(None), slice(None))], dtype=dtype)
-
-
-def _largest(labels: ArrayLike) -> int:
-    check_integers(labels)
-    ends = [(int(plane.min()), int(plane.max())) for plane in _planes(labels, labels.dtype)]
-    return check_range(min(end[0] for end in ends), max(end[1] for end in ends))
-
-
-def _imagej_calibration(axes: str, scale: Sequence[float], units: Sequence[str | None]) -> dict[str, Any]:
-    step, unit = dict(zip(axes, scale, strict=True)), dict(zip(axes, units, strict=True))
-    metadata: dict[str, Any] = {"axes": axes.upper(), "mode": "grayscale"}
-    if unit["x"]:
-        metadata["unit"] = "micron" if unit["x"] == "micrometer" else _escaped(unit["x"])
-    metadata |= {f"{axis}unit": _escaped(unit[axis] or "pixel") for axis in "yz" if unit.get(axis, unit["x"]) != unit["x"]}
-    if "z" in axes:
-        metadata["spacing"] = step["z"]
-    if "t" in axes and unit["t"]:
-        metadata |= {"finterval": step["t"], "tunit": _escaped(_OME_UNITS.get(unit["t"], unit["t"]))}
-    return {"imagej": True, "resolution": (1 / step["x"], 1 / step["y"]), "metadata": metadata}
-
-
-def _escaped(unit: str) -> str:
-    """A unit in the letters of ImageJ's description, a file of Java properties."""
-    wide = unit.encode("utf-16-be", "replace")
-    codes = [int.from_bytes(wide[at : at + 2]) for at in range(0, len(wide), 2)]
-    return "".join(chr(code) if 32 <= code < 127 and code != ord("\\") else f"\\u{code:04x}" for code in codes)
-
-
 def _unescaped(unit: object) -> object:
     if not isinstance(unit, str):
         return unit
     text = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), unit)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _ome_calibration(axes: str, scale: Sequence[float], units: Sequence[str | None]) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"axes": axes.upper()}
-    foreign = [f"{axis} {step:g} {unit}" for axis, step, unit in zip(axes, scale, units, strict=True) if unit not in _KNOWN]
-    if foreign:
-        metadata["Description"] = f"OME knows no such unit: a step along {', along '.join(foreign)}."
-    for axis, step, unit in zip(axes, scale, units, strict=True):
-        key = "TimeIncrement" if axis == "t" else f"PhysicalSize{axis.upper()}"
-        if unit in _OME_UNITS:
-            metadata |= {key: step, f"{key}Unit": _OME_UNITS[unit]}
-        elif axis != "t" and step != 1.0:
-            metadata |= {key: step, f"{key}Unit": "pixel"}  # the schema's word for a length without a unit
-    return {"ome": True, "bigtiff": None, "compression": "zlib", "photometric": "minisblack", "metadata": metadata}
