@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 
 
-@pytest.mark.parametrize("module", ["axes", "image", "model", "pyramid", "result"])
+@pytest.mark.parametrize("module", ["axes", "image", "model", "pyramid", "stored_result"])
 def test_examples(module):
     failed, tried = doctest.testmod(import_module(f"napari_shiftseg.io.{module}"))
     assert tried > 0 and failed == 0

@@ -14,7 +14,8 @@ from napari_shiftseg.errors import CancelledError, ResultError
 from napari_shiftseg.io import pyramid
 from napari_shiftseg.io.image import Image, read_image
 from napari_shiftseg.io.labels_tiff import save_labels_tiff
-from napari_shiftseg.io.result import ResultWriter, open_result, save_result
+from napari_shiftseg.io.result import ResultWriter, save_result
+from napari_shiftseg.io.stored_result import open_result
 
 RECORD = {
     "model": {"hash": "1f", "period": (8, 8)},

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
         to_plain,
     )
     from napari_shiftseg.io.pyramid import BlockPyramid, Overview, chunk_edges
-    from napari_shiftseg.io.result import ResultWriter, StoredResult, check_store, open_result, run_of, save_result, work_path
+    from napari_shiftseg.io.result import ResultWriter, check_store, save_result, work_path
     from napari_shiftseg.io.rois import save_rois
     from napari_shiftseg.io.sources import Source, find_images, names_of
     from napari_shiftseg.io.stored_edits import StoredEdits
+    from napari_shiftseg.io.stored_result import StoredResult, open_result, run_of
     from napari_shiftseg.io.tables import check_table_format, save_table
     from napari_shiftseg.io.work_folder import WorkFolder
 
@@ -62,10 +63,10 @@ _MODULES = {
     "Overview": "pyramid",
     "chunk_edges": "pyramid",
     "ResultWriter": "result",
-    "StoredResult": "result",
+    "StoredResult": "stored_result",
     "check_store": "result",
-    "open_result": "result",
-    "run_of": "result",
+    "open_result": "stored_result",
+    "run_of": "stored_result",
     "save_result": "result",
     "work_path": "result",
     "save_rois": "rois",

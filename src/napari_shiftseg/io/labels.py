@@ -88,7 +88,7 @@ def read_labels(path: str | Path, *, scene: int | None = None, axes: str | None 
     >>> labels.axes, labels.ndim, labels.data.shape
     ('yx', 2, (520, 696))
     """
-    from napari_shiftseg.io.result import our_attributes  # with zarr, which labels of a layer do without
+    from napari_shiftseg.io.stored_result import our_attributes  # with zarr, which labels of a layer do without
 
     path = path_of(path, "labels", ResultError)
     if path.is_dir() and our_attributes(path) is not None:
@@ -120,7 +120,7 @@ def labels_of(image: Image) -> Labels:
 
 
 def _of_result(path: Path) -> Labels:
-    from napari_shiftseg.io.result import open_result
+    from napari_shiftseg.io.stored_result import open_result
 
     result = open_result(path)
     plan = result.record.get("plan")

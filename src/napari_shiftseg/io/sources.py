@@ -19,8 +19,8 @@ from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.files import path_of
 from napari_shiftseg.io.image import looks_like_image, read_image
 from napari_shiftseg.io.ome_zarr import is_store
-from napari_shiftseg.io.result import our_attributes
 from napari_shiftseg.io.store import ReadStore
+from napari_shiftseg.io.stored_result import our_attributes
 
 
 @dataclass(frozen=True, kw_only=True)
