@@ -532,6 +532,14 @@ def test_train_states_what_the_model_knows_and_others_are_compared_with_it(shift
     )
 
 
+def test_a_training_whose_own_images_cannot_be_segmented_is_kept(shiftseg, folder):
+    """> the network was there, and the last look at what it knows ended the command without it"""
+    words = ("train", folder / "data", "--out", "m", *TINY, "--steps", 1, "--quiet", "--bandwidth", "1e-300")
+    code, out, err = shiftseg(*words)
+    assert code == 0 and "the bandwidth is 1e-300" in err and err.count("\n") == 1, err
+    assert fields(out)["knows"] == "not known" and load_model("m.safetensors").record.known is None
+
+
 def test_info_lists_demonstrations_apart(shiftseg):
     said = fields(shiftseg("info")[1])
     assert "nuclei" in said["models"] and "disks" not in said["models"] and "disks-fig3" in said["demos"]
@@ -635,6 +643,7 @@ def test_demo_runs_twice_without_a_display(shiftseg, folder, tmp_path, monkeypat
     assert "no display" in fields(out)["napari"]
     assert fields(out)["score"].startswith("AP ")
     demo = tmp_path / "shiftseg-demo"
+    assert shiftseg("demo", "--model", "none", "--out", "new")[0] == 2 and not (tmp_path / "new").exists()
     assert sorted(path.name for path in demo.iterdir()) == ["nuclei.ome.zarr", "nuclei.png"]
     result = open_result(demo / "nuclei.ome.zarr")
     assert result.labels.shape == (520, 696)

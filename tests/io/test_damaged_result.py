@@ -188,3 +188,16 @@ def test_the_last_object_can_be_deleted_and_its_files_stay(tmp_path, results, na
     assert len(open_result(tmp_path / "r.zarr").objects().get("index", ())) == 0
     edits.undo()
     assert np.unique(open_result(tmp_path / "r.zarr").labels[:]).size == 2
+
+
+@pytest.mark.parametrize("shape", [[1, 600, 80], [2, 600], [2, 600, 80, 1], [2, 80, 600]], ids=str)
+def test_an_embedding_of_another_shape_than_the_labels_is_not_theirs(tmp_path, results, capsys, shape):
+    shutil.copytree(results / "memory.zarr", tmp_path / "r.zarr")
+    shutil.rmtree(tmp_path / "r.zarr" / "embedding" / "0")
+    zarr.create_array(str(tmp_path / "r.zarr" / "embedding" / "0"), data=np.zeros(shape, "f4"))
+    if shape[0] == 1:
+        open_result(tmp_path / "r.zarr")
+        return
+    assert main(["relabel", str(tmp_path / "r.zarr"), "--labels-tiff", str(tmp_path / "l.tif")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "run the segmentation again" in err

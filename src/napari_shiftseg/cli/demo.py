@@ -40,8 +40,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from napari_shiftseg.io import load_model, read_image
     from napari_shiftseg.segmentation import look, run_steps
 
-    settings, (targets, found) = run_settings(args), _targets(args.out)
-    model = load_model(args.model)
+    settings, model = run_settings(args), load_model(args.model)
+    targets, found = _targets(args.out)
     console.field("model", describe_model(model))
     samples = files("napari_shiftseg") / "samples"
     with as_file(samples / "nuclei.tif") as sample, as_file(samples / "nuclei_truth.tif") as truth_file:

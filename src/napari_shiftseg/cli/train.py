@@ -13,7 +13,7 @@ from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.options import edges, indices, number, pooling, whole, words
 from napari_shiftseg.cli.pairs import Notes, Pair, describe_data, describe_notes, files_of, find_pairs, read_pair
 from napari_shiftseg.cli.prepare import check_free, refusal
-from napari_shiftseg.errors import SettingsError, SizeError
+from napari_shiftseg.errors import SettingsError, ShiftsegError, SizeError
 from napari_shiftseg.events import Event, Stage, TrainStep, drain
 from napari_shiftseg.files import check_targets, found_at, free_beside
 
@@ -172,8 +172,12 @@ def run(args: argparse.Namespace, console: Console) -> None:
         left = args.checkpoint is not None and args.checkpoint.exists()
         hint = f"the same command goes on from {args.checkpoint}" if left else "nothing was written"
         raise type(exc)(f"interrupted after step {log.step}; {hint}.") from None
-    with console.progress() as show:
-        known = drain(learned_steps(images, model, args.kind), show)
+    known = None
+    try:
+        with console.progress() as show:
+            known = drain(learned_steps(images, model, args.kind), show)
+    except ShiftsegError as exc:  # a training is too dear to be thrown away
+        console.warn(f"what the model knows is not in its record, since its own images cannot be segmented by it: {exc}")
     record = replace(model.record, note=args.note, known=known) if model.record else None
     if found_at(out) not in (None, found[out]):  # a training is too dear to be thrown away
         console.warn(f"{out} was written by somebody else meanwhile and is kept; the model goes to {free_beside(out)}.")
@@ -182,7 +186,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     seconds = time.perf_counter() - started
     losses = dict(record.losses) if record else {}
     console.field("losses", ", ".join(f"{name} {value:.4g}" for name, value in losses.items()) or "none: no step was left")
-    console.field("knows", known.describe())
+    console.field("knows", known.describe() if known is not None else "not known")
     console.field("seconds", f"{seconds:.1f} for {log.count} steps")
     console.field("model", f"{path} ({path.stat().st_size / 1e6:.2f} MB)")
     console.document(

@@ -147,6 +147,14 @@ def _opened(path: Path, ours: Mapping[str, Any]) -> StoredResult:
     image = read_zarr(path, None) if ours.get("image") else None
     if pixels is None:
         raise ResultError(f"{path} holds no labels; run the segmentation again.")
+    channel = int(labels.axes.startswith("t"))
+    for name, array in outputs.items():
+        shape = tuple(array.shape)
+        if pixels.shape not in (shape, shape[:channel] + shape[channel + 1 :]):
+            raise ResultError(
+                f"{path} is damaged: its {name} has shape {shape} and its labels {pixels.shape}, which do not belong together; "
+                "run the segmentation again."
+            )
     return StoredResult(
         path=path,
         labels=pixels,
