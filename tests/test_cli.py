@@ -665,6 +665,20 @@ def test_a_closed_pipe_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has it")
+@pytest.mark.parametrize(
+    ("to", "code"), [(">&-", 0), (">&- 2>&-", 0), (">/dev/full", 2), ("2>/dev/full", 0), (">/dev/full 2>&1", 2)]
+)
+@pytest.mark.parametrize("words", ["synth --list"])
+def test_output_that_nobody_takes_is_no_mistake_of_ours(to, code, words):
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    command = f"exec {sys.executable} -m napari_shiftseg {words} {to}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment)
+    assert done.returncode == code, done.stderr
+    said = "cannot be written (No space left on device)" if to == ">/dev/full" else ""
+    assert said in done.stderr and done.stderr.count("\n") == bool(said)
+
+
 # Where a signal comes, as code that sends it there.
 MOMENTS = {
     "as modules are loaded": "sys.meta_path.insert(0, Sends())",

@@ -1,9 +1,12 @@
 """What the library is given and cannot use is refused in a sentence, and nothing is lost or written in silence."""
 
+import warnings
+
 import dask.array as da
 import numpy as np
 import pytest
 import torch
+from numpy.lib.stride_tricks import as_strided
 
 from napari_shiftseg import (
     SegmentSettings,
@@ -37,6 +40,12 @@ LABELS = np.pad(np.ones((10, 10), int), 19)
 POINTS = CODES.reshape(2, -1).T
 
 
+def nested(x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that such tensors may change
+        return torch.nested.nested_tensor(list(torch.from_numpy(x + 0)))
+
+
 def unknown(array):
     """A dask array that does not know how long its second axis is."""
     return da.from_array(array)[:, da.from_array(np.ones(array.shape[1], bool))]
@@ -60,6 +69,9 @@ WRONG = {
     "strings": lambda x: x.astype(str),
     "complex": lambda x: x + 1j,
     "a complex tensor": lambda x: torch.from_numpy(x + 1j),
+    "a sparse tensor": lambda x: torch.from_numpy(x + 0).to_sparse(),
+    "a nested tensor": nested,
+    "a tensor without values": lambda x: torch.zeros(x.shape, device="meta"),
     "unknown sizes": unknown,
     "ragged lists": lambda x: [[1.0, 2.0], [3.0]],
     "nothing": lambda x: x[:, :0],
@@ -83,6 +95,21 @@ def test_what_is_no_array_of_real_numbers_is_refused(call, good, make):
     with pytest.raises(ShiftsegError) as caught:
         call(make(good))
     assert 20 < len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+FILLED = {
+    "a tensor": lambda shape: torch.zeros(shape),
+    "a tuple": lambda shape: (),
+    "overlapping": lambda shape: as_strided(np.zeros(9999, np.float32), shape, (160, 4, 4)),
+    "one row": lambda shape: as_strided(np.zeros(shape[1:], np.float32), shape, (0, 4 * shape[2], 4)),
+}
+
+
+@pytest.mark.parametrize("make", FILLED.values(), ids=FILLED)
+def test_an_array_to_fill_is_one_of_numpy_or_zarr_whose_elements_are_apart(make):
+    """One row stood for all: the result was wrong and nothing said so."""
+    with pytest.raises(ShiftsegError, match="the array to fill"):
+        predict(NET, IMAGE, PLAN, out=make(predict(NET, IMAGE, PLAN).shape))
 
 
 @pytest.mark.parametrize("make", RIGHT.values(), ids=RIGHT)

@@ -281,6 +281,34 @@ def test_the_run_of_an_earlier_version_is_refused_or_begun_anew(tmp_path, unfini
     np.testing.assert_array_equal(open_result(tmp_path / "r.zarr").labels[:], labels_with(None))
 
 
+def swap(folder, other):
+    one, two = (folder / part_file("find", 0, number) for number in (0, 1))
+    one.rename(other / "kept"), two.rename(one), (other / "kept").rename(two)
+
+
+def take_all(folder, other):
+    shutil.copytree(other, folder, ignore=shutil.ignore_patterns("run.json"), dirs_exist_ok=True)
+
+
+def take_record(folder, other):
+    known = json.loads((folder / "run.json").read_text())
+    shutil.rmtree(folder)
+    shutil.copytree(other, folder)
+    (folder / "run.json").write_text(json.dumps(known))
+
+
+@pytest.mark.parametrize("mixed", [swap, take_all, take_record])
+def test_a_part_counts_in_its_place_and_in_its_run_alone(tmp_path, mixed):
+    """Each part was whole, and the labels were those of the other place or run."""
+    np.save(tmp_path / "image.npy", PIXELS)  # whose files nobody touched
+    for name, wish in (("r.zarr", LARGE), ("other.zarr", replace(LARGE, min_size=10**6))):
+        with closing(segment_steps(tmp_path / "image.npy", MODEL, wish, tmp_path / name)) as steps:
+            next(event for event in steps if last_but_one(event))
+    mixed(work_path(tmp_path / "r.zarr"), work_path(tmp_path / "other.zarr"))
+    found = segment(tmp_path / "image.npy", MODEL, LARGE, tmp_path / "r.zarr")
+    np.testing.assert_array_equal(found.labels[:], labels_with(None))
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_embedding_of_a_damaged_block_is_written_again(tmp_path, channels):
     wish = replace(LARGE, keep_embedding=True)

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from napari_shiftseg import signals
-from napari_shiftseg.cli.console import Console, printable
+from napari_shiftseg.cli.console import Console, silence, to_stderr, to_stdout
 from napari_shiftseg.cli.constants import (
     BAD_INPUT,
     BROKEN_RULE,
@@ -85,6 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         _quiet()
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed, as by >&-: it also keeps its number from a file that is opened next
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the process ends
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     try:
@@ -93,12 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 code = _run(name, arguments)
             except SystemExit as stop:  # argparse after --help and --version
                 code = int(stop.code or 0)
-            sys.stdout.flush()
+            to_stdout("")
             if signals.asked and not code:  # in a place that takes no error, as a finaliser
                 raise signals.error()
             return code
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 0
     except BaseException as exc:  # noqa: BLE001  # a library written in Rust panics with an error that is no Exception
         return report(exc, name)
@@ -148,7 +151,7 @@ def report(exc: BaseException, name: str, about: str = "") -> int:
     else:
         code, text = OUR_MISTAKE, _mistake(exc, text)
     text = f"{about}: {text}" if about and about not in text else text
-    sys.stderr.write(printable(f"shiftseg{' ' * bool(name)}{name}: {text}", sys.stderr) + "\n")
+    to_stderr(f"shiftseg{' ' * bool(name)}{name}: {text}")
     return code
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from napari_shiftseg.cli.constants import LABEL_WIDTH
+from napari_shiftseg.errors import ResultError
 from napari_shiftseg.events import BlockDone, Event, Stage, TrainStep
 
 if TYPE_CHECKING:
@@ -32,6 +34,34 @@ def _escaped(letter: str) -> str:
     return " " if letter.isspace() else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def to_stdout(text: str) -> None:
+    """Text on stdout; ResultError where it cannot be written, BrokenPipeError where nobody reads on."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        silence(sys.stdout)
+        raise ResultError(
+            f"what the command says cannot be written ({exc.strerror}); send it elsewhere, or make room."
+        ) from exc
+
+
+def to_stderr(text: str) -> None:
+    """A line on stderr; who cannot hear it, as on a full disk, still gets the rest."""
+    try:
+        sys.stderr.write(printable(text, sys.stderr) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Send what a stream still holds nowhere, since Python would try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Console:
     """Where a command speaks."""
@@ -42,8 +72,7 @@ class Console:
     def say(self, text: str = "") -> None:
         """A line for people."""
         if not self.json:
-            sys.stdout.write(printable(text, sys.stdout) + "\n")
-            sys.stdout.flush()
+            to_stdout(printable(text, sys.stdout) + "\n")
 
     def field(self, name: str, text: object) -> None:
         """A line of a report: a name and what is said of it."""
@@ -51,14 +80,14 @@ class Console:
 
     def warn(self, text: str) -> None:
         """A line on stderr."""
-        sys.stderr.write(printable(" ".join(text.split()), sys.stderr) + "\n")
+        to_stderr(" ".join(text.split()))
 
     def document(self, values: Mapping[str, object]) -> None:
         """The JSON document of the command, if one was asked for."""
         if self.json:
             from napari_shiftseg.io import to_plain
 
-            sys.stdout.write(json.dumps(to_plain(values, beyond="none"), allow_nan=False, indent=1) + "\n")
+            to_stdout(json.dumps(to_plain(values, beyond="none"), allow_nan=False, indent=1) + "\n")
 
     @property
     def animated(self) -> bool:

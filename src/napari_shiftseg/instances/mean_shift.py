@@ -160,12 +160,21 @@ def mean_shift(
     return MeanShift(modes=modes * bandwidth, assignment=assignment.cpu().numpy(), density=density)
 
 
+# Types of tensors that PyTorch computes with: not quantised ones, and not floats of eight bits.
+_PLAIN = {
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+    torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128,
+}  # fmt: skip
+
+
 def _tensor(points: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
     """Points (N, E) as a tensor where they are; in float64, unless there are very many."""
     if not isinstance(points, torch.Tensor):
         array = np.asarray(as_array(points, "points", error=SettingsError))
         real = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
         points = torch.from_numpy(real.copy() if min(real.strides, default=0) < 0 else real)  # PyTorch knows no such steps
+    elif points.is_nested or points.is_meta or points.layout != torch.strided or points.dtype not in _PLAIN:
+        raise SettingsError("points is a tensor that is no plain array of numbers; give a dense one with values.")
     elif points.is_complex():
         raise SettingsError("points are complex, of which a part would be lost; give real numbers.")
     points = points.detach()

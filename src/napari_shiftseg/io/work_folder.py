@@ -2,7 +2,8 @@
 
 A part is a file that says of itself, and of the files of chunks that are finished with it, how large they are and what their
 checksums are. It is written when those are on the disk, and counts only while all of that is true; so after a power cut, which
-leaves any of what was written last, nothing is taken for done that is not.
+leaves any of what was written last, nothing is taken for done that is not. The checksum holds for one place in one run: what
+came from elsewhere, as by a backup that was put back, is no part.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from napari_shiftseg.files import check_room, remove_folder, replacing, sync_all
 from napari_shiftseg.io.constants import DIGEST
 from napari_shiftseg.io.result import work_path
 
-_TOLD, _SUM = "_told", "checksum"
+_TOLD, _SUM, _RUN = "_told", "checksum", "run.json"
 
 
 class OneWriter:
@@ -87,6 +88,7 @@ class WorkFolder:
         self.path = work_path(self.target)
         # beside the folder, so that removing it cannot remove a lock that somebody else waits for
         self._lock = OneWriter(self.path.with_suffix(".lock"))
+        self._run: str | None = None
 
     def __enter__(self) -> Self:
         for path in itertools.chain(_links(self._lock.path), _links(self.path)):
@@ -175,7 +177,7 @@ class WorkFolder:
         body = io.BytesIO()
         said = np.array(json.dumps({"files": seen, "told": dict(told or {})}))
         np.savez(body, **{**arrays, _TOLD: said})  # type: ignore[arg-type]
-        self._write(name, _digest(body.getbuffer()), body.getbuffer())
+        self._write(name, self._part_digest(name, body.getbuffer()), body.getbuffer())
 
     def read_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
         """The arrays of a finished part; ResultError if it is damaged."""
@@ -214,15 +216,22 @@ class WorkFolder:
             data = (self.path / name).read_bytes()
         except OSError:
             return None
-        if len(data) <= DIGEST or data[:DIGEST] != _digest(memoryview(data)[DIGEST:]):
+        if len(data) <= DIGEST or data[:DIGEST] != self._part_digest(name, memoryview(data)[DIGEST:]):
             return None
         with np.load(io.BytesIO(data[DIGEST:]), allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         return arrays, json.loads(str(arrays.pop(_TOLD)))
 
+    def _part_digest(self, name: str, data: memoryview) -> bytes:
+        if self._run is None:
+            self._run = str((self.read_json(_RUN) or {}).get("run", ""))
+        place = hashlib.blake2b(f"{self._run} {name}".encode()).digest()
+        return hashlib.blake2b(data, digest_size=DIGEST, key=place).digest()
+
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write plain values, completely or not at all."""
         plain = json.loads(json.dumps(values))
+        self._run = None if name == _RUN else self._run
         self._write(name, json.dumps({**plain, _SUM: _json_digest(plain)}, indent=1).encode())
 
     def read_json(self, name: str) -> dict[str, Any] | None:

@@ -354,10 +354,17 @@ def _whole_output(channels: int) -> dict[str, Output]:
 
 
 def _check_array(array: Any, wanted: tuple[int, ...]) -> None:
+    if not hasattr(array, "__setitem__") or isinstance(array, torch.Tensor):
+        kind = type(array).__name__
+        raise ImageError(f"the array to fill is a {kind}; give one of numpy or zarr, as tensor.numpy() is of a plain tensor.")
     if tuple(array.shape) != wanted:
         raise ImageError(f"the array to fill has shape {tuple(array.shape)}; give {wanted}.")
     if np.dtype(array.dtype).kind != "f":
         raise ImageError(f"the array to fill has type {array.dtype}, which would cut off decimals; give float32.")
+    if isinstance(array, np.ndarray) and array.size:
+        low, high = np.lib.array_utils.byte_bounds(array)
+        if high - low < array.nbytes:  # what is written in one place is read in another
+            raise ImageError("the array to fill has elements that share memory, as a broadcast one; give one of np.empty.")
 
 
 def _target(embedding: Any) -> Any:

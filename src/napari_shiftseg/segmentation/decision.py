@@ -361,7 +361,7 @@ def _as_image(image: Any, lattice: Lattice) -> Image:
         return image
     if isinstance(image, str | Path):
         return read_image(image)
-    if not hasattr(image, "shape"):
+    if not hasattr(type(image), "shape") and not hasattr(image, "shape"):  # a nested tensor raises an error when it is asked
         raise ImageError(f"a {type(image).__name__} was given as the image; give a path, an Image or an array.")
     image = as_array(image, "the image", kinds="biufcOSUVMm")  # whose types `Image` judges
     spatial = "zyx"[-lattice.ndim :]
