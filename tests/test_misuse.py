@@ -194,7 +194,14 @@ def test_what_can_only_be_read_is_not_written(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((2, 48, 48), np.float32))
     zarr.create_array(tmp_path / "x.zarr", shape=(2, 48, 48), dtype="f4")
     before = (tmp_path / "x.npy").read_bytes()
-    for out in (locked, np.load(tmp_path / "x.npy", mmap_mode="r"), zarr.open_array(tmp_path / "x.zarr", mode="r"), [1], None):
+    for out in (
+        locked,
+        np.load(tmp_path / "x.npy", mmap_mode="r"),
+        zarr.open_array(tmp_path / "x.zarr", mode="r"),
+        [1],
+        torch.zeros(2, 48, 48),
+        None,
+    ):
         for given in (out, {"embedding": out}):
             if given is None:
                 continue

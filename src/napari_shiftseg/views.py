@@ -72,7 +72,12 @@ def as_array(values: Any, what: str, *, kinds: str = "biuf", error: type[Shiftse
 
 def check_writable(array: Any, what: str, *, error: type[ShiftsegError] = ImageError) -> None:
     """Refuse to fill what cannot be written: an array that says so, or no array. `error`."""
-    if not (hasattr(array, "shape") and hasattr(array, "dtype") and hasattr(array, "__setitem__")):
+    try:
+        np.dtype(array.dtype)  # which a tensor has of another kind
+        known = hasattr(array, "shape") and hasattr(array, "__setitem__")
+    except (AttributeError, TypeError):
+        known = False
+    if not known:
         raise error(f"{what} is {_kind(array)}; give an array that can be written.")
     flags = getattr(array, "flags", None)
     if getattr(array, "read_only", False) or not getattr(flags, "writeable", True):
