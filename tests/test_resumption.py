@@ -309,6 +309,15 @@ def test_a_part_counts_in_its_place_and_in_its_run_alone(tmp_path, mixed):
     np.testing.assert_array_equal(found.labels[:], labels_with(None))
 
 
+def test_values_of_a_run_that_have_changed_are_none(tmp_path):
+    with WorkFolder(tmp_path / "r.zarr") as folder:
+        folder.write_json("run.json", {"run": "one", "block": 512})
+        file = folder.path / "run.json"
+        assert folder.read_json("run.json") == {"run": "one", "block": 512}
+        file.write_text(file.read_text().replace("512", "513"))
+        assert folder.read_json("run.json") is None
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_embedding_of_a_damaged_block_is_written_again(tmp_path, channels):
     wish = replace(LARGE, keep_embedding=True)

@@ -1,5 +1,7 @@
 """One process at a time writes a result, also while the file of the lock comes and goes."""
 
+import sys
+
 import pytest
 from filelock import FileLock, Timeout
 
@@ -17,6 +19,17 @@ def test_the_file_goes_with_the_last_and_a_second_is_refused(tmp_path):
     second.acquire()
     second.release(remove=True)
     assert not path.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="removes no file that is open, so there is none to be lost")
+def test_giving_back_leaves_the_file_of_the_next(tmp_path, monkeypatch):
+    """It comes as soon as the lock is free."""
+    path, real = tmp_path / "one.lock", FileLock.release
+    monkeypatch.setattr(FileLock, "release", lambda self, **more: (real(self, **more), path.write_text("of the next")))
+    one = OneWriter(path)
+    one.acquire()
+    one.release(remove=True)
+    assert path.read_text() == "of the next"
 
 
 def test_a_lock_of_a_file_that_was_taken_away_meanwhile_is_none(tmp_path, monkeypatch):
