@@ -15,6 +15,7 @@ import tifffile
 import torch
 import zarr
 from grey import bars, grey_model
+from zarr.codecs import GzipCodec, ZstdCodec
 from zarr.errors import ZarrUserWarning
 
 from napari_shiftseg import SegmentSettings, UNetSpec, cli, load_model, read_image, save_model, segment, synthetic
@@ -105,6 +106,18 @@ def test_a_chunk_that_unpacks_to_more_than_its_array_says_is_not_unpacked(tmp_pa
     monkeypatch.setattr(type(codec), "decode", None)
     with pytest.raises(ImageError, match=r"1\.1 of the store unpacks to \d+ bytes or more, its array says 2048"):
         read_image(path).data[32:64, 32:64]
+
+
+@pytest.mark.parametrize("place", ["start", "end"])
+@pytest.mark.parametrize("packing", [GzipCodec(), ZstdCodec(), None], ids=["gzip", "zstd", "plain"])
+def test_a_shard_is_no_chunk_that_unpacks_to_too_much(tmp_path, packing, place):
+    """The last four bytes of a chunk of gzip say its size; those of a shard are of its index."""
+    pixels = PIXELS.copy()
+    pixels[0, :4] = np.frombuffer(b"\x28\xb5\x2f\xfd\xe0\xff\xff\xff", pixels.dtype)  # as zstd begins
+    shards = {"shape": (32, 32), "index_location": place}
+    made = {"chunks": (16, 16), "shards": shards, "compressors": packing}
+    zarr.create_array(str(tmp_path / "i.zarr"), data=pixels, **made)
+    np.testing.assert_array_equal(read_image(tmp_path / "i.zarr").data[...], pixels)
 
 
 @pytest.mark.parametrize("kind", [0, 3], ids=["grey", "palette"])

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,10 @@ class _Checked:
             _check_array(one, key)
         return described
 
-    def check_unpacked(self, key: str, data: Buffer, chunk: int) -> None:
+    def check_unpacked(self, key: str, data: Buffer, chunk: int, *, codecs: Collection[str]) -> None:
         """Refuse what unpacks to more than a chunk of so many bytes takes."""
         most = 2 * chunk + CHUNK_SPARE
-        if (size := unpacked_size(data.to_bytes(), most)) > most:
+        if (size := unpacked_size(data.to_bytes(), codecs, most)) > most:
             raise ImageError(
                 f"{key} of the store unpacks to {size} bytes or more, its array says {chunk}; the store is damaged."
             )
@@ -70,6 +70,7 @@ class ReadStore(_Checked, LocalStore):
         super().__init__(root, read_only=read_only)
         self._there: dict[str, frozenset[str] | None] = {}
         self._bytes: dict[str, int] = {}
+        self._codecs: dict[str, frozenset[str]] = {}
         self._arrays: set[str] = set()
         self._finished: dict[str, int] = {}  # files of the arrays that say how many they have
 
@@ -85,9 +86,11 @@ class ReadStore(_Checked, LocalStore):
                 told = _attribute(one, FILES_KEY)
                 if isinstance(told, int) and not key.endswith(".zmetadata"):
                     self._finished[array] = told
+                self._codecs[array] = self._codecs.get(array, frozenset()) | _packing(one)
             self._arrays.add(array)
         elif found is not None and (owner := self._array_of(key)) is not None:
-            await asyncio.to_thread(self.check_unpacked, key, found, self._bytes[owner])
+            codecs = self._codecs.get(owner, frozenset())
+            await asyncio.to_thread(self.check_unpacked, key, found, self._bytes[owner], codecs=codecs)
         return found
 
     def _look_at(self, key: str) -> None:
@@ -168,6 +171,7 @@ class ReadZip(_Checked, ZipStore):
     """A zip file of a store that is read; what unpacks to more than a chunk or a description takes is refused."""
 
     _chunk = 0  # bytes of the largest chunk of all arrays that were described
+    _codecs: frozenset[str] = frozenset()  # of all of them
 
     def _check_size(self, key: str) -> None:
         if not self._is_open:
@@ -191,8 +195,9 @@ class ReadZip(_Checked, ZipStore):
         if byte_range is None and found is not None and key.endswith(_METADATA):
             for one in self.check_metadata(key, found.to_bytes()):
                 self._chunk = max(self._chunk, prod(_chunk_shape(one)) * _itemsize(one))
+                self._codecs |= _packing(one)
         elif found is not None and self._chunk and not key.endswith(_DESCRIPTIONS):
-            await asyncio.to_thread(self.check_unpacked, key, found, self._chunk)
+            await asyncio.to_thread(self.check_unpacked, key, found, self._chunk, codecs=self._codecs)
         return found
 
 
@@ -302,6 +307,11 @@ def _check_array(found: Mapping[str, Any], key: str) -> None:
             f"a chunk of the store ({key}) takes {needed / 1e9:.3g} GB, and {free_memory() / 1e9:.3g} GB are free; "
             "write the image with smaller chunks."
         )
+
+
+def _packing(found: Mapping[str, Any]) -> frozenset[str]:
+    """Names of codecs without that of the package they come from; none, where data are stored as they are."""
+    return frozenset(name.removeprefix("imagecodecs_") for name in _codecs(found))
 
 
 def _codecs(found: Mapping[str, Any]) -> Iterator[str]:

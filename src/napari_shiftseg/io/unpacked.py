@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import zlib
+from collections.abc import Collection
 
 __all__ = ["unpacked_size"]
 
 
-def unpacked_size(data: bytes, most: int) -> int:
-    """Bytes that a chunk says it unpacks to, in the format of its first bytes; 0 where it does not say.
+def unpacked_size(data: bytes, codecs: Collection[str], most: int) -> int:
+    """Bytes that a chunk, or the first one of a shard, says it unpacks to; 0 where it does not say.
 
-    Formats that do not say are unpacked, up to one byte more than `most`. Of deflate no more than 1032 times its size comes.
+    `codecs`: those of its array; of them its first bytes name the one. Formats that do not say are unpacked, up to one byte
+    more than `most`, and so is gzip that says more, since its last bytes may be of something else. Of deflate no more than
+    1032 times its size comes.
 
-    >>> unpacked_size(bz2.compress(bytes(10**6)), 1000), unpacked_size(b"no such format", 1000)
+    >>> unpacked_size(bz2.compress(bytes(10**6)), {"bz2"}, 1000), unpacked_size(b"no such format", {"bz2"}, 1000)
     (1001, 0)
     """
-    if data[:4] == b"\x28\xb5\x2f\xfd":
+    if data[:4] == b"\x28\xb5\x2f\xfd" and "zstd" in codecs:
         return _of_zstd(data)
-    if len(data) >= 16 and data[0] in (1, 2) and _number(data[12:16]) == len(data):  # blosc
+    if "blosc" in codecs and len(data) >= 16 and data[0] in (1, 2) and _number(data[12:16]) == len(data):
         return _number(data[4:8])
-    if data[:3] == b"\x1f\x8b\x08":  # gzip
-        return _number(data[-4:])
     try:
-        if data[:3] == b"BZh" and data[4:10] == b"1AY&SY":
+        if data[:3] == b"\x1f\x8b\x08" and "gzip" in codecs and _number(data[-4:]) > most:
+            return len(zlib.decompressobj(wbits=31).decompress(data, most + 1))
+        if data[:3] == b"BZh" and "bz2" in codecs:
             return len(bz2.BZ2Decompressor().decompress(data, most + 1))
-        if data[:6] == b"\xfd7zXZ\x00":
+        if data[:6] == b"\xfd7zXZ\x00" and "lzma" in codecs:
             return len(lzma.LZMADecompressor().decompress(data, most + 1))
-    except (OSError, EOFError, lzma.LZMAError):  # who reads it says so
+    except (OSError, EOFError, lzma.LZMAError, zlib.error):  # who reads it says so
         pass
     return 0
 
