@@ -87,6 +87,27 @@ def test_what_unpacks_to_more_than_it_should_is_not_unpacked(tmp_path, store, na
         read_image(tmp_path / "bomb.zip").frames(2)[0].view[...]
 
 
+@pytest.mark.parametrize("shape", [[8, 8], [64, 64]], ids=str)
+def test_what_a_group_says_of_its_arrays_does_not_stand_for_what_they_say(tmp_path, shape):
+    """Consolidated metadata of an older state cut the image off, or filled it up."""
+    group = zarr.open_group(str(tmp_path / "i.zarr"), mode="w")
+    group.create_array("0", data=PIXELS[:32, :32], chunks=(8, 8))
+    steps = [{"type": "scale", "scale": [1, 1]}]
+    entry = {
+        "axes": [{"name": name, "type": "space"} for name in "yx"],
+        "datasets": [{"path": "0", "coordinateTransformations": steps}],
+    }
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [entry]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        zarr.consolidate_metadata(str(tmp_path / "i.zarr"))
+    file = tmp_path / "i.zarr/zarr.json"
+    told = json.loads(file.read_text())
+    told["consolidated_metadata"]["metadata"]["0"]["shape"] = shape
+    file.write_text(json.dumps(told))
+    assert np.array_equal(read_image(tmp_path / "i.zarr").data[...], PIXELS[:32, :32])
+
+
 COMPRESSORS = {"blosc": numcodecs.Blosc(), "zstd": numcodecs.Zstd(), "gzip": numcodecs.GZip(), "bz2": numcodecs.BZ2(),
                "lzma": numcodecs.LZMA()}  # fmt: skip
 

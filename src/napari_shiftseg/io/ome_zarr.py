@@ -95,14 +95,14 @@ def _node(path: Path) -> zarr.Array[Any] | zarr.Group:
     if path.is_dir():
         if not is_store(path):
             raise ImageError(f"{path.name} is a folder without zarr metadata; give an image file or a .zarr folder.")
-        return zarr.open(ReadStore(path), mode="r")
+        return zarr.open(ReadStore(path), mode="r", use_consolidated=False)
     with ZipFile(path) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     inner = next((folder for folder in ("", *sorted(tops)) if any(_joined(folder, m) in names for m in _MARKERS)), None)
     if inner is None or (inner and len(tops) > 1):
         raise ImageError(f"{path.name} is a zip file without one zarr store in it; unpack it and give the image.")
-    return zarr.open(ReadZip(path, mode="r"), mode="r", path=inner)
+    return zarr.open(ReadZip(path, mode="r"), mode="r", path=inner, use_consolidated=False)
 
 
 def _joined(folder: str, name: str) -> str:
@@ -111,7 +111,7 @@ def _joined(folder: str, name: str) -> str:
 
 def read_levels(path: Path) -> tuple[zarr.Array[Any], ...]:
     """Arrays of an OME-Zarr image group, the largest first; `ImageError` if the group or one of them is broken."""
-    group = zarr.open_group(ReadStore(path), mode="r")
+    group = zarr.open_group(ReadStore(path), mode="r", use_consolidated=False)
     ome: Any = group.attrs.get("ome", dict(group.attrs))
     entry = ome["multiscales"][0]
     return tuple(_levels(group, read_entry(entry, str(ome.get("version", entry.get("version"))), path.name), path))

@@ -162,7 +162,7 @@ def _listed(entry: Any, key: str, path: Path) -> list[str]:
 def _attributes(path: Path) -> dict[str, Any]:
     """What a zarr group says by the keys of OME-Zarr, {} where it says nothing."""
     try:
-        attributes: dict[str, Any] = dict(zarr.open_group(ReadStore(path), mode="r").attrs)
+        attributes: dict[str, Any] = dict(zarr.open_group(ReadStore(path), mode="r", use_consolidated=False).attrs)
     except Exception:  # noqa: BLE001  # whatever is broken there, who reads it as an image has a sentence for it
         return {}
     ome = attributes.get("ome", attributes)

@@ -87,7 +87,7 @@ class StoredResult:
 
     def objects(self) -> dict[str, npt.NDArray[Any]]:
         """Table of the instances, a column per entry, as `instances.object_table` gives it; empty where none was written."""
-        group: Any = zarr.open_group(ReadStore(self.path), mode="r").get("objects")
+        group: Any = zarr.open_group(ReadStore(self.path), mode="r", use_consolidated=False).get("objects")
         try:
             return {} if group is None else {name: group[name][:] for name in group.attrs["columns"]}
         except (ShiftsegError, MemoryError):
@@ -176,7 +176,7 @@ def _array(path: Path) -> zarr.Array[Any] | None:
 
 def _described(path: Path) -> Output | None:
     """What an output means; None where an older version did not write that."""
-    group = zarr.open_group(ReadStore(path), mode="r")
+    group = zarr.open_group(ReadStore(path), mode="r", use_consolidated=False)
     told: Any = group.attrs.get(OUTPUT_KEY)
     if told is None:
         return None
