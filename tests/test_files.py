@@ -1,6 +1,7 @@
 """Results are written completely or not at all, and never over a device, a pipe, a socket, a folder or an input."""
 
 import os
+import shutil
 import socket
 import stat
 import threading
@@ -16,7 +17,7 @@ from grey import grey_model as made
 from napari_shiftseg import cli, open_result, save_model, segment, train
 from napari_shiftseg.errors import ModelError, ResultError
 from napari_shiftseg.events import drain
-from napari_shiftseg.files import check_file, check_folder, replacing
+from napari_shiftseg.files import check_file, check_folder, remove_folder, replacing
 from napari_shiftseg.io import save_labels_tiff
 from napari_shiftseg.network import TrainImage, TrainSettings
 from napari_shiftseg.segmentation import segment_steps
@@ -241,6 +242,21 @@ def test_a_file_and_a_link_to_one_are_replaced(tmp_path):
             assert place.read_text() == "old"
         assert place.read_text() == "new" and real.read_text() == ("old" if place is link else "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_a_folder_that_is_being_removed_goes_whoever_interrupts_that(tmp_path, monkeypatch):
+    real, place = shutil.rmtree, tmp_path / "left"
+    (place / "inner").mkdir(parents=True)
+
+    def interrupted(path, **how):
+        monkeypatch.setattr(shutil, "rmtree", real)
+        (path / "inner").rmdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        remove_folder(place)
+    assert not place.exists()
 
 
 def test_after_an_error_the_old_file_is_there_and_nothing_else(tmp_path):

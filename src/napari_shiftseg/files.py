@@ -182,12 +182,21 @@ def free_beside(path: Path) -> Path:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder and all in it, also what a thread that was interrupted is still writing there."""
+    """Remove a folder and all in it, also what a thread that was interrupted is still writing there.
+
+    Who interrupts it, as by Ctrl-C, is heard when it is done.
+    """
+    heard = None
     for _ in range(_TRIES):
-        shutil.rmtree(path, ignore_errors=True)
-        if not path.exists():
-            return
-        time.sleep(_PAUSE)
+        try:
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                break
+            time.sleep(_PAUSE)
+        except KeyboardInterrupt as exc:
+            heard = exc
+    if heard is not None:
+        raise heard
 
 
 def check_file(path: str | Path) -> None:
