@@ -42,6 +42,7 @@ CLI = {
     "DRAWN_SPACING": 16,
     "DRAWN_RADIUS": 5.0,
     "DRAWN_COVER": 0.2,
+    "LARGEST_TABLE": 16 << 20,
     "MOST_EDGE": 1 << 24,
     "MOST_WHOLE": 1 << 64,
 }

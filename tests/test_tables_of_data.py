@@ -1,11 +1,14 @@
 """Tables of data by whatever program wrote them, and checkpoints that are none of ours."""
 
+import os
+
 import numpy as np
 import pytest
 import tifffile
 import torch
 
 from napari_shiftseg import TrainSettings, UNetSpec
+from napari_shiftseg.cli.constants import LARGEST_TABLE
 from napari_shiftseg.cli.pairs import find_pairs
 from napari_shiftseg.errors import ModelError, ShiftsegError
 from napari_shiftseg.network.train import resume
@@ -36,6 +39,13 @@ def test_a_table_of_any_program_is_read(data, encoding, mark, end):
 def test_a_table_that_is_none_is_a_sentence(data, table):
     (data / "meta.csv").write_bytes(table)
     with pytest.raises(ShiftsegError):
+        find_pairs([data], "test")
+
+
+def test_a_table_of_more_than_any_data_is_not_read(data):
+    (data / "meta.csv").write_bytes(b"")
+    os.truncate(data / "meta.csv", LARGEST_TABLE + 1)
+    with pytest.raises(ShiftsegError, match="more than a list of images takes"):
         find_pairs([data], "test")
 
 

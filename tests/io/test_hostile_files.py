@@ -153,6 +153,13 @@ def test_a_png_that_unpacks_to_more_than_its_pixels_is_not_unpacked(tmp_path, ki
         read_image(tmp_path / "a.png")
 
 
+def test_a_long_header_of_an_array_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(np, "load", None)
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00" + struct.pack("<I", 1 << 29) + b" " * 100)
+    with pytest.raises(ImageError, match="a header of 536870912 bytes"):
+        read_image(tmp_path / "a.npy")
+
+
 def test_a_long_description_of_a_folder_is_not_read(store):
     os.truncate(store / "zarr.json", LARGEST_METADATA + 1)
     with pytest.raises(ImageError, match="more than a description takes"):

@@ -62,6 +62,8 @@ DRAWN_COVER: Final = 0.2
 # Images of a file that are listed; of more the first ones and the last.
 LISTED: Final = 12
 
+# Bytes of a table of training or test images: 100 letters for each of 160,000.
+LARGEST_TABLE: Final = 16 << 20
 # Pixels of an edge that no image has, as in `io`: slides have some 10^5.
 MOST_EDGE: Final = 1 << 24
 # Whole numbers of a word are below this: what processors count with.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from napari_shiftseg.cli.constants import LARGEST_TABLE
 from napari_shiftseg.errors import ImageError, SettingsError
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _rows(table: Path, split: str | None) -> dict[str, dict[str, str]]:
+    if (size := table.stat().st_size) > LARGEST_TABLE:
+        raise SettingsError(f"{table} has {size} bytes, more than a list of images takes; give a row for each image.")
     data = table.read_bytes()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", "replace")

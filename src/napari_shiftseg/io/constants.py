@@ -23,6 +23,8 @@ CHUNK_SPARE: Final = 1 << 20
 INFLATED: Final = 1 << 14
 # Bytes of a description: one of 100,000 objects in its record has some 10 MB.
 LARGEST_METADATA: Final = 64 << 20
+# Bytes of the header of a .npy file: what numpy itself reads of a file that nobody vouches for.
+LARGEST_HEADER: Final = 10_000
 # Files of an array that are listed when it is first read, so that one that goes missing is known: some tenths of a second.
 MOST_LISTED: Final = 100_000
 

@@ -19,7 +19,7 @@ from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.files import check_readable, path_of
 from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
-from napari_shiftseg.io.constants import EAGER_BYTES, INFLATED
+from napari_shiftseg.io.constants import EAGER_BYTES, INFLATED, LARGEST_HEADER
 from napari_shiftseg.io.raw_file import RawFile, unmapped
 from napari_shiftseg.views import ArrayLike, Pick, View, as_array
 
@@ -417,6 +417,9 @@ def _read(path: Path, scene: int | None) -> Image:
     if scene and _vendor_kind(path, start) not in _VENDOR_FORMATS:
         raise ImageError(f"{path.name} holds one image, scene {scene} was asked for; use scene 0 or leave it out.")
     if start.startswith(b"\x93NUMPY"):
+        header = int.from_bytes(start[8:12] if start[6:7] > b"\x01" else start[8:10], "little")
+        if header > LARGEST_HEADER:  # before numpy reads it, which it does however long it is
+            raise ImageError(f"{path.name} says a header of {header} bytes, more than an array takes; the file is damaged.")
         return _read_npy(path)
     if start.startswith(b"\x89PNG"):
         from imagecodecs import png_decode
