@@ -42,9 +42,9 @@ from napari_shiftseg.errors import ShiftsegError
 from napari_shiftseg.io import from_plain, load_model, save_result, to_json, to_plain
 from napari_shiftseg.io.axes import check_axes, unit_name
 from napari_shiftseg.io.ome_zarr import read_entry
-from napari_shiftseg.network import Clustering, ModelRecord, Normalisation, TrainSettings
+from napari_shiftseg.network import Clustering, ModelRecord, Normalisation
+from napari_shiftseg.network.checkpoint import Checkpoint
 from napari_shiftseg.network.device import memory_errors
-from napari_shiftseg.network.train import resume
 from napari_shiftseg.segmentation import Job
 from napari_shiftseg.views import View
 
@@ -341,16 +341,17 @@ def files(place: Path) -> dict[str, Callable[[bytes], object]]:
 
     def check(data: bytes) -> None:
         (place / "f.ckpt").write_bytes(data)
-        resume(place / "f.ckpt", TrainSettings(spec=SPEC), parts())
+        goes_on(place / "f.ckpt")
 
     images = ("a.npy", "plain.tif", "packed.tif", "set.ome.tif", "a.png", "a.jpg")
     return {**{name: image(name) for name in images}, "chunk": chunked, "m.safetensors": model, "a.ckpt": check}
 
 
-def parts() -> dict[str, Any]:
-    """The parts of a training that a checkpoint gives its state to."""
+def goes_on(path: Path) -> None:
+    """Give the parts of a training what a checkpoint holds."""
     net = UNet(SPEC)
-    return {"model": net, "optimiser": torch.optim.Adam(net.parameters())}
+    ours = Checkpoint(path, spec=SPEC, settings={"window": "(12, 12)"}, images=())
+    ours.resume({"model": net, "optimiser": torch.optim.Adam(net.parameters())})
 
 
 def saved() -> dict[str, Any]:
@@ -360,7 +361,7 @@ def saved() -> dict[str, Any]:
 
 def checkpoint(place: Path, value: Any) -> None:
     torch.save(value, place / "f.ckpt")
-    resume(place / "f.ckpt", TrainSettings(spec=SPEC), parts())
+    goes_on(place / "f.ckpt")
 
 
 def description_of_a_result(place: Path) -> dict[str, Any]:

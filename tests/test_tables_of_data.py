@@ -7,11 +7,11 @@ import pytest
 import tifffile
 import torch
 
-from napari_shiftseg import TrainSettings, UNetSpec
+from napari_shiftseg import UNetSpec
 from napari_shiftseg.cli.constants import LARGEST_TABLE
 from napari_shiftseg.cli.pairs import find_pairs
 from napari_shiftseg.errors import ModelError, ShiftsegError
-from napari_shiftseg.network.train import resume
+from napari_shiftseg.network.checkpoint import Checkpoint
 
 MINE = UNetSpec().to_dict()
 
@@ -57,5 +57,6 @@ def test_a_table_of_more_than_any_data_is_not_read(data):
 )  # fmt: skip
 def test_a_checkpoint_of_others_is_a_sentence(tmp_path, saved):
     torch.save(saved, tmp_path / "c.pt")
+    mine = Checkpoint(tmp_path / "c.pt", spec=UNetSpec(), settings={"window": "(84, 84)"}, images=())
     with pytest.raises(ModelError, match=r"c\.pt"):
-        resume(tmp_path / "c.pt", TrainSettings(), {"model": torch.nn.Linear(1, 1)})
+        mine.resume({"model": torch.nn.Linear(1, 1)})

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import io
 import math
-import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -23,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from napari_shiftseg.arguments import shown, told
-from napari_shiftseg.errors import ComplianceError, ModelError, OutOfMemoryError, ResultError, SettingsError
+from napari_shiftseg.errors import ComplianceError, OutOfMemoryError, ResultError, SettingsError
 from napari_shiftseg.events import Stage, TrainStep, drain
-from napari_shiftseg.files import check_file, check_same, found_at, replacing
 from napari_shiftseg.geometry import Trained, UNetSpec, Violation, inner_part, violations
 from napari_shiftseg.machine import free_memory
 from napari_shiftseg.network.arithmetic import exact_convolutions, learning
+from napari_shiftseg.network.checkpoint import Checkpoint
 from napari_shiftseg.network.constants import IGNORE, MOST_POWER, MOST_SEED, MOST_STEPS, MOST_ZOOM, STATISTICS_BATCHES
 from napari_shiftseg.network.crops import Augmentation, TrainImage, draw_crop, sampling_weights
 from napari_shiftseg.network.device import arranged, channels_last, choose_device, choose_precision, memory_errors
@@ -227,9 +225,8 @@ def train_steps(
             net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average), use_buffers=True
         )
         state = {"net": net, "average": average, "optimiser": optimiser, "schedule": schedule}
-        found = None if settings.checkpoint is None else found_at(settings.checkpoint)
-        looks = None if settings.checkpoint is None else _looks(images)
-        first, unsure = resume(settings.checkpoint, settings, state, images=looks)
+        checkpoint = _checkpoint(images, settings)
+        first, unsure = (0, "") if checkpoint is None else checkpoint.resume(state)
     if unsure:
         yield Stage(done=first, total=settings.steps, text=unsure)
     recent: dict[str, float] = {}
@@ -244,13 +241,11 @@ def train_steps(
             average.update_parameters(net)
             values = {name: float(value.detach()) for name, value in losses.items()}
         recent = {name: 0.98 * recent.get(name, value) + 0.02 * value for name, value in values.items()}
-        if settings.checkpoint is not None and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps):
+        if checkpoint is not None and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps):
             try:
-                check_same(settings.checkpoint, found)  # another training may have written there
-                save_checkpoint(settings.checkpoint, settings, state, step=step + 1, images=looks)
-                found = found_at(settings.checkpoint)
+                checkpoint.save(state, step=step + 1)
             except ResultError as exc:  # hours of work are not given up for a disk that may have room later
-                kept = "that of an earlier step is kept" if Path(settings.checkpoint).exists() else "there is none yet"
+                kept = "that of an earlier step is kept" if checkpoint.path.exists() else "there is none yet"
                 text = f"The checkpoint of step {step + 1} was not written ({exc}); {kept}, and the training goes on."
                 yield Stage(done=step + 1, total=settings.steps, text=text)
         yield TrainStep(done=step + 1, total=settings.steps, **values)
@@ -549,24 +544,10 @@ def _record(settings: TrainSettings, images: Sequence[TrainImage], losses: dict[
     )
 
 
-def save_checkpoint(
-    path: str | Path, settings: TrainSettings, state: dict[str, Any], *, step: int, images: Sequence[Look] | None
-) -> None:
-    """Write the state of each part of a training after so many steps, completely or not at all."""
-    told = {"step": step, "spec": settings.spec.to_dict(), "settings": _lasting(settings), "images": images}
-    saved = told | {k: v.state_dict() for k, v in state.items()}
-    try:
-        # written here, since PyTorch's own errors do not tell a full disk from a fault of its own
-        with replacing(path) as partial:
-            partial.write_bytes(_in_bytes(saved))
-    except OSError as exc:
-        raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another place or make room.") from exc
-
-
-def _in_bytes(saved: dict[str, Any]) -> memoryview:
-    memory = io.BytesIO()
-    torch.save(saved, memory)
-    return memory.getbuffer()
+def _checkpoint(images: Sequence[TrainImage], settings: TrainSettings) -> Checkpoint | None:
+    if settings.checkpoint is None:
+        return None
+    return Checkpoint(settings.checkpoint, spec=settings.spec, settings=_lasting(settings), images=images)
 
 
 def _lasting(settings: TrainSettings) -> dict[str, str]:
@@ -574,69 +555,3 @@ def _lasting(settings: TrainSettings) -> dict[str, str]:
     promised = ("keep", "neighbours", "inner_loss", "real_context", "normalisation")
     meant = ("loss", "offset_scale", "background_is_instance", "delta_var", "delta_dist")
     return {"window": repr(_window(settings)), **{name: repr(getattr(settings, name)) for name in (*promised, *meant)}}
-
-
-Look = list[float]
-"""Edges of a training image, a sum of its labels, and the mean of its pixels."""
-
-
-def _looks(images: Sequence[TrainImage]) -> list[Look]:
-    sums = [zlib.crc32(image.labels.contiguous().numpy().data) for image in images]
-    means = [float(image.pixels.mean(dtype=torch.float64)) for image in images]
-    return [[*image.pixels.shape, at, mean] for image, at, mean in zip(images, sums, means, strict=True)]
-
-
-def _other_images(known: Sequence[Look], now: Sequence[Look]) -> str:
-    """How the images of a checkpoint differ from those of now; "" where they look alike."""
-    if len(known) != len(now):
-        return f"{len(known)} images, and {len(now)} were given"
-    for number, (one, other) in enumerate(zip(known, now, strict=True)):
-        # another version of numpy may round the pixels in another way
-        if one[:-1] != other[:-1] or not math.isclose(one[-1], other[-1], rel_tol=1e-6, abs_tol=1e-6):
-            return f"other images: number {number + 1} of {len(now)} is not what it was"
-    return ""
-
-
-def resume(
-    path: str | Path | None, settings: TrainSettings, state: dict[str, Any], *, images: Sequence[Look] | None = None
-) -> tuple[int, str]:
-    """Give each part of a training the state that it had.
-
-    Returns the step at which to go on, 0 without a checkpoint, and what is not known of it. ModelError if the file is no
-    checkpoint, or one of another network, other settings or other images. ResultError if something else than a file is there.
-    """
-    if path is None:
-        return 0, ""
-    check_file(path)
-    if not Path(path).exists():
-        return 0, ""
-    try:
-        with memory_errors("what a checkpoint holds"):
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as exc:  # torch raises many kinds for a file that is not a checkpoint
-        raise ModelError(f"{path} is not a checkpoint of a training; remove it or name another.") from exc
-    try:
-        if not isinstance(saved, dict):
-            raise TypeError(f"it holds a {type(saved).__name__}")
-        if UNetSpec.from_dict(saved["spec"]) != settings.spec:
-            raise ModelError(f"{path} belongs to another network; remove it or name another file.")
-        known = saved.get("settings", {})  # which earlier versions did not write
-        if differing := [name for name, value in _lasting(settings).items() if name in known and known[name] != value]:
-            name = differing[0]
-            raise ModelError(
-                f"{path} belongs to a training with {name} {known[name]}, and {_lasting(settings)[name]} was given; give what "
-                "it began with, or name another file."
-            )
-        if images and saved.get("images") and (other := _other_images(saved["images"], images)):
-            raise ModelError(f"{path} belongs to a training on {other}; give what it began with, or name another file.")
-        for name, part in state.items():
-            part.load_state_dict(saved[name])
-        earlier = f"{path}, of an earlier version, does not say its images; those that were given are taken for the same."
-        return int(saved["step"]), "" if saved.get("images") else earlier
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as exc:
-        if isinstance(exc, ModelError):
-            raise
-        what = " ".join(f"{type(exc).__name__}: {exc}".split())[:200]
-        raise ModelError(f"{path} is not a checkpoint of this training ({what}); remove it or name another.") from exc
