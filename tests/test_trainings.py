@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
-from napari_shiftseg import load_model
+from napari_shiftseg import UNetSpec, load_model, save_model
 from napari_shiftseg.cli import build_parser
 from napari_shiftseg.cli.pairs import find_pairs
 from napari_shiftseg.cli.train import train_settings
 from napari_shiftseg.io import bundled_models
-from napari_shiftseg.network import training_violations
+from napari_shiftseg.network import TrainSettings, UNet, training_violations
+from napari_shiftseg.network.loss import object_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("nuclei-he", "cells-phase", "axons-sem", "nuclei-3d", "nuclei-codes")
@@ -106,3 +108,33 @@ def test_a_volume_that_scores_are_of_is_none_that_the_network_learns_from(script
     assert [pair.name for pair in learnt] == ["1135"] and [pair.name for pair in scored] == ["1136"]
     assert tifffile.imread(scored[0].image)[0, 0, 0] == 1136 % 256
     assert trainings.APART in script("accuracy").VALIDATED["nuclei-3d"]
+
+
+def test_a_boundary_is_where_an_object_touches_another_or_the_background_and_is_unknown_beyond_the_window(script):
+    labels = torch.tensor([[0, 1, 1, 1, 2, 2], [0, 1, 1, 1, 2, 2], [0, 1, 1, 1, -1, -1]])
+    found = script("ablations").touches(labels)[labels > 0].int().tolist()
+    assert found == [1, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1, 0, 1]
+
+
+def test_a_third_class_is_learnt_in_a_channel_that_the_model_does_not_keep(script, tmp_path):
+    """Its loss moves nothing but what it is told to, and what is left computes as before."""
+    ablations = script("ablations")
+    spec = UNetSpec(levels=1, features=2, embedding_dim=3, coordinates=True, foreground=True, seeds=True)
+    settings = TrainSettings(spec=spec, loss="gaussian", size_power=0.4)
+    labels = torch.zeros((12, 12), dtype=torch.long)
+    labels[2:8, 2:8] = 1
+    out, places = torch.randn(spec.out_channels, 12, 12), torch.zeros(2, 12, 12)
+    plain = importlib.import_module("napari_shiftseg.network.train")._loss
+    without = plain(out[[0, 1, 3, 4, 5]], labels, places, settings=replace(settings, spec=replace(spec, embedding_dim=2)))
+    for logit, wanted in ((40.0 * (2 * ablations.touches(labels).float() - 1), 0.0), (torch.zeros(12, 12), np.log(2))):
+        out[2] = logit
+        extra = ablations.with_boundary(plain)(out, labels, places, settings=settings)["loss"] - without["loss"]
+        weight = object_weights(labels, 0.4)[4, 4]
+        assert float(extra) == pytest.approx(float(weight) * wanted, abs=1e-5)
+
+    wide, image = UNet(spec).eval(), torch.rand(1, 1, 24, 24)
+    ablations.narrow(save_model(tmp_path / "wide", wide, half=True), tmp_path / "narrow.safetensors")
+    kept = load_model(tmp_path / "narrow.safetensors")
+    assert kept.spec == replace(spec, embedding_dim=2)
+    whole = load_model(tmp_path / "wide.safetensors").unet(image)
+    assert torch.equal(kept.unet(image), whole[:, [0, 1, 3, 4, 5]])
