@@ -346,6 +346,23 @@ def _chunks() -> Iterator[Case]:
         yield case(f"v2 with a chunk {name}", on(act, "1.1"), version=2, **values)
     said = {"codes": EITHER, "check": equal_or_said("not in the store")}
     yield case("v3 with all chunks gone", lambda path, _: shutil.rmtree(path / "c"), **said)
+    for version, shape, chunk in (
+        (3, [900_000] * 2, 512),
+        (2, [900_000] * 2, 512),
+        (3, [300_000] * 2, 32),
+        (3, [2**24, 1, 1], 2**24),
+    ):
+        for words in (["measure", NAME, "--out", "t.csv"], ["export", NAME, "x.tif"], segmenting(NAME)):
+
+            def claim(folder: Path, _: random.Random, words: Any = words, of: Any = (version, shape, chunk)) -> list[str]:
+                import zarr
+
+                edges = tuple(min(of[2], edge) for edge in of[1])
+                zarr.create_array(str(folder / NAME), shape=of[1], chunks=edges, dtype="u4", zarr_format=of[0])
+                return words
+
+            name = f"{words[0]} v{version} of {' x '.join(map(str, shape))} px in chunks of {chunk}, of which none is there"
+            yield Case(kind="stores", name=name, make=claim)
     yield case("v3 with a row of chunks gone", lambda path, _: shutil.rmtree(path / "c/1"), **said)
     yield case(
         "v3 with chunks that nobody wants", on(lambda path: path.write_bytes(b"x"), "c/0/77"), codes=GOOD, check=equal_labels

@@ -7,6 +7,7 @@ import sys
 import warnings
 import zipfile
 import zlib
+from pathlib import Path
 
 import numcodecs
 import numpy as np
@@ -24,6 +25,7 @@ from napari_shiftseg.files import check_targets
 from napari_shiftseg.geometry import plan_again, plan_tiles
 from napari_shiftseg.io import Image, find_images, open_result
 from napari_shiftseg.io.constants import LARGEST_METADATA
+from napari_shiftseg.io.store import FILES_KEY, ReadStore
 
 PIXELS = np.arange(96 * 80).reshape(96, 80).astype("u2") + 1
 
@@ -49,6 +51,87 @@ def test_chunks_that_are_not_there_are_counted(tmp_path, version, gone):
         (path / (name if version == 2 else f"c/{name.replace('.', '/')}")).unlink()
     verb = "is" if len(gone) == 1 else "are"
     assert f"{len(gone)} of 9 chunks {verb} not in the store; its fill value, 0" in read_image(path).note
+
+
+EMPTY = {
+    "pixels": ((900_000, 900_000), {"chunks": (4096, 4096)}),
+    "chunks": ((70_000, 8192), {"chunks": (32, 32)}),
+    "shards": ((900_000, 900_000), {"chunks": (32, 32), "shards": (1024, 1024)}),
+    "version 2": ((900_000, 900_000), {"chunks": (512, 512), "zarr_format": 2}),
+    "a column": ((10**12,), {"chunks": (512,)}),
+    "planes": ((10**7, 10, 10), {"chunks": (10**6, 10, 10)}),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize("kind", EMPTY)
+def test_a_store_announces_no_more_than_can_be_read_of_nothing(tmp_path, kind, packed):
+    """> 900,000 x 900,000 px of which no chunk was there were read for hours"""
+    shape, values = EMPTY[kind]
+    path = tmp_path / "i.zarr"
+    zarr.create_array(str(path), shape=shape, dtype="u4", **values)
+    if packed:
+        with zipfile.ZipFile(tmp_path / "i.zip", "w") as archive:
+            for file in filter(Path.is_file, path.rglob("*")):
+                archive.write(file, str(file.relative_to(path)))
+        path = tmp_path / "i.zip"
+    with pytest.raises(ImageError, match=r"announces \d+ (pixels in \d+ chunks, of which none|planes, and its store has 0)"):
+        read_image(path)
+
+
+def test_a_chunk_or_two_do_not_stand_for_a_slide(tmp_path):
+    array = zarr.create_array(str(tmp_path / "i.zarr"), shape=(900_000, 900_000), chunks=(512, 512), dtype="u4")
+    array[:600, :9] = 1
+    with pytest.raises(ImageError, match="of which 2 are there"):
+        read_image(tmp_path / "i.zarr")
+
+
+def test_labels_without_an_object_stay_labels(tmp_path):
+    """Zarr writes no chunk that holds zeros alone."""
+    zarr.create_array(str(tmp_path / "i.zarr"), shape=(32_768, 32_768), chunks=(256, 256), dtype="u4")
+    assert "16384 of 16384 chunks are not in the store" in read_image(tmp_path / "i.zarr").note
+    zarr.create_array(str(tmp_path / "s.zarr"), shape=(900, 900), chunks=(32, 32), dtype="u4", attributes={})
+    assert cli.main(["measure", str(tmp_path / "s.zarr"), "--out", str(tmp_path / "t.csv"), "--quiet"]) == 0
+    # of our own, which says so, those of a slide
+    zarr.create_array(
+        str(tmp_path / "o.zarr"), shape=(131_072, 131_072), chunks=(512, 512), dtype="u4", attributes={FILES_KEY: 0}
+    )
+    assert read_image(tmp_path / "o.zarr").note == ""
+    zarr.create_array(
+        str(tmp_path / "l.zarr"), shape=(900_000, 900_000), chunks=(4096, 4096), dtype="u4", attributes={FILES_KEY: 0}
+    )
+    with pytest.raises(ImageError, match="of which none are there"):
+        read_image(tmp_path / "l.zarr")
+
+
+def test_arrays_that_a_group_describes_as_well_are_looked_at_each_by_itself(tmp_path):
+    zarr.create_array(str(tmp_path / "g.zarr" / "0"), shape=(900_000, 900_000), chunks=(512, 512), dtype="u4")
+    zarr.create_array(str(tmp_path / "g.zarr" / "1"), data=PIXELS, chunks=(32, 32))
+    zarr.open_group(str(tmp_path / "g.zarr"), mode="a")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        zarr.consolidate_metadata(str(tmp_path / "g.zarr"))
+    assert read_image(tmp_path / "g.zarr" / "1").note == ""
+    group = zarr.open_group(ReadStore(tmp_path / "g.zarr"), mode="r", use_consolidated=False)
+    np.testing.assert_array_equal(group["1"][:], PIXELS)
+    with pytest.raises(ImageError, match="announces"):
+        group["0"]
+
+
+def test_more_planes_than_pixels_of_a_plane_are_no_image(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((70_000, 9, 11), np.uint8))
+    with pytest.raises(ImageError, match="70000 planes of less than 100 bytes"):
+        read_image(tmp_path / "a.npy", axes="tyx")
+    assert read_image(tmp_path / "a.npy", axes="yxc").sizes["c"] == 11
+
+
+def test_a_plane_that_does_not_fit_in_memory_is_no_tiff(tmp_path, monkeypatch, capsys):
+    zarr.create_array(str(tmp_path / "l.zarr"), data=PIXELS)
+    monkeypatch.setattr("napari_shiftseg.io.labels_tiff.free_memory", lambda: 4 * PIXELS.size - 1)
+    assert cli.main(["export", str(tmp_path / "l.zarr"), str(tmp_path / "l.tif"), "--quiet"]) == 4
+    assert "as .ome.zarr, which is written chunk by chunk" in capsys.readouterr().err and not (tmp_path / "l.tif").exists()
+    monkeypatch.setattr("napari_shiftseg.io.labels_tiff.free_memory", lambda: 4 * PIXELS.size)
+    assert cli.main(["export", str(tmp_path / "l.zarr"), str(tmp_path / "l.tif"), "--quiet"]) == 0
 
 
 def test_chunks_of_an_archive_and_of_shards_are_counted_too(tmp_path):

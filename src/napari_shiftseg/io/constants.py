@@ -27,6 +27,13 @@ LARGEST_METADATA: Final = 64 << 20
 LARGEST_HEADER: Final = 10_000
 # Files of an array that are listed when it is first read, so that one that goes missing is known: some tenths of a second.
 MOST_LISTED: Final = 100_000
+# Pixels and chunks that a store may announce where it has no file for a thousandth of its chunks: those that were never written
+# are read at 10^8 pixels and 2,000 chunks a second, so this takes some ten seconds. Labels without an object are such a store.
+MOST_ABSENT_PIXELS: Final = 1 << 30
+MOST_ABSENT_CHUNKS: Final = 1 << 14
+LEAST_SHARE: Final = 1000
+# As much more in arrays that say that this package wrote no more files: the labels of an empty slide of 131,072 px, in minutes.
+SLIDES: Final = 16
 
 # Planes that a file may announce without being asked for their bytes, and bytes that each of more takes at least: a directory
 # of ten tags has 126.

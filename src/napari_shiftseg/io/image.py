@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.files import check_readable, path_of
 from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
-from napari_shiftseg.io.constants import EAGER_BYTES, INFLATED, LARGEST_HEADER
+from napari_shiftseg.io.constants import EAGER_BYTES, INFLATED, LARGEST_HEADER, MOST_PLANES, PLANE_BYTES
 from napari_shiftseg.io.raw_file import RawFile, unmapped
 from napari_shiftseg.views import ArrayLike, Pick, View, as_array
 
@@ -350,6 +351,12 @@ def read_image(path: str | Path, *, scene: int | None = None, axes: str | None =
     with _damage(path), _warned() as said:
         image = replace(_read(path, scene), scene=scene)
         image = image if axes is None else image.called(axes)
+        planes = prod(size for axis, size in image.sizes.items() if axis not in "yx")
+        if planes > MOST_PLANES and planes * PLANE_BYTES > prod(image.data.shape) * np.dtype(image.data.dtype).itemsize:
+            raise ImageError(
+                f'{path.name} has {planes} planes of less than {PLANE_BYTES} bytes (axes "{image.axes}"), which no image has; '
+                "name its axes, or give another file."
+            )
     notes = [image.note, *(f"What reads the file says: {text}." for text in said[:1])]
     return replace(image, note=" ".join(filter(None, notes)))
 

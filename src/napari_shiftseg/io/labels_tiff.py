@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from napari_shiftseg.errors import ResultError
+from napari_shiftseg.errors import OutOfMemoryError, ResultError
 from napari_shiftseg.files import replacing
 from napari_shiftseg.io.axes import check_integers, check_label_axes, check_range
 from napari_shiftseg.io.constants import LARGEST_STEP
-from napari_shiftseg.views import ArrayLike
+from napari_shiftseg.machine import free_memory
+from napari_shiftseg.views import ArrayLike, in_memory
 
 # Unit names of the OME schema for those of OME-NGFF.
 _OME_UNITS = {
@@ -101,9 +103,12 @@ def save_labels_tiff(
     ResultError
         If the labels are not integers in [0, 2**32), the axes do not fit, the file cannot be written, or its place is taken by
         what is no file.
+    OutOfMemoryError
+        If a plane is read from a disk and does not fit in memory.
     """
     path = Path(path)
     scale, units = check_label_axes(axes, labels.shape, scale, units=units)
+    _check_plane(labels)
     largest = _largest(labels)
     wide = largest > np.iinfo(np.uint16).max
     fits = all(1 / LARGEST_STEP <= step <= LARGEST_STEP for step, axis in zip(scale, axes, strict=True) if axis in "yx")
@@ -116,6 +121,15 @@ def save_labels_tiff(
     except OSError as exc:
         raise ResultError(f"{path} cannot be written ({exc.strerror}); choose another folder or make room.") from exc
     return path
+
+
+def _check_plane(labels: ArrayLike) -> None:
+    needed = 2 * prod(labels.shape[-2:]) * np.dtype(labels.dtype).itemsize  # as it is read, and as it is written
+    if not in_memory(labels) and needed > free_memory():
+        raise OutOfMemoryError(
+            f"a plane of the labels takes {needed / 1e9:.3g} GB as TIFF, and {free_memory() / 1e9:.3g} GB are free; export "
+            "them as .ome.zarr, which is written chunk by chunk."
+        )
 
 
 def _planes(labels: ArrayLike, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:

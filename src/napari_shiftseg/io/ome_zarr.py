@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.io.axes import guess_axes, name_axes, named_axes, steps_of, unit_name
 from napari_shiftseg.io.image import Image, native
-from napari_shiftseg.io.store import ReadStore, ReadZip, missing_chunks
+from napari_shiftseg.io.store import ReadStore, ReadZip, check_planes, missing_chunks
 from napari_shiftseg.views import ArrayLike, View
 
 OUR_KEY = "napari-shiftseg"
@@ -201,6 +201,7 @@ def _image(
 ) -> Image:
     kept = [axis for axis, letter in enumerate(letters) if letter]
     axes = "".join(letters[axis] or "" for axis in kept)
+    check_planes(array, math.prod(array.shape[axis] for axis in kept if letters[axis] not in ("y", "x")), name)
     data: ArrayLike = native(array, name)
     if len(kept) < len(letters):
         picks = [range(size) if letter else 0 for letter, size in zip(letters, array.shape, strict=True)]

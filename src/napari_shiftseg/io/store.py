@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,17 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, ZipStore
 
 from napari_shiftseg.errors import ImageError, OutOfMemoryError
-from napari_shiftseg.io.constants import CHUNK_SPARE, LARGEST_EDGE, LARGEST_METADATA, MOST_LISTED
+from napari_shiftseg.io.constants import (
+    CHUNK_SPARE,
+    LARGEST_EDGE,
+    LARGEST_METADATA,
+    LEAST_SHARE,
+    MOST_ABSENT_CHUNKS,
+    MOST_ABSENT_PIXELS,
+    MOST_LISTED,
+    MOST_PLANES,
+    SLIDES,
+)
 from napari_shiftseg.io.unpacked import unpacked_size
 from napari_shiftseg.machine import free_memory
 
@@ -44,7 +54,10 @@ class _Checked:
     """What both kinds of stores do with what they read."""
 
     def check_metadata(self, key: str, data: bytes) -> list[Mapping[str, Any]]:
-        """Refuse metadata of arrays that are not of numbers, or of chunks larger than the memory; else what they describe."""
+        """Refuse metadata of arrays that are not of numbers, or of chunks larger than the memory; else what they describe.
+
+        So is an array whose pixels nothing on the disk stands for, of more of them than can be read in a sane time.
+        """
         try:
             found = json.loads(data)
         except (ValueError, RecursionError) as exc:
@@ -52,7 +65,27 @@ class _Checked:
         described = list(_arrays_of(found, key))
         for one in described:
             _check_array(one, key)
+        if described and described[0] is found:  # and not one that is described together with others in a group
+            self._check_announced(found, key)
         return described
+
+    def chunks_there(self, array: str) -> frozenset[str] | None:
+        """Keys of the chunks of an array; None where there are too many to list."""
+        raise NotImplementedError
+
+    def _check_announced(self, found: Mapping[str, Any], key: str) -> None:
+        shape, chunks = [int(edge) for edge in found["shape"]], _chunk_shape(found)
+        grid = [-(-size // edge) for size, edge in zip(shape, chunks, strict=True)]
+        most = SLIDES if _attribute(found, FILES_KEY) is not None else 1
+        if prod(shape) <= most * MOST_ABSENT_PIXELS and prod(grid) <= most * MOST_ABSENT_CHUNKS:
+            return
+        array = key.rpartition("/")[0]
+        names = self.chunks_there(array)
+        if names is not None and (there := len(_places(names, array, grid))) * LEAST_SHARE < prod(grid):
+            raise ImageError(
+                f"{key} of the store announces {prod(shape)} pixels in {prod(grid)} chunks, of which {there or 'none'} "
+                f"{'is' if there == 1 else 'are'} there; the store is damaged, or a copy of it was cut short."
+            )
 
     def check_unpacked(self, key: str, data: Buffer, chunk: int, *, codecs: Collection[str]) -> None:
         """Refuse what unpacks to more than a chunk of so many bytes takes."""
@@ -151,7 +184,7 @@ class ReadStore(_Checked, LocalStore):
         return None
 
     def chunks_there(self, array: str) -> frozenset[str] | None:
-        """Keys of the chunks of an array; None where there are too many to list."""
+        """As of all stores: those of the first look."""
         return self._known(array)
 
     def _known(self, array: str) -> frozenset[str] | None:
@@ -184,7 +217,7 @@ class ReadZip(_Checked, ZipStore):
             raise ImageError(f"{key} of {self.path.name} unpacks to {info.file_size} bytes, which is too much; it is damaged.")
 
     def chunks_there(self, array: str) -> frozenset[str]:
-        """Keys of the chunks of an array."""
+        """As of all stores."""
         inside = f"{array}/" if array else ""
         return frozenset(n for n in self._zf.NameToInfo if n.startswith(inside) and not n.endswith(("/", *_DESCRIPTIONS)))
 
@@ -201,6 +234,16 @@ class ReadZip(_Checked, ZipStore):
         return found
 
 
+def check_planes(array: Any, planes: int, name: str) -> None:
+    """Refuse an array of more planes than can be gone through, where it has no file for a thousandth of them. ImageError."""
+    names = array.store.chunks_there(array.path) if isinstance(array.store, ReadStore | ReadZip) else None
+    if planes > MOST_PLANES and names is not None and len(names) * LEAST_SHARE < planes:
+        raise ImageError(
+            f"{name} announces {planes} planes, and its store has {len(names)} chunks; the store is damaged, or a copy of it "
+            "was cut short."
+        )
+
+
 def missing_chunks(array: Any) -> str:
     """A sentence on chunks that a store does not hold, in whose place the fill value stands; "" where all are there.
 
@@ -212,9 +255,7 @@ def missing_chunks(array: Any) -> str:
     if names is None or not array.ndim or whole:
         return ""
     grid = [-(-size // edge) for size, edge in zip(array.shape, array.shards or array.chunks, strict=True)]
-    places = [_place(name.removeprefix(f"{array.path}/" if array.path else "")) for name in names]
-    there = {place for place in places if len(place) == len(grid) and all(at < n for at, n in zip(place, grid, strict=True))}
-    total, gone = prod(grid), prod(grid) - len(there)
+    total, gone = prod(grid), prod(grid) - len(_places(names, array.path, grid))
     if not gone:
         return ""
     verb = "is" if gone == 1 else "are"
@@ -225,6 +266,12 @@ def _attribute(described: Mapping[str, Any], key: str) -> Any:
     """Of an array of version 3; None where it has none."""
     attributes = described.get("attributes")
     return attributes.get(key) if isinstance(attributes, dict) else None
+
+
+def _places(names: Collection[str], array: str, grid: Sequence[int]) -> set[tuple[int, ...]]:
+    """Numbers of the chunks of an array, by the keys of its files, that lie in its grid."""
+    places = {_place(name.removeprefix(f"{array}/" if array else "")) for name in names}
+    return {place for place in places if len(place) == len(grid) and all(at < n for at, n in zip(place, grid, strict=True))}
 
 
 def _place(name: str) -> tuple[int, ...]:

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import zarr
 
 from napari_shiftseg.arguments import told
-from napari_shiftseg.errors import ImageError, ResultError, ShiftsegError
+from napari_shiftseg.errors import ImageError, OutOfMemoryError, ResultError, ShiftsegError
 from napari_shiftseg.files import path_of
 from napari_shiftseg.geometry import Output
 from napari_shiftseg.io.constants import STORE_VERSION
 from napari_shiftseg.io.ome_zarr import OUR_KEY, read_levels, read_zarr
 from napari_shiftseg.io.result_record import check_record
 from napari_shiftseg.io.store import ReadStore
+from napari_shiftseg.machine import free_memory
 
 FOLDERS: Mapping[str, str] = {
     "image": "",
@@ -89,7 +90,14 @@ class StoredResult:
         """Table of the instances, a column per entry, as `instances.object_table` gives it; empty where none was written."""
         group: Any = zarr.open_group(ReadStore(self.path), mode="r", use_consolidated=False).get("objects")
         try:
-            return {} if group is None else {name: group[name][:] for name in group.attrs["columns"]}
+            columns = {} if group is None else {name: group[name] for name in group.attrs["columns"]}
+            needed = sum(column.nbytes for column in columns.values())
+            if needed > free_memory():
+                raise OutOfMemoryError(
+                    f"the table of {self.path} says {needed / 1e9:.3g} GB, and {free_memory() / 1e9:.3g} GB are free; use a "
+                    "machine with more memory, or run the segmentation again."
+                )
+            return {name: column[:] for name, column in columns.items()}
         except (ShiftsegError, MemoryError):
             raise
         except Exception as exc:  # a damaged store raises anything
@@ -135,7 +143,9 @@ def open_result(path: str | Path) -> StoredResult:
         what = str(exc) if isinstance(exc, ImageError) else f"{type(exc).__name__}: {exc}"
         if isinstance(exc, OSError) and exc.strerror:  # without the system's number
             what = f"{exc.strerror}: {exc.filename}"
-        raise ResultError(f"{path} is not complete ({' '.join(what.split())[:300]}); run the segmentation again.") from exc
+        raise ResultError(
+            f"{path} is not complete ({' '.join(what.split())[:300].rstrip('.')}); run the segmentation again."
+        ) from exc
 
 
 def _opened(path: Path, ours: Mapping[str, Any]) -> StoredResult:
