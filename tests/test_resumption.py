@@ -94,7 +94,7 @@ def other_pixel(row, column):
 def test_a_pixel_that_changed_is_seen_where_work_was_done_of_it(tmp_path, monkeypatch, name, place, seen):
     """Of a block counts what it has read, its margin included; what no block has read yet is read as it is now."""
     monkeypatch.setattr("napari_shiftseg.io.tiff.EAGER_BYTES", 0)
-    monkeypatch.setattr("napari_shiftseg.io.image.EAGER_BYTES", 0)
+    monkeypatch.setattr("napari_shiftseg.io.plain_file.EAGER_BYTES", 0)
     SAVE[name](tmp_path / name, PIXELS)
     begin(tmp_path / name, tmp_path / "r.zarr", first_block)
     SAVE[name](tmp_path / name, other_pixel(*place))
@@ -135,7 +135,7 @@ def test_files_that_nobody_touched_are_not_read_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", SAVE)
 def test_an_image_that_changes_during_a_run_out_of_core_ends_it(tmp_path, monkeypatch, name):
     monkeypatch.setattr("napari_shiftseg.io.tiff.EAGER_BYTES", 0)
-    monkeypatch.setattr("napari_shiftseg.io.image.EAGER_BYTES", 0)
+    monkeypatch.setattr("napari_shiftseg.io.plain_file.EAGER_BYTES", 0)
     SAVE[name](tmp_path / name, PIXELS)
     steps = segment_steps(tmp_path / name, MODEL, LARGE, tmp_path / "r.zarr")
     next(event for event in steps if first_block(event))

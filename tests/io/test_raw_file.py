@@ -20,7 +20,7 @@ PIXELS = bars((600, 60))
 @pytest.fixture
 def lazy(monkeypatch):
     """Files are read where they are asked for, however small."""
-    for module in ("image", "tiff"):
+    for module in ("plain_file", "tiff"):
         monkeypatch.setattr(f"napari_shiftseg.io.{module}.EAGER_BYTES", 0)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.files import check_readable, path_of
 from napari_shiftseg.io.axes import ORDER, SPATIAL, check_axes, check_scale, guess_axes, renamed, unit_name
-from napari_shiftseg.io.constants import EAGER_BYTES, INFLATED, LARGEST_HEADER, MOST_PLANES, PLANE_BYTES
-from napari_shiftseg.io.raw_file import RawFile, unmapped
+from napari_shiftseg.io.constants import MOST_PLANES, PLANE_BYTES
+from napari_shiftseg.io.raw_file import unmapped
 from napari_shiftseg.views import ArrayLike, Pick, View, as_array
 
 
@@ -278,10 +275,7 @@ def native(data: ArrayLike, name: str) -> ArrayLike:
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _ZIP_START = b"PK\x03\x04"
-# Bits that a decoder takes for pixels where a scan lacks some, and passes over where it is whole: any, with restart markers.
-_MORE = b"".join(
-    bytes(73 * step % 251 for step in range(64)) + bytes((0xFF, 0xD0 + marker)) for marker in (*range(8), *range(8))
-)
+_PLAIN_STARTS = {b"\x93NUMPY": "npy", b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
 
 _CONVERT = "convert it to OME-TIFF or OME-Zarr (Fiji with Bio-Formats, or bioformats2raw, do that)"
 
@@ -423,25 +417,10 @@ def _read(path: Path, scene: int | None) -> Image:
         return read_tiff(path, scene)
     if scene and _vendor_kind(path, start) not in _VENDOR_FORMATS:
         raise ImageError(f"{path.name} holds one image, scene {scene} was asked for; use scene 0 or leave it out.")
-    if start.startswith(b"\x93NUMPY"):
-        header = int.from_bytes(start[8:12] if start[6:7] > b"\x01" else start[8:10], "little")
-        if header > LARGEST_HEADER:  # before numpy reads it, which it does however long it is
-            raise ImageError(f"{path.name} says a header of {header} bytes, more than an array takes; the file is damaged.")
-        return _read_npy(path)
-    if start.startswith(b"\x89PNG"):
-        from imagecodecs import png_decode
+    if plain := next((kind for first, kind in _PLAIN_STARTS.items() if start.startswith(first)), None):
+        from napari_shiftseg.io.plain_file import read_plain
 
-        return _from_samples(png_decode(_pixels_of_png(path.read_bytes(), path)), path)
-    if start.startswith(b"\xff\xd8\xff"):
-        from imagecodecs import jpeg8_decode
-
-        data = path.read_bytes()
-        end = data.rfind(b"\xff\xd9")
-        pixels = jpeg8_decode(data)
-        # What lacks would be grey: there is no end after the last scan, or more of the scan before its end is read as pixels.
-        if end < data.rfind(b"\xff\xda") or not np.array_equal(jpeg8_decode(data[:end] + _MORE + data[end:]), pixels):
-            raise ImageError(f"{path.name} is a JPEG that was cut short; get the whole file.")
-        return _from_samples(pixels, path)
+        return read_plain(path, plain)
     kind = _vendor_kind(path, start)
     if kind in _VENDOR_FORMATS:
         from napari_shiftseg.io.vendor import READERS, read_vendor
@@ -452,42 +431,6 @@ def _read(path: Path, scene: int | None) -> Image:
         if kind in READERS:
             raise ImageError(f'{_unread(path, start)} without bioio: pip install "napari-shiftseg[bioio]"; or {_CONVERT}.')
     raise ImageError(f"{_unread(path, start)}; {_CONVERT}.")
-
-
-def _pixels_of_png(data: bytes, path: Path) -> bytes:
-    """A PNG with the parts alone that pixels come from: of others, and of damage, libpng writes lines on stderr.
-
-    ImageError if it is cut short, or such a part is damaged.
-    """
-    kept, at, inflate, most = [data[:8]], 8, zlib.decompressobj(), _bytes_of_png(data)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        part, at = data[at : at + 12 + length], at + 12 + length
-        if at > len(data):
-            break
-        if not (kind[:1].isupper() or kind == b"tRNS"):
-            continue  # text, profiles, times
-        right = zlib.crc32(part[4:-4]) == int.from_bytes(part[-4:], "big")
-        try:
-            for begin in range(8, len(part) - 4, INFLATED) if kind == b"IDAT" and right else ():
-                most -= len(inflate.decompress(part[begin : min(begin + INFLATED, len(part) - 4)]))
-                if most < 0:
-                    raise ImageError(f"{path.name} is a PNG that unpacks to more than its pixels; the file is damaged.")
-        except zlib.error:
-            right = False
-        if not right:
-            raise ImageError(f"{path.name} is a PNG with a damaged part; get the whole file.")
-        kept.append(part)
-        if kind == b"IEND" and inflate.eof:
-            return b"".join(kept)
-    raise ImageError(f"{path.name} is a PNG that was cut short; get the whole file.")
-
-
-def _bytes_of_png(data: bytes) -> int:
-    """What the pixels of a PNG unpack to at most, each row with its filter and, interlaced, with up to seven more."""
-    width, height, depth, kind = map(int, struct.unpack_from(">IIBB", data.ljust(26, b"\0"), 16))
-    bits = width * depth * {2: 3, 4: 2, 6: 4}.get(kind, 1)
-    return 2 * height * (bits // 8 + 8) + INFLATED
 
 
 def scene_names(path: str | Path) -> tuple[str, ...]:
@@ -528,7 +471,7 @@ def looks_like_image(path: Path) -> bool:
         start = _start(path) if path.is_file() else b""
     except OSError:
         return False
-    return start.startswith((*_TIFF_STARTS, b"\x93NUMPY", b"\x89PNG", b"\xff\xd8\xff"))
+    return start.startswith((*_TIFF_STARTS, *_PLAIN_STARTS))
 
 
 def _start(path: Path) -> bytes:
@@ -543,33 +486,3 @@ def _unread(path: Path, start: bytes) -> str:
     if suffix in _VENDOR_FORMATS:
         return f"{path.name} is a {_VENDOR_FORMATS[suffix]} file, which is not read here"
     return f"{path.name} is not a TIFF, PNG, JPEG, .npy or zarr image"
-
-
-def _read_npy(path: Path) -> Image:
-    """Pixels in memory where they are few, as those of a TIFF; else as they lie in the file."""
-    laid = np.load(path, mmap_mode="r", allow_pickle=False)  # which reads the header; what lies behind it is not touched
-    turned = laid.flags.f_contiguous and not laid.flags.c_contiguous
-    shape = laid.shape[::-1] if turned else laid.shape
-    if laid.dtype.hasobject or not laid.size:
-        return _from_file(laid, path)
-    data: ArrayLike = RawFile(path, dtype=laid.dtype, offset=int(laid.offset), shape=shape)
-    if turned:
-        data = View.whole(data, range(laid.ndim)[::-1], name=path.name)
-    return _from_file(data[...] if laid.nbytes <= EAGER_BYTES else data, path)
-
-
-def _from_samples(data: npt.NDArray[Any], path: Path) -> Image:
-    """Image from decoded PNG or JPEG: yx, or yxc with 2 or 4 samples where the last is alpha."""
-    if data.ndim == 3 and data.shape[2] in (2, 4):
-        data = np.ascontiguousarray(data[:, :, : data.shape[2] - 1])
-        note = "The alpha channel was dropped."
-    else:
-        note = ""
-    if data.ndim == 3 and data.shape[2] == 1:
-        data = data[:, :, 0]
-    return _from_file(data, path, axes="yxc"[: data.ndim], note=note)
-
-
-def _from_file(data: ArrayLike, path: Path, *, axes: str | None = None, note: str = "") -> Image:
-    image = Image.from_array(data, axes=axes, name=path.stem)
-    return replace(image, source=str(path), note=note or image.note)
