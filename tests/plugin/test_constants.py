@@ -22,6 +22,7 @@ NUMBERS = {
     "KEEP_PAUSE": 400,
     "MOST_PACES": 50,
     "WASTE": 3.0,
+    "LAST_WAIT": 2.0,
     "WHOLE_BYTES": 67108864,
     "MOST_FEATURES": 200000,
     "LIVE_EVERY": 1.0,

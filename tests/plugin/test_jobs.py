@@ -1,6 +1,8 @@
 """A job ends with one `End`, whatever happens in it."""
 
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -123,19 +125,76 @@ def test_cancelling_closes_the_generator():
 
 
 def test_a_job_that_napari_stops_ends_as_cancelled(qtbot):
-    """The task manager of napari quits all workers when the window closes."""
-    go, ends = threading.Event(), []
+    """The task manager of napari quits all workers when the window closes; what their steps hold is let go."""
+    go, began, ends, closed = threading.Event(), threading.Event(), [], []
 
     def endless():
-        while True:
-            yield Stage(done=0, total=0, text="on")
-            go.wait(0.01)
+        try:
+            while True:
+                yield Stage(done=0, total=0, text="on")
+                began.set()
+                go.wait(0.01)
+        finally:
+            closed.append(True)
 
     job = start_job(endless, on_end=ends.append)
-    qtbot.waitUntil(lambda: job.worker.is_running, timeout=60_000)
+    qtbot.waitUntil(began.is_set, timeout=60_000)
     job.worker.quit()
     qtbot.waitUntil(lambda: bool(ends), timeout=60_000)
-    assert ends[0].state == "cancelled"
+    assert ends[0].state == "cancelled" and closed
+
+
+# argv: seconds that the end waits, and what ends first
+ENDING = """
+import sys, time
+import napari, numpy as np
+from qtpy.compat import isalive
+from qtpy.QtWidgets import QApplication
+from napari_shiftseg.plugin import jobs
+from napari_shiftseg.plugin.measure_widget import MeasureWidget
+import napari_shiftseg.plugin.measure_widget as module
+
+jobs.LAST_WAIT = float(sys.argv[1])
+seen = []
+
+def slowly(*given, original=module.measure_layer_steps):
+    running = original(*given)
+    try:
+        for event in running:
+            while True:
+                yield event
+                seen.append(event)
+                time.sleep(0.3)
+    finally:
+        print("closed", "in time" if isalive(widget.jobs[0].worker.signals) else "late", flush=True)
+
+module.measure_layer_steps = slowly
+viewer = napari.Viewer(show=False)
+viewer.add_labels(np.kron(np.arange(1, 401).reshape(20, 20), np.ones((8, 8), int)))
+widget = MeasureWidget(viewer)
+viewer.window.add_dock_widget(widget)
+widget.measure()
+until = time.monotonic() + 120
+while not seen and time.monotonic() < until:
+    QApplication.processEvents()
+if sys.argv[2] == "loop":
+    from qtpy.QtCore import QTimer
+    QTimer.singleShot(0, QApplication.quit)
+    napari.run(force=True)
+print("leaving after", min(1, len(seen)), flush=True)
+"""
+
+
+@pytest.mark.gui
+@pytest.mark.parametrize(
+    ("wait", "what", "closed"), [("2", "process", "in time"), ("0", "process", "late"), ("2", "loop", "in time")]
+)
+def test_what_ends_while_a_job_runs_says_nothing_and_closes_its_steps(wait, what, closed):
+    """superqt warned of signals that Qt had deleted, and left the steps where they were."""
+    code = [sys.executable, "-c", ENDING, wait, what]
+    done = subprocess.run(code, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0 and not {"deleted", "Traceback"} & set(done.stderr.replace(":", " ").split()), done.stderr
+    assert sorted(done.stdout.splitlines()) == [f"closed {closed}", "leaving after 1"], done.stdout
 
 
 def test_our_errors_are_sentences_and_others_name_their_class():

@@ -26,6 +26,8 @@ MOST_PACES: Final = 50
 # A plan that computes as much as so many passes over the image is called wasteful: those that are chosen by themselves come to
 # 1.1 to 1.5 where the memory suffices.
 WASTE: Final = 3.0
+# Seconds that the end of a process waits for jobs that were stopped: most end at their next step, a tile or a block.
+LAST_WAIT: Final = 2.0
 
 # -- layers -----------------------------------------------------------------------------------------------------------
 

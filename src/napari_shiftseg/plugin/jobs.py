@@ -4,9 +4,11 @@ No exception escapes the worker: superqt drops a RuntimeError of a generator (wh
 and treats a returned exception as a raised one. So every job ends with exactly one `End`.
 """
 
+import atexit
 import logging
+import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -15,9 +17,11 @@ from threading import Lock
 from typing import Any, Literal
 
 from napari.qt.threading import GeneratorWorker, create_worker
+from qtpy.compat import isalive
 
 from napari_shiftseg.errors import ShiftsegError, memory_ran_out
 from napari_shiftseg.events import Event
+from napari_shiftseg.plugin.constants import LAST_WAIT
 
 Steps = Generator[Event, None, Any]
 
@@ -72,9 +76,8 @@ def start_job(
     """
     cancelled = Flag()
     # napari's task manager knows the worker: it asks before it closes a window in which something runs
-    worker = create_worker(run_guarded, steps, cancelled, torch=torch, _ignore_errors=True)
+    worker = create_worker(run_guarded, steps, cancelled, torch=torch, _ignore_errors=True, _worker_class=_Worker)
     worker.returned.connect(on_end)
-    worker.aborted.connect(lambda: on_end(End(state="cancelled")))
     if on_event is not None:
         worker.yielded.connect(on_event)
     worker.finished.connect(partial(_let_go, worker))
@@ -82,9 +85,60 @@ def start_job(
     return Job(worker=worker, cancelled=cancelled)
 
 
+class _Worker(GeneratorWorker):
+    """What runs a job: whoever stops it, and also where Qt is gone since the process ends, its steps are closed.
+
+    superqt would leave them where they are, with all that they hold, and warn of signals that were deleted.
+    """
+
+    def __init__(self, run: Callable[..., Steps], steps: Callable[[], Steps], cancelled: Flag, *, torch: bool):
+        super().__init__(run, steps, cancelled, torch=torch)
+        self._guarded, self._cancelled = run(steps, cancelled, torch=torch), cancelled
+
+    def quit(self) -> None:
+        """As napari asks when its window closes."""
+        self._cancelled.set()
+
+    def run(self) -> None:
+        """As Qt asks, in a thread."""
+        _RUNNING.add(self)
+        try:
+            super().run()
+        except RuntimeError:  # of a signal: nobody is left to hear how it ended
+            if isalive(self.signals):
+                raise
+        finally:
+            _RUNNING.discard(self)
+
+    def work(self) -> End:
+        """The steps, to their end."""
+        while True:
+            try:
+                event = next(self._guarded)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                self.yielded.emit(event)
+            except RuntimeError:  # Qt is gone
+                self.quit()
+
+
+_RUNNING: set[_Worker] = set()
+
+
+@atexit.register  # before that of Qt, which was imported earlier: it deletes the signals of workers that send
+def _stop_all() -> None:
+    """As the process ends, stop all jobs, and wait a little for them to close what they hold."""
+    until = time.monotonic() + LAST_WAIT
+    for worker in tuple(_RUNNING):
+        worker.quit()
+    while _RUNNING and time.monotonic() < until:
+        time.sleep(0.01)
+
+
 def _let_go(worker: GeneratorWorker) -> None:
     """The list of tasks of napari keeps workers for good, and with them what is connected: images and results."""
-    for signal in (worker.returned, worker.aborted, worker.yielded):
+    for signal in (worker.returned, worker.yielded):
         with suppress(TypeError, RuntimeError):  # nothing is connected
             signal.disconnect()
 
@@ -105,17 +159,16 @@ def run_guarded(steps: Callable[[], Steps], cancelled: Flag, *, torch: bool = Tr
     """The body of every worker: pass events on, look for cancelling before each step, turn exceptions into an `End`."""
     try:
         with _LOADING:
-            if torch:
+            if torch and not cancelled.is_set():
                 for name in ("napari_shiftseg.segmentation", "pandas"):  # which napari would load in the thread of the window
                     import_module(name)
-        running = steps()
-        while not cancelled.is_set():
-            try:
-                event = next(running)
-            except StopIteration as stop:
-                return End(state="done", value=stop.value)
-            yield event
-        running.close()
+        with closing(steps()) as running:
+            while not cancelled.is_set():
+                try:
+                    event = next(running)
+                except StopIteration as stop:
+                    return End(state="done", value=stop.value)
+                yield event
     except Exception as exc:  # whatever it is, the window has to hear of it
         if not isinstance(exc, ShiftsegError):
             logging.getLogger(__name__).error("a job of napari-shiftseg failed", exc_info=exc)
