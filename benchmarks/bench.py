@@ -44,6 +44,16 @@ def data_parser(doc: str | None) -> ArgumentParser:
     return made
 
 
+def split_parser(doc: str | None, images: int | None) -> ArgumentParser:
+    """Wishes of a script that runs a model on some images of a split of a folder (see `named`)."""
+    made = parser(doc)
+    made.add_argument("data", type=Path)
+    made.add_argument("--model", default="nuclei")
+    made.add_argument("--split", default="val")
+    made.add_argument("--images", type=int, default=images)
+    return made
+
+
 def told(row: Any) -> Any:
     """A row, printed as soon as it is there."""
     print(json.dumps(row), flush=True)

@@ -12,10 +12,9 @@ are of all images of a row, on a machine that may have other work.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
-from bench import keep, named, origin, parser, read
+from bench import keep, named, origin, read, split_parser
 from skimage.segmentation import relabel_sequential
 from skimage.transform import rescale
 
@@ -90,11 +89,7 @@ def measure(data, names, model, edge):
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("data", type=Path)
-    made.add_argument("--model", default="nuclei")
-    made.add_argument("--split", default="val")
-    made.add_argument("--images", type=int, default=10)
+    made = split_parser(__doc__, images=10)
     made.add_argument("--crop", type=int, default=256)
     wishes = made.parse_args()
     model, names = load_model(wishes.model), sorted(named(wishes.data, wishes.split))

@@ -9,10 +9,8 @@ then the same with `deterministic=True`, which has to be 0 throughout.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-from bench import keep, named, origin, parser, read, told
+from bench import keep, named, origin, read, split_parser, told
 
 from napari_shiftseg import SegmentSettings, load_model, match_score, segment
 
@@ -39,12 +37,7 @@ def compare(image: np.ndarray, truth: np.ndarray, model: object, tile: int, dete
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("data", type=Path)
-    made.add_argument("--model", default="nuclei")
-    made.add_argument("--split", default="val")
-    made.add_argument("--images", type=int, default=10)
-    wishes = made.parse_args()
+    wishes = split_parser(__doc__, images=10).parse_args()
     model, names = load_model(wishes.model), named(wishes.data, wishes.split)
     rows = []
     for name in names[:: max(1, len(names) // wishes.images)][: wishes.images]:

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
-from bench import keep, named, origin, parser, read
+from bench import keep, named, origin, read, split_parser
 
 from napari_shiftseg import SegmentSettings, load_model, match_score, segment
 from napari_shiftseg.analysis.compare import changed_pixels
@@ -112,12 +111,7 @@ def measure(data, names, model, edges):
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument("data", type=Path)
-    made.add_argument("--model", default="nuclei")
-    made.add_argument("--split", default="val")
-    made.add_argument("--images", type=int)
-    wishes = made.parse_args()
+    wishes = split_parser(__doc__, images=None).parse_args()
     model, names = load_model(wishes.model), sorted(named(wishes.data, wishes.split))[: wishes.images]
     known = {"name": model.name, "sha256": model.hash, "period": model.spec.period[0]}
     data = {"name": wishes.data.resolve().name, "split": wishes.split, "images": len(names)}
