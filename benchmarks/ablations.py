@@ -33,7 +33,7 @@ from napari_shiftseg import cli, load_model, match_score
 from napari_shiftseg.evaluation import IOUS
 from napari_shiftseg.instances import pool_scores
 from napari_shiftseg.io import save_model
-from napari_shiftseg.network import TrainSettings, UNet
+from napari_shiftseg.network import Model, TrainSettings, UNet
 from napari_shiftseg.network.constants import IGNORE
 from napari_shiftseg.network.loss import object_weights
 
@@ -116,7 +116,7 @@ def narrow(wide: Path, out: Path) -> None:
     net = UNet(spec)
     net.load_state_dict({k: v[kept] if k.startswith("head.") else v for k, v in model.unet.state_dict().items()})
     record = model.record and replace(model.record, known=None)  # which the wide one said
-    save_model(out, replace(model, spec=spec, module=net.eval(), record=record), half=True)
+    save_model(out, Model(module=net.eval(), record=record), half=True)
 
 
 def scored(model: Ours, pairs: Sequence[Pair]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,6 +132,13 @@ SPEC_JSON = SPEC.to_dict()
         ({"record": "[]"}, "does not fit"),
         ({"record": "7"}, "does not fit"),
         ({"tensors": {"a": torch.zeros(3)}}, "does not fit its weights"),
+        ({"outputs": "7"}, "does not fit its weights"),
+        ({"outputs": "[null]"}, "does not fit its weights"),
+        (
+            {"outputs": json.dumps([{"name": "embedding", "channels": [0, 99]}])},
+            r"in channels 0 to 98, and the network has \d+,",
+        ),
+        ({"outputs": json.dumps([{"name": "embedding", "channels": [-1, 2]}])}, "give a slice with an end"),
     ],
     ids=lambda v: str(v)[:40] if isinstance(v, dict) else "",
 )
@@ -169,6 +177,13 @@ def test_outputs_by_other_names_or_places_than_the_spec_says_come_back(tmp_path)
     model = Model(module=UNet(spec), outputs=outputs)
     assert load_model(save_model(tmp_path / "mine", model)).outputs == model.outputs
     assert load_model(save_model(tmp_path / "plain", model.module)).outputs == spec.outputs
+
+
+def test_outputs_beyond_the_channels_of_a_network_are_refused():
+    spec = UNetSpec(levels=1, convs=1, features=2, embedding_dim=3)
+    model = Model(module=UNet(spec), outputs=(Output(name="embedding", channels=slice(1, 3)),))
+    with pytest.raises(ModelError, match="'embedding' is said to be in channels 1 to 3, and the network has 3"):
+        replace(model, outputs=(Output(name="embedding", channels=slice(1, 4)),))
 
 
 def test_a_module_that_is_no_unet_is_not_written(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -110,12 +111,13 @@ def load_model(name: str | Path) -> Model:
         with torch.device("cpu"):  # the process may have another default, for this and the type
             module = UNet(spec).float().eval()
         module.load_state_dict(tensors)
+        model = Model(spec=spec, module=module, outputs=outputs, record=record, name=path.stem)
     except (ShiftsegError, KeyError, ValueError, TypeError, AttributeError, OverflowError, RuntimeError) as exc:
         detail = str(exc).splitlines()[0]
         raise ModelError(f"the description in {path} does not fit its weights ({detail}); train the model again.") from exc
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     source = str(name) if name in bundled_models() else str(path.absolute())
-    return Model(spec=spec, module=module, outputs=outputs, record=record, name=path.stem, hash=digest, source=source)
+    return replace(model, hash=digest, source=source)
 
 
 def _checked(key: str, value: torch.Tensor) -> torch.Tensor:

@@ -177,6 +177,12 @@ class Model:
         object.__setattr__(self, "lattice", lattice)
         named = named_outputs(outputs.values() if isinstance(outputs, Mapping) else outputs)
         object.__setattr__(self, "outputs", named)
+        last = max(named.values(), key=lambda output: int(output.channels.stop))
+        if isinstance(spec, UNetSpec) and last.channels.stop > spec.out_channels:
+            raise ModelError(
+                f"{last.name!r} is said to be in channels {last.channels.start} to {last.channels.stop - 1}, and the network "
+                f"has {spec.out_channels}, from 0; give outputs of the network's own channels."
+            )
         for output in named.values():
             if output.meaning == "offset" and output.count < lattice.ndim:
                 raise ModelError(
