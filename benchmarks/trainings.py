@@ -70,7 +70,9 @@ TRAININGS = {
         data=("dsb2018_histology_rgb",),
         kind="nuclei in stained tissue (haematoxylin and eosin)",
         steps=1300,
-        options="--embedding-dim 2 --features 24 --window 132 --batch 4 --balance 0.5 --zoom 1.5 --degrade 0.05 --small 0.3",
+        options="--embedding-dim 2 --features 24 --window 132 --batch 4 --balance 0.5 --zoom 1.5 --degrade 0.05 --small 0.3"
+        # of the seeds 0, 1 and 2 the one with the highest AP on the validation images (ablations_nuclei_he.json)
+        " --seed 1",
         average=0,
     ),
     "cells-phase": Training(
@@ -159,14 +161,14 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path("data"), help="where the folders of images are")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the checkpoint and the model")
     parser.add_argument("--steps", type=int, help="instead of those of the bundled model")
-    parser.add_argument("--seed", type=int, default=0, help="of the random numbers; the bundled models have 0")
+    parser.add_argument("--seed", type=int, help="of the random numbers, in place of that of the bundled model")
     parser.add_argument("--print", action="store_true", help="say the command, and do nothing")
     parser.add_argument("--cost", action="store_true", help="measure the processor time of a step")
     parser.add_argument("--out", type=Path, help="with --cost: file of the numbers")
     wishes = parser.parse_args()
     training = TRAININGS[wishes.name]
     words = training.words(wishes.name, wishes.data, wishes.runs, wishes.steps)
-    words += ["--seed", str(wishes.seed)] * (wishes.seed > 0)
+    words += [] if wishes.seed is None else ["--seed", str(wishes.seed)]
     print(shlex.join(words), flush=True)
     if wishes.print:
         return 0

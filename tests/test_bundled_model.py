@@ -54,7 +54,7 @@ WEIGHTS = {
     "axons-sem": "c6013e32f106efad",
     "cells-phase": "1c75dcec7b211f57",
     "nuclei-3d": "d2725ca27de1ff65",
-    "nuclei-he": "cf4c7b16543c85bc",
+    "nuclei-he": "b22f609845bf0494",
     "nuclei": "45b2286559023875",
     "disks-fig2b": "f745492e05884c11",
     "disks-fig3": "1c9d8999977e263a",
