@@ -53,6 +53,46 @@ def bad_files():
     return ["notes.txt", "._a.tif", "cut.tif", "flat.npy", "words.npy", "store.zarr", "absent.tif"]
 
 
+AMONG = {
+    "labels": ["d", "--labels-tiff", "d"],
+    "pictures": ["d", "--picture", "d"],
+    "through a link": ["link", "--labels-tiff", "d"],
+    "of several places": ["other", "d", "--labels-tiff", "d"],
+    "below": ["d", "--recursive", "--labels-tiff", "d/new"],
+    "tables that match": ["d", "--pattern", "*.npy;*.csv", "--table", "d"],
+}
+
+
+@pytest.mark.parametrize("words", AMONG.values(), ids=AMONG)
+def test_results_that_the_next_run_would_take_for_images_are_refused(batch, words):
+    """> the labels of the first run were images of the second"""
+    draw("other/b.tif")
+    Path("d").mkdir()
+    np.save("d/a.npy", tifffile.imread("other/b.tif"))
+    Path("link").symlink_to("d")
+    code, _, err = batch(*words)
+    assert code == 2 and err.count("\n") == 1 and "the next run would take it for one of them" in err
+    assert sorted(path.name for path in Path("d").rglob("*.*")) == ["a.npy"]
+
+
+APART = {
+    "stores": ["d", "--out", "d"],
+    "tables": ["d", "--table", "d"],
+    "below": ["d", "--labels-tiff", "d/new"],
+    "hidden": ["d", "--recursive", "--labels-tiff", "d/.new"],
+    "by pattern": ["d", "--pattern", "*.npy", "--labels-tiff", "d"],
+}
+
+
+@pytest.mark.parametrize("words", APART.values(), ids=APART)
+def test_results_that_no_run_takes_for_images_may_lie_beside_them(batch, words):
+    Path("d").mkdir()
+    np.save("d/a.npy", tifffile.imread(draw("b.tif")))
+    for _ in range(2):
+        code, out, err = batch(*words, "--json", "--overwrite")
+        assert code == 0 and len(json.loads(out)["images"]) == 1, err
+
+
 @pytest.mark.parametrize("where", ["first", "last", "between"])
 def test_every_image_that_fails_is_named_and_every_other_is_done(batch, where):
     bad, good = bad_files(), [draw("a.tif"), draw("b.tif")]

@@ -309,6 +309,20 @@ def test_a_part_counts_in_its_place_and_in_its_run_alone(tmp_path, mixed):
     np.testing.assert_array_equal(found.labels[:], labels_with(None))
 
 
+def test_values_beside_a_run_are_of_that_run_and_place(tmp_path):
+    """Which smaller tiles a run took was believed of any run."""
+    with WorkFolder(tmp_path / "r.zarr") as one, WorkFolder(tmp_path / "s.zarr") as other:
+        for folder, run in ((one, "one"), (other, "other")):
+            folder.write_json("run.json", {"run": run})
+            folder.write_json("smaller.json", {"tiles": run})
+        shutil.copy(one.path / "smaller.json", one.path / "more.json")
+        assert one.read_json("smaller.json") == {"tiles": "one"} and one.read_json("more.json") is None
+        shutil.copy(one.path / "smaller.json", other.path)
+        assert other.read_json("smaller.json") is None and WorkFolder(tmp_path / "s.zarr").read_json("run.json") is not None
+        (one.path / "smaller.json").write_text('{"tiles": "one"}')
+        assert one.read_json("smaller.json") is None
+
+
 def test_values_of_a_run_that_have_changed_are_none(tmp_path):
     with WorkFolder(tmp_path / "r.zarr") as folder:
         folder.write_json("run.json", {"run": "one", "block": 512})

@@ -292,6 +292,9 @@ def _ome() -> Iterator[Case]:
             + "".join(f'<!ENTITY {chr(98 + k)} "{f"&{chr(97 + k)};" * 10}">' for k in range(9))
             + ']><OME Creator="&j;" ',
         ),
+        "a million levels": ("</Image>", "<a>" * 10**6 + "</a>" * 10**6 + "</Image>"),
+        "a million levels without an end": ("</Image>", "<a>" * 10**6),
+        "a million elements": ("</Image>", "<a/>" * 10**6 + "</Image>"),
         "a file of the system": ("<OME ", '<!DOCTYPE l [<!ENTITY a SYSTEM "file:///etc/passwd">]><OME Creator="&a;" '),
         "a set": ("<Image ", '<BinaryOnly MetadataFile="gone.companion.ome" UUID="urn:uuid:1"/><Image '),
     }

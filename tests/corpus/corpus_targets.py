@@ -111,6 +111,7 @@ def _pairs() -> Iterator[Case]:
         codes=GOOD,
         new=("base.tif", "other.tif"),
     )
+    yield case("labels among the images of a folder", lambda _: ["segment", ".", "--model", MODEL, "--labels-tiff", "."])
     yield case(
         "one of two images is none",
         lambda folder: ["segment", IMAGE, MODEL, "--model", MODEL, "--labels-tiff", "m"],

@@ -23,8 +23,8 @@ from napari_shiftseg import SegmentSettings, UNetSpec, cli, load_model, read_ima
 from napari_shiftseg.errors import ImageError, ModelError, ResultError, SettingsError, TilingError
 from napari_shiftseg.files import check_targets
 from napari_shiftseg.geometry import plan_again, plan_tiles
-from napari_shiftseg.io import Image, find_images, open_result
-from napari_shiftseg.io.constants import LARGEST_METADATA
+from napari_shiftseg.io import Image, find_images, open_result, scene_names
+from napari_shiftseg.io.constants import LARGEST_METADATA, MOST_ELEMENTS
 from napari_shiftseg.io.store import FILES_KEY, ReadStore
 
 PIXELS = np.arange(96 * 80).reshape(96, 80).astype("u2") + 1
@@ -123,6 +123,8 @@ def test_more_planes_than_pixels_of_a_plane_are_no_image(tmp_path):
     with pytest.raises(ImageError, match="70000 planes of less than 100 bytes"):
         read_image(tmp_path / "a.npy", axes="tyx")
     assert read_image(tmp_path / "a.npy", axes="yxc").sizes["c"] == 11
+    np.save(tmp_path / "a.npy", np.zeros((700, 9, 11), np.uint8))
+    assert read_image(tmp_path / "a.npy", axes="tyx").sizes["t"] == 700
 
 
 def test_a_plane_that_does_not_fit_in_memory_is_no_tiff(tmp_path, monkeypatch, capsys):
@@ -241,6 +243,27 @@ def test_a_long_header_of_an_array_is_not_read(tmp_path, monkeypatch):
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00" + struct.pack("<I", 1 << 29) + b" " * 100)
     with pytest.raises(ImageError, match="a header of 536870912 bytes"):
         read_image(tmp_path / "a.npy")
+
+
+def test_lists_without_end_are_not_made_of_a_description(store, tmp_path, monkeypatch, capsys):
+    """> 64 MB of "[]," were more than a gigabyte of Python's lists"""
+    monkeypatch.setattr("napari_shiftseg.io.store.MOST_PARTS", 40)
+    assert read_image(store).note == ""
+    found = json.loads((store / "zarr.json").read_text())
+    described(store, attributes={"napari-shiftseg": {"store": 1, "x": [[]] * 40}})
+    with pytest.raises(ImageError, match="lists and tables, more than a description takes"):
+        read_image(store)
+    with pytest.raises(ResultError, match="is not a result"):
+        open_result(store)
+    (tmp_path / "r.json").write_text(json.dumps({**found, "x": [[]] * 40}))
+    assert cli.main(["segment", "--from", str(tmp_path / "r.json"), "--labels-tiff", str(tmp_path / "l.tif")]) == 2
+    os.truncate(tmp_path / "r.json", LARGEST_METADATA + 1)
+    assert cli.main(["segment", "--from", str(tmp_path / "r.json"), "--labels-tiff", str(tmp_path / "l.tif")]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "lists and tables" in first and "more than a record takes" in second
+    os.truncate(store / "zarr.json", LARGEST_METADATA + 1)
+    with pytest.raises(ResultError, match="is not a result"):
+        open_result(store)
 
 
 def test_a_long_description_of_a_folder_is_not_read(store):
@@ -528,6 +551,36 @@ def test_pages_of_another_file_of_a_set_that_go_round_have_an_end(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((8, 8), np.uint8), description=xml, metadata=None)
     with pytest.raises(ImageError, match=r"of b\.ome\.tif names an earlier page"):
         read_image(tmp_path / "a.ome.tif")
+
+
+OME = (
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" SizeX="8" '
+    'SizeY="8" SizeZ="1" SizeC="1" SizeT="1" Type="uint8" DimensionOrder="XYZCT"><TiffData IFD="0"/></Pixels></Image>{}</OME>'
+)
+MANY = {"deep": "<a>" * 101 + "</a>" * 101, "deep and cut off": "<a>" * 10**5, "flat": "<a/>" * (MOST_ELEMENTS + 1)}
+
+
+@pytest.mark.parametrize("root", [OME, "<scn>{}</scn>"], ids=["OME", "another"])
+@pytest.mark.parametrize("more", MANY)
+def test_no_tree_is_made_of_xml_that_describes_no_image(tmp_path, monkeypatch, more, root):
+    """> a description that was a million elements deep took 23 s"""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((8, 8), np.uint8), description=root.format(MANY[more]), metadata=None)
+    monkeypatch.setattr("xml.etree.ElementTree.fromstring", None)
+    for read in (read_image, scene_names):
+        with pytest.raises(ImageError, match=r"the XML in a\.tif (is more than 100 levels deep|has over 524288 elements)"):
+            read(path)
+
+
+def test_xml_of_many_planes_is_read(tmp_path):
+    planes = "".join(f'<Plane TheZ="0" TheC="0" TheT="{t}" DeltaT="{t / 10}"><a/></Plane>' for t in range(20_000))
+    text = (
+        OME.replace("</Pixels>", f"{planes}</Pixels>")
+        .format("<a>" * 99 + "</a>" * 99)
+        .replace(' SizeZ="1"', ' SizeZ="1" PhysicalSizeX="2"')
+    )
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8), description=text, metadata=None)
+    assert read_image(tmp_path / "a.tif").scale == (1.0, 2.0)
 
 
 @pytest.mark.parametrize("lazy", [False, True], ids=["in memory", "from disk"])

@@ -335,6 +335,23 @@ def test_dimension_names_of_a_plain_array_are_its_axes(tmp_path, names, form):
     assert (image.axes, image.note) == ("tyx", "")
 
 
+@pytest.mark.parametrize("names", [("t", "x", "x"), ("y", "y", "y"), ("a", "b", "c"), ("y", "x"), "yx", 7], ids=str)
+@pytest.mark.parametrize("form", [2, 3])
+def test_dimension_names_that_are_not_used_are_told(tmp_path, names, form):
+    more = {"dimension_names": names} if form == 3 else {"attributes": {"_ARRAY_DIMENSIONS": names}}
+    if form == 3 and len(names if isinstance(names, tuple) else ()) != 3:
+        more = {"attributes": {"_ARRAY_DIMENSIONS": names}}
+    zarr.create_array(tmp_path / "a.zarr", data=ramp(3, 32, 48), zarr_format=form, **more)
+    image = read_image(tmp_path / "a.zarr")
+    assert image.axes == "zyx" and "do not say which is which, and were left aside" in image.note
+    assert read_image(tmp_path / "a.zarr", axes="tyx").axes == "tyx"
+
+
+def test_dimensions_without_a_name_are_no_news(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", data=ramp(32, 48), dimension_names=(None, None))
+    assert read_image(tmp_path / "a.zarr").note == ""
+
+
 def test_a_plain_array_of_four_axes_is_a_guess(tmp_path):
     zarr.create_array(tmp_path / "a.zarr", data=ramp(3, 4, 32, 48))
     image = read_image(tmp_path / "a.zarr")

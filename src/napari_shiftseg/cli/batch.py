@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from napari_shiftseg.cli import report
 from napari_shiftseg.cli.console import Console
 from napari_shiftseg.cli.prepare import Targets, check_free, single_target, targets_of
-from napari_shiftseg.errors import ImageError, SettingsError
+from napari_shiftseg.errors import ImageError, ResultError, SettingsError
 from napari_shiftseg.files import Found, check_same, free_beside
 
 if TYPE_CHECKING:
@@ -41,7 +41,22 @@ def batch_of(args: argparse.Namespace) -> Batch:
     if not many and (args.recursive or args.pattern != "*"):
         raise SettingsError("--pattern and --recursive are about a folder, and none was given; give the folder.")
     targets = targets_of(args, names_of([source.called for source in sources])) if many else [single_target(args)]
+    _check_apart(args, targets)
     return Batch(args=args, sources=sources, targets=targets, many=many)
+
+
+def _check_apart(args: argparse.Namespace, targets: list[Targets]) -> None:
+    """Refuse results among the images of a folder where the next run would take them for images. ResultError."""
+    from napari_shiftseg.io.ome_zarr import is_store
+    from napari_shiftseg.io.sources import would_find
+
+    places = [Path(name) for name in args.images if Path(name).is_dir() and not is_store(Path(name))]
+    for path in (path for target in targets for path in target.files()):
+        if place := next((one for one in places if would_find(one, path, args.pattern, recursive=args.recursive)), None):
+            raise ResultError(
+                f"{path} would lie among the images of {place}, and the next run would take it for one of them; give another "
+                "folder for it, or say with --pattern which files are images."
+            )
 
 
 def _sources(args: argparse.Namespace) -> tuple[list[Source], bool]:

@@ -114,15 +114,17 @@ def record_at(path: Path) -> Any:
 
     ResultError if the store is none. SettingsError if what was printed is no JSON, or tells of several images.
     """
-    import json
-
     from napari_shiftseg.io import open_result
+    from napari_shiftseg.io.constants import LARGEST_METADATA
+    from napari_shiftseg.io.store import description
 
     if not (path.is_file() and path.suffix == ".json"):
         return open_result(path).record
+    if (size := path.stat().st_size) > LARGEST_METADATA:
+        raise SettingsError(f"{path} has {size} bytes, more than a record takes; give a result, or what a run printed.")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as exc:
+        record = description(path.read_bytes(), path.name)
+    except ValueError as exc:  # an ImageError is one
         raise SettingsError(f"{path} is no JSON ({exc}); give a result, or what shiftseg segment --json printed.") from exc
     if isinstance(record, dict) and "images" in record:
         raise SettingsError(f"{path} tells of {len(record['images'])} runs, and one is asked for; give the result of one.")

@@ -23,6 +23,8 @@ CHUNK_SPARE: Final = 1 << 20
 INFLATED: Final = 1 << 14
 # Bytes of a description: one of 100,000 objects in its record has some 10 MB.
 LARGEST_METADATA: Final = 64 << 20
+# Lists and tables in a description: a pair for each of a million tracks is one, and so many take a quarter of a gigabyte.
+MOST_PARTS: Final = 1 << 22
 # Bytes of the header of a .npy file: what numpy itself reads of a file that nobody vouches for.
 LARGEST_HEADER: Final = 10_000
 # Files of an array that are listed when it is first read, so that one that goes missing is known: some tenths of a second.
@@ -39,6 +41,9 @@ SLIDES: Final = 16
 # of ten tags has 126.
 MOST_PLANES: Final = 1 << 16
 PLANE_BYTES: Final = 100
+# Levels of the XML of a TIFF, and its elements: the schema of OME has some ten, and an image of 100,000 planes three for each.
+DEEPEST_XML: Final = 100
+MOST_ELEMENTS: Final = 1 << 19
 # Pixels of an edge that no image has: slides have some 10^5.
 LARGEST_EDGE: Final = 1 << 24
 # Bytes of a checksum: among 2^64 parts, two would have the same.

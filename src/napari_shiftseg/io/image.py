@@ -281,11 +281,11 @@ _CONVERT = "convert it to OME-TIFF or OME-Zarr (Fiji with Bio-Formats, or biofor
 
 _VENDOR_STARTS = {b"ZISRAWFILE": "czi", b"\xda\xce\xbe\x0a": "nd2", b"p\0\0\0": "lif"}
 
-# Ends of the names of what is read here.
-_SUFFIXES = {
+IMAGE_SUFFIXES = {
     "tif", "tiff", "btf", "tf2", "tf8", "ndpi", "svs", "scn", "lsm", "stk", "qptiff", "gel",
     "png", "jpg", "jpeg", "npy", "ozx",
 }  # fmt: skip
+"""Ends of the names of what is read here."""
 
 # Microscope formats that need the reader of their vendor or Bio-Formats.
 _VENDOR_FORMATS = {
@@ -465,7 +465,7 @@ def _vendor_kind(path: Path, start: bytes) -> str:
 def looks_like_image(path: Path) -> bool:
     """Whether a file begins as an image does, or has the name of one, so that it is one or a damaged one; False for others."""
     suffix = path.suffix.lower().lstrip(".")
-    if suffix in _SUFFIXES or suffix in _VENDOR_FORMATS or path.name.lower().endswith(".zarr.zip"):
+    if suffix in IMAGE_SUFFIXES or suffix in _VENDOR_FORMATS or path.name.lower().endswith(".zarr.zip"):
         return path.is_file()
     try:
         start = _start(path) if path.is_file() else b""

@@ -121,12 +121,15 @@ def _plain(array: zarr.Array[Any], path: Path) -> Image:
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or ()
     none = [None] * array.ndim
     raw = named_axes(names, none, none) if isinstance(names, (list, tuple)) and len(names) == array.ndim else ""
+    note = ""
     if {"y", "x"} <= set(raw):
         letters, assumed = name_axes(raw, array.shape)
     else:
         axes, assumed = guess_axes(array.shape, array.dtype)
         letters = tuple(axes)
-    return _image(array, letters, Entry.bare(array.ndim), path=path, name=_name(path), assumed=assumed)
+        if names and any(names if isinstance(names, (list, tuple)) else [names]):
+            note = f"Its names of axes, {' '.join(str(names).split())[:60]}, do not say which is which, and were left aside."
+    return _image(array, letters, Entry.bare(array.ndim), path=path, name=_name(path), note=note, assumed=assumed)
 
 
 def _one_of(group: zarr.Group, names: list[str], path: Path, *, scene: int | None) -> tuple[Image, tuple[zarr.Array[Any], ...]]:

@@ -17,7 +17,7 @@ import zarr
 
 from napari_shiftseg.errors import ImageError, SettingsError
 from napari_shiftseg.files import path_of
-from napari_shiftseg.io.image import looks_like_image, read_image
+from napari_shiftseg.io.image import IMAGE_SUFFIXES, looks_like_image, read_image
 from napari_shiftseg.io.ome_zarr import is_store
 from napari_shiftseg.io.store import ReadStore
 from napari_shiftseg.io.stored_result import our_attributes
@@ -91,12 +91,26 @@ def find_images(place: str | Path, pattern: str = "*", *, recursive: bool = Fals
         return [Source(path=place, name=place.name, called=place)]
     if is_store(place):
         return list(_in_store(place, place.name))
-    patterns = [part.strip() for part in pattern.split(";") if part.strip()] or ["*"]
-    found = list(_in_folder(place, patterns, recursive=recursive))
+    found = list(_in_folder(place, _patterns(pattern), recursive=recursive))
     if not found:
         below = " and the folders in it hold" if recursive else " holds"
         raise ImageError(f"{place}{below} no image that matches {pattern}; give another folder or pattern.")
     return found
+
+
+def would_find(place: str | Path, path: Path, pattern: str = "*", *, recursive: bool = False) -> bool:
+    """Whether `find_images` would take a file, once it is written, for an image of a folder."""
+    found, base = Path(os.path.realpath(path.parent), path.name), Path(os.path.realpath(place))
+    if not found.is_relative_to(base):
+        return False
+    inner = found.relative_to(base)
+    seen = not any(map(_hidden, inner.parts)) and (recursive or len(inner.parts) == 1)
+    named = _patterns(pattern) != ["*"] or inner.suffix.lower().lstrip(".") in IMAGE_SUFFIXES
+    return seen and named and _matches(inner.as_posix(), _patterns(pattern))
+
+
+def _patterns(text: str) -> list[str]:
+    return [part.strip() for part in text.split(";") if part.strip()] or ["*"]
 
 
 def _in_folder(place: Path, patterns: Sequence[str], *, recursive: bool) -> Iterator[Source]:

@@ -29,6 +29,7 @@ from napari_shiftseg.io.constants import (
     MOST_ABSENT_CHUNKS,
     MOST_ABSENT_PIXELS,
     MOST_LISTED,
+    MOST_PARTS,
     MOST_PLANES,
     SLIDES,
 )
@@ -50,6 +51,16 @@ _METADATA = ("zarr.json", ".zarray", ".zmetadata")
 _DESCRIPTIONS = (*_METADATA, ".zgroup", ".zattrs")
 
 
+def description(data: bytes, key: str) -> Any:
+    """What JSON says; ImageError for what is none, and for more lists and tables than any description has."""
+    if (parts := data.count(b"[") + data.count(b"{")) > MOST_PARTS:  # Python takes 64 bytes for one of two
+        raise ImageError(f"{key} of the store has {parts} lists and tables, more than a description takes; it is damaged.")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise ImageError(f"{key} of the store is no JSON ({exc}); the metadata are broken.") from exc
+
+
 class _Checked:
     """What both kinds of stores do with what they read."""
 
@@ -58,10 +69,7 @@ class _Checked:
 
         So is an array whose pixels nothing on the disk stands for, of more of them than can be read in a sane time.
         """
-        try:
-            found = json.loads(data)
-        except (ValueError, RecursionError) as exc:
-            raise ImageError(f"{key} of the store is no JSON ({exc}); the metadata are broken.") from exc
+        found = description(data, key)
         described = list(_arrays_of(found, key))
         for one in described:
             _check_array(one, key)

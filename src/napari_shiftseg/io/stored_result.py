@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,10 @@ from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ImageError, OutOfMemoryError, ResultError, ShiftsegError
 from napari_shiftseg.files import path_of
 from napari_shiftseg.geometry import Output
-from napari_shiftseg.io.constants import STORE_VERSION
+from napari_shiftseg.io.constants import LARGEST_METADATA, STORE_VERSION
 from napari_shiftseg.io.ome_zarr import OUR_KEY, read_levels, read_zarr
 from napari_shiftseg.io.result_record import check_record
-from napari_shiftseg.io.store import ReadStore
+from napari_shiftseg.io.store import ReadStore, description
 from napari_shiftseg.machine import free_memory
 
 FOLDERS: Mapping[str, str] = {
@@ -197,12 +196,12 @@ def _described(path: Path) -> Output | None:
 
 def our_attributes(path: Path) -> dict[str, Any] | None:
     """Our root attribute of the store at the path, None where there is none."""
-    if not (path / "zarr.json").is_file():  # who opens a pipe waits for its other end
-        return None
+    file = path / "zarr.json"
     try:
-        metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
-        ours = metadata["attributes"][OUR_KEY]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        if not file.is_file() or file.stat().st_size > LARGEST_METADATA:  # who opens a pipe waits for its other end
+            return None
+        ours = description(file.read_bytes(), file.name)["attributes"][OUR_KEY]
+    except (OSError, ValueError, KeyError, TypeError):  # an ImageError is a ValueError
         return None
     return ours if isinstance(ours, dict) else None
 

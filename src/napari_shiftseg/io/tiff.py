@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 import tifffile
@@ -22,9 +23,11 @@ from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, RESUNIT
 from napari_shiftseg.errors import ImageError
 from napari_shiftseg.io.axes import name_axes, steps_of, unit_name
 from napari_shiftseg.io.constants import (
+    DEEPEST_XML,
     EAGER_BYTES,
     LARGEST_EDGE,
     LARGEST_PIXEL_UM,
+    MOST_ELEMENTS,
     MOST_PLANES,
     PLANE_BYTES,
 )
@@ -114,6 +117,7 @@ def _opened(path: Path) -> tifffile.TiffFile:
     """The file; as a plain one where its OME-XML is so wrong that its planes cannot be put in order."""
     file = tifffile.TiffFile(path)
     try:
+        _check_xml(file.pages.first.description, path)
         _check_chain(file)
         _check_announced(file, path)
         _ = file.series
@@ -126,6 +130,30 @@ def _opened(path: Path) -> tifffile.TiffFile:
             raise
         file = tifffile.TiffFile(path, is_ome=False)
     return file
+
+
+def _check_xml(text: str, path: Path) -> None:
+    """Refuse XML that is deeper, or of more elements, than any that describes an image, before a tree is made of it.
+
+    ImageError. `text`: of any kind; what is no XML is for others to judge.
+    """
+    depth = count = 0
+
+    def begin(*_: object) -> None:
+        nonlocal depth, count
+        depth, count = depth + 1, count + 1
+        if depth > DEEPEST_XML or count > MOST_ELEMENTS:
+            what = f"is more than {DEEPEST_XML} levels deep" if depth > DEEPEST_XML else f"has over {MOST_ELEMENTS} elements"
+            raise ImageError(f"the XML in {path.name} {what}, which describes no image; the file is damaged.")
+
+    def end(*_: object) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler, parser.EndElementHandler = begin, end
+    with suppress(expat.ExpatError):
+        parser.Parse(text, True)
 
 
 def _check_chain(file: tifffile.TiffFile) -> None:

@@ -232,7 +232,7 @@ class WorkFolder:
         """Write plain values, completely or not at all."""
         plain = json.loads(json.dumps(values))
         self._run = None if name == _RUN else self._run
-        self._write(name, json.dumps({**plain, _SUM: _json_digest(plain)}, indent=1).encode())
+        self._write(name, json.dumps({**plain, _SUM: self._json_digest(name, plain)}, indent=1).encode())
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Plain values of a finished part; None where there is none, or it is damaged."""
@@ -240,10 +240,16 @@ class WorkFolder:
             values = json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return None
-        # earlier versions wrote no checksum
-        if not isinstance(values, dict) or values.pop(_SUM, None) not in (None, _json_digest(values)):
+        if not isinstance(values, dict):
             return None
-        return values
+        told = values.pop(_SUM, None)
+        # earlier versions wrote no checksum
+        return values if told == self._json_digest(name, values) or (told is None and name == _RUN) else None
+
+    def _json_digest(self, name: str, values: Mapping[str, Any]) -> str:
+        """A checksum that holds for one place in one run, as that of a part; of the run itself, for its values alone."""
+        data = json.dumps(values, sort_keys=True).encode()
+        return (_digest(data) if name == _RUN else self._part_digest(name, memoryview(data))).hex()
 
     def _write(self, name: str, *parts: bytes | memoryview) -> None:
         path = self.path / name
@@ -256,10 +262,6 @@ class WorkFolder:
 
 def _digest(data: bytes | memoryview) -> bytes:
     return hashlib.blake2b(data, digest_size=DIGEST).digest()
-
-
-def _json_digest(values: Mapping[str, Any]) -> str:
-    return _digest(json.dumps(values, sort_keys=True).encode()).hex()
 
 
 def _seen(file: Path) -> tuple[int | None, str]:
