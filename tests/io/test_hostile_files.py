@@ -573,7 +573,7 @@ def test_no_tree_is_made_of_xml_that_describes_no_image(tmp_path, monkeypatch, m
 
 
 def test_xml_of_many_planes_is_read(tmp_path):
-    planes = "".join(f'<Plane TheZ="0" TheC="0" TheT="{t}" DeltaT="{t / 10}"><a/></Plane>' for t in range(20_000))
+    planes = "".join(f'<Plane TheZ="{t}" TheC="0" DeltaT="{t / 10}"><a/></Plane>' for t in range(20_000))
     text = (
         OME.replace("</Pixels>", f"{planes}</Pixels>")
         .format("<a>" * 99 + "</a>" * 99)
