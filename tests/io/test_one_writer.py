@@ -1,11 +1,83 @@
 """One process at a time writes a result, also while the file of the lock comes and goes."""
 
+import os
+import signal
+import subprocess
 import sys
 
+import numpy as np
 import pytest
 from filelock import FileLock, Timeout
 
+from napari_shiftseg.io import ResultWriter, open_result, save_result
 from napari_shiftseg.io.work_folder import OneWriter
+
+LABELS = np.eye(8, dtype=np.uint32)
+KILLED = """
+import os, signal, sys
+from napari_shiftseg.io import ResultWriter
+with ResultWriter(sys.argv[1], shape=(8, 8), axes="yx") as writer:
+    writer.create("labels")[:] = 1
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(target):
+    """What a process that was killed has left of a result."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(target)], env={**os.environ}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    return sorted(target.parent.glob(f".{target.name}.*.part"))
+
+
+def save(target):
+    save_result(target, labels=LABELS, axes="yx", record={}, overwrite=True)
+    np.testing.assert_array_equal(open_result(target).labels[:], LABELS)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="knows no SIGKILL")
+def test_what_a_killed_process_left_of_a_result_goes_with_the_next_run(tmp_path):
+    """It stayed for ever."""
+    assert killed(tmp_path / "r.zarr")
+    (kept,) = killed(tmp_path / "other.zarr")
+    save(tmp_path / "r.zarr")
+    assert sorted(os.listdir(tmp_path)) == sorted(["r.zarr", kept.name, kept.with_suffix(".lock").name])
+
+
+def test_what_another_run_is_writing_stays(tmp_path):
+    target = tmp_path / "r.zarr"
+    with ResultWriter(target, shape=(8, 8), axes="yx", overwrite=True) as writer:
+        writer.create("labels")[:] = 1
+        save(target)
+        assert len(list(tmp_path.glob(".r.zarr.*.part"))) == 1
+    assert os.listdir(tmp_path) == ["r.zarr"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="knows no SIGKILL")
+@pytest.mark.parametrize("what", ["an older result", "no lock", "another name", "a link"])
+def test_what_may_be_of_somebody_else_stays(tmp_path, what):
+    (left,) = killed(tmp_path / "r.zarr")
+    lock = left.with_suffix(".lock")
+    if what == "an older result":  # the process was killed as it put the new one in its place
+        (left / "old").mkdir()
+    elif what == "no lock":
+        lock.unlink()
+    elif what == "another name":
+        left = left.rename(tmp_path / ".r.zarr.mine.part")
+        lock.rename(left.with_suffix(".lock"))
+    else:
+        real = left.rename(tmp_path / "real")
+        left.symlink_to(real)
+    save(tmp_path / "r.zarr")
+    assert (left / "store" / "zarr.json").exists()
+
+
+def test_a_disk_without_locks_takes_results_as_well(tmp_path, monkeypatch):
+    def acquire(self, *_, **__):
+        raise NotImplementedError("flock")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    save(tmp_path / "r.zarr")
+    assert os.listdir(tmp_path) == ["r.zarr"]
 
 
 def test_the_file_goes_with_the_last_and_a_second_is_refused(tmp_path):

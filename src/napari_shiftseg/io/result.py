@@ -16,15 +16,18 @@ says by "napari-shiftseg-files" how many files of chunks it has, so that one tha
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from filelock import Timeout
 
 from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ResultError
@@ -39,6 +42,9 @@ from napari_shiftseg.io.ome_zarr import OUR_KEY
 from napari_shiftseg.io.pyramid import BlockPyramid
 from napari_shiftseg.io.stored_result import FOLDERS, OUTPUT_KEY, folder_of, our_attributes
 from napari_shiftseg.views import ArrayLike, View
+
+if TYPE_CHECKING:
+    from napari_shiftseg.io.work_folder import OneWriter
 
 Part: TypeAlias = Literal["labels", "embedding", "foreground"]
 
@@ -197,23 +203,31 @@ class ResultWriter:
             self._folder = self._kept
             self._root = zarr.open_group(str(self._folder / "store"), mode="a", zarr_format=3)
             return self
+        _remove_left(self.path)
         # named before it is made, so that an interrupt at any moment finds what to remove
         self._folder = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex[:8]}.part"
+        self._lock = _lock_of(self._folder)
         try:
+            with suppress(*_NO_LOCK):  # a disk without locks keeps what a killed process leaves
+                self._lock.acquire()  # before there is a folder, so that one without its lock held is nobody's
             self._folder.mkdir(mode=0o700)
             # one folder deeper, for which the rights of other folders hold
             self._root = zarr.open_group(str(self._folder / "store"), mode="w", zarr_format=3)
         except OSError as exc:
-            remove_folder(self._folder)
+            self._remove()
             raise ResultError(f"{self.path} cannot be written ({exc.strerror}); choose another folder.") from exc
         except BaseException:
-            remove_folder(self._folder)
+            self._remove()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._kept is None:
-            remove_folder(self._folder)
+            self._remove()
+
+    def _remove(self) -> None:
+        remove_folder(self._folder)
+        self._lock.release(remove=True)
 
     def create(self, part: Part | Output, *, channels: int = 1) -> zarr.Array[Any]:
         """Empty array at full resolution, to be filled by the caller.
@@ -369,6 +383,34 @@ def work_path(target: str | Path) -> Path:
     """Folder of the unfinished run that will become `target`."""
     target = path_of(target, "a place for the result", ResultError).absolute()
     return target.parent / f".{target.name}.unfinished"
+
+
+# What a lock raises that another process has, or that the disk does not know.
+_NO_LOCK = (Timeout, OSError, NotImplementedError)
+
+
+def _lock_of(folder: Path) -> OneWriter:
+    """What the process holds that makes a store in a folder."""
+    from napari_shiftseg.io.work_folder import OneWriter  # which takes the place of its folder from here
+
+    return OneWriter(folder.with_suffix(".lock"))
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what processes that were killed left of the same result; what holds an older result, or more, stays."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+    for folder in [one for one in path.parent.glob(".*.part") if ours.fullmatch(one.name) and not one.is_symlink()]:
+        lock = _lock_of(folder)
+        try:
+            if not lock.path.is_file() or any(inner.name != "store" for inner in folder.iterdir()):
+                continue
+            lock.acquire()
+        except _NO_LOCK:
+            continue
+        try:
+            remove_folder(folder)
+        finally:
+            lock.release(remove=not folder.exists())
 
 
 def _type_of(part: str) -> npt.DTypeLike:
