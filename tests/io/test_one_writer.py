@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from napari_shiftseg.io import ResultWriter, open_result, save_result
-from napari_shiftseg.io.work_folder import OneWriter
+from napari_shiftseg.io.result import OneWriter
 
 LABELS = np.eye(8, dtype=np.uint32)
 KILLED = """

@@ -19,7 +19,7 @@ from napari_shiftseg.errors import ResultError, SettingsError
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import ResultWriter, StoredEdits, open_result, read_labels, save_result, work_path
 from napari_shiftseg.io import stored_edits as module
-from napari_shiftseg.io.work_folder import OneWriter
+from napari_shiftseg.io.result import OneWriter
 
 SHAPES = {"plane": ((1100, 700), "yx"), "series": ((2, 600, 520), "tyx"), "volume": ((20, 150, 140), "zyx")}
 

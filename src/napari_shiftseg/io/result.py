@@ -22,12 +22,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import zarr
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from napari_shiftseg.arguments import told
 from napari_shiftseg.errors import ResultError
@@ -42,9 +42,6 @@ from napari_shiftseg.io.ome_zarr import OUR_KEY
 from napari_shiftseg.io.pyramid import BlockPyramid
 from napari_shiftseg.io.stored_result import FOLDERS, OUTPUT_KEY, folder_of, our_attributes
 from napari_shiftseg.views import ArrayLike, View
-
-if TYPE_CHECKING:
-    from napari_shiftseg.io.work_folder import OneWriter
 
 Part: TypeAlias = Literal["labels", "embedding", "foreground"]
 
@@ -385,14 +382,52 @@ def work_path(target: str | Path) -> Path:
     return target.parent / f".{target.name}.unfinished"
 
 
+class OneWriter:
+    """A lock that the system gives back when the process ends, however it ends; its file goes with the last who held it.
+
+    `path`: the file that is locked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FileLock(str(path))
+
+    def acquire(self) -> None:
+        """Take it now; filelock.Timeout if another has it, OSError if there can be none."""
+        while True:
+            # neither through a link nor waiting for the other end of a pipe
+            flags = os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+            os.close(os.open(self.path, flags, 0o644))
+            file = self._file()
+            self._lock.acquire(timeout=0)
+            if file is not None and file == self._file():
+                return
+            self._lock.release()  # of a file that was taken away meanwhile, so that the next who comes would not see it
+
+    def release(self, *, remove: bool) -> None:
+        """Give it back; `remove` takes its file away, while nobody else can have it."""
+        for now in (True, False):  # Windows removes no file that is open
+            if remove:
+                with suppress(OSError):
+                    self.path.unlink()
+                    remove = False
+            if now:
+                self._lock.release()
+
+    def _file(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 # What a lock raises that another process has, or that the disk does not know.
 _NO_LOCK = (Timeout, OSError, NotImplementedError)
 
 
 def _lock_of(folder: Path) -> OneWriter:
     """What the process holds that makes a store in a folder."""
-    from napari_shiftseg.io.work_folder import OneWriter  # which takes the place of its folder from here
-
     return OneWriter(folder.with_suffix(".lock"))
 
 

@@ -31,10 +31,9 @@ from napari_shiftseg.instances.table import block_table, summed, whole_table
 from napari_shiftseg.io.labels import linked_steps
 from napari_shiftseg.io.ome_zarr import OUR_KEY
 from napari_shiftseg.io.pyramid import note_files, write_columns
-from napari_shiftseg.io.result import work_path
+from napari_shiftseg.io.result import OneWriter, work_path
 from napari_shiftseg.io.store import ReadStore
 from napari_shiftseg.io.stored_result import StoredResult, folder_of, open_result, our_attributes
-from napari_shiftseg.io.work_folder import OneWriter
 from napari_shiftseg.views import View
 
 Rows = dict[str, npt.NDArray[Any]]

@@ -15,61 +15,20 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from napari_shiftseg.errors import ResultError
 from napari_shiftseg.files import check_room, remove_folder, replacing, sync_all, sync_folder
 from napari_shiftseg.io.constants import DIGEST
-from napari_shiftseg.io.result import work_path
+from napari_shiftseg.io.result import OneWriter, work_path
 
 _TOLD, _SUM, _RUN = "_told", "checksum", "run.json"
-
-
-class OneWriter:
-    """A lock that the system gives back when the process ends, however it ends; its file goes with the last who held it.
-
-    `path`: the file that is locked.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = FileLock(str(path))
-
-    def acquire(self) -> None:
-        """Take it now; filelock.Timeout if another has it, OSError if there can be none."""
-        while True:
-            # neither through a link nor waiting for the other end of a pipe
-            flags = os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-            os.close(os.open(self.path, flags, 0o644))
-            file = self._file()
-            self._lock.acquire(timeout=0)
-            if file is not None and file == self._file():
-                return
-            self._lock.release()  # of a file that was taken away meanwhile, so that the next who comes would not see it
-
-    def release(self, *, remove: bool) -> None:
-        """Give it back; `remove` takes its file away, while nobody else can have it."""
-        for now in (True, False):  # Windows removes no file that is open
-            if remove:
-                with suppress(OSError):
-                    self.path.unlink()
-                    remove = False
-            if now:
-                self._lock.release()
-
-    def _file(self) -> tuple[int, int] | None:
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
 
 
 class WorkFolder:
