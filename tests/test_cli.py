@@ -651,29 +651,35 @@ def test_demo_runs_twice_without_a_display(shiftseg, folder, tmp_path, monkeypat
     assert all(result.record["plan"]["seams"])  # which the viewer is to show
 
 
-def test_a_closed_pipe_is_no_error():
+def buffered():
+    """The environment of a child that keeps what it says until its end, as a shell gives it."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return own | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+
+
+@pytest.mark.parametrize("words", ["--help", "synth --list", "synth disks --out s.tif --json"])
+def test_a_closed_pipe_is_no_error(tmp_path, words):
     """As in `shiftseg --help | head -1`."""
-    source = Path(cli.__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(source)}
-    code = "from napari_shiftseg.cli import main; import sys; sys.exit(main(['--help']))"
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as pipe:
         done = subprocess.run(
-            [sys.executable, "-c", code], stdout=pipe, stderr=subprocess.PIPE, text=True, env=environment, check=False
-        )
+            [sys.executable, "-m", "napari_shiftseg", *words.split()],
+            cwd=tmp_path, stdout=pipe, stderr=subprocess.PIPE, text=True, env=buffered(), check=False,
+        )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
 
 
+NOBODY = [(">&-", 0), (">&- 2>&-", 0), (">/dev/full", 2), ("2>/dev/full", 0), (">/dev/full 2>&1", 2)]
+NOBODY = [*[("synth --list", *one) for one in NOBODY], ("--help", ">/dev/full", 2), ("--help", ">&-", 0)]
+NOBODY += [("info --image none", "2>&-", 2), ("info --image none", "2>/dev/full", 2), ("nothing", ">&- 2>&-", 2)]
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has it")
-@pytest.mark.parametrize(
-    ("to", "code"), [(">&-", 0), (">&- 2>&-", 0), (">/dev/full", 2), ("2>/dev/full", 0), (">/dev/full 2>&1", 2)]
-)
-@pytest.mark.parametrize("words", ["synth --list"])
+@pytest.mark.parametrize(("words", "to", "code"), NOBODY)
 def test_output_that_nobody_takes_is_no_mistake_of_ours(to, code, words):
-    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     command = f"exec {sys.executable} -m napari_shiftseg {words} {to}"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=buffered())
     assert done.returncode == code, done.stderr
     said = "cannot be written (No space left on device)" if to == ">/dev/full" else ""
     assert said in done.stderr and done.stderr.count("\n") == bool(said)

@@ -78,7 +78,7 @@ def check_writable(array: Any, what: str, *, error: type[ShiftsegError] = ImageE
     except (AttributeError, TypeError):
         known = False
     if not known:
-        raise error(f"{what} is {_kind(array)}; give an array that can be written.")
+        raise error(f"{what} is {_kind(array)}; give an array of numpy or zarr that can be written, as tensor.numpy().")
     flags = getattr(array, "flags", None)
     if getattr(array, "read_only", False) or not getattr(flags, "writeable", True):
         raise error(f"{what} can only be read; give one that can be written (mode 'r+').")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from filelock import FileLock, Timeout
 
+from napari_shiftseg.files import remove_folder
 from napari_shiftseg.io import ResultWriter, open_result, save_result
 from napari_shiftseg.io.result import OneWriter
 
@@ -54,7 +55,9 @@ def test_what_another_run_is_writing_stays(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="knows no SIGKILL")
 @pytest.mark.parametrize("what", ["an older result", "no lock", "another name", "a link"])
-def test_what_may_be_of_somebody_else_stays(tmp_path, what):
+def test_what_may_be_of_somebody_else_stays(tmp_path, monkeypatch, what):
+    removed = []
+    monkeypatch.setattr("napari_shiftseg.io.result.remove_folder", lambda path: (removed.append(path), remove_folder(path)))
     (left,) = killed(tmp_path / "r.zarr")
     lock = left.with_suffix(".lock")
     if what == "an older result":  # the process was killed as it put the new one in its place
@@ -68,7 +71,7 @@ def test_what_may_be_of_somebody_else_stays(tmp_path, what):
         real = left.rename(tmp_path / "real")
         left.symlink_to(real)
     save(tmp_path / "r.zarr")
-    assert (left / "store" / "zarr.json").exists()
+    assert (left / "store" / "zarr.json").exists() and left not in removed
 
 
 def test_a_disk_without_locks_takes_results_as_well(tmp_path, monkeypatch):

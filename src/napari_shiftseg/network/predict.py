@@ -354,9 +354,6 @@ def _whole_output(channels: int) -> dict[str, Output]:
 
 
 def _check_array(array: Any, wanted: tuple[int, ...]) -> None:
-    if not hasattr(array, "__setitem__") or isinstance(array, torch.Tensor):
-        kind = type(array).__name__
-        raise ImageError(f"the array to fill is a {kind}; give one of numpy or zarr, as tensor.numpy() is of a plain tensor.")
     if tuple(array.shape) != wanted:
         raise ImageError(f"the array to fill has shape {tuple(array.shape)}; give {wanted}.")
     if np.dtype(array.dtype).kind != "f":
