@@ -101,7 +101,7 @@ _TILES = (
         measure=grid_jumps,
         expected="more than 1 in 4 disks split at the period grid, or half a period beside it",
         met=lambda found: max(found["share"], found["share_elsewhere"]) > 0.25,
-        setups={"quick": _tiled(4, None, spacing=9), "full": _tiled(4, None, full=True)},
+        setups={"quick": _tiled(4, None, spacing=9), "full": _tiled(20, None, full=True, keep=12)},
     ),
     _split(
         "fig3b",
