@@ -34,7 +34,8 @@ MOST_LISTED: Final = 100_000
 MOST_ABSENT_PIXELS: Final = 1 << 30
 MOST_ABSENT_CHUNKS: Final = 1 << 14
 LEAST_SHARE: Final = 1000
-# As much more in arrays that say that this package wrote no more files: the labels of an empty slide of 131,072 px, in minutes.
+# As much more in arrays that have some of their chunks, or say that this package wrote no more files: the labels of a slide of
+# 131,072 px with few objects, in minutes.
 SLIDES: Final = 16
 
 # Planes that a file may announce without being asked for their bytes, and bytes that each of more takes at least: a directory

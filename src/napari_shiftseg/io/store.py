@@ -84,12 +84,16 @@ class _Checked:
     def _check_announced(self, found: Mapping[str, Any], key: str) -> None:
         shape, chunks = [int(edge) for edge in found["shape"]], _chunk_shape(found)
         grid = [-(-size // edge) for size, edge in zip(shape, chunks, strict=True)]
-        most = SLIDES if _attribute(found, FILES_KEY) is not None else 1
-        if prod(shape) <= most * MOST_ABSENT_PIXELS and prod(grid) <= most * MOST_ABSENT_CHUNKS:
+        if prod(shape) <= MOST_ABSENT_PIXELS and prod(grid) <= MOST_ABSENT_CHUNKS:
             return
         array = key.rpartition("/")[0]
-        names = self.chunks_there(array)
-        if names is not None and (there := len(_places(names, array, grid))) * LEAST_SHARE < prod(grid):
+        if (names := self.chunks_there(array)) is None:
+            return
+        there = len(_places(names, array, grid))
+        # somebody wrote something there, as who marks few objects on a slide, or says that there is no more
+        most = SLIDES if there or _attribute(found, FILES_KEY) is not None else 1
+        much = prod(shape) > most * MOST_ABSENT_PIXELS or prod(grid) > most * MOST_ABSENT_CHUNKS
+        if much and there * LEAST_SHARE < prod(grid):
             raise ImageError(
                 f"{key} of the store announces {prod(shape)} pixels in {prod(grid)} chunks, of which {there or 'none'} "
                 f"{'is' if there == 1 else 'are'} there; the store is damaged, or a copy of it was cut short."
@@ -243,13 +247,22 @@ class ReadZip(_Checked, ZipStore):
 
 
 def check_planes(array: Any, planes: int, name: str) -> None:
-    """Refuse an array of more planes than can be gone through, where it has no file for a thousandth of them. ImageError."""
+    """Refuse an array of more planes than can be gone through, without a file for a thousandth of its chunks. ImageError."""
     names = array.store.chunks_there(array.path) if isinstance(array.store, ReadStore | ReadZip) else None
-    if planes > MOST_PLANES and names is not None and len(names) * LEAST_SHARE < planes:
+    if planes <= MOST_PLANES or names is None:
+        return
+    grid = _grid(array)
+    there = len(_places(names, array.path, grid))
+    if planes > MOST_PLANES * (SLIDES if there else 1) and there * LEAST_SHARE < prod(grid):
         raise ImageError(
-            f"{name} announces {planes} planes, and its store has {len(names)} chunks; the store is damaged, or a copy of it "
-            "was cut short."
+            f"{name} announces {planes} planes, and its store has {there} of {prod(grid)} chunks; the store is damaged, or a "
+            "copy of it was cut short."
         )
+
+
+def _grid(array: Any) -> list[int]:
+    """Chunks, or shards, along each axis."""
+    return [-(-size // edge) for size, edge in zip(array.shape, array.shards or array.chunks, strict=True)]
 
 
 def missing_chunks(array: Any) -> str:
@@ -262,7 +275,7 @@ def missing_chunks(array: Any) -> str:
     whole = isinstance(store, ReadStore) and store.files_gone(array.path) == 0  # what is not there was never written
     if names is None or not array.ndim or whole:
         return ""
-    grid = [-(-size // edge) for size, edge in zip(array.shape, array.shards or array.chunks, strict=True)]
+    grid = _grid(array)
     total, gone = prod(grid), prod(grid) - len(_places(names, array.path, grid))
     if not gone:
         return ""
