@@ -92,7 +92,7 @@ class _Worker(GeneratorWorker):
     """
 
     def __init__(self, run: Callable[..., Steps], steps: Callable[[], Steps], cancelled: Flag, *, torch: bool):
-        super().__init__(run, steps, cancelled, torch=torch)
+        super().__init__(_no_steps)  # for superqt would keep those that it is given, and all that they work on, for good
         self._guarded, self._cancelled = run(steps, cancelled, torch=torch), cancelled
 
     def quit(self) -> None:
@@ -121,6 +121,10 @@ class _Worker(GeneratorWorker):
                 self.yielded.emit(event)
             except RuntimeError:  # Qt is gone
                 self.quit()
+
+
+def _no_steps() -> Steps:
+    yield from ()
 
 
 _RUNNING: set[_Worker] = set()
