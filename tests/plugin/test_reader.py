@@ -1,9 +1,11 @@
 """Saved results open as the layers that the Segment widget made, and other folders are left to other readers."""
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -20,10 +22,11 @@ import napari_shiftseg
 from napari_shiftseg import SegmentSettings, load_model, open_result, segment
 from napari_shiftseg.geometry import TilePlan
 from napari_shiftseg.io import Image, save_result
+from napari_shiftseg.io.constants import LARGEST_METADATA
 from napari_shiftseg.plugin import reader as module
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.overlays import Overlays
-from napari_shiftseg.plugin.reader import get_reader
+from napari_shiftseg.plugin.reader import get_reader, read_result
 from napari_shiftseg.plugin.subject import is_result, subject_of
 
 
@@ -136,6 +139,23 @@ def test_what_is_no_store_is_declined_at_once(strangers, name):
     started = time.perf_counter()
     assert get_reader(str(strangers / f"{name}.zarr")) is None
     assert time.perf_counter() - started < 0.1
+
+
+def test_a_description_that_is_none_is_not_read(tmp_path):
+    """One longer than any, and a pipe, at whose other end nobody is."""
+    for name in ("long", "pipe"):
+        (tmp_path / name).mkdir()
+    told = json.dumps({"attributes": {KEY: {}}})
+    (tmp_path / "long" / "zarr.json").write_text(told)
+    assert get_reader(str(tmp_path / "long")) is read_result
+    (tmp_path / "long" / "zarr.json").write_text(told + " " * LARGEST_METADATA)
+    assert get_reader(str(tmp_path / "long")) is not read_result
+    os.mkfifo(tmp_path / "pipe" / "zarr.json")
+    found = []
+    look = Thread(target=lambda: found.append(get_reader(str(tmp_path / "pipe"))), daemon=True)
+    look.start()
+    look.join(20)
+    assert len(found) == 1 and found[0] is not read_result
 
 
 @pytest.mark.parametrize("name", ["group", "broken"])

@@ -13,6 +13,7 @@ from napari.types import LayerDataTuple
 from napari.utils.notifications import show_info, show_warning
 
 from napari_shiftseg.errors import ShiftsegError
+from napari_shiftseg.io.constants import LARGEST_METADATA
 from napari_shiftseg.plugin.constants import WHOLE_BYTES
 from napari_shiftseg.plugin.edited import EDITED
 from napari_shiftseg.plugin.large import features_of
@@ -76,12 +77,20 @@ def _open_in(viewer: Any, chosen: str) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    # without napari_shiftseg.io, which would load torch for every zarr folder that anybody opens
     try:
-        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-        return isinstance(attributes[KEY], dict)
+        return isinstance(_described(path / "zarr.json")["attributes"][KEY], dict)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
+
+
+def _described(file: Path) -> Any:
+    """What a description of a store says; OSError where there is no file, ValueError where it is longer than any."""
+    # without the rest of napari_shiftseg.io, which would load torch for every zarr folder that anybody opens
+    if not file.is_file():  # who opens a pipe waits for its other end
+        raise FileNotFoundError(file)
+    if file.stat().st_size > LARGEST_METADATA:
+        raise ValueError(f"{file} has {file.stat().st_size} bytes")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _layers(stored: "StoredResult") -> list[LayerDataTuple]:
@@ -299,7 +308,7 @@ def _attributes(path: Path) -> dict[str, Any]:
     """Attributes of the group at a path, those of OME-Zarr; {} where there are none."""
     for name in ("zarr.json", ".zattrs"):
         try:
-            found = json.loads((path / name).read_text(encoding="utf-8"))
+            found = _described(path / name)
             found = found.get("attributes", {}) if name == "zarr.json" else found
             ome = found.get("ome", found)
         except (OSError, ValueError, AttributeError, RecursionError):
