@@ -9,7 +9,7 @@ from grey import bars, grey_model
 
 from napari_shiftseg import SegmentSettings, open_result, save_model, segment
 from napari_shiftseg.cli import main
-from napari_shiftseg.errors import ImageError, ShiftsegError
+from napari_shiftseg.errors import ImageError, OutOfMemoryError, ShiftsegError
 from napari_shiftseg.io import StoredEdits, read_image
 from napari_shiftseg.io.store import FILES_KEY
 from napari_shiftseg.io.stored_edits import write_pixels
@@ -140,6 +140,16 @@ def test_a_table_of_which_a_column_is_damaged_is_refused(tmp_path, results):
         change(file) if harm == "changed" else file.unlink()
         with pytest.raises(ShiftsegError, match=r"cannot be read|files of"):
             open_result(store).objects()
+
+
+def test_a_table_larger_than_the_free_memory_is_not_read(results, monkeypatch):
+    stored = open_result(results / "blocks.zarr")
+    needed = sum(column.nbytes for column in stored.objects().values())
+    monkeypatch.setattr("napari_shiftseg.io.stored_result.free_memory", lambda: needed)
+    assert stored.objects()
+    monkeypatch.setattr("napari_shiftseg.io.stored_result.free_memory", lambda: needed - 1)
+    with pytest.raises(OutOfMemoryError, match=r"the table of .* says"):
+        stored.objects()
 
 
 def test_zeros_that_were_never_written_are_no_damage(results):

@@ -1,6 +1,8 @@
 """One process at a time writes a result, also while the file of the lock comes and goes."""
 
+import glob
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from filelock import FileLock, Timeout
 
+from napari_shiftseg.errors import ResultError
 from napari_shiftseg.files import remove_folder
 from napari_shiftseg.io import ResultWriter, open_result, save_result
 from napari_shiftseg.io.result import OneWriter
@@ -22,12 +25,25 @@ with ResultWriter(sys.argv[1], shape=(8, 8), axes="yx") as writer:
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
+REPLACING = """
+import os, pathlib, signal, sys
+import numpy
+from napari_shiftseg.io import save_result
+real = pathlib.Path.rename
+def rename(self, target):
+    if self.name == "store":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, target)
+pathlib.Path.rename = rename
+save_result(sys.argv[1], labels=numpy.ones((8, 8), numpy.uint32), axes="yx", record={}, overwrite=True)
+"""
 
-def killed(target):
+
+def killed(target, script=KILLED):
     """What a process that was killed has left of a result."""
-    done = subprocess.run([sys.executable, "-c", KILLED, str(target)], env={**os.environ}, check=False)
+    done = subprocess.run([sys.executable, "-c", script, str(target)], env={**os.environ}, check=False)
     assert done.returncode == -signal.SIGKILL
-    return sorted(target.parent.glob(f".{target.name}.*.part"))
+    return sorted(target.parent.glob(f".{glob.escape(target.name)}.*.part"))
 
 
 def save(target):
@@ -44,6 +60,17 @@ def test_what_a_killed_process_left_of_a_result_goes_with_the_next_run(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(["r.zarr", kept.name, kept.with_suffix(".lock").name])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="knows no SIGKILL")
+def test_what_was_replaced_goes_where_the_process_was_killed_before_it_could_remove_it(tmp_path):
+    (left,) = killed(tmp_path / "r.zarr")
+    left.joinpath("store").rename(left / "old")
+    left.rename(tmp_path / "aside")
+    save(tmp_path / "r.zarr")
+    tmp_path.joinpath("aside").rename(left)
+    save(tmp_path / "r.zarr")
+    assert os.listdir(tmp_path) == ["r.zarr"]
+
+
 def test_what_another_run_is_writing_stays(tmp_path):
     target = tmp_path / "r.zarr"
     with ResultWriter(target, shape=(8, 8), axes="yx", overwrite=True) as writer:
@@ -54,7 +81,7 @@ def test_what_another_run_is_writing_stays(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="knows no SIGKILL")
-@pytest.mark.parametrize("what", ["an older result", "no lock", "another name", "a link"])
+@pytest.mark.parametrize("what", ["an older result", "the only result", "no lock", "another name", "a link"])
 def test_what_may_be_of_somebody_else_stays(tmp_path, monkeypatch, what):
     removed = []
     monkeypatch.setattr("napari_shiftseg.io.result.remove_folder", lambda path: (removed.append(path), remove_folder(path)))
@@ -62,6 +89,8 @@ def test_what_may_be_of_somebody_else_stays(tmp_path, monkeypatch, what):
     lock = left.with_suffix(".lock")
     if what == "an older result":  # the process was killed as it put the new one in its place
         (left / "old").mkdir()
+    elif what == "the only result":
+        left.joinpath("store").rename(left / "old")
     elif what == "no lock":
         lock.unlink()
     elif what == "another name":
@@ -71,7 +100,19 @@ def test_what_may_be_of_somebody_else_stays(tmp_path, monkeypatch, what):
         real = left.rename(tmp_path / "real")
         left.symlink_to(real)
     save(tmp_path / "r.zarr")
-    assert (left / "store" / "zarr.json").exists() and left not in removed
+    kept = left / ("old" if what == "the only result" else "store")
+    assert (kept / "zarr.json").exists() and left not in removed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="knows no SIGKILL")
+def test_who_asks_for_a_result_that_a_killed_run_moved_aside_is_told_where_it_lies(tmp_path):
+    target = tmp_path / "r[1].zarr"
+    save(target)
+    (left,) = killed(target, REPLACING)
+    with pytest.raises(ResultError, match=f"rename {re.escape(str(left / 'old'))} to get it back"):
+        open_result(target)
+    (left / "old").rename(target)
+    np.testing.assert_array_equal(open_result(target).labels[:], LABELS)
 
 
 def test_a_disk_without_locks_takes_results_as_well(tmp_path, monkeypatch):

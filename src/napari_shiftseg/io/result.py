@@ -432,12 +432,14 @@ def _lock_of(folder: Path) -> OneWriter:
 
 
 def _remove_left(path: Path) -> None:
-    """Remove what processes that were killed left of the same result; what holds an older result, or more, stays."""
+    """Remove what processes that were killed left of the same result, and of one that was replaced; what holds more stays."""
     ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
     for folder in [one for one in path.parent.glob(".*.part") if ours.fullmatch(one.name) and not one.is_symlink()]:
         lock = _lock_of(folder)
         try:
-            if not lock.path.is_file() or any(inner.name != "store" for inner in folder.iterdir()):
+            held = {inner.name for inner in folder.iterdir()}
+            done = held == {"old"} and our_attributes(path) is not None  # the new one is in its place
+            if not lock.path.is_file() or (held - {"store"} and not done):
                 continue
             lock.acquire()
         except _NO_LOCK:

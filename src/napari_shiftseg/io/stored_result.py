@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,6 +131,8 @@ def open_result(path: str | Path) -> StoredResult:
     """
     path = path_of(path, "a result", ResultError)
     ours = our_attributes(path)
+    if ours is None and (left := _replaced(path)):
+        raise ResultError(f"{path} is gone, as a run was killed that replaced it; rename {left[0]} to get it back.")
     if ours is None:
         raise ResultError(f"{path} is not a result of napari-shiftseg; give the folder that it saved.")
     if ours.get("store") != STORE_VERSION:
@@ -204,6 +208,11 @@ def our_attributes(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):  # an ImageError is a ValueError
         return None
     return ours if isinstance(ours, dict) else None
+
+
+def _replaced(path: Path) -> list[Path]:
+    """The results of this name that runs had moved aside when they were killed; none where something is at the path."""
+    return [] if os.path.lexists(path) else sorted(path.absolute().parent.glob(f".{glob.escape(path.name)}.*.part/old"))
 
 
 def run_of(path: str | Path) -> str | None:
