@@ -11,6 +11,7 @@ from napari.layers import Layer
 from napari_shiftseg import open_result
 from napari_shiftseg.instances import object_table
 from napari_shiftseg.io import save_result
+from napari_shiftseg.plugin import jobs
 from napari_shiftseg.plugin.edited import edits_of
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.reader import read_result
@@ -74,6 +75,26 @@ def test_clicks_and_strokes_are_written_into_the_store_and_undone_there(desk):
     assert later.layer.name.endswith("(edited)") and later.widget.form.undo.isEnabled()
     later.press("Ctrl+Z")
     assert np.array_equal(stored(desk), desk.before)
+
+
+def test_an_edit_that_is_cancelled_before_it_begins_says_so_and_changes_nothing(desk):
+    with jobs._LOADING:
+        desk.widget.delete(int(desk.before[5, 5]), ())
+        assert desk.widget.form.cancel.isVisibleTo(desk.widget)
+        desk.widget.cancel()
+    desk.wait()
+    assert desk.status() == "Cancelled; nothing was changed." and np.array_equal(stored(desk), desk.before)
+
+
+def test_what_edits_need_is_loaded_also_after_cancel(desk):
+    """> the labels could not be edited then until others were chosen, and these again"""
+    with jobs._LOADING:
+        desk.widget._on_layer()
+        assert desk.widget.jobs and not desk.widget.form.cancel.isVisibleTo(desk.widget)
+        desk.widget.cancel()
+    desk.wait()
+    desk.do("delete", (5, 5))
+    assert stored(desk)[5, 5] == 0
 
 
 @pytest.mark.parametrize("level", [0, 1])

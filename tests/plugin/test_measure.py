@@ -1,6 +1,7 @@
 """Objects are measured into the features of their layer, and what is known of them follows every edit."""
 
 import csv
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,9 +15,13 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QApplication
 
 from napari_shiftseg import measure
+from napari_shiftseg.events import Event as Progress
+from napari_shiftseg.plugin import measure_widget
 from napari_shiftseg.plugin.correction import correction_of
 from napari_shiftseg.plugin.measured import measured_of
 from napari_shiftseg.plugin.object_rows import BESIDE, joined, measured_columns, replaced, rows_of_table
+
+EVENT = Progress(done=0, total=2)
 
 
 @pytest.fixture
@@ -222,6 +227,57 @@ def test_cancel_leaves_features_as_they_were(desk, monkeypatch):
     assert layer.features.equals(before) and "Cancelled" in bench.form.status.text()
     bench.measure()
     assert measured_columns(layer.features.columns)
+
+
+def test_who_chooses_other_labels_and_these_again_keeps_what_runs_now(desk, monkeypatch):
+    gates = [Event(), Event()]
+
+    def held(gate):
+        yield EVENT
+        gate.wait(60)
+        yield EVENT
+        yield EVENT
+
+    waiting = iter(gates)
+    monkeypatch.setattr(measure_widget, "measure_layer_steps", lambda _: held(next(waiting)))
+    bench = desk(Labels(squares(), name="a"), Labels(squares(), name="b"))
+    first, second = bench.viewer.layers
+    bench.form.layers.value = first
+    bench.form.measure.click()
+    (before,) = bench.widget.jobs
+    for layer in (second, first):
+        bench.form.layers.value = layer
+    bench.form.measure.click()
+    (now,) = bench.widget.jobs
+    assert before.cancelled.is_set() and not now.cancelled.is_set()
+    ended = []
+    before.worker.returned.connect(lambda _: ended.append(True))
+    gates[0].set()
+    bench.qtbot.waitUntil(lambda: bool(ended), timeout=30_000)
+    assert bench.widget.jobs == [now] and bench.form.status.text().endswith("Measuring\u2026")
+    bench.form.cancel.click()
+    gates[1].set()
+    bench.wait()
+    assert "nothing was measured" in bench.form.status.text()
+
+
+def test_whatever_is_cancelled_says_so(desk, monkeypatch):
+    gate = Event()
+
+    def held(*_):
+        yield EVENT
+        gate.wait(60)
+        yield EVENT
+
+    monkeypatch.setattr(measure_widget, "layer_of_steps", held)
+    bench = desk(Labels(squares()))
+    bench.measure()
+    bench.select(1)
+    bench.widget.copy()
+    bench.widget.cancel()
+    gate.set()
+    bench.wait()
+    assert bench.form.status.text().endswith("Cancelled.") and len(bench.viewer.layers) == 1
 
 
 @pytest.mark.parametrize("end", [".csv", ".parquet"])

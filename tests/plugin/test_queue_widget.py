@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from qtpy.QtTest import QTest
 
 from napari_shiftseg import SegmentSettings, open_result, segment
 from napari_shiftseg.errors import SettingsError
+from napari_shiftseg.events import Stage
+from napari_shiftseg.plugin import queue_widget
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.queue_form import FOLDER, INSIDE
 from napari_shiftseg.plugin.queue_jobs import items_of, outside
@@ -313,3 +316,87 @@ def test_nothing_chosen_is_a_hint_and_no_error(open_queue):
     widget.form.what.setCurrentText(FOLDER)
     assert "Choose a folder" in widget.form.found.text() and not widget.form.run.isEnabled()
     assert Path(str(widget.form.folder.value or "")) == Path()
+
+
+def held():
+    """Steps that go on until they are cancelled."""
+    while True:
+        yield Stage(done=0, total=0, text="one moment")
+
+
+def test_a_search_that_is_cancelled_says_so_and_lists_nothing(open_queue, qtbot, folder, tmp_path, monkeypatch):
+    """> rows of the images before were told of, which the table no longer had: AttributeError"""
+    _, widget = open_queue()
+    choose_folder(qtbot, widget, folder, tmp_path / "results")
+    press(qtbot, widget, widget.form.run)
+    with monkeypatch.context() as patch:
+        patch.setattr(queue_widget, "find_steps", lambda *_: held())
+        widget.form.recursive.toggle()
+        assert column(widget, 0) == [] and widget.running
+        press(qtbot, widget, widget.form.cancel)
+    assert "Looking for images was cancelled" in widget.form.found.text()
+    assert widget.form.status.text() == "" and not widget.form.run.isEnabled()
+    widget.form.pattern.editingFinished.emit()  # Enter
+    wait(qtbot, widget)
+    assert column(widget, 0) == ["0.tif", "1.tif", "2.tif"] and widget.form.run.text() == "Run"
+
+
+def test_tables_that_are_cancelled_are_not_begun_again(open_queue, qtbot, cells, tmp_path, monkeypatch):
+    _, widget = open_queue(ImageLayer(cells((40, 48)), name="a"))
+    press(qtbot, widget, widget.form.run)
+    with monkeypatch.context() as patch:
+        patch.setattr(queue_widget, "tables_steps", lambda *_: held())
+        widget.save_tables(tmp_path / "t.csv")
+        press(qtbot, widget, widget.form.cancel)
+    assert widget.form.status.text().endswith("1 done. The tables were not written; Cancel was pressed.")
+    assert column(widget, STATE) == ["done"] and widget.form.run.text() == "Run"
+
+
+def test_a_folder_whose_tables_are_cancelled_is_done_all_the_same(open_queue, qtbot, folder, tmp_path, monkeypatch):
+    _, widget = open_queue()
+    choose_folder(qtbot, widget, folder, tmp_path / "results")
+    begun = []
+    monkeypatch.setattr(queue_widget, "tables_steps", lambda *_: (begun.append(1), held())[1])
+    widget.run()
+    qtbot.waitUntil(lambda: bool(begun), timeout=60_000)
+    press(qtbot, widget, widget.form.cancel)
+    assert begun == [1] and column(widget, STATE) == ["done", "failed", "done"] and widget.form.run.text() == "Run"
+
+
+def test_what_was_done_before_an_error_of_the_whole_can_be_saved(open_queue, qtbot, cells, tmp_path, monkeypatch):
+    """> the widget did not know how it went: AttributeError"""
+    real = queue_widget.layer_steps
+
+    def broken(*given):
+        for event in real(*given):
+            yield event
+            if type(event).__name__ == "ItemDone":
+                raise SettingsError("the disk is full.")
+
+    monkeypatch.setattr(queue_widget, "layer_steps", broken)
+    _, widget = open_queue(ImageLayer(cells((40, 48)), name="a"), ImageLayer(cells((40, 48)), name="b"))
+    press(qtbot, widget, widget.form.run)
+    assert column(widget, STATE)[0] == "done"
+    widget.save_tables(tmp_path / "t.csv")
+    wait(qtbot, widget)
+    assert "disk is full" in widget.form.status.text() and "t.csv" in widget.form.status.text()
+    assert (tmp_path / "t.csv").exists()
+
+
+def test_cancel_in_the_last_step_before_the_work_begins_is_heard(open_queue, qtbot, cells, monkeypatch):
+    real, gate = queue_widget.ready_steps, Event()
+
+    def slow(wish):
+        yield from real(wish)
+        gate.wait(60)
+        return real(wish)  # of which nothing is taken
+
+    monkeypatch.setattr(queue_widget, "ready_steps", slow)
+    viewer, widget = open_queue(ImageLayer(cells((40, 48)), name="a"))
+    widget.run()
+    qtbot.waitUntil(lambda: "Loading the model" in widget.form.status.text(), timeout=60_000)
+    widget.cancel()
+    gate.set()
+    wait(qtbot, widget)
+    assert "Cancelled; Resume goes on." in widget.form.status.text() and [layer.name for layer in viewer.layers] == ["a"]
+    assert column(widget, STATE) == ["waits"]

@@ -118,10 +118,13 @@ class CorrectWidget(QWidget):
         elif end.state == "done":
             self.correction.after(end.value)
             say(end.value)
+        else:
+            self._tell("", "Cancelled; nothing was changed.")
 
     def cancel(self) -> None:
-        """Stop what is computed."""
-        cancel_all(self.jobs)
+        """Stop what is computed; what edits need is loaded all the same."""
+        if self.correction is not None:
+            cancel_all(self.jobs)
 
     # -- splitting ----------------------------------------------------------------------------------------------------
 
@@ -159,11 +162,11 @@ class CorrectWidget(QWidget):
         if self.jobs:
             return
         self._tell("", text)
-        self.jobs.append(start_job(steps, on_end=partial(self._on_end, self._watched, on_end)))
+        self.jobs.append(start_job(steps, on_end=partial(self._on_end, self.jobs, on_end)))
         self._enable()
 
-    def _on_end(self, asked: Labels, then: Callable[[End], None], end: End) -> None:
-        if isalive(self) and asked is self._watched:  # else it was for labels that are no longer chosen
+    def _on_end(self, asked: list[Job], then: Callable[[End], None], end: End) -> None:
+        if isalive(self) and asked is self.jobs:  # else others were chosen meanwhile, and maybe these again
             self.jobs.clear()
             self._enable()
             then(end)
@@ -286,7 +289,7 @@ class CorrectWidget(QWidget):
         form.undo.setEnabled(free and bool(correction.edits))
         form.redo.setEnabled(free and bool(correction.undone))
         form.accept.setEnabled(correction is not None and not correction.accepted)
-        form.cancel.setVisible(bool(self.jobs))
+        form.cancel.setVisible(bool(self.jobs) and correction is not None)
 
     # -- form ---------------------------------------------------------------------------------------------------------
 

@@ -185,7 +185,7 @@ class MeasureWidget(QWidget):
         if self.jobs or self.layer is None:
             return
         self._tell("", text)
-        on_end = partial(self._on_end, self._watched, on_end)
+        on_end = partial(self._on_end, self.jobs, self._watched, on_end)
         self.jobs.append(start_job(steps, on_end=on_end, on_event=self._on_event))
         self._enable()
 
@@ -194,13 +194,18 @@ class MeasureWidget(QWidget):
             self.form.progress.setRange(0, event.total)
             self.form.progress.setValue(event.done)
 
-    def _on_end(self, asked: Labels, then: Callable[[End], None], end: End) -> None:
-        if isalive(self) and asked is self._watched:  # else it was for labels that are no longer chosen
-            self.jobs.clear()
-            if end.state == "error":
-                self._tell("fail", sentence(end.value))
-            then(end)
-            self._enable()
+    def _on_end(self, jobs: list[Job], asked: Labels, then: Callable[[End], None], end: End) -> None:
+        if not isalive(self) or asked is not self._watched:  # it was for labels that are no longer chosen
+            return
+        jobs.clear()
+        if jobs is not self.jobs and end.state != "done":  # others were chosen meanwhile, and now these again
+            return
+        if end.state == "error":
+            self._tell("fail", sentence(end.value))
+        elif end.state == "cancelled":
+            self._tell("", "Cancelled.")
+        then(end)
+        self._enable()
 
     # -- layer --------------------------------------------------------------------------------------------------------
 

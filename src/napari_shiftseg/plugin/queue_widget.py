@@ -68,6 +68,7 @@ class QueueWidget(QWidget):
         self._left: TimeLeft | None = None
         self._stage = ""
         self._notes: list[str] = []
+        self._said = ("", "")  # how it went
         self._unfinished = False
         self.form = QueueForm()
         fill_dock(self, self.form, self.form.foot)
@@ -120,6 +121,7 @@ class QueueWidget(QWidget):
         if place is None or not str(place) or str(place) == ".":
             self._list([], "Choose a folder of images, or an OME-Zarr plate.")
             return
+        self.form.fill([])  # of the images before, none can be run
         self.form.found.tell("", "Looking for images\u2026")
         work = partial(find_steps, Path(place), self.form.pattern.text(), self.form.recursive.isChecked())
         self._begin(work, self._on_found)
@@ -326,21 +328,34 @@ class QueueWidget(QWidget):
     def _on_end(self, done: Any, end: End) -> None:
         if not isalive(self):  # the window was closed
             return
+        unwanted = any(job.cancelled.is_set() for job in self.jobs)  # maybe in its last step
         self.jobs.clear()
         self.form.set_running(False)
-        if end.state == "done":
+        if end.state == "done" and not (unwanted and done in (self._on_found, self._on_ready)):
             done(end.value)
         elif end.state == "error":
             where = self.form.found if done == self._on_found else self.form.status
             where.tell("fail", sentence(end.value))
+            if done not in (self._on_found, self._on_tables):
+                self._said = ("fail", sentence(end.value))
             if done != self._on_found:
                 show_error(sentence(end.value))
+        else:
+            self._on_cancelled(done)
+        self._enable()
+
+    def _on_cancelled(self, done: Any) -> None:
+        """Say what was stopped: the search, the tables, or the work on the images, which alone can go on."""
+        if done == self._on_found:
+            self._list([], "Looking for images was cancelled; press Enter in Pattern to look again.")
+            self.form.status.tell("", "")
+        elif done == self._on_tables:
+            self.form.status.tell("warn", f"{self._said[1]} The tables were not written; Cancel was pressed.")
         else:
             for row in self._rows:
                 if row not in self.outcomes:
                     self.form.tell_row(row, "waits", "", "", "", "")
             self._sum_up("Cancelled; Resume goes on. ")
-        self._enable()
 
     def _enable(self) -> None:
         form, count = self.form, len(self.sources) if self.on_disk else len(self._layers)
