@@ -398,5 +398,6 @@ def test_cancel_in_the_last_step_before_the_work_begins_is_heard(open_queue, qtb
     widget.cancel()
     gate.set()
     wait(qtbot, widget)
-    assert "Cancelled; Resume goes on." in widget.form.status.text() and [layer.name for layer in viewer.layers] == ["a"]
+    assert widget.form.status.text().endswith("Cancelled. Nothing was done.") and widget.form.run.text() == "Run"
+    assert [layer.name for layer in viewer.layers] == ["a"]
     assert column(widget, STATE) == ["waits"]

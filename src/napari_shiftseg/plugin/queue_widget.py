@@ -79,6 +79,7 @@ class QueueWidget(QWidget):
         start_job(names_steps, on_end=self._on_names)
 
     running = property(lambda self: bool(self.jobs), doc="Whether something is computed.")
+    _can_resume = property(lambda self: self._unfinished and bool(self.outcomes))
 
     @property
     def on_disk(self) -> bool:
@@ -355,12 +356,12 @@ class QueueWidget(QWidget):
             for row in self._rows:
                 if row not in self.outcomes:
                     self.form.tell_row(row, "waits", "", "", "", "")
-            self._sum_up("Cancelled; Resume goes on. ")
+            self._sum_up("Cancelled; Resume goes on. " if self._can_resume else "Cancelled. ")
 
     def _enable(self) -> None:
         form, count = self.form, len(self.sources) if self.on_disk else len(self._layers)
         form.run.setEnabled(not self.running and count > 0)
-        form.run.setText("Resume" if self._unfinished and self.outcomes else "Run")
+        form.run.setText("Resume" if self._can_resume else "Run")
         form.tables.setEnabled(not self.running and bool(self.outcomes))
 
     def _forget(self, *_: Any) -> None:
