@@ -1,11 +1,14 @@
 """Draw the pictures of docs/paper.md: image, embedding and instances of each figure of the paper, with the seams.
 
-    python docs/scripts/paper_pictures.py FOLDER [FIGURE ...] [--size quick] [--seed 0]
+    python docs/scripts/paper_pictures.py FOLDER [FIGURE ...] [--size quick] [--seed 0] [--tile N] [--corner N]
 
-FOLDER is the one that `shiftseg paper FIGURE ... --out FOLDER` kept its trainings in; what is not there is trained.
+FOLDER is the one that `shiftseg paper FIGURE ... --out FOLDER` kept its trainings in; what is not there is trained. `--tile`:
+pixels of a tile in place of those of the experiment; the picture has them behind its name. `--corner`: its first row and
+column.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +54,12 @@ def instances(made):
     return label_instances(made.embedding, made.truth > 0, BANDWIDTH, min_size=4, dip=1.0)
 
 
-def draw(name, size, seed, folder):
+def draw(name, size, seed, folder, tile=None, corner=0):
     setup = EXPERIMENTS[name].setups[size]
+    setup = setup if tile is None else replace(setup, write=tile)
     made = stitch(network_of(setup, seed, folder), setup, seed)
-    window = tuple(slice(0, min(SHOWN, n)) for n in made.image.shape)
-    seams = [[p for p in axis if p < SHOWN] for axis in made.plan.seams()]
+    window = tuple(slice(corner, min(corner + SHOWN, n)) for n in made.image.shape)
+    seams = [[p - corner for p in axis if corner < p < corner + SHOWN] for axis in made.plan.seams()]
     return draw_picture(made.image[window], instances(made)[window], made.embedding[(slice(None), *window)], seams=seams)
 
 
@@ -65,13 +69,15 @@ def main():
     parser.add_argument("figures", nargs="*", choices=[*FIGURES, []], default=[], metavar="FIGURE")
     parser.add_argument("--size", choices=("quick", "full"), default="quick")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tile", type=int)
+    parser.add_argument("--corner", type=int, default=0)
     parser.add_argument("--out", type=Path, default=IMAGES)
     wishes = parser.parse_args()
     torch.set_num_threads(1)
     wishes.out.mkdir(parents=True, exist_ok=True)
     for name in wishes.figures or FIGURES:
-        path = wishes.out / f"{name}.png"
-        path.write_bytes(encode_png(draw(name, wishes.size, wishes.seed, wishes.folder)))
+        path = wishes.out / f"{name}{'' if wishes.tile is None else f'-{wishes.tile}'}.png"
+        path.write_bytes(encode_png(draw(name, wishes.size, wishes.seed, wishes.folder, wishes.tile, wishes.corner)))
         print(path)
 
 
