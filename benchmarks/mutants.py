@@ -57,7 +57,12 @@ MUTANTS = (
     _m('"Absolute" and', "analysis/equality.py::relatively_equal", "[b - a for", "[a - b for"),
     _m('"Periodic-t', "analysis/probe.py::_sensitivity_steps", "shift, length), moved", "0, length), moved"),
     _m('"Periodic-t', "analysis/probe.py::_probed", "if value <= bench.equal", "if value <= 1e6 * bench.equal"),
-    _m("A valid U-Net is periodic", "geometry/spec.py::UNetSpec.period", "prod(level[axis]", "max(level[axis]"),
+    _m(
+        "A valid U-Net is periodic",
+        "geometry/spec.py::UNetSpec.period",
+        "prod(level[axis] for level in self.factors)",
+        "max((level[axis] for level in self.factors), default=1)",
+    ),
     _m("A valid U-Net is periodic", "network/unet.py::_convolution", "(k - 1) // 2 - lost for", "(k - 1) // 2 for"),
     _m(
         '"At most `f^(dl)`"',
