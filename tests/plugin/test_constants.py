@@ -19,6 +19,7 @@ NUMBERS = {
     "STRIPE": 24,
     "FOOT_LINES": 5,
     "LEAST_WIDTH": 300,
+    "NAME_WIDTH": 120,
     "KEEP_PAUSE": 400,
     "MOST_PACES": 50,
     "WASTE": 3.0,

@@ -20,6 +20,7 @@ from napari_shiftseg import SegmentSettings, open_result, segment
 from napari_shiftseg.errors import SettingsError
 from napari_shiftseg.events import Stage
 from napari_shiftseg.plugin import queue_widget
+from napari_shiftseg.plugin.constants import LEAST_WIDTH, NAME_WIDTH
 from napari_shiftseg.plugin.layers import KEY
 from napari_shiftseg.plugin.queue_form import FOLDER, INSIDE
 from napari_shiftseg.plugin.queue_jobs import items_of, outside
@@ -401,3 +402,12 @@ def test_cancel_in_the_last_step_before_the_work_begins_is_heard(open_queue, qtb
     assert widget.form.status.text().endswith("Cancelled. Nothing was done.") and widget.form.run.text() == "Run"
     assert [layer.name for layer in viewer.layers] == ["a"]
     assert column(widget, STATE) == ["waits"]
+
+
+def test_what_became_of_an_image_stands_beside_its_name_however_long_that_is(open_queue, cells):
+    viewer, widget = open_queue(ImageLayer(cells((40, 48)), name="plate 7, well B3, field 12, " * 8))
+    table = widget.form.table
+    assert table.columnViewportPosition(STATE) <= LEAST_WIDTH // 2 and table.item(0, 0).toolTip() == viewer.layers[0].name
+    viewer.layers[0].name = "b3"
+    widget.find()
+    assert table.columnViewportPosition(STATE) < NAME_WIDTH

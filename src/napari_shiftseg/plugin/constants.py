@@ -19,6 +19,8 @@ STRIPE: Final = 24
 FOOT_LINES: Final = 5
 # Of a widget, pixels: two columns of text and a field.
 LEAST_WIDTH: Final = 300
+# Of the names in a list of images, pixels at most: a third of a dock, so that what became of each image stands beside its name.
+NAME_WIDTH: Final = 120
 # Milliseconds until a change of a control is kept: one write for what is typed or turned in one go.
 KEEP_PAUSE: Final = 400
 # Paces of so many models, devices and number formats are kept: a line of text each.

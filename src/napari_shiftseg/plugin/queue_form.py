@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_shiftseg.plugin.constants import NAME_WIDTH
 from napari_shiftseg.plugin.dock import StatusLine
 from napari_shiftseg.plugin.inputs import ModelBox, Note, narrow
 
@@ -97,6 +98,8 @@ class QueueForm(QWidget):
             for column in range(len(COLUMNS)):
                 self.table.setItem(row, column, QTableWidgetItem(name if column == 0 else ""))
             self.table.item(row, 0).setToolTip(name)
+        self.table.resizeColumnToContents(0)
+        self.table.setColumnWidth(0, min(NAME_WIDTH, self.table.columnWidth(0)))
 
     def tell_row(self, row: int, *texts: str, tip: str = "") -> None:
         """Show what is known of an image, from its state on."""
@@ -137,7 +140,9 @@ class QueueForm(QWidget):
         self.table.setMinimumHeight(160)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
         header.setStretchLastSection(True)
+        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names of one experiment differ at their ends
         self.progress.setRange(0, 1000)
         self.progress.setTextVisible(False)
         buttons = QHBoxLayout()
