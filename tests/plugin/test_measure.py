@@ -230,9 +230,10 @@ def test_cancel_leaves_features_as_they_were(desk, monkeypatch):
 
 
 def test_who_chooses_other_labels_and_these_again_keeps_what_runs_now(desk, monkeypatch):
-    gates = [Event(), Event()]
+    gates, begun = [Event(), Event()], []
 
     def held(gate):
+        begun.append(gate)
         yield EVENT
         gate.wait(60)
         yield EVENT
@@ -245,10 +246,12 @@ def test_who_chooses_other_labels_and_these_again_keeps_what_runs_now(desk, monk
     bench.form.layers.value = first
     bench.form.measure.click()
     (before,) = bench.widget.jobs
+    bench.qtbot.waitUntil(lambda: len(begun) == 1, timeout=30_000)  # one that is cancelled earlier never begins
     for layer in (second, first):
         bench.form.layers.value = layer
     bench.form.measure.click()
     (now,) = bench.widget.jobs
+    bench.qtbot.waitUntil(lambda: len(begun) == 2, timeout=30_000)
     assert before.cancelled.is_set() and not now.cancelled.is_set()
     ended = []
     before.worker.returned.connect(lambda _: ended.append(True))
